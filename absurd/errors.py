@@ -1,0 +1,249 @@
+"""Every error absurd raises, and the stable code each one carries.
+
+Five families say what a caller can do about it; the command line turns them into exit codes and
+the REST interface into statuses.  The SQL functions raise SQLSTATEs of class ``AB``; `BY_SQLSTATE`
+says which class each becomes in Python.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class AbsurdError(Exception):
+    """Root of all errors of this package.
+
+    `code` is stable and the same in Python, ``--json``, REST and logs.  `details` holds what the
+    message names, for programs.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+# What went wrong, by what the caller can do ------------------------------------------------------
+
+
+class InvalidInputError(AbsurdError):
+    """The call itself is wrong; repeating it unchanged is useless."""
+
+    code = "invalid_input"
+
+
+class NotFoundError(AbsurdError):
+    """What was named does not exist."""
+
+    code = "not_found"
+
+
+class DatabaseUnavailableError(AbsurdError):
+    """The database cannot be reached; the same call may work later."""
+
+    code = "database_unavailable"
+
+
+class ConflictError(AbsurdError):
+    """What was asked contradicts the present state."""
+
+    code = "conflict"
+
+
+class ExecutionError(AbsurdError):
+    """Work was started and did not succeed."""
+
+    code = "execution_failed"
+
+
+# Calls that are wrong ----------------------------------------------------------------------------
+
+
+class ConfigurationError(InvalidInputError):
+    """A setting has a value that cannot be used."""
+
+    code = "configuration_invalid"
+
+
+class InvalidNameError(InvalidInputError):
+    """A queue or executor name is empty, too long, or holds characters that are not allowed."""
+
+    code = "invalid_name"
+
+
+class InvalidOptionError(InvalidInputError):
+    """A spawn option is unknown or its value cannot be used."""
+
+    code = "invalid_option"
+
+
+class InvalidParamsError(InvalidInputError):
+    """The params of a task do not fit its executor's model, or are not JSON."""
+
+    code = "invalid_params"
+
+
+class PayloadTooLargeError(InvalidInputError):
+    """Params, headers or a result are larger than the queue accepts."""
+
+    code = "payload_too_large"
+
+
+class UnknownExecutorError(InvalidInputError):
+    """No executor of that name is registered here."""
+
+    code = "unknown_executor"
+
+
+class IsolationError(InvalidInputError):
+    """A function of the worker's side was called in a transaction that is not READ COMMITTED."""
+
+    code = "isolation_level"
+
+
+class UnknownParentError(InvalidInputError):
+    """`depends_on` names a task that does not exist, or the task itself."""
+
+    code = "unknown_parent"
+
+
+class UnsupportedServerError(InvalidInputError):
+    """The PostgreSQL server is older than the oldest supported version."""
+
+    code = "server_unsupported"
+
+
+# Things that do not exist ------------------------------------------------------------------------
+
+
+class TaskNotFoundError(NotFoundError):
+    """No task has that id."""
+
+    code = "task_not_found"
+
+
+class QueueNotFoundError(NotFoundError):
+    """No queue has that name."""
+
+    code = "queue_not_found"
+
+
+# The database ------------------------------------------------------------------------------------
+
+
+class AuthenticationError(DatabaseUnavailableError):
+    """The server refused the user or the password."""
+
+    code = "database_authentication"
+
+
+class EmbeddedServerError(DatabaseUnavailableError):
+    """The embedded PostgreSQL server could not be found, made or started."""
+
+    code = "embedded_server"
+
+
+# Contradictions of the present state -------------------------------------------------------------
+
+
+class StaleClaimError(ConflictError):
+    """The claim on a run was lost: the lease ended, or the task was cancelled or given away."""
+
+    code = "stale_claim"
+
+
+class TaskStateError(ConflictError):
+    """The task's state does not allow what was asked."""
+
+    code = "task_state"
+
+
+class SchemaError(ConflictError):
+    """The schema in the database does not fit this program."""
+
+    code = "schema"
+
+
+class SchemaMissingError(SchemaError):
+    """The queue is not installed in this database."""
+
+    code = "schema_missing"
+
+
+class SchemaTooOldError(SchemaError):
+    """The installed schema is older than this program needs."""
+
+    code = "schema_too_old"
+
+
+class SchemaTooNewError(SchemaError):
+    """The installed schema is newer than this program knows."""
+
+    code = "schema_too_new"
+
+
+class ForeignSchemaError(SchemaError):
+    """A schema of that name exists and belongs to another product."""
+
+    code = "schema_foreign"
+
+
+class PortInUseError(ConflictError):
+    """The address to listen on is taken."""
+
+    code = "port_in_use"
+
+
+# Work that did not succeed -----------------------------------------------------------------------
+
+
+class TaskFailed(ExecutionError):
+    """The task waited for ended as `failed`."""
+
+    code = "task_failed"
+
+
+class TaskCancelled(ExecutionError):
+    """The task waited for ended as `cancelled`."""
+
+    code = "task_cancelled"
+
+
+class WaitTimeoutError(ExecutionError, TimeoutError):
+    """The task waited for did not end in time; it goes on."""
+
+    code = "wait_timeout"
+
+
+class RunTimeoutError(ExecutionError):
+    """A run took longer than its time limit."""
+
+    code = "run_timeout"
+
+
+class WorkerLostError(ExecutionError):
+    """The worker that held the run stopped answering."""
+
+    code = "worker_lost"
+
+
+class ResultError(ExecutionError):
+    """The executor returned something that cannot be stored as JSON."""
+
+    code = "result_invalid"
+
+
+BY_SQLSTATE: dict[str, type[AbsurdError]] = {
+    "AB001": InvalidOptionError,
+    "AB002": StaleClaimError,
+    "AB003": TaskNotFoundError,
+    "AB004": TaskStateError,
+    "AB005": QueueNotFoundError,
+    "AB006": IsolationError,
+    "AB007": InvalidNameError,
+    "AB008": UnknownParentError,
+    "AB009": PayloadTooLargeError,
+    "AB010": InvalidParamsError,
+}

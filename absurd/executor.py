@@ -1,0 +1,228 @@
+"""Executors: the functions that tasks name, and the registry a worker finds them in."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from absurd.errors import ConfigurationError, InvalidNameError, InvalidParamsError, UnknownExecutorError
+from absurd.retry import RetryPolicy
+
+RunsIn = Literal["loop", "thread", "process"]
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
+"""What a queue or executor may be called; the same rule stands in schema/sql/20_queues.sql."""
+
+ENTRY_POINTS = "absurd.executors"
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name` itself if a queue or executor may be called so; else InvalidNameError."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidNameError(
+            f"{kind} name {name!r} is not valid: 1 to 128 letters, digits or _ . : - and no leading punctuation",
+            name=name,
+        )
+    return name
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Executor:
+    """A function registered under a task name.  Calling it calls the plain function."""
+
+    name: str
+    function: Callable[..., Any]
+    queue: str | None = None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    runs_in: RunsIn = "process"
+    description: str = ""
+    params_type: Any = None
+    """Annotation of the second parameter; None when params stay a plain dict."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def load_params(self, params: Any) -> Any:
+        """JSON params as the object the function expects; InvalidParamsError names what does not fit."""
+        if self.params_type is None:
+            return params
+        adapter = _adapter(self.params_type)
+        from pydantic import ValidationError
+
+        try:
+            return adapter.validate_python({} if params is None else params)
+        except ValidationError as error:
+            raise InvalidParamsError(f"params of {self.name}: {_explain(error)}", name=self.name) from None
+
+    def dump_params(self, params: Any) -> Any:
+        """An object or dict of params, checked, as plain JSON values for the database."""
+        if self.params_type is None:
+            return params
+        checked = self.load_params(params)
+        return _adapter(self.params_type).dump_python(checked, mode="json", exclude_unset=True)
+
+    def params_schema(self) -> dict[str, Any]:
+        """JSON schema of the params; an open object for plain dicts."""
+        if self.params_type is None:
+            return {"type": "object"}
+        return dict(_adapter(self.params_type).json_schema())
+
+
+class Registry:
+    """Executors by name.  `registry` below is the one that `@executor` fills."""
+
+    def __init__(self) -> None:
+        self._executors: dict[str, Executor] = {}
+
+    def add(self, new: Executor) -> None:
+        """Register `new`; registering the same function again (a module reload) replaces it."""
+        old = self._executors.get(new.name)
+        if old is not None and _origin(old) != _origin(new):
+            raise ConfigurationError(
+                f"two functions are registered as {new.name!r}: {_origin(old)} and {_origin(new)}", name=new.name
+            )
+        self._executors[new.name] = new
+
+    def get(self, name: str) -> Executor | None:
+        """The executor of that name, or None."""
+        return self._executors.get(name)
+
+    def require(self, name: str) -> Executor:
+        """The executor of that name; UnknownExecutorError lists near names."""
+        found = self._executors.get(name)
+        if found is None:
+            raise UnknownExecutorError(f"no executor is called {name!r}{_near(name, self._executors)}", name=name)
+        return found
+
+    def __iter__(self) -> Iterator[Executor]:
+        return iter(sorted(self._executors.values(), key=lambda each: each.name))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._executors
+
+    def __len__(self) -> int:
+        return len(self._executors)
+
+
+registry = Registry()
+
+
+def executor(
+    name: str,
+    *,
+    queue: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    runs_in: RunsIn | None = None,
+) -> Callable[[Callable[..., Any]], Executor]:
+    """Register the decorated function as the executor for tasks called `name`.
+
+    `timeout` is in seconds.  `runs_in` defaults to "loop" for ``async def`` and "process" for
+    ``def``.  The function takes ``(ctx, params)``; annotate `params` with a pydantic model, a
+    dataclass or a TypedDict and it is checked at spawn and at run.
+    """
+    check_name("executor", name)
+    if queue is not None:
+        check_name("queue", queue)
+    if timeout is not None and not timeout > 0:
+        raise ConfigurationError(f"timeout of {name} is {timeout!r}; it must be more than 0 seconds", name=name)
+
+    def register(function: Callable[..., Any]) -> Executor:
+        where: RunsIn = runs_in or ("loop" if inspect.iscoroutinefunction(function) else "process")
+        if where not in typing.get_args(RunsIn):
+            raise ConfigurationError(f"runs_in of {name} is {where!r}; it must be loop, thread or process", name=name)
+        if where == "loop" and not inspect.iscoroutinefunction(function):
+            raise ConfigurationError(f"{name} runs in the loop, so it must be an async function", name=name)
+        if where != "loop" and inspect.iscoroutinefunction(function):
+            raise ConfigurationError(f"{name} is an async function, so it must run in the loop", name=name)
+        made = Executor(
+            name=name,
+            function=function,
+            queue=queue,
+            retry=retry,
+            timeout=timeout,
+            runs_in=where,
+            description=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
+            params_type=_params_type(function),
+        )
+        registry.add(made)
+        return made
+
+    return register
+
+
+def load_modules(modules: list[str], *, shipped: bool = True) -> list[str]:
+    """Import `modules`, so that their executors register, and those that packages publish.
+
+    Returns a sentence for each published module that could not be imported (an extra is missing);
+    a module named here must import.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
+                raise ConfigurationError(
+                    f"module {module!r} cannot be imported: {error}; is its folder on PYTHONPATH?", module=module
+                ) from error
+            raise
+    missing = []
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda each: each.name) if shipped else []:
+        try:
+            importlib.import_module(point.value)
+        except ImportError as error:
+            missing.append(f"executors of {point.value} are not available: {error}")
+    return missing
+
+
+def _params_type(function: Callable[..., Any]) -> Any:
+    """What the second parameter is annotated with, unless that is a plain dict or nothing."""
+    names = list(inspect.signature(function).parameters)
+    if len(names) < 2:
+        return None
+    try:
+        annotation = typing.get_type_hints(function).get(names[1])
+    except NameError:
+        return None
+    if annotation is None or annotation is Any or (typing.get_origin(annotation) or annotation) is dict:
+        return None
+    return annotation
+
+
+@functools.cache
+def _adapter(params_type: Any) -> Any:
+    from pydantic import TypeAdapter  # 60 ms to import: only for executors with typed params
+
+    return TypeAdapter(params_type)
+
+
+def _explain(error: Any) -> str:
+    """The first three problems of a pydantic error, each with its field, in one line."""
+    problems = error.errors(include_url=False)
+    told = [f"{'.'.join(map(str, each['loc'])) or 'params'}: {each['msg']}" for each in problems[:3]]
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    return "; ".join(told) + more
+
+
+def _origin(each: Executor) -> str:
+    return f"{each.function.__module__}.{each.function.__qualname__}"
+
+
+def _near(name: str, known: dict[str, Executor]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else "; `absurd executor list` shows the known ones"

@@ -1,0 +1,308 @@
+-- A task's state is where its row is:
+--
+--     blocked -> ready (pending) -> lease (running) -> run (completed, failed, cancelled)
+--                timer (sleeping) <-'
+--
+-- The body in `task` is written once and never updated.  No status column exists that could
+-- disagree: a task stands in exactly one of blocked, ready, timer and lease, or it has ended and
+-- its last run tells how.
+--
+-- Lock order, for every function: task, lease by id, ready and timer by task id (claims skip what
+-- is locked and never wait), blocked by task id and once per transaction, then tables that only grow.
+
+create table queue (
+    id         integer generated always as identity primary key,
+    name       text not null unique,
+    paused_at  timestamptz,
+    created_at timestamptz not null default clock_timestamp(),
+    constraint queue_name_valid check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$')
+);
+comment on table queue is 'Names of queues; a paused queue hands out nothing.';
+
+create table executor (
+    id            integer generated always as identity primary key,
+    name          text not null unique,
+    queue         text,
+    runs_in       text,
+    description   text,
+    max_attempts  smallint,
+    retry         jsonb,
+    timeout       interval,
+    params_schema jsonb,
+    registered_at timestamptz,
+    constraint executor_name_valid check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$')
+);
+comment on table executor is 'Names that tasks carry, with what the workers that know them last said of them (registered_at).';
+
+create table task (
+    id           uuid not null,
+    workflow_id  uuid,
+    created_at   timestamptz not null,
+    queue_id     integer not null,
+    executor_id  integer not null,
+    priority     smallint not null default 0,
+    max_attempts smallint,
+    timeout      interval,
+    run_at       timestamptz,
+    params       jsonb not null,
+    headers      jsonb,
+    tags         text[],
+    key          text,
+    depends_on   uuid[],
+    retry        jsonb,
+    needs        jsonb,
+    primary key (id),
+    constraint task_priority_range check (priority between -10000 and 10000),
+    constraint task_max_attempts_range check (max_attempts >= 0),
+    constraint task_timeout_positive check (timeout > interval '0')
+) partition by range (id);
+comment on table task is 'The body of a task: written once at spawn, never updated, dropped with its partition.';
+
+create sequence ready_seq cache 1;
+
+create table ready (
+    task_id  uuid not null,
+    seq      bigint not null default nextval('ready_seq'),
+    queue_id integer not null,
+    level    integer not null,
+    attempt  smallint not null,
+    constraint ready_attempt_counts check (attempt > 0)
+);
+create index ready_claim on ready (queue_id, level, seq);
+create unique index ready_task on ready (task_id);
+alter sequence ready_seq owned by ready.seq;
+comment on table ready is
+    'Pending: may be claimed. Inserted, deleted by the claim, never updated: a row that moves could be passed over by a claim.';
+comment on column ready.level is '2 x priority, + 1 for runs that were handed back and go ahead of their priority.';
+comment on column ready.seq is
+    'Order within a level. Drawn after the body was inserted, so the drawing transaction has an xid the marks can wait for.';
+
+create table timer (
+    task_id  uuid primary key,
+    wake_at  timestamptz not null,
+    queue_id integer not null,
+    level    integer not null,
+    attempt  smallint not null,
+    reason   text not null,
+    constraint timer_attempt_counts check (attempt > 0)
+);
+create index timer_due on timer (wake_at);
+comment on table timer is 'Sleeping: until a time, the next attempt, or (at infinity) an event.';
+
+create table blocked (
+    task_id   uuid primary key,
+    queue_id  integer not null,
+    level     integer not null,
+    attempt   smallint not null default 1,
+    remaining integer not null,
+    run_at    timestamptz,
+    constraint blocked_waits_for_something check (remaining > 0)
+);
+comment on table blocked is 'Waits for `remaining` parents to complete.';
+
+create table edge (
+    parent_id uuid not null,
+    child_id  uuid not null,
+    primary key (parent_id, child_id),
+    constraint edge_not_to_itself check (parent_id <> child_id)
+);
+create index edge_child on edge (child_id);
+comment on table edge is 'Which task waits for which.';
+
+create table late (
+    child_id uuid primary key
+);
+comment on table late is
+    'Children spawned on parents that existed already: their count is taken by sweep_late(), which alone can see every end.';
+
+create table lease (
+    id         bigint primary key,
+    claimed_at timestamptz not null,
+    queue_id   integer not null,
+    task_ids   uuid[] not null,
+    attempts   smallint[] not null,
+    constraint lease_holds_something check (cardinality(task_ids) > 0),
+    constraint lease_attempt_per_task check (cardinality(task_ids) = cardinality(attempts))
+);
+comment on table lease is
+    'Running: one row for each claimed batch. Its id is the epoch that fences every write; reporting a part narrows the row.';
+
+create type run_state as enum ('completed', 'failed', 'lost', 'suspended', 'returned', 'cancelled');
+
+create table run (
+    task_id     uuid not null,
+    started_at  timestamptz,
+    finished_at timestamptz not null,
+    lease_id    bigint,
+    state       run_state not null,
+    attempt     smallint not null,
+    ends        boolean not null,
+    error       jsonb,
+    result      jsonb,
+    constraint run_ended_task check (ends or state not in ('completed', 'cancelled')),
+    constraint run_goes_on check (not ends or state not in ('suspended', 'returned')),
+    constraint run_of_a_claim check (lease_id is not null or state = 'cancelled')
+) partition by range (finished_at);
+create index run_task on run (task_id);
+create index run_unfortunate on run (task_id) where ends and state <> 'completed';
+comment on table run is 'History: appended when a run ends. `ends` marks the run with which its task ended.';
+
+create table dead_letter (
+    task_id     uuid primary key,
+    died_at     timestamptz not null,
+    queue_id    integer not null,
+    executor_id integer not null,
+    attempts    smallint not null,
+    error       jsonb,
+    body        jsonb not null
+);
+comment on table dead_letter is
+    'Tasks whose attempts are spent, with a copy of the body: they outlive the partitions they came from.';
+
+create table task_key (
+    queue_id integer not null,
+    key      text not null,
+    task_id  uuid not null,
+    primary key (queue_id, key)
+);
+create index task_key_task on task_key (task_id);
+comment on table task_key is 'Idempotency: the first task spawned under a key of a queue.';
+
+create table checkpoint (
+    task_id    uuid not null,
+    name       text not null,
+    value      jsonb not null,
+    created_at timestamptz not null,
+    primary key (task_id, name)
+);
+comment on table checkpoint is 'Steps that a task has finished; later runs read them instead of repeating them.';
+
+create table progress (
+    task_id    uuid primary key,
+    done       double precision not null,
+    total      double precision,
+    message    text,
+    updated_at timestamptz not null
+) with (fillfactor = 50);
+comment on table progress is 'The last word of a running task on how far it is.';
+
+create table event (
+    name       text primary key,
+    payload    jsonb,
+    emitted_at timestamptz not null
+);
+comment on table event is 'Events that happened; the first emission of a name wins.';
+
+create table wait (
+    task_id uuid primary key,
+    event   text not null
+);
+create index wait_event on wait (event);
+comment on table wait is 'Sleeping tasks that an event wakes.';
+
+create table waiter (
+    task_id    uuid primary key,
+    expires_at timestamptz not null
+);
+comment on table waiter is 'Tasks whose end somebody waits for: their end is notified.';
+
+create table artifact (
+    task_id      uuid not null,
+    path         text not null,
+    attempt      smallint not null,
+    attempt_path text not null,
+    kind         text not null,
+    sha256       text,
+    bytes        bigint,
+    published_at timestamptz,
+    primary key (task_id, path)
+);
+comment on table artifact is
+    'Files of a completed run. Until published_at is set the file may still stand under attempt_path; anyone may rename it.';
+
+create table audit (
+    at      timestamptz not null,
+    task_id uuid not null,
+    action  text not null,
+    actor   text not null default session_user,
+    detail  text
+);
+create index audit_task on audit (task_id);
+comment on table audit is 'What people did to tasks: cancel, retry.';
+
+create table worker (
+    id            integer generated always as identity primary key,
+    name          text not null,
+    host          text not null,
+    pid           integer not null,
+    state         text not null default 'running',
+    queues        text[] not null,
+    concurrency   integer not null,
+    running       integer not null default 0,
+    lease_seconds double precision not null,
+    versions      jsonb not null,
+    offers        jsonb not null,
+    started_at    timestamptz not null,
+    last_seen     timestamptz not null,
+    constraint worker_state_known check (state in ('running', 'stopping', 'stopped', 'lost')),
+    constraint worker_lease_positive check (lease_seconds > 0)
+) with (fillfactor = 50);
+create index worker_alive on worker (id) where state in ('running', 'stopping');
+comment on table worker is 'Workers that ever were; one small update a beat keeps all their leases alive.';
+
+create table listener (
+    queue_id  integer not null,
+    worker_id integer not null,
+    primary key (queue_id, worker_id)
+);
+comment on table listener is 'Idle workers by queue: only while one listens does a spawn pay for a NOTIFY.';
+
+-- Counting and marks ------------------------------------------------------------------------------
+
+create table tally (
+    id        bigint generated always as identity primary key,
+    queue_id  integer not null,
+    blocked   integer not null default 0,
+    pending   integer not null default 0,
+    sleeping  integer not null default 0,
+    running   integer not null default 0,
+    completed integer not null default 0,
+    failed    integer not null default 0,
+    cancelled integer not null default 0
+);
+comment on table tally is
+    'Changes of the counts, appended by each statement that moves tasks: a counter row would be walked by every update beside a held snapshot.';
+
+create table total (
+    queue_id  integer primary key,
+    blocked   bigint not null default 0,
+    pending   bigint not null default 0,
+    sleeping  bigint not null default 0,
+    running   bigint not null default 0,
+    completed bigint not null default 0,
+    failed    bigint not null default 0,
+    cancelled bigint not null default 0
+);
+comment on table total is 'Folded tallies: a queue counts total + tallies from horizon.tally_base up.';
+
+create table level (
+    queue_id integer not null,
+    level    integer not null,
+    base     bigint not null default 0,
+    primary key (queue_id, level)
+) with (fillfactor = 50);
+comment on table level is
+    'Levels a queue has used. No row of `ready` can ever appear below `base`, so claims start there and skip what died below.';
+
+create table horizon (
+    singleton   boolean primary key default true check (singleton),
+    noted_seq   bigint not null default 0,
+    noted_tally bigint not null default 0,
+    seq         bigint,
+    tally       bigint,
+    xid         xid8,
+    tally_base  bigint not null default 0
+) with (fillfactor = 50);
+insert into horizon default values;
+comment on table horizon is
+    'How far the marks may rise: see advance_marks(). tally_base is the mark of `tally`; those of `ready` stand in `level`.';

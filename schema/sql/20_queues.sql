@@ -1,0 +1,100 @@
+-- Queues: make, pause, resume, purge.
+
+-- The id of a queue, made at its first use.  Raises AB007 for a name that is not allowed.
+create function _queue_id(p_name text) returns integer
+    language plpgsql
+    as $$
+declare
+    v_id integer;
+begin
+    select id into v_id from queue where name = p_name;
+    if v_id is null then
+        if p_name is null or p_name !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$' then
+            raise exception 'queue name % is not valid: 1 to 128 letters, digits or _ . : - and no leading punctuation',
+                coalesce(quote_literal(left(p_name, 200)), 'null') using errcode = 'AB007';
+        end if;
+        insert into queue (name) values (p_name) on conflict do nothing returning id into v_id;
+        if v_id is null then  -- another session made it meanwhile
+            select id into v_id from queue where name = p_name;
+        else
+            insert into total (queue_id) values (v_id);
+        end if;
+    end if;
+    return v_id;
+end $$;
+
+-- The id of an executor's name, made at its first use.  Raises AB007 for a name that is not allowed.
+create function _executor_id(p_name text) returns integer
+    language plpgsql
+    as $$
+declare
+    v_id integer;
+begin
+    select id into v_id from executor where name = p_name;
+    if v_id is null then
+        if p_name is null or p_name !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$' then
+            raise exception 'executor name % is not valid: 1 to 128 letters, digits or _ . : - and no leading punctuation',
+                coalesce(quote_literal(left(p_name, 200)), 'null') using errcode = 'AB007';
+        end if;
+        insert into executor (name) values (p_name) on conflict do nothing returning id into v_id;
+        if v_id is null then
+            select id into v_id from executor where name = p_name;
+        end if;
+    end if;
+    return v_id;
+end $$;
+
+-- The id of a queue that must exist.  Raises AB005.
+create function _known_queue_id(p_name text) returns integer
+    language plpgsql stable
+    as $$
+declare
+    v_id integer;
+begin
+    select id into v_id from queue where name = p_name;
+    if v_id is null then
+        raise exception 'there is no queue called %', coalesce(quote_literal(left(p_name, 200)), 'null')
+            using errcode = 'AB005';
+    end if;
+    return v_id;
+end $$;
+
+create function create_queue(p_name text) returns boolean
+    language plpgsql security definer set search_path from current
+    as $$
+begin
+    if exists (select from queue where name = p_name) then
+        return false;
+    end if;
+    perform _queue_id(p_name);
+    return true;
+end $$;
+comment on function create_queue(text) is 'Make a queue; false if it exists. Spawning makes queues by itself.';
+
+-- The word of a pause travels with the next claim: nothing is notified, what runs goes on.
+create function set_queue_paused(p_name text, p_paused boolean) returns void
+    language plpgsql security definer set search_path from current
+    as $$
+declare
+    v_id integer := _known_queue_id(p_name);
+begin
+    update queue set paused_at = case when p_paused then coalesce(paused_at, clock_time()) end where id = v_id;
+    if not p_paused then
+        perform _wake(array[v_id]);
+    end if;
+end $$;
+comment on function set_queue_paused(text, boolean) is 'Pause a queue (nothing new is claimed from it) or resume it.';
+
+-- Tell idle workers that something became claimable: one coalesced NOTIFY a queue and transaction,
+-- and none while every worker is busy, because NOTIFY takes an instance-wide lock at commit.
+-- plpgsql for its cached plan: a volatile SQL function would be planned at every call.
+create function _wake(p_queue_ids integer[]) returns void
+    language plpgsql
+    as $$
+begin
+    if exists (select from listener where queue_id = any (p_queue_ids)) then
+        perform pg_notify(current_schema() || '_ready', q.name)
+        from queue q
+        where q.id = any (p_queue_ids) and exists (select from listener l where l.queue_id = q.id);
+    end if;
+end $$;

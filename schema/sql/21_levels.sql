@@ -1,0 +1,62 @@
+-- Levels a queue uses, and the marks below which no claim needs to look.
+
+-- Remember that a queue uses a level: claims discover levels here, not in `ready`.
+create function _use_level(p_queue_id integer, p_level integer) returns void
+    language plpgsql
+    as $$
+begin
+    if not exists (select from level where queue_id = p_queue_id and level = p_level) then
+        insert into level (queue_id, level) values (p_queue_id, p_level) on conflict do nothing;
+    end if;
+end $$;
+
+-- Advance the base marks.  A seq may be committed long after a higher one, so "the lowest row I
+-- see" is no mark.  Instead: note the highest seq handed out; in a later transaction take an xid;
+-- every seq up to the note was drawn by a transaction with a lower xid, so once all of those have
+-- ended, what a later statement sees at or below the note is all there will ever be there.
+-- Called about once a second, alone in its transaction; each call moves one note and judges one.
+-- Returns whether marks were advanced.
+create function advance_marks() returns boolean
+    language plpgsql security definer set search_path from current set enable_seqscan = off
+    as $$
+declare
+    v_horizon horizon;
+    v_level   record;
+    v_lowest  bigint;
+    v_risen   boolean := false;
+begin
+    perform _require_read_committed();
+    if pg_current_xact_id_if_assigned() is not null then
+        raise exception 'advance_marks must be the first to write in its transaction: its xid would be too old'
+            using errcode = 'AB004';
+    end if;
+    if not pg_try_advisory_xact_lock(hashtext(current_schema() || '.marks')) then
+        return false;
+    end if;
+    select * into v_horizon from horizon;
+
+    if v_horizon.xid is not null and pg_snapshot_xmin(pg_current_snapshot()) > v_horizon.xid then
+        for v_level in select * from level where base <= v_horizon.seq order by queue_id, level loop
+            select r.seq into v_lowest from ready r
+            where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base
+            order by r.seq limit 1;
+            v_lowest := least(v_lowest, v_horizon.seq + 1);
+            if v_lowest > v_level.base then
+                update level set base = v_lowest where queue_id = v_level.queue_id and level = v_level.level;
+            end if;
+        end loop;
+        v_horizon.tally_base := v_horizon.tally + 1;
+        v_horizon.xid := null;
+        v_risen := true;
+    end if;
+    if v_horizon.xid is null then
+        v_horizon.seq := v_horizon.noted_seq;
+        v_horizon.tally := v_horizon.noted_tally;
+        -- Not a snapshot's xmax: running transactions can lie above that.
+        v_horizon.xid := pg_current_xact_id();
+    end if;
+    update horizon set seq = v_horizon.seq, tally = v_horizon.tally, xid = v_horizon.xid, tally_base = v_horizon.tally_base,
+        noted_seq = (select last_value from ready_seq), noted_tally = (select last_value from tally_id_seq);
+    return v_risen;
+end $$;
+comment on function advance_marks() is 'Advance the marks below which claims and folds need not look.';

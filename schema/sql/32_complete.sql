@@ -1,0 +1,120 @@
+-- Close runs.  Every outcome names its lease and its task: what is no longer held under that lease
+-- changes nothing and comes back as stale, the rest of the batch is kept.
+
+-- Take tasks out of their leases: the fence that every outcome passes.  A lease loses the reported
+-- tasks and keeps its id; reported whole, it goes.  Returns what was held.
+-- Leases are locked in id order.
+create function _take_claims(p_leases bigint[], p_tasks uuid[])
+    returns table (n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz)
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
+    v_group record;
+    v_lease lease;
+begin
+    for v_group in
+        select l as id, array_agg(t order by o) as tasks, array_agg(o::integer order by o) as places
+        from unnest(p_leases, p_tasks) with ordinality as u (l, t, o) group by l order by l
+    loop
+        select * into v_lease from lease where id = v_group.id for update;
+        continue when not found;
+        if v_lease.task_ids = v_group.tasks then  -- the whole batch, in order: the common case
+            delete from lease where id = v_group.id;
+            return query select unnest(v_group.places), unnest(v_lease.task_ids), unnest(v_lease.attempts),
+                                v_lease.id, v_lease.queue_id, v_lease.claimed_at;
+        else
+            if v_lease.task_ids <@ v_group.tasks then
+                delete from lease where id = v_group.id;
+            else
+                update lease set (task_ids, attempts) = (
+                    select array_agg(h.task order by h.o), array_agg(h.attempt order by h.o)
+                    from unnest(v_lease.task_ids, v_lease.attempts) with ordinality as h (task, attempt, o)
+                    where h.task <> all (v_group.tasks))
+                where id = v_group.id;
+            end if;
+            return query
+                select g.place, h.task, h.attempt, v_lease.id, v_lease.queue_id, v_lease.claimed_at
+                from unnest(v_lease.task_ids, v_lease.attempts) as h (task, attempt)
+                join unnest(v_group.tasks, v_group.places) as g (task, place) on g.task = h.task;
+        end if;
+    end loop;
+end $$;
+
+create type _held as (
+    n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz);
+
+-- What was reported and not held.  A report that arrived before and is repeated after a lost answer
+-- is not stale: its run stands in the history under the same lease.
+create function _stale(p_leases bigint[], p_tasks uuid[], p_held _held[]) returns uuid[]
+    language plpgsql
+    as $$
+#variable_conflict use_column
+begin
+    if cardinality(p_held) = cardinality(p_tasks) then
+        return null;
+    end if;
+    return nullif(array(
+        select u.task from unnest(p_leases, p_tasks) as u (lease, task)
+        where not exists (select from unnest(p_held) h where h.task_id = u.task and h.lease_id = u.lease)
+          and not exists (select from run r where r.task_id = u.task and r.lease_id = u.lease)), '{}');
+end $$;
+
+-- When a run began, told by its age in milliseconds: the worker's clock never enters.
+create function _started(p_now timestamptz, p_age integer, p_claimed_at timestamptz) returns timestamptz
+    language sql immutable parallel safe
+    as $$ select coalesce(greatest(p_now - make_interval(secs => p_age / 1000.0), p_claimed_at), p_claimed_at) $$;
+
+-- Completed runs with their results (JSON texts, null for none) and, for those that published
+-- files, artifacts: [{task, path, attempt_path, kind, sha256, bytes}].  Ages are milliseconds since
+-- the start.  Returns the stale tasks, null when there are none.
+-- Touches lease, run, artifact, tally; then edge, blocked, ready for the dependents; waiter.
+create function complete_runs(
+    p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null) returns uuid[]
+    language plpgsql security definer
+    set search_path from current set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    as $$
+#variable_conflict use_column
+declare
+    v_now  timestamptz := clock_time();
+    v_held _held[];
+begin
+    perform _require_read_committed();
+    v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h);
+    insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, result)
+        select h.task_id, _started(v_now, p_ages[h.n], h.claimed_at), v_now, h.lease_id, 'completed', h.attempt, true,
+               p_results[h.n]::jsonb
+        from unnest(v_held) h;
+    insert into tally (queue_id, running, completed)
+        select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
+    if p_artifacts is not null then
+        insert into artifact (task_id, path, attempt, attempt_path, kind, sha256, bytes)
+            select h.task_id, a.path, h.attempt, a.attempt_path, a.kind, a.sha256, a.bytes
+            from jsonb_to_recordset(p_artifacts)
+                as a (task uuid, path text, attempt_path text, kind text, sha256 text, bytes bigint)
+            join unnest(v_held) h on h.task_id = a.task
+            on conflict (task_id, path) do update
+                set (attempt, attempt_path, kind, sha256, bytes, published_at)
+                  = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, null);
+    end if;
+    perform _settle(array(select h.task_id from unnest(v_held) h), true);
+    return _stale(p_leases, p_tasks, v_held);
+end $$;
+comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb) is
+    'Close completed runs; their results, artifacts and dependents in one transaction. Returns the stale ones.';
+
+-- Files of a task that a crash may have left under the attempt's own name.
+create function get_publications(p_task uuid)
+    returns table (path text, attempt_path text, attempt smallint)
+    language sql stable security definer set search_path from current
+    as $$ select path, attempt_path, attempt from artifact where task_id = p_task and published_at is null $$;
+comment on function get_publications(uuid) is 'Artifacts of a completed task that are not yet known to be renamed.';
+
+-- An attempt's rename was done.  A later attempt of a task run anew is not touched by an earlier one's word.
+create function mark_published(p_task uuid, p_path text, p_attempt_path text) returns void
+    language sql volatile security definer set search_path from current
+    as $$
+        update artifact set published_at = clock_time()
+        where task_id = p_task and path = p_path and attempt_path = p_attempt_path and published_at is null
+    $$;
+comment on function mark_published(uuid, text, text) is 'Note that an artifact stands under its final name.';

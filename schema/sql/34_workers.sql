@@ -1,0 +1,140 @@
+-- Workers and their leases: a worker's heartbeat keeps all it holds.
+
+create function register_worker(
+    p_name text, p_host text, p_pid integer, p_queues text[], p_concurrency integer,
+    p_versions jsonb, p_offers jsonb, p_lease_seconds double precision) returns integer
+    language plpgsql security definer set search_path from current
+    as $$
+declare
+    v_id integer;
+begin
+    perform _queue_id(q) from unnest(p_queues) q;
+    insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, started_at, last_seen)
+    values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, clock_time(), clock_time())
+    returning id into v_id;
+    return v_id;
+end $$;
+comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision) is
+    'Announce a worker; returns its number, the high half of its lease ids.';
+
+-- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up.
+create function register_executors(p_executors jsonb) returns void
+    language plpgsql security definer set search_path from current
+    as $$
+declare
+    v_each record;
+begin
+    for v_each in
+        select * from jsonb_to_recordset(p_executors)
+            as e (name text, queue text, runs_in text, description text, max_attempts smallint, retry jsonb,
+                  timeout double precision, params_schema jsonb)
+        order by name
+    loop
+        perform _executor_id(v_each.name);
+        update executor
+        set (queue, runs_in, description, max_attempts, retry, timeout, params_schema, registered_at)
+          = (v_each.queue, v_each.runs_in, v_each.description, v_each.max_attempts, v_each.retry,
+             make_interval(secs => v_each.timeout), v_each.params_schema, clock_time())
+        where name = v_each.name;
+    end loop;
+    update timer set wake_at = clock_time()
+    where reason = 'no_executor' and task_id = any (array(
+        select t.task_id from timer t join task b on b.id = t.task_id join executor x on x.id = b.executor_id
+        where t.reason = 'no_executor' and x.name in (select e.name from jsonb_to_recordset(p_executors) as e (name text))
+        order by t.task_id for update of t skip locked));
+end $$;
+comment on function register_executors(jsonb) is 'Tell what a worker can run: [{name, queue, runs_in, description, ...}].';
+
+-- Sign of life.  Returns what the worker still holds, so that it learns what was taken from it;
+-- leases it does not list and that are older than its lease time were never heard of by it (the
+-- answer to its claim was lost): they go back, attempts intact.
+-- Raises AB002 when the worker was given up meanwhile.
+create function beat(p_worker integer, p_leases bigint[], p_running integer, p_state text default 'running')
+    returns table (lease_id bigint, task_id uuid)
+    language plpgsql security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_worker worker;
+    v_lost   lease;
+begin
+    perform _require_read_committed();
+    update worker set last_seen = clock_time(), running = p_running, state = p_state
+    where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
+    if not found then
+        raise exception 'worker % was given up: it did not answer for longer than its lease', p_worker using errcode = 'AB002';
+    end if;
+    for v_lost in
+        select * from lease
+        where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 and id <> all (p_leases)
+          and claimed_at < clock_time() - make_interval(secs => v_worker.lease_seconds)
+        order by id for update
+    loop
+        delete from lease where id = v_lost.id;
+        perform _requeue(v_lost.task_ids, v_lost.attempts::integer[], array_fill(null::timestamptz, array[cardinality(v_lost.task_ids)]),
+                         null, true);
+    end loop;
+    return query
+        select l.id, t from lease l cross join unnest(l.task_ids) t
+        where l.id = any (p_leases) and lease_worker(l.id) = p_worker;
+end $$;
+comment on function beat(integer, bigint[], integer, text) is 'A worker''s sign of life; returns what it still holds.';
+
+-- A worker that leaves in good order.  What it still holds goes back, attempts intact.
+create function unregister_worker(p_worker integer) returns void
+    language plpgsql security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_lease lease;
+begin
+    perform _require_read_committed();
+    for v_lease in
+        select * from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 order by id for update
+    loop
+        delete from lease where id = v_lease.id;
+        perform _requeue(v_lease.task_ids, v_lease.attempts::integer[],
+                         array_fill(null::timestamptz, array[cardinality(v_lease.task_ids)]), null, true);
+    end loop;
+    update worker set state = 'stopped', running = 0, last_seen = clock_time()
+    where id = p_worker and state in ('running', 'stopping');
+    delete from listener where worker_id = p_worker;
+end $$;
+comment on function unregister_worker(integer) is 'A worker leaves; what it still holds goes back.';
+
+-- Say whether a worker is idle.  It then claims once more before it listens: a spawn that looked
+-- before this committed has not notified it.
+create function set_listening(p_worker integer, p_queue_ids integer[], p_listening boolean) returns void
+    language plpgsql security definer set search_path from current
+    as $$
+begin
+    if p_listening then
+        insert into listener (queue_id, worker_id) select q, p_worker from unnest(p_queue_ids) q on conflict do nothing;
+    else
+        delete from listener where worker_id = p_worker and queue_id = any (p_queue_ids);
+    end if;
+end $$;
+comment on function set_listening(integer, integer[], boolean) is 'An idle worker wants to be notified of what becomes claimable.';
+
+-- Is this claim still held?  Raises AB002 when not.  The row is locked: what the caller writes next
+-- in this transaction cannot outlive the claim.
+create function check_claim(p_lease bigint, p_task uuid) returns void
+    language plpgsql security definer set search_path from current
+    as $$
+begin
+    perform _require_read_committed();
+    perform from lease where id = p_lease and p_task = any (task_ids) for share;
+    if not found then
+        raise exception 'the claim on task % is lost: its lease ended or the task was cancelled', p_task using errcode = 'AB002';
+    end if;
+end $$;
+comment on function check_claim(bigint, uuid) is 'Raise AB002 unless the task is still held under this lease.';
+
+-- Names and ids a worker needs to read its claims.
+create function get_names() returns table (kind text, id integer, name text)
+    language sql stable security definer set search_path from current
+    as $$
+        select 'queue', id, name from queue
+        union all select 'executor', id, name from executor
+    $$;
+comment on function get_names() is 'Ids of queues and executors, as claims carry them.';

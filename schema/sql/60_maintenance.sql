@@ -1,0 +1,149 @@
+-- What keeps the queue going beside spawning and claiming.  Anybody may call these at any time, from
+-- any number of processes: one does the work, the others pass by.
+
+-- Sleepers that are due become ready.
+create function promote_timers(p_limit integer default 1000) returns integer
+    language plpgsql security definer set search_path from current set enable_seqscan = off
+    as $$
+#variable_conflict use_column
+declare
+    v_now    timestamptz := clock_time();
+    v_tasks  uuid[];
+    v_queues integer[];
+begin
+    with due as (
+        delete from timer where ctid = any (array(
+            select ctid from timer where wake_at <= v_now order by wake_at limit p_limit for update skip locked))
+        returning task_id, wake_at, queue_id, level, attempt),
+    readied as (
+        insert into ready (task_id, queue_id, level, attempt)
+        select task_id, queue_id, level, attempt from due order by wake_at),
+    counted as (
+        insert into tally (queue_id, sleeping, pending) select queue_id, -count(*), count(*) from due group by queue_id)
+    select array_agg(task_id), array_agg(distinct queue_id) into v_tasks, v_queues from due;
+    if v_tasks is null then
+        return 0;
+    end if;
+    -- Those that waited for an event have waited long enough.
+    with timed_out as (delete from wait where task_id = any (v_tasks) returning task_id, event)
+    insert into checkpoint (task_id, name, value, created_at)
+        select task_id, 'event:' || event, '{"timeout": true}', v_now from timed_out
+        on conflict (task_id, name) do nothing;
+    perform _wake(v_queues);
+    return cardinality(v_tasks);
+end $$;
+comment on function promote_timers(integer) is 'Make due sleepers ready; returns how many.';
+
+-- Workers that have not answered for longer than their lease are given up; what they held goes to
+-- others as a new attempt, or to the dead letters when that was the last.  The zombie finds no
+-- lease any more and changes nothing.  Returns how many runs were recovered.
+create function recover_runs() returns integer
+    language plpgsql security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_now       timestamptz := clock_time();
+    v_worker    record;
+    v_lease     lease;
+    v_recovered integer := 0;
+begin
+    perform _require_read_committed();
+    for v_worker in
+        select id, name from worker
+        where state in ('running', 'stopping') and last_seen < v_now - make_interval(secs => lease_seconds)
+        order by id for update skip locked
+    loop
+        update worker set state = 'lost', running = 0 where id = v_worker.id;
+        delete from listener where worker_id = v_worker.id;
+        for v_lease in
+            select * from lease where id >= v_worker.id::bigint << 32 and id < (v_worker.id + 1)::bigint << 32 order by id for update
+        loop
+            delete from lease where id = v_lease.id;
+            perform _lose_runs(v_lease, v_worker.name);
+            v_recovered := v_recovered + cardinality(v_lease.task_ids);
+        end loop;
+    end loop;
+    return v_recovered;
+end $$;
+comment on function recover_runs() is 'Take back the runs of workers that stopped answering; returns how many.';
+
+create function _lose_runs(p_lease lease, p_worker text) returns void
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
+    v_now  timestamptz := clock_time();
+    v_runs _held[];
+    v_last _held[];
+    v_error jsonb := jsonb_build_object('code', 'worker_lost', 'type', 'WorkerLostError',
+                                        'message', format('worker %s stopped answering', p_worker));
+begin
+    v_runs := array(
+        select row(u.n, u.task, u.attempt, p_lease.id, p_lease.queue_id, p_lease.claimed_at)::_held
+        from unnest(p_lease.task_ids, p_lease.attempts) with ordinality as u (task, attempt, n));
+    v_last := array(
+        select row(h.*)::_held from unnest(v_runs) h
+        join task t on t.id = h.task_id join executor x on x.id = t.executor_id
+        where h.attempt >= coalesce(t.max_attempts, x.max_attempts, 5));
+    insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
+        select h.task_id, h.claimed_at, v_now, h.lease_id, 'lost', h.attempt,
+               exists (select from unnest(v_last) l where l.task_id = h.task_id), v_error
+        from unnest(v_runs) h;
+    perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(null::timestamptz), array_agg(null::text), true)
+        from unnest(v_runs) h
+        where not exists (select from unnest(v_last) l where l.task_id = h.task_id) having count(*) > 0;
+    perform _bury(v_last, array_fill(v_error, array[cardinality(v_last)]), true);
+end $$;
+
+-- Fold tallies into totals.  One folder at a time; it reads from its mark, not through what it
+-- deleted before.
+create function fold_tallies(p_limit integer default 10000) returns integer
+    language plpgsql security definer set search_path from current set enable_seqscan = off
+    as $$
+#variable_conflict use_column
+declare
+    v_base   bigint;
+    v_folded integer;
+begin
+    if not pg_try_advisory_xact_lock(hashtext(current_schema() || '.tallies')) then
+        return 0;
+    end if;
+    select tally_base into v_base from horizon;
+    with gone as (
+        delete from tally where id = any (array(select id from tally where id >= v_base order by id limit p_limit)) returning *),
+    summed as (
+        select queue_id, sum(blocked) as blocked, sum(pending) as pending, sum(sleeping) as sleeping, sum(running) as running,
+               sum(completed) as completed, sum(failed) as failed, sum(cancelled) as cancelled, count(*) as n
+        from gone group by queue_id),
+    added as (
+        update total t
+        set (blocked, pending, sleeping, running, completed, failed, cancelled)
+          = (t.blocked + s.blocked, t.pending + s.pending, t.sleeping + s.sleeping, t.running + s.running,
+             t.completed + s.completed, t.failed + s.failed, t.cancelled + s.cancelled)
+        from summed s where t.queue_id = s.queue_id)
+    select coalesce(sum(n), 0) into v_folded from summed;
+    return v_folded;
+end $$;
+comment on function fold_tallies(integer) is 'Fold appended counts into totals; returns how many rows.';
+
+-- The regular round of a worker or scheduler.  What it returns: how much was done, whether late
+-- children wait for sweep_late (which needs a transaction of its own), and in how many seconds the
+-- next sleeper is due (null: none).
+create function maintain() returns jsonb
+    language plpgsql security definer set search_path from current set enable_seqscan = off
+    as $$
+declare
+    v_recovered integer := recover_runs();
+    v_promoted  integer := promote_timers();
+    v_folded    integer := fold_tallies();
+    v_next      timestamptz;
+begin
+    perform ensure_partitions();
+    delete from waiter where expires_at < clock_time();
+    select wake_at into v_next from timer order by wake_at limit 1;
+    return jsonb_build_object(
+        'recovered', v_recovered, 'promoted', v_promoted, 'folded', v_folded,
+        'late', exists (select from late),
+        'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
+end $$;
+comment on function maintain() is 'Recover lost runs, wake due sleepers, fold counts, make partitions.';

@@ -1,0 +1,229 @@
+-- Every read the command line and the interfaces make.
+
+create type queue_stats as (
+    blocked bigint, pending bigint, sleeping bigint, running bigint, completed bigint, failed bigint, cancelled bigint);
+
+-- Counts of all queues: totals and what is not folded yet, read in one statement.
+create function _counts() returns table (queue_id integer, stats queue_stats)
+    language sql stable
+    set enable_seqscan = off
+    as $$
+        select c.queue_id, row(sum(blocked), sum(pending), sum(sleeping), sum(running), sum(completed), sum(failed), sum(cancelled))::queue_stats
+        from (select * from total
+              union all
+              select queue_id, blocked, pending, sleeping, running, completed, failed, cancelled
+              from tally where id >= (select tally_base from horizon)) c
+        group by c.queue_id
+    $$;
+
+create function get_queue_stats(p_queue text) returns queue_stats
+    language plpgsql stable security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_id    integer := _known_queue_id(p_queue);
+    v_stats queue_stats;
+begin
+    select (c.stats).* into v_stats from _counts() c where c.queue_id = v_id;
+    return v_stats;
+end $$;
+comment on function get_queue_stats(text) is 'How many tasks of a queue are in each state; its cost does not depend on how many there are.';
+
+create function list_queues()
+    returns table (name text, paused boolean, blocked bigint, pending bigint, sleeping bigint, running bigint,
+                   completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision)
+    language sql volatile security definer set search_path from current set enable_seqscan = off
+    as $$
+        select q.name, q.paused_at is not null, (c.stats).*,
+               extract(epoch from clock_time() - oldest.created_at)::double precision
+        from queue q join _counts() c on c.queue_id = q.id
+        left join lateral (
+            select min(t.created_at) as created_at
+            from level l
+            cross join lateral (select r.task_id from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base
+                                order by r.seq limit 1) first
+            join task t on t.id = first.task_id
+            where l.queue_id = q.id) oldest on true
+        order by q.name
+    $$;
+comment on function list_queues() is 'Queues with their counts and the age of their oldest pending task.';
+
+create function list_workers(p_all boolean default false)
+    returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
+                   started_at timestamptz, last_seen timestamptz)
+    language sql stable security definer set search_path from current
+    as $$
+        select id, name, host, pid, state, queues, concurrency, running, started_at, last_seen from worker
+        where state in ('running', 'stopping') or p_all or (state = 'lost' and last_seen > clock_time() - interval '1 hour')
+        order by id
+    $$;
+comment on function list_workers(boolean) is 'Workers that are alive, and those lost within the hour; with p_all all that ever were.';
+
+create function list_executors()
+    returns table (name text, queue text, runs_in text, description text, max_attempts smallint, timeout double precision,
+                   params_schema jsonb, registered_at timestamptz)
+    language sql stable security definer set search_path from current
+    as $$
+        select name, queue, runs_in, description, max_attempts, extract(epoch from timeout)::double precision, params_schema, registered_at
+        from executor where registered_at is not null order by name
+    $$;
+comment on function list_executors() is 'Executors that workers have registered.';
+
+create function get_task(p_task uuid) returns jsonb
+    language plpgsql stable security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_task  task;
+    v_state text;
+    v_last  run;
+    v_lease lease;
+    v_runs  jsonb;
+    v_timer timer;
+begin
+    select * into v_task from task where id = p_task;
+    if not found then
+        return null;
+    end if;
+    -- A stable function sees one snapshot: state, place and history agree.
+    v_state := get_state(p_task);
+    select * into v_lease from lease where p_task = any (task_ids);
+    select * into v_timer from timer where task_id = p_task;
+    select * into v_last from run
+        where task_id = p_task and finished_at >= _id_time(p_task) - interval '1 day' order by finished_at desc limit 1;
+    select coalesce(jsonb_agg(to_jsonb(r) order by r.finished_at nulls last), '[]') into v_runs from (
+        select attempt, state::text, (select w.name from worker w where w.id = lease_worker(lease_id)) as worker,
+               started_at, finished_at, error
+        from run where task_id = p_task and finished_at >= _id_time(p_task) - interval '1 day'
+        union all
+        select v_lease.attempts[array_position(v_lease.task_ids, p_task)], 'running',
+               (select w.name from worker w where w.id = lease_worker(v_lease.id)), v_lease.claimed_at, null, null
+        where v_lease.id is not null) r;
+    return jsonb_build_object(
+        'id', v_task.id,
+        'queue', (select name from queue where id = v_task.queue_id),
+        'name', (select name from executor where id = v_task.executor_id),
+        'state', v_state,
+        'priority', v_task.priority,
+        'params', v_task.params,
+        'headers', coalesce(v_task.headers, '{}'),
+        'tags', coalesce(to_jsonb(v_task.tags), '[]'),
+        'key', v_task.key,
+        'workflow_id', v_task.workflow_id,
+        'depends_on', coalesce(to_jsonb(v_task.depends_on), '[]'),
+        'attempts', (select count(distinct (r ->> 'attempt')) from jsonb_array_elements(v_runs) r where r -> 'started_at' <> 'null'),
+        'max_attempts', v_task.max_attempts,
+        'timeout', extract(epoch from v_task.timeout),
+        'created_at', v_task.created_at,
+        'run_at', case when v_timer.task_id is null then v_task.run_at when isfinite(v_timer.wake_at) then v_timer.wake_at end,
+        'started_at', (select min(started_at) from jsonb_to_recordset(v_runs) as r (started_at timestamptz)),
+        'finished_at', case when v_state in ('completed', 'failed', 'cancelled') then v_last.finished_at end,
+        'result', case when v_state = 'completed' then v_last.result end,
+        'error', case when v_state = 'failed' then v_last.error
+                      when v_state in ('pending', 'sleeping', 'running') and v_last.state in ('failed', 'lost') then v_last.error end,
+        'reason', case when v_state = 'cancelled' then v_last.error ->> 'message' else v_timer.reason end,
+        'progress', (select jsonb_build_object('done', done, 'total', total, 'message', message, 'updated_at', updated_at)
+                     from progress where task_id = p_task),
+        'runs', v_runs,
+        'artifacts', (select coalesce(jsonb_agg(jsonb_build_object('path', path, 'kind', kind, 'sha256', sha256, 'bytes', bytes)
+                                                order by path), '[]') from artifact where task_id = p_task),
+        'history', (select coalesce(jsonb_agg(jsonb_build_object('at', at, 'action', action, 'actor', actor, 'detail', detail)
+                                              order by at), '[]') from audit where task_id = p_task));
+end $$;
+comment on function get_task(uuid) is 'Everything about a task as one document; null for an unknown id.';
+
+-- Tasks, newest first, from below p_after.  Null means any.
+create function list_tasks(p_queue text default null, p_state text default null, p_name text default null, p_tag text default null,
+                           p_after uuid default null, p_limit integer default 50)
+    returns setof jsonb
+    language plpgsql stable security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_queue    integer := case when p_queue is not null then _known_queue_id(p_queue) end;
+    v_executor integer := (select id from executor where name = p_name);
+    v_places   text := case p_state
+        when 'pending' then 'select task_id as id from ready'
+        when 'sleeping' then 'select task_id as id from timer'
+        when 'blocked' then 'select task_id as id from blocked'
+        when 'running' then 'select unnest(task_ids) as id from lease'
+        when 'completed' then 'select task_id as id from run where ends and state = ''completed'''
+        when 'failed' then 'select task_id as id from run where ends and state <> ''completed'' and state in (''failed'', ''lost'')'
+        when 'cancelled' then 'select task_id as id from run where ends and state <> ''completed'' and state = ''cancelled'''
+        else 'select id from task' end;
+begin
+    if p_state is not null and p_state not in ('blocked', 'pending', 'sleeping', 'running', 'completed', 'failed', 'cancelled') then
+        raise exception 'state % is unknown; it must be blocked, pending, sleeping, running, completed, failed or cancelled',
+            quote_literal(p_state) using errcode = 'AB001';
+    end if;
+    if p_name is not null and v_executor is null then
+        return;
+    end if;
+    return query execute format($q$
+        select jsonb_build_object('id', t.id, 'queue', q.name, 'name', x.name, 'state', s.state, 'priority', t.priority,
+                                  'attempts', (select count(distinct r.attempt) from run r where r.task_id = t.id and r.started_at is not null),
+                                  'created_at', t.created_at, 'tags', coalesce(to_jsonb(t.tags), '[]'))
+        from (select distinct id from (%s) p where $1 is null or id < $1 order by id desc) p
+        join task t on t.id = p.id
+        join queue q on q.id = t.queue_id
+        join executor x on x.id = t.executor_id
+        cross join lateral (select get_state(t.id) as state) s
+        where ($2 is null or t.queue_id = $2) and ($3 is null or t.executor_id = $3) and ($4 is null or $4 = any (t.tags))
+          and ($5 is null or s.state = $5)
+        order by t.id desc limit $6 $q$, v_places)
+    using p_after, v_queue, v_executor, p_tag, p_state, least(greatest(p_limit, 1), 1000);
+end $$;
+comment on function list_tasks(text, text, text, text, uuid, integer) is
+    'Tasks, newest first, filtered; p_after is the last id of the page before.';
+
+-- What a task waits for, in a sentence; null for an unknown id.
+create function task_why(p_task uuid) returns text
+    language plpgsql stable security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_task  jsonb := get_task(p_task);
+    v_text  text;
+    v_count bigint;
+begin
+    if v_task is null then
+        return null;
+    end if;
+    case v_task ->> 'state'
+    when 'blocked' then
+        select string_agg(format('%s (%s)', e.parent_id, coalesce(get_state(e.parent_id), 'moving')), ', ' order by e.parent_id), count(*)
+        into v_text, v_count
+        from edge e where e.child_id = p_task and get_state(e.parent_id) is distinct from 'completed';
+        return format('It waits for %s of its parents to complete: %s.', v_count, v_text);
+    when 'sleeping' then
+        select w.event into v_text from wait w where w.task_id = p_task;
+        return case
+            when v_text is not null then format('It waits for the event %s.', quote_literal(v_text))
+            when v_task ->> 'reason' = 'no_executor' then
+                format('No worker that has claimed it knows the executor %s; start one with the module that defines it.', v_task ->> 'name')
+            when v_task ->> 'reason' = 'retry' then format('Its last attempt failed; the next is due at %s.', v_task ->> 'run_at')
+            else format('It sleeps (%s) until %s.', v_task ->> 'reason', v_task ->> 'run_at') end;
+    when 'pending' then
+        if exists (select from queue where name = v_task ->> 'queue' and paused_at is not null) then
+            return format('Its queue %s is paused; `absurd queue resume %s` lets it go on.', v_task ->> 'queue', v_task ->> 'queue');
+        end if;
+        if not exists (select from worker where state = 'running' and v_task ->> 'queue' = any (queues)) then
+            return format('No worker serves its queue %s; start one with `absurd-worker --queue %s`.', v_task ->> 'queue', v_task ->> 'queue');
+        end if;
+        select count(*) into v_count from (
+            select from ready mine join ready r on r.queue_id = mine.queue_id
+                and (r.level > mine.level or (r.level = mine.level and r.seq < mine.seq))
+            where mine.task_id = p_task limit 10000) ahead;
+        return format('It may be claimed now; %s tasks of its queue are ahead of it.',
+                      case when v_count >= 10000 then 'at least 10000' else v_count::text end);
+    when 'running' then
+        return format('It runs on %s since %s.', v_task -> 'runs' -> -1 ->> 'worker', v_task -> 'runs' -> -1 ->> 'started_at');
+    when 'failed' then
+        return format('It failed for good: %s', v_task -> 'error' ->> 'message');
+    when 'cancelled' then
+        return format('It was cancelled: %s.', v_task ->> 'reason');
+    else
+        return format('It is %s.', v_task ->> 'state');
+    end case;
+end $$;
+comment on function task_why(uuid) is 'What a task waits for, or how it ended, in a sentence.';

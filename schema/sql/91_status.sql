@@ -1,0 +1,70 @@
+-- The state of the whole in one document, with what is wrong and what to do about it.
+create function get_status() returns jsonb
+    language plpgsql volatile security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_now      timestamptz := clock_time();
+    v_queues   jsonb;
+    v_workers  jsonb;
+    v_problems jsonb;
+begin
+    select coalesce(jsonb_agg(to_jsonb(q) order by q.name), '[]') into v_queues from list_queues() q;
+    select coalesce(jsonb_agg(to_jsonb(w) order by w.id), '[]') into v_workers from list_workers() w;
+    select coalesce(jsonb_agg(to_jsonb(p)), '[]') into v_problems from (
+        select 'queue_unserved' as code,
+               format('queue %s has %s pending tasks and no worker', q.name, q.pending) as message,
+               format('absurd-worker --queue %s', q.name) as action
+        from list_queues() q
+        where q.pending > 0 and not q.paused
+          and not exists (select from worker w where w.state = 'running' and q.name = any (w.queues)
+                          and w.last_seen > v_now - make_interval(secs => w.lease_seconds))
+        union all
+        select 'queue_paused', format('queue %s is paused with %s pending tasks', q.name, q.pending),
+               format('absurd queue resume %s', q.name)
+        from list_queues() q where q.paused and q.pending > 0
+        union all
+        select 'executor_unknown', format('%s tasks ask for the executor %s, which no worker knows', count(*), x.name),
+               'absurd-worker --import MODULE'
+        from (select task_id from timer where reason = 'no_executor' limit 10000) s
+        join task t on t.id = s.task_id join executor x on x.id = t.executor_id group by x.name
+        union all
+        select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
+        from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
+        union all
+        select 'dead_letters', format('%s tasks of queue %s failed for good', count(*), q.name),
+               format('absurd task list --state failed --queue %s', q.name)
+        from dead_letter d join queue q on q.id = d.queue_id group by q.name
+        union all
+        select 'snapshot_held',
+               format('session %s (%s) has held a transaction open for %s seconds and keeps dead rows from being removed',
+                      a.pid, coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), extract(epoch from v_now - a.xact_start)::integer),
+               format('select pg_terminate_backend(%s)', a.pid)
+        from pg_stat_activity a
+        where a.datname = current_database() and a.backend_xmin is not null and a.xact_start < v_now - interval '5 minutes') p;
+    return jsonb_build_object('queues', v_queues, 'workers', v_workers, 'schedules', '[]'::jsonb,
+                              'dead_letters', (select count(*) from dead_letter), 'problems', v_problems);
+end $$;
+comment on function get_status() is 'Queues, workers, dead letters, and problems with what to do about each.';
+
+-- Cancel all that waits in a queue.  Returns how many tasks that are (p_dry_run: would be).
+create function purge_queue(p_queue text, p_dry_run boolean default false) returns bigint
+    language plpgsql security definer set search_path from current
+    as $$
+declare
+    v_id    integer := _known_queue_id(p_queue);
+    v_task  uuid;
+    v_count bigint := 0;
+begin
+    if p_dry_run then
+        return (select count(*) from ready where queue_id = v_id) + (select count(*) from timer where queue_id = v_id);
+    end if;
+    for v_task in
+        select task_id from (select task_id from ready where queue_id = v_id
+                             union all select task_id from timer where queue_id = v_id) waiting order by task_id
+    loop
+        v_count := v_count + (cancel_task(v_task, 'purged') = 'cancelled')::integer;
+    end loop;
+    return v_count;
+end $$;
+comment on function purge_queue(text, boolean) is 'Cancel all pending and sleeping tasks of a queue.';
