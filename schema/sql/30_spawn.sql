@@ -100,7 +100,7 @@ begin
             raise exception 'option run_at is %; it must be finite', v_text using errcode = 'AB001';
         end if;
     else
-        p_spawn.run_at := clock_time() + make_interval(secs => _option_number(p_options, 'delay', 0, 315360000));
+        p_spawn.run_at := clock_time() + make_interval(secs => nullif(_option_number(p_options, 'delay', 0, 315360000), 0));
     end if;
     if _option(p_options, 'depends_on', 'array') is not null then
         begin

@@ -45,8 +45,8 @@ create type _held as (
     n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz);
 
 -- What was reported and not held.  A report that arrived before and is repeated after a lost answer
--- is not stale: its run stands in the history under the same lease.
-create function _stale(p_leases bigint[], p_tasks uuid[], p_held _held[]) returns uuid[]
+-- is not stale: its run stands in the history under the same lease, ended the same way.
+create function _stale(p_leases bigint[], p_tasks uuid[], p_held _held[], p_state run_state) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -57,7 +57,7 @@ begin
     return nullif(array(
         select u.task from unnest(p_leases, p_tasks) as u (lease, task)
         where not exists (select from unnest(p_held) h where h.task_id = u.task and h.lease_id = u.lease)
-          and not exists (select from run r where r.task_id = u.task and r.lease_id = u.lease)), '{}');
+          and not exists (select from run r where r.task_id = u.task and r.lease_id = u.lease and r.state = p_state)), '{}');
 end $$;
 
 -- When a run began, told by its age in milliseconds: the worker's clock never enters.
@@ -98,7 +98,7 @@ begin
                   = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, null);
     end if;
     perform _settle(array(select h.task_id from unnest(v_held) h), true);
-    return _stale(p_leases, p_tasks, v_held);
+    return _stale(p_leases, p_tasks, v_held, 'completed');
 end $$;
 comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb) is
     'Close completed runs; their results, artifacts and dependents in one transaction. Returns the stale ones.';

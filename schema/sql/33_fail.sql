@@ -58,7 +58,7 @@ begin
         from unnest(v_held) h where p_delays[h.n] is not null having count(*) > 0;
     perform _bury(array(select row(h.*)::_held from unnest(v_held) h where p_delays[h.n] is null),
                   array(select p_errors[h.n]::jsonb from unnest(v_held) h where p_delays[h.n] is null), p_dead_letters);
-    return _stale(p_leases, p_tasks, v_held);
+    return _stale(p_leases, p_tasks, v_held, 'failed');
 end $$;
 comment on function fail_runs(bigint[], uuid[], integer[], text[], double precision[], boolean) is
     'Close failed runs: next attempt after a delay, or dead letter. Returns the stale ones.';
@@ -115,7 +115,7 @@ begin
         on conflict (task_id) do update set event = excluded.event;
     perform _wake_waiting(e.name, e.payload)
         from event e where e.name = any (p_events);
-    return _stale(p_leases, p_tasks, v_held);
+    return _stale(p_leases, p_tasks, v_held, 'suspended');
 end $$;
 comment on function suspend_runs(bigint[], uuid[], integer[], double precision[], text[], text[]) is
     'Put running tasks to sleep until a time or an event; no attempt is spent. Returns the stale ones.';
@@ -137,7 +137,7 @@ begin
         from unnest(v_held) h where p_ages[h.n] is not null;
     perform _requeue(array_agg(h.task_id), array_agg(h.attempt::integer), array_agg(null::timestamptz), array_agg(null::text), true)
         from unnest(v_held) h having count(*) > 0;
-    return _stale(p_leases, p_tasks, v_held);
+    return _stale(p_leases, p_tasks, v_held, 'returned');
 end $$;
 comment on function return_runs(bigint[], uuid[], integer[]) is
     'Hand claimed runs back, attempts intact, ahead of their priority. Returns the stale ones.';
@@ -160,7 +160,7 @@ begin
     insert into tally (queue_id, running, cancelled)
         select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
     perform _settle(array(select h.task_id from unnest(v_held) h), false);
-    return _stale(p_leases, p_tasks, v_held);
+    return _stale(p_leases, p_tasks, v_held, 'cancelled');
 end $$;
 comment on function cancel_runs(bigint[], uuid[], integer[], text[]) is
     'Close runs whose executor cancelled its task. Returns the stale ones.';

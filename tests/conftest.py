@@ -1,0 +1,115 @@
+"""Fixtures every test can use: a real PostgreSQL server, and a database of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from absurd.config import Settings, load_settings
+from absurd.database_sync import install
+from absurd.embedded import EmbeddedServer
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Real data and harnesses beside the checkout; tests that need them skip where they are absent."""
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """No setting of the machine the tests run on reaches them."""
+    saved = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ABSURD_") and name != "ABSURD_PG_BIN"}
+    yield
+    os.environ.update(saved)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """One embedded server for the whole session."""
+    home = tmp_path_factory.mktemp("absurd-home")
+    embedded = EmbeddedServer(load_settings(environ={}, home=home))
+    embedded.start()
+    yield embedded
+    embedded.stop("immediate")
+    embedded.destroy()
+
+
+@pytest.fixture(scope="session")
+def server_url(server: EmbeddedServer) -> str:
+    """URL of the session's server; its database is only there to connect to."""
+    return server.start()
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> str:
+    """Name of a database in which the queue is installed, to be cloned."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("create database queue_template")
+    install(database_at(server_url, "queue_template"))
+    return "queue_template"
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A fresh database without the queue."""
+    yield from _fresh(server_url, "template1")
+
+
+@pytest.fixture
+def database_url(server_url: str, template: str) -> Iterator[str]:
+    """A fresh database with the queue installed."""
+    yield from _fresh(server_url, template)
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings for the test's own database, with a short poll so that no test waits for one."""
+    return load_settings(environ={}, database_url=database_url, home=tmp_path / "home", worker_poll_interval=0.1)
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A plain connection to the test's database, in autocommit mode, with the queue's schema on its path."""
+    with psycopg.connect(database_url, autocommit=True, options="-c search_path=absurd,public") as opened:
+        yield opened
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """``until(condition)`` waits for a condition to hold, for 30 seconds at most."""
+
+    def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"still not so after {seconds} s"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data; skips the test where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder shared/ with real data is not beside this checkout")
+    return SHARED
+
+
+def database_at(url: str, name: str) -> str:
+    """`url` with another database name."""
+    head, _, query = url.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}?{query}"
+
+
+def _fresh(server_url: str, template_name: str) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template_name}")
+        yield database_at(server_url, name)
+        connection.execute(f"drop database {name} with (force)")

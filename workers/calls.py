@@ -1,0 +1,98 @@
+"""The worker's calls of the hot path: claim, report, and both in one round trip.
+
+`absurd.queue` has the calls that clients make too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from absurd.call import Call, Row
+from absurd.model import Claim
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Reports(NamedTuple):
+    """Completed runs in parallel: what `step` and `complete_runs` take."""
+
+    leases: list[int]
+    tasks: list[UUID]
+    ages_ms: list[int]
+    results: list[str | None]
+
+
+class Answer(NamedTuple):
+    """What a step brought: reports that came too late, and newly claimed runs in parallel."""
+
+    stale: Sequence[UUID]
+    task_ids: Sequence[UUID]
+    attempts: Sequence[int]
+    levels: Sequence[int]
+    seqs: Sequence[int]
+    executor_ids: Sequence[int]
+    params: Sequence[str]
+    details: Sequence[str | None]
+
+
+def step(
+    reports: Reports, lease: int, queue_id: int, wanted: int, levels: Sequence[int], marks: Sequence[int]
+) -> Call[Answer]:
+    """Close `reports` and claim up to `wanted` runs of a queue under `lease`.
+
+    May be repeated after a lost answer: reports that were taken count once, and a lease that was
+    made gives its runs again.
+    """
+    return Call(
+        "select * from {schema}.step($1::bigint[], $2::uuid[], $3::integer[], $4::text[],"
+        " $5::bigint, $6::integer, $7::integer, $8::integer[], $9::bigint[])",
+        (*reports, lease, queue_id, wanted, levels, marks),
+        _answer,
+    )
+
+
+def _answer(rows: Sequence[Row]) -> Answer:
+    row = rows[0]
+    return Answer(
+        row["stale"] or (),
+        row["task_ids"] or (),
+        row["attempts"] or (),
+        row["levels"] or (),
+        row["seqs"] or (),
+        row["executor_ids"] or (),
+        row["params"] or (),
+        row["details"] or (),
+    )
+
+
+def read_claims(answer: Answer, lease: int, queue: str, executors: Mapping[int, str]) -> list[Claim]:
+    """The claims of an answer, in the order in which they should start."""
+    claims = []
+    for task_id, attempt, executor_id, params, details in zip(
+        answer.task_ids, answer.attempts, answer.executor_ids, answer.params, answer.details, strict=True
+    ):
+        if details is None:
+            claims.append(Claim(lease, task_id, attempt, executors[executor_id], queue, json.loads(params)))
+        else:
+            more = json.loads(details)
+            claims.append(
+                Claim(
+                    lease,
+                    task_id,
+                    attempt,
+                    executors[executor_id],
+                    queue,
+                    json.loads(params),
+                    more.get("headers", NOTHING),
+                    more.get("tags", ()),
+                    more.get("timeout"),
+                    more.get("max_attempts"),
+                    more.get("retry"),
+                    more.get("parents", NOTHING),
+                )
+            )
+    return claims

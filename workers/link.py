@@ -1,0 +1,58 @@
+"""A worker's own connection: calls that are made until they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from absurd.call import Call
+from absurd.database import AsyncDatabase, AsyncSession
+from absurd.errors import DatabaseUnavailableError
+
+T = TypeVar("T")
+
+log = structlog.get_logger("absurd.worker")
+
+
+class Link:
+    """One connection outside the pool, made anew when it is lost.
+
+    All calls of the worker's side may be repeated, so an answer that was lost is asked for again,
+    for as long as `patient` says.
+    """
+
+    def __init__(self, database: AsyncDatabase, patient: Callable[[], bool]) -> None:
+        self._database = database
+        self._patient = patient
+        self._session: AsyncSession | None = None
+
+    async def run(self, call: Call[T]) -> T:
+        """Make `call`.  Raises DatabaseUnavailableError once patience is at its end."""
+        failures = 0
+        while True:
+            try:
+                if self._session is None:
+                    self._session = self._database.wrap(await self._database.connect())
+                answer = await self._session.run(call)
+            except DatabaseUnavailableError as error:
+                await self.close()
+                if not self._patient():
+                    raise
+                if failures == 0:
+                    log.warning("database_away", error=error.message)
+                failures += 1
+                await asyncio.sleep(min(5.0, 0.05 * 2 ** min(failures, 8)) * random.uniform(0.5, 1.0))
+            else:
+                if failures:
+                    log.info("database_back", failures=failures)
+                return answer
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.connection.terminate()

@@ -1,0 +1,319 @@
+"""The hot path of a worker: claim > execute > record, overlapped.
+
+One coroutine steps the database: each step records what has finished and claims what comes next,
+while what was claimed before runs.  Nothing is counted or timed between; the batches size
+themselves by how much finishes during a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+from uuid import UUID
+
+import structlog
+
+from absurd.call import Call
+from absurd.executor import Executor, Registry
+from absurd.model import Claim
+from absurd.outcome import Completed, Outcome, Returned, Suspended
+from absurd.workers.calls import Answer, read_claims, step
+from absurd.workers.link import Link
+from absurd.workers.marks import Marks
+from absurd.workers.reports import Report, calls, completions, is_plain
+
+MAX_BATCH = 500
+"""Most runs of one claim."""
+HOARD_SECONDS = 0.1
+"""How much work, at the pace measured, may be claimed ahead: what a crash repeats at most of short tasks."""
+FLUSH_SECONDS = 0.02
+"""How old an outcome may grow before it is recorded, even if nothing is to be claimed."""
+UNKNOWN_EXECUTOR_SECONDS = 60.0
+"""How long a task whose executor this worker does not know is put aside; a worker that knows it wakes it."""
+
+Until = Literal["forever", "burst", "drain"]
+
+log = structlog.get_logger("absurd.worker")
+
+
+class Source:
+    """A queue this worker claims from."""
+
+    __slots__ = ("credit", "hungry", "marks", "name", "queue_id", "weight")
+
+    def __init__(self, name: str, queue_id: int, weight: int = 1) -> None:
+        self.name = name
+        self.queue_id = queue_id
+        self.weight = weight
+        self.credit = 0
+        self.marks = Marks()
+        self.hungry = True
+        """Whether a claim may find something: false once a look from the base came back short."""
+
+
+class Pump:
+    """Claims, executes and records until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        link: Link,
+        worker_id: int,
+        sources: list[Source],
+        executors: dict[int, str],
+        refresh_names: Callable[[], Awaitable[None]],
+        registry: Registry,
+        execute: Callable[[Claim, Executor], Awaitable[Outcome | None]],
+        publish: Callable[[Report], None],
+        listen: Callable[[bool], Awaitable[None]],
+        remaining: Callable[[], Awaitable[int]],
+        concurrency: int,
+        prefetch: int | None,
+        poll_seconds: float,
+        dead_letters: bool,
+    ) -> None:
+        self._link = link
+        self._next_lease = (worker_id << 32) + 1
+        self._sources = sources
+        self._executors = executors
+        self._refresh_names = refresh_names
+        self._registry = registry
+        self._execute = execute
+        self._publish = publish
+        self._listen = listen
+        self._remaining = remaining
+        self._prefetch = prefetch
+        self._poll_seconds = poll_seconds
+        self._dead_letters = dead_letters
+        self.concurrency = concurrency
+
+        self._waiting: deque[Claim] = deque()
+        self.running: dict[UUID, tuple[Claim, asyncio.Task[None]]] = {}
+        self._lost: set[UUID] = set()
+        self._reports: list[Report] = []
+        self._oldest_report = 0.0
+        self._pace: float | None = None  # seconds a run takes, smoothed
+        self._wake = asyncio.Event()
+        self._listening = False
+        self._busy_since: float | None = None
+        self.stopping = False
+
+    # What others tell the pump ------------------------------------------------------------------
+
+    def wake(self, queue: str | None = None) -> None:
+        """Something may be claimable in `queue` (None: in any)."""
+        for source in self._sources:
+            if queue is None or source.name == queue:
+                source.hungry = True
+        self._wake.set()
+
+    def leases(self) -> list[int]:
+        """Every lease this worker has heard of; safe to call from another thread."""
+        known = {claim.lease for claim, _ in list(self.running.values())}
+        known.update(claim.lease for claim in list(self._waiting))
+        known.update(report.claim.lease for report in list(self._reports))
+        return list(known)
+
+    def lose(self, held: dict[int, set[UUID]]) -> None:
+        """Stop what is no longer ours: `held` tells, for each lease asked about, what still is."""
+        for claim, job in list(self.running.values()):
+            if claim.lease in held and claim.task_id not in held[claim.lease]:
+                log.warning("claim_lost", task_id=str(claim.task_id), attempt=claim.attempt)
+                self._lost.add(claim.task_id)
+                job.cancel()
+        self._waiting = deque(
+            claim for claim in self._waiting if claim.lease not in held or claim.task_id in held[claim.lease]
+        )
+
+    def lose_all(self) -> None:
+        """Stop everything: this worker was given up by the others."""
+        self.lose({lease: set() for lease in self.leases()})
+
+    def stop(self) -> None:
+        """Claim nothing more, and hand back what has not started; `run` returns when the rest has ended."""
+        self.stopping = True
+        while self._waiting:
+            self._add_report(Report(self._waiting.popleft(), None, Returned()))
+        self._wake.set()
+
+    def abort(self) -> None:
+        """Hand back at once what still runs."""
+        self.stop()
+        for _, job in list(self.running.values()):
+            job.cancel()
+
+    # The loop -----------------------------------------------------------------------------------
+
+    async def run(self, until: Until = "forever") -> None:
+        """Work until stopped, or until there is nothing left as `until` says."""
+        while True:
+            source = None if self.stopping else self._claimable()
+            if source is not None or self._report_due():
+                await self._step(source)
+            elif self.stopping:
+                if not self.running and not self._reports:
+                    return
+                await self._rest()
+            elif until != "forever" and not self.running and not self._waiting and await self._nothing_left(until):
+                self.stopping = True
+            else:
+                await self._rest()
+
+    async def _nothing_left(self, until: Until) -> bool:
+        return until == "burst" or await self._remaining() == 0
+
+    def _room(self) -> int:
+        """How many more runs may be claimed now."""
+        return self.concurrency + self._ahead() - len(self.running) - len(self._waiting)
+
+    def _ahead(self) -> int:
+        """How many runs to hold beyond those that execute, so that no slot waits for the database."""
+        if self._prefetch is not None:
+            return self._prefetch
+        if self._pace is None:
+            return 0
+        return min(MAX_BATCH, int(self.concurrency * HOARD_SECONDS / max(self._pace, 1e-6)))
+
+    def _claimable(self) -> Source | None:
+        """The queue whose turn it is, among those that may have something; None without room."""
+        hungry = [source for source in self._sources if source.hungry]
+        if not hungry or self._room() <= 0:
+            return None
+        if len(hungry) == 1:
+            return hungry[0]
+        for source in hungry:  # smooth weighted round robin
+            source.credit += source.weight
+        chosen = max(hungry, key=lambda each: each.credit)
+        chosen.credit -= sum(source.weight for source in hungry)
+        return chosen
+
+    def _report_due(self) -> bool:
+        if not self._reports:
+            return False
+        return not self.running or self.stopping or time.monotonic() - self._oldest_report >= FLUSH_SECONDS
+
+    async def _step(self, source: Source | None) -> None:
+        """Record what has finished and claim from `source`, in one round trip when nothing special is in it."""
+        now = time.monotonic()
+        reports, self._reports = self._reports, []
+        special = [report for report in reports if not is_plain(report)]
+        if special:
+            reports = [report for report in reports if is_plain(report)]
+            for call, group in calls(special, now, dead_letters=self._dead_letters):
+                await self._record(call, group)
+        if source is None:
+            if reports:
+                nowhere = step(completions(reports, now), self._next_lease, 0, 0, (), ())
+                self._tell_stale((await self._link.run(nowhere)).stale)
+            return
+
+        lease, wanted = self._next_lease, min(self._room(), MAX_BATCH)
+        from_base = source.marks.from_base(now)
+        levels, marks = source.marks.arrays(from_base)
+        answer = await self._link.run(
+            step(completions(reports, now), lease, source.queue_id, wanted, levels, marks)
+        )
+        self._tell_stale(answer.stale)
+        source.marks.note(answer.levels, answer.seqs, wanted, from_base, now)
+        if answer.task_ids:
+            self._next_lease += 1
+            await self._begin(answer, lease, source)
+        elif from_base:
+            source.hungry = False
+        await self._hush(now, bool(answer.task_ids))
+
+    async def _record(self, call: Call[Sequence[UUID]], group: list[Report]) -> None:
+        stale = set(await self._link.run(call))
+        self._tell_stale(stale)
+        for report in group:
+            if type(report.outcome) is Completed and report.claim.task_id not in stale:
+                self._publish(report)
+
+    def _tell_stale(self, stale: Sequence[UUID] | set[UUID]) -> None:
+        for task_id in stale:
+            log.warning("stale_claim", task_id=str(task_id), note="the claim was lost before its outcome arrived")
+
+    # Executing ----------------------------------------------------------------------------------
+
+    async def _begin(self, answer: Answer, lease: int, source: Source) -> None:
+        if not all(map(self._executors.__contains__, answer.executor_ids)):
+            await self._refresh_names()
+        claims = read_claims(answer, lease, source.name, self._executors)
+        if self.stopping:
+            for claim in claims:
+                self._add_report(Report(claim, None, Returned()))
+        else:
+            self._waiting.extend(claims)
+            self._fill()
+
+    def _fill(self) -> None:
+        """Start what waits, as far as there are slots."""
+        running, waiting, create = self.running, self._waiting, asyncio.get_running_loop().create_task
+        while waiting and len(running) < self.concurrency:
+            claim = waiting.popleft()
+            executor = self._registry.get(claim.name)
+            if executor is None:
+                aside = Suspended("no_executor", delay=UNKNOWN_EXECUTOR_SECONDS)
+                self._add_report(Report(claim, time.monotonic(), aside))
+            else:
+                running[claim.task_id] = (claim, create(self._run(claim, executor)))
+
+    async def _run(self, claim: Claim, executor: Executor) -> None:
+        started = time.monotonic()
+        outcome: Outcome | None
+        try:
+            outcome = await self._execute(claim, executor)
+        except asyncio.CancelledError:
+            outcome = Returned()
+        if claim.task_id in self._lost:  # nobody to report to
+            self._lost.discard(claim.task_id)
+            outcome = None
+        del self.running[claim.task_id]
+        ended = time.monotonic()
+        self._pace = ended - started if self._pace is None else self._pace + 0.02 * (ended - started - self._pace)
+        if outcome is not None:
+            self._add_report(Report(claim, started, outcome))
+        if self._waiting:
+            self._fill()
+        self._wake.set()
+
+    def _add_report(self, report: Report) -> None:
+        if not self._reports:
+            self._oldest_report = time.monotonic()
+        self._reports.append(report)
+
+    # Waiting ------------------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Wait until something finishes, is due, or may be claimable."""
+        self._busy_since = None
+        if not self.stopping and not self._listening and self._room() > 0:
+            # Announced first, then looked once more: a spawn that read the flag before that was
+            # committed has notified nobody.
+            self._listening = True
+            await self._listen(True)
+            self.wake()
+            return
+        self._wake.clear()
+        timeout = self._poll_seconds
+        if self._reports:
+            timeout = max(0.0, self._oldest_report + FLUSH_SECONDS - time.monotonic())
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            if timeout == self._poll_seconds:
+                self.wake()
+
+    async def _hush(self, now: float, found: bool) -> None:
+        """Once busy for a while, ask for no more notifications: they cost the spawners."""
+        if not found:
+            self._busy_since = None
+        elif self._busy_since is None:
+            self._busy_since = now
+        elif self._listening and now - self._busy_since > FLUSH_SECONDS:
+            self._listening = False
+            await self._listen(False)
