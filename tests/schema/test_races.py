@@ -1,0 +1,322 @@
+"""Two sessions at once: what the lock order and the marks are there for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[Any]
+Until = Callable[[Callable[[], object]], None]
+
+
+class Session:
+    """One connection that can hold a transaction open, or hang in a lock without hanging the test."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = psycopg.connect(url, autocommit=True, options="-c search_path=absurd,public")
+        self.thread: threading.Thread | None = None
+        self.outcome: Any = None
+
+    def call(self, sql: str, *args: Any) -> Any:
+        row = self.connection.execute(f"select {sql}", args).fetchone()
+        return row[0] if row else None
+
+    def begin(self) -> None:
+        self.connection.execute("begin")
+
+    def commit(self) -> None:
+        self.connection.execute("commit")
+
+    def call_later(self, sql: str, *args: Any) -> None:
+        """Start a call that may have to wait for another session."""
+
+        def run() -> None:
+            try:
+                self.outcome = self.call(sql, *args)
+            except psycopg.Error as error:
+                self.outcome = error
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+
+    def waits(self, observer: Session) -> bool:
+        """Whether the call hangs in a lock (or is over already)."""
+        assert self.thread is not None
+        return not self.thread.is_alive() or bool(
+            observer.call("wait_event_type = 'Lock' from pg_stat_activity where pid = %s", self.connection.info.backend_pid)
+        )
+
+    def result(self) -> Any:
+        assert self.thread is not None
+        self.thread.join(30)
+        assert not self.thread.is_alive(), "the call still waits"
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture
+def sessions(database_url: str) -> Iterator[Callable[[], Session]]:
+    opened: list[Session] = []
+
+    def open_session() -> Session:
+        opened.append(Session(database_url))
+        return opened[-1]
+
+    yield open_session
+    for session in opened:
+        session.connection.close()
+
+
+SPAWN = "task_id from spawn_task('default', 'demo.add', '{}', %s)"
+COMPLETE = "complete_runs(%s::bigint[], %s, '{0}', '{null}')"
+FAIL = "fail_runs(%s::bigint[], %s, '{0}', array['{}'], array[null]::double precision[])"
+CLAIM = "task_ids from claim_runs(%s, (select id from queue where name = 'default'), %s, %s::integer[], %s::bigint[])"
+
+
+def depends(*parents: UUID) -> str:
+    return json.dumps({"depends_on": [str(parent) for parent in parents]})
+
+
+class Leases:
+    """Lease ids of one worker."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.worker = session.call("register_worker('t', 'h', 1, '{default}', 1, '{}', '{}', 30)")
+        self.count = 0
+
+    def claim(self, wanted: int = 1, *, session: Session | None = None, marks: dict[int, int] | None = None) -> tuple[int, list[UUID]]:
+        self.count += 1
+        lease = (self.worker << 32) + self.count
+        known = marks or {}
+        tasks = (session or self.session).call(CLAIM, lease, wanted, list(known), list(known.values()))
+        return lease, tasks or []
+
+
+def test_two_parents_ending_at_once_release_their_child_once(sessions: Callable[[], Session], until: Until) -> None:
+    """Each completion is held open in turn; the child is released by the second, exactly once."""
+    one, two, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    parents = [observer.call(SPAWN, None) for _ in range(2)]
+    child = observer.call(SPAWN, depends(*parents))
+    observer.call("sweep_late()")
+    first, _ = leases.claim()
+    second, _ = leases.claim()
+
+    one.begin()
+    one.call(COMPLETE, [first], [parents[0]])
+    two.call_later(COMPLETE, [second], [parents[1]])
+    until(lambda: two.waits(observer))
+    one.commit()
+    assert two.result() is None
+
+    assert observer.call("get_state(%s)", child) == "pending"
+    assert observer.call("count(*) from ready where task_id = %s", child) == 1
+
+
+def test_claim_beside_cancel_of_one_row(sessions: Callable[[], Session], until: Until) -> None:
+    """A claim passes over what is being cancelled; a cancel that meets a claim takes the run from it."""
+    one, two, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    task = observer.call(SPAWN, None)
+
+    one.begin()
+    assert one.call("cancel_task(%s)", task) == "cancelled"
+    assert leases.claim()[1] == []  # returns at once
+    one.connection.execute("rollback")
+
+    one.begin()
+    lease, tasks = leases.claim(session=one)
+    assert tasks == [task]
+    two.call_later("cancel_task(%s)", task)
+    until(lambda: two.waits(observer))
+    one.commit()
+
+    assert two.result() == "cancelled"
+    assert observer.call("get_state(%s)", task) == "cancelled"
+    assert observer.call(COMPLETE, [lease], [task]) == [task]
+
+
+@pytest.mark.parametrize("held_open", ["spawn", "completion"])
+def test_spawn_on_a_parent_that_is_just_ending(
+    sessions: Callable[[], Session], until: Until, held_open: str
+) -> None:
+    """Whichever of the two transactions is held open while the other commits, the child is released."""
+    one, two, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    parent = observer.call(SPAWN, None)
+    lease, _ = leases.claim()
+
+    if held_open == "spawn":
+        one.begin()
+        child = one.call(SPAWN, depends(parent))
+        assert two.call(COMPLETE, [lease], [parent]) is None
+        two.call("sweep_late()")
+        one.commit()
+        observer.call("sweep_late()")
+    else:
+        one.begin()
+        one.call(COMPLETE, [lease], [parent])
+        child = observer.call(SPAWN, depends(parent))
+        two.call_later("sweep_late()")  # waits for the end of the completion, then sees it
+        until(lambda: two.waits(observer))
+        one.commit()
+        assert two.result() == 1
+
+    assert observer.call("get_state(%s)", child) == "pending"
+    assert observer.call("count(*) from late") == 0
+
+
+def test_a_low_seq_committed_late_is_claimed(sessions: Callable[[], Session]) -> None:
+    """A spawn that commits after later ones were claimed is found by the next look from the base."""
+    slow, observer = sessions(), sessions()
+    leases = Leases(observer)
+    observer.call(SPAWN, None)
+    leases.claim()
+    slow.begin()
+    late = slow.call(SPAWN, None)
+    quick = observer.call(SPAWN, None)
+    # The base mark must not pass a transaction that is still open, however often it is advanced.
+    for _ in range(4):
+        observer.call("advance_marks()")
+    assert leases.claim(5)[1] == [quick]
+    high = observer.call("last_value from ready_seq")
+    for _ in range(4):
+        observer.call("advance_marks()")
+
+    slow.commit()
+
+    assert leases.claim(5, marks={0: high + 1})[1] == []  # above the hot mark there is nothing
+    assert leases.claim(5)[1] == [late]
+
+
+def test_the_base_mark_passes_what_is_over(sessions: Callable[[], Session]) -> None:
+    """Once every transaction has ended the base rises to the lowest live row, and to no higher."""
+    observer = sessions()
+    leases = Leases(observer)
+    tasks = [observer.call(SPAWN, None) for _ in range(10)]
+    assert leases.claim(9)[1] == tasks[:9]
+    for _ in range(4):
+        observer.call("advance_marks()")
+
+    assert observer.call("base from level") == observer.call("seq from ready")
+
+    assert leases.claim(9)[1] == tasks[9:]
+
+
+def test_overlapping_cascades_do_not_deadlock(sessions: Callable[[], Session], until: Until) -> None:
+    """Two failures whose subtrees share nodes cancel the union, whichever commits first."""
+    one, two, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    left, right = observer.call(SPAWN, None), observer.call(SPAWN, None)
+    shared = observer.call(SPAWN, depends(left, right))
+    only_left = observer.call(SPAWN, depends(left))
+    only_right = observer.call(SPAWN, depends(right))
+    below = observer.call(SPAWN, depends(only_right, shared, only_left))
+    observer.call("sweep_late()")
+    first, _ = leases.claim()
+    second, _ = leases.claim()
+
+    one.begin()
+    one.call(FAIL, [first], [left])
+    two.call_later(FAIL, [second], [right])
+    until(lambda: two.waits(observer))
+    one.commit()
+    assert two.result() is None
+
+    for task in (shared, only_left, only_right, below):
+        assert observer.call("get_state(%s)", task) == "cancelled"
+    assert observer.call("(get_queue_stats('default')).cancelled") == 4
+
+
+def test_two_retries_make_one_attempt(sessions: Callable[[], Session], until: Until) -> None:
+    """Of two retries of one failed task at once, one puts it back and the other is refused."""
+    one, two, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    task = observer.call(SPAWN, None)
+    lease, _ = leases.claim()
+    observer.call(FAIL, [lease], [task])
+
+    one.begin()
+    assert one.call("retry_task(%s)", task) == "pending"
+    two.call_later("retry_task(%s)", task)
+    until(lambda: two.waits(observer))
+    one.commit()
+    with pytest.raises(psycopg.Error) as caught:
+        two.result()
+
+    assert caught.value.sqlstate == "AB004"
+    assert observer.call("count(*) from ready where task_id = %s", task) == 1
+
+
+def test_waiting_and_emitting_cannot_miss_each_other(sessions: Callable[[], Session], until: Until) -> None:
+    """A wait and an emission in two open transactions: whichever commits first, the task wakes."""
+    for emits_first in (True, False):
+        one, two, observer = sessions(), sessions(), sessions()
+        leases = Leases(observer)
+        name = f"event-{emits_first}"
+        task = observer.call(SPAWN, None)
+        lease, _ = leases.claim()
+        wait = ("suspend_runs(%s::bigint[], %s, '{0}', '{null}', '{event}', %s)", [lease], [task], [name])
+        emit = ("emit_event(%s, '1')", name)
+
+        one.begin()
+        one.call(*(emit if emits_first else wait))
+        two.call_later(*(wait if emits_first else emit))
+        until(lambda two=two, observer=observer: two.waits(observer))  # type: ignore[misc]
+        one.commit()
+        two.result()
+
+        assert observer.call("get_state(%s)", task) == "pending"
+        leases.claim()
+
+
+def test_one_key_from_many_sessions_is_one_task(sessions: Callable[[], Session], until: Until) -> None:
+    """A spawn under a key that another open transaction holds waits for it and becomes its task."""
+    one, two, observer = sessions(), sessions(), sessions()
+    one.begin()
+    first = one.call(SPAWN, '{"key": "k"}')
+    two.call_later(SPAWN, '{"key": "k"}')
+    until(lambda: two.waits(observer))
+    one.commit()
+
+    assert two.result() == first
+    assert observer.call("count(*) from task") == 1
+
+
+def test_claims_of_many_sessions_share_nothing(database_url: str) -> None:
+    """Eight sessions drain 2,000 tasks in batches of 7: each task is claimed once."""
+    with psycopg.connect(database_url, autocommit=True, options="-c search_path=absurd,public") as connection:
+        connection.execute(
+            "select count(spawn_task('default', 'demo.add', '{}')) from generate_series(1, 2000)"
+        )
+    claimed: list[UUID] = []
+
+    def drain() -> None:
+        session = Session(database_url)
+        leases = Leases(session)
+        while True:
+            lease, tasks = leases.claim(7)
+            if not tasks:
+                break
+            claimed.extend(tasks)
+            session.call(
+                "complete_runs(%s::bigint[], %s, array_fill(0, array[%s]), array_fill(null::text, array[%s]))",
+                [lease] * len(tasks), tasks, len(tasks), len(tasks),
+            )
+        session.connection.close()
+
+    threads = [threading.Thread(target=drain) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(claimed) == len(set(claimed)) == 2000
