@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 from absurd.errors import ConfigurationError
 
 VERSION = 1
-"""The schema this program installs and needs; the row `version` of the table `meta` in sql/00_schema.sql says the same."""
+"""The schema this program installs and needs, as the row `version` of `meta` in sql/00_schema.sql has it."""
 
 PRODUCT = "absurd-observatory"
 """The row `product` of the table `meta`: what tells our schema from another product's of the same name."""

@@ -12,8 +12,8 @@ Profile = Literal["reader", "spawner", "worker", "admin"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 READER = frozenset({
-    "await_tasks", "clock_time", "get_checkpoints", "get_publications", "get_queue_stats", "get_state", "get_states", "get_status", "get_task",
-    "list_executors", "list_queues", "list_tasks", "list_workers", "task_why",
+    "await_tasks", "clock_time", "get_checkpoints", "get_publications", "get_queue_stats", "get_state", "get_states",
+    "get_status", "get_task", "list_executors", "list_queues", "list_tasks", "list_workers", "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 
@@ -22,16 +22,16 @@ SPAWNER = READER | {"cancel_task", "emit_event", "retry_task", "spawn_task", "sp
 
 WORKER = SPAWNER | {
     "advance_marks", "beat", "cancel_runs", "check_claim", "claim_runs", "complete_runs", "create_queue",
-    "ensure_partitions", "fail_runs", "fold_tallies", "get_levels", "get_names", "lease_worker", "maintain", "mark_published", "promote_timers",
-    "recover_runs", "register_executors", "register_worker", "return_runs", "set_checkpoint", "set_listening", "set_progress",
-    "step", "suspend_runs", "sweep_late", "unregister_worker",
+    "ensure_partitions", "fail_runs", "fold_tallies", "get_levels", "get_names", "lease_worker", "maintain",
+    "mark_published", "promote_timers", "recover_runs", "register_executors", "register_worker", "return_runs",
+    "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late", "unregister_worker",
 }  # fmt: skip
 """Claims runs and reports on them, and does the upkeep that every worker does."""
 
 FUNCTIONS: dict[Profile, frozenset[str] | None] = {
     "reader": READER,
-    "spawner": frozenset(SPAWNER),
-    "worker": frozenset(WORKER),
+    "spawner": SPAWNER,
+    "worker": WORKER,
     "admin": None,
 }
 """By profile; None means every function whose name does not begin with ``_``."""

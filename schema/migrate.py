@@ -23,6 +23,8 @@ from absurd.schema.grants import FUNCTIONS, Profile
 
 
 class Cursor(Protocol):
+    """What is needed of its cursors."""
+
     def fetchall(self) -> Sequence[Any]: ...
 
 
@@ -52,14 +54,14 @@ class Installed:
         """Raise SchemaTooOldError or SchemaTooNewError unless a program of `version` can work with it."""
         if self.version < version:
             raise SchemaTooOldError(
-                f"schema {schema!r} has version {self.version} and this program needs {version}: run `absurd db migrate`",
+                f"schema {schema!r} has version {self.version}, this program needs {version}: run `absurd db migrate`",
                 schema=schema,
                 installed=self.version,
                 needed=version,
             )
         if self.oldest > version:
             raise SchemaTooNewError(
-                f"schema {schema!r} has version {self.version} and this program knows only {version}: "
+                f"schema {schema!r} has version {self.version}, this program knows only {version}: "
                 f"install the release of absurd with schema version {self.version}",
                 schema=schema,
                 installed=self.version,

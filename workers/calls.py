@@ -1,7 +1,4 @@
-"""The worker's calls of the hot path: claim, report, and both in one round trip.
-
-`absurd.queue` has the calls that clients make too.
-"""
+"""The calls that only the worker itself makes: the step of its hot path, and what surrounds it."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from absurd.call import Call, Row
+from absurd.call import Call, Row, nothing
 from absurd.model import Claim
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -66,6 +63,31 @@ def _answer(rows: Sequence[Row]) -> Answer:
         row["executor_ids"] or (),
         row["params"] or (),
         row["details"] or (),
+    )
+
+
+def get_names() -> Call[tuple[dict[str, int], dict[int, str]]]:
+    """Ids of queues by name, and names of executors by id, as claims carry them."""
+    return Call("select kind, id, name from {schema}.get_names()", (), _names)
+
+
+def _names(rows: Sequence[Row]) -> tuple[dict[str, int], dict[int, str]]:
+    queues = {row["name"]: row["id"] for row in rows if row["kind"] == "queue"}
+    return queues, {row["id"]: row["name"] for row in rows if row["kind"] == "executor"}
+
+
+def set_listening(worker: int, queue_ids: Sequence[int], listening: bool) -> Call[None]:
+    """Ask for notifications of what becomes claimable in these queues, or for no more of them."""
+    sql = "select {schema}.set_listening($1::integer, $2::integer[], $3::boolean)"
+    return Call(sql, (worker, list(queue_ids), listening), nothing)
+
+
+def get_overdue_publications() -> Call[list[tuple[UUID, str, str]]]:
+    """(task, path, attempt's path) of files whose renaming a crash has interrupted."""
+    return Call(
+        "select task_id, path, attempt_path from {schema}.get_overdue_publications()",
+        (),
+        lambda rows: [(row["task_id"], row["path"], row["attempt_path"]) for row in rows],
     )
 
 

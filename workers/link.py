@@ -36,7 +36,7 @@ class Link:
         while True:
             try:
                 if self._session is None:
-                    self._session = self._database.wrap(await self._database.connect())
+                    self._session = await self._connect()
                 answer = await self._session.run(call)
             except DatabaseUnavailableError as error:
                 await self.close()
@@ -50,6 +50,15 @@ class Link:
                 if failures:
                     log.info("database_back", failures=failures)
                 return answer
+
+    async def _connect(self) -> AsyncSession:
+        database = self._database
+        return AsyncSession(
+            await database.connect(),
+            schema=database.schema,
+            address=database.address,
+            prepared_statements=database.prepared_statements,
+        )
 
     async def close(self) -> None:
         """Drop the connection."""

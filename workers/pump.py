@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -23,7 +23,7 @@ from absurd.outcome import Completed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, read_claims, step
 from absurd.workers.link import Link
 from absurd.workers.marks import Marks
-from absurd.workers.reports import Report, calls, completions, is_plain
+from absurd.workers.reports import Report, calls_for, completions, is_plain
 
 MAX_BATCH = 500
 """Most runs of one claim."""
@@ -52,6 +52,24 @@ class Source:
         self.marks = Marks()
         self.hungry = True
         """Whether a claim may find something: false once a look from the base came back short."""
+
+
+class _Step(NamedTuple):
+    """A step on its way."""
+
+    source: Source | None
+    lease: int
+    wanted: int
+    from_base: bool
+    at: float
+
+
+class _Unread(NamedTuple):
+    """An answer with claims that are not yet made."""
+
+    answer: Answer
+    lease: int
+    queue: str
 
 
 class Pump:
@@ -90,6 +108,8 @@ class Pump:
         self._dead_letters = dead_letters
         self.concurrency = concurrency
 
+        self._step_sent: tuple[_Step, asyncio.Future[Answer]] | None = None
+        self._unread: _Unread | None = None
         self._waiting: deque[Claim] = deque()
         self.running: dict[UUID, tuple[Claim, asyncio.Task[None]]] = {}
         self._lost: set[UUID] = set()
@@ -148,16 +168,23 @@ class Pump:
     # The loop -----------------------------------------------------------------------------------
 
     async def run(self, until: Until = "forever") -> None:
-        """Work until stopped, or until there is nothing left as `until` says."""
+        """Work until stopped, or until there is nothing left as `until` says.
+
+        Cancelled, it may be called again: a step that was on its way is read first.
+        """
+        if self._step_sent is not None:
+            await self._read_answer()
         while True:
             source = None if self.stopping else self._claimable()
             if source is not None or self._report_due():
                 await self._step(source)
+            elif self._unread is not None:
+                await self._begin()
             elif self.stopping:
                 if not self.running and not self._reports:
                     return
                 await self._rest()
-            elif until != "forever" and not self.running and not self._waiting and await self._nothing_left(until):
+            elif until != "forever" and not self.running and await self._nothing_left(until):
                 self.stopping = True
             else:
                 await self._rest()
@@ -167,7 +194,8 @@ class Pump:
 
     def _room(self) -> int:
         """How many more runs may be claimed now."""
-        return self.concurrency + self._ahead() - len(self.running) - len(self._waiting)
+        unread = len(self._unread.answer.task_ids) if self._unread else 0
+        return self.concurrency + self._ahead() - len(self.running) - len(self._waiting) - unread
 
     def _ahead(self) -> int:
         """How many runs to hold beyond those that execute, so that no slot waits for the database."""
@@ -193,39 +221,53 @@ class Pump:
     def _report_due(self) -> bool:
         if not self._reports:
             return False
-        return not self.running or self.stopping or time.monotonic() - self._oldest_report >= FLUSH_SECONDS
+        return not (self.running or self._unread) or self.stopping or time.monotonic() - self._oldest_report >= FLUSH_SECONDS
 
     async def _step(self, source: Source | None) -> None:
-        """Record what has finished and claim from `source`, in one round trip when nothing special is in it."""
+        """Record what has finished and claim from `source`, in one round trip when nothing special is in it.
+
+        The answer before is read while the database works on this step, and this one's with the next.
+        """
         now = time.monotonic()
         reports, self._reports = self._reports, []
         special = [report for report in reports if not is_plain(report)]
         if special:
             reports = [report for report in reports if is_plain(report)]
-            for call, group in calls(special, now, dead_letters=self._dead_letters):
+            for call, group in calls_for(special, now, dead_letters=self._dead_letters):
                 await self._record(call, group)
+            if source is None and not reports:
+                return
         if source is None:
-            if reports:
-                nowhere = step(completions(reports, now), self._next_lease, 0, 0, (), ())
-                self._tell_stale((await self._link.run(nowhere)).stale)
-            return
+            sent = _Step(None, self._next_lease, 0, False, now)
+            call = step(completions(reports, now), sent.lease, 0, 0, (), ())
+        else:
+            sent = _Step(source, self._next_lease, min(self._room(), MAX_BATCH), source.marks.from_base(now), now)
+            marks = source.marks.arrays(sent.from_base)
+            call = step(completions(reports, now), sent.lease, source.queue_id, sent.wanted, *marks)
+        self._step_sent = (sent, asyncio.ensure_future(self._link.run(call)))
+        await asyncio.sleep(0)  # now it is on its way
+        if self._unread is not None:
+            await self._begin()
+        await self._read_answer()
+        await self._hush(now, self._unread is not None)
 
-        lease, wanted = self._next_lease, min(self._room(), MAX_BATCH)
-        from_base = source.marks.from_base(now)
-        levels, marks = source.marks.arrays(from_base)
-        answer = await self._link.run(
-            step(completions(reports, now), lease, source.queue_id, wanted, levels, marks)
-        )
+    async def _read_answer(self) -> None:
+        """Take the answer of the step on its way.  Shielded: what it records must not be reported twice."""
+        assert self._step_sent is not None
+        sent, request = self._step_sent
+        answer = await asyncio.shield(request)
+        self._step_sent = None
         self._tell_stale(answer.stale)
-        source.marks.note(answer.levels, answer.seqs, wanted, from_base, now)
+        if sent.source is None:
+            return
+        sent.source.marks.note(answer.levels, answer.seqs, sent.wanted, sent.from_base, sent.at)
         if answer.task_ids:
             self._next_lease += 1
-            await self._begin(answer, lease, source)
-        elif from_base:
-            source.hungry = False
-        await self._hush(now, bool(answer.task_ids))
+            self._unread = _Unread(answer, sent.lease, sent.source.name)
+        elif sent.from_base:
+            sent.source.hungry = False
 
-    async def _record(self, call: Call[Sequence[UUID]], group: list[Report]) -> None:
+    async def _record(self, call: Call[list[UUID]], group: list[Report]) -> None:
         stale = set(await self._link.run(call))
         self._tell_stale(stale)
         for report in group:
@@ -238,10 +280,14 @@ class Pump:
 
     # Executing ----------------------------------------------------------------------------------
 
-    async def _begin(self, answer: Answer, lease: int, source: Source) -> None:
+    async def _begin(self) -> None:
+        """Start what the last answer brought, or hand it back when stopping."""
+        assert self._unread is not None
+        answer, lease, queue = self._unread
         if not all(map(self._executors.__contains__, answer.executor_ids)):
             await self._refresh_names()
-        claims = read_claims(answer, lease, source.name, self._executors)
+        self._unread = None
+        claims = read_claims(answer, lease, queue, self._executors)
         if self.stopping:
             for claim in claims:
                 self._add_report(Report(claim, None, Returned()))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from absurd.call import Call, Row
+from absurd import claims
+from absurd.call import Call
 from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Reports
@@ -27,89 +28,74 @@ def is_plain(report: Report) -> bool:
 
 
 def completions(reports: Sequence[Report], now: float) -> Reports:
-    """Plain completions as the parallel arrays of a step."""
+    """Plain completions as the parallel lists of a step."""
     return Reports(
         [report.claim.lease for report in reports],
         [report.claim.task_id for report in reports],
-        [int((now - report.started) * 1000) for report in reports],  # type: ignore[operator]  # completed: started
-        [report.outcome.result for report in reports],  # type: ignore[union-attr]  # completed: has a result
+        [int((now - (report.started or now)) * 1000) for report in reports],
+        [report.outcome.result if type(report.outcome) is Completed else None for report in reports],
     )
 
 
-def calls(reports: Iterable[Report], now: float, *, dead_letters: bool) -> list[tuple[Call[Sequence[UUID]], list[Report]]]:
-    """The calls that record `reports` of any kind, one for each kind, with the reports it records."""
+def calls_for(
+    reports: Iterable[Report], now: float, *, dead_letters: bool
+) -> list[tuple[Call[list[UUID]], list[Report]]]:
+    """The calls that record `reports` of any kind: one for each kind, with the reports it records."""
     by_kind: dict[type[Outcome], list[Report]] = {}
     for report in reports:
         by_kind.setdefault(type(report.outcome), []).append(report)
-    return [(_BUILDERS[kind](group, now, dead_letters), group) for kind, group in by_kind.items()]
+    calls = []
+    for kind, group in by_kind.items():
+        leases = [report.claim.lease for report in group]
+        tasks = [report.claim.task_id for report in group]
+        ages = [None if report.started is None else int((now - report.started) * 1000) for report in group]
+        calls.append((_CALLS[kind](leases, tasks, ages, [report.outcome for report in group], dead_letters), group))
+    return calls
 
 
-def _call(function: str, casts: str, group: Sequence[Report], now: float, *columns: list[Any]) -> Call[Sequence[UUID]]:
-    ages = [None if report.started is None else int((now - report.started) * 1000) for report in group]
-    return Call(
-        f"select {{schema}}.{function}($1::bigint[], $2::uuid[], $3::integer[]{casts}) as stale",
-        ([report.claim.lease for report in group], [report.claim.task_id for report in group], ages, *columns),
-        _stale,
-    )
+# One builder for each kind of outcome ------------------------------------------------------------
+
+_Leases, _Tasks, _Ages, _Outcomes = list[int], list[UUID], list[Any], list[Any]
 
 
-def _stale(rows: Sequence[Row]) -> Sequence[UUID]:
-    return rows[0]["stale"] or ()
-
-
-def _outcomes(group: Sequence[Report]) -> list[Any]:
-    return [report.outcome for report in group]
-
-
-def _completed(group: Sequence[Report], now: float, dead_letters: bool) -> Call[Sequence[UUID]]:
+def _complete(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
     artifacts = [
         {
-            "task": str(report.claim.task_id),
+            "task": str(task),
             "path": artifact.path,
             "attempt_path": artifact.attempt_path,
             "kind": artifact.kind,
             "sha256": artifact.sha256,
             "bytes": artifact.bytes,
         }
-        for report in group
-        for artifact in report.outcome.artifacts  # type: ignore[union-attr]
+        for task, end in zip(tasks, ends, strict=True)
+        for artifact in end.artifacts
     ]
-    results = [outcome.result for outcome in _outcomes(group)]
-    return _call("complete_runs", ", $4::text[], $5::text::jsonb", group, now, results, json.dumps(artifacts))
+    return claims.complete_runs(leases, tasks, ages, [end.result for end in ends], artifacts)
 
 
-def _failed(group: Sequence[Report], now: float, dead_letters: bool) -> Call[Sequence[UUID]]:
-    errors = [json.dumps(outcome.error) for outcome in _outcomes(group)]
-    delays = [outcome.delay for outcome in _outcomes(group)]
-    return _call(
-        "fail_runs", ", $4::text[], $5::double precision[], $6::boolean", group, now, errors, delays, dead_letters
-    )
+def _fail(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
+    errors, delays = [json.dumps(end.error) for end in ends], [end.delay for end in ends]
+    return claims.fail_runs(leases, tasks, ages, errors, delays, dead_letters=dead_letters)
 
 
-def _suspended(group: Sequence[Report], now: float, dead_letters: bool) -> Call[Sequence[UUID]]:
-    return _call(
-        "suspend_runs",
-        ", $4::double precision[], $5::text[], $6::text[]",
-        group,
-        now,
-        [outcome.delay for outcome in _outcomes(group)],
-        [outcome.reason for outcome in _outcomes(group)],
-        [outcome.event for outcome in _outcomes(group)],
-    )
+def _suspend(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
+    delays, reasons, events = zip(*((end.delay, end.reason, end.event) for end in ends), strict=True)
+    return claims.suspend_runs(leases, tasks, ages, delays, reasons, events)
 
 
-def _returned(group: Sequence[Report], now: float, dead_letters: bool) -> Call[Sequence[UUID]]:
-    return _call("return_runs", "", group, now)
+def _return(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
+    return claims.return_runs(leases, tasks, ages)
 
 
-def _cancelled(group: Sequence[Report], now: float, dead_letters: bool) -> Call[Sequence[UUID]]:
-    return _call("cancel_runs", ", $4::text[]", group, now, [outcome.reason for outcome in _outcomes(group)])
+def _cancel(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
+    return claims.cancel_runs(leases, tasks, ages, [end.reason for end in ends])
 
 
-_BUILDERS: dict[type[Outcome], Callable[[Sequence[Report], float, bool], Call[Sequence[UUID]]]] = {
-    Completed: _completed,
-    Failed: _failed,
-    Suspended: _suspended,
-    Returned: _returned,
-    Cancelled: _cancelled,
+_CALLS: dict[type[Outcome], Callable[[_Leases, _Tasks, _Ages, _Outcomes, bool], Call[list[UUID]]]] = {
+    Completed: _complete,
+    Failed: _fail,
+    Suspended: _suspend,
+    Returned: _return,
+    Cancelled: _cancel,
 }

@@ -214,9 +214,11 @@ create table artifact (
     kind         text not null,
     sha256       text,
     bytes        bigint,
+    completed_at timestamptz not null,
     published_at timestamptz,
     primary key (task_id, path)
 );
+create index artifact_unpublished on artifact (completed_at) where published_at is null;
 comment on table artifact is
     'Files of a completed run. Until published_at is set the file may still stand under attempt_path; anyone may rename it.';
 

@@ -122,7 +122,7 @@ end $$;
 -- Raises AB001, AB007, AB008.  Touches queue, executor, task, task_key, edge, late, ready, timer, blocked, level, tally.
 create function spawn_tasks(p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[] default null)
     returns table (ordinal integer, task_id uuid, created boolean)
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -157,7 +157,7 @@ comment on function spawn_tasks(uuid[], text[], text[], jsonb[], jsonb[]) is
 
 create function spawn_task(p_queue text, p_name text, p_params jsonb, p_options jsonb default null)
     returns table (task_id uuid, created boolean)
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare
     v_id uuid;
@@ -192,12 +192,20 @@ begin
         v_queue_ids := array(select _queue_id(q) from unnest(p_queues) with ordinality as u (q, n) order by n);
         v_executor_ids := array(select _executor_id(e) from unnest(p_names) with ordinality as u (e, n) order by n);
     end if;
-    with inserted as (
+    begin
         insert into task (id, created_at, queue_id, executor_id, params)
-        select id, p_now, queue_id, executor_id, coalesce(params, '{}')
-        from unnest(p_ids, v_queue_ids, v_executor_ids, p_params) as u (id, queue_id, executor_id, params)
-        on conflict do nothing returning id)
-    select coalesce(array_agg(id), '{}') into v_new from inserted;
+            select id, p_now, queue_id, executor_id, coalesce(params, '{}')
+            from unnest(p_ids, v_queue_ids, v_executor_ids, p_params) as u (id, queue_id, executor_id, params);
+        v_new := p_ids;
+    exception when unique_violation then
+        -- Some of it came before.  Tried second, because on conflict costs a third more.
+        with inserted as (
+            insert into task (id, created_at, queue_id, executor_id, params)
+            select id, p_now, queue_id, executor_id, coalesce(params, '{}')
+            from unnest(p_ids, v_queue_ids, v_executor_ids, p_params) as u (id, queue_id, executor_id, params)
+            on conflict do nothing returning id)
+        select coalesce(array_agg(id), '{}') into v_new from inserted;
+    end;
     -- An id that exists already is the same spawn come again: it has its place.
     insert into ready (task_id, queue_id, level, attempt)
         select id, queue_id, 0, 1 from unnest(p_ids, v_queue_ids) as u (id, queue_id)

@@ -27,7 +27,7 @@ create function claim_runs(
     out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
     out executor_ids integer[], out params text[], out details text[])
     language plpgsql security definer
-    set search_path from current set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set search_path from current set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 #variable_conflict use_column
 declare

@@ -60,19 +60,14 @@ begin
           and not exists (select from run r where r.task_id = u.task and r.lease_id = u.lease and r.state = p_state)), '{}');
 end $$;
 
--- When a run began, told by its age in milliseconds: the worker's clock never enters.
-create function _started(p_now timestamptz, p_age integer, p_claimed_at timestamptz) returns timestamptz
-    language sql immutable parallel safe
-    as $$ select coalesce(greatest(p_now - make_interval(secs => p_age / 1000.0), p_claimed_at), p_claimed_at) $$;
-
 -- Completed runs with their results (JSON texts, null for none) and, for those that published
 -- files, artifacts: [{task, path, attempt_path, kind, sha256, bytes}].  Ages are milliseconds since
--- the start.  Returns the stale tasks, null when there are none.
+-- the start, so that the worker's clock never enters.  Returns the stale tasks, null when there are none.
 -- Touches lease, run, artifact, tally; then edge, blocked, ready for the dependents; waiter.
 create function complete_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null) returns uuid[]
     language plpgsql security definer
-    set search_path from current set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set search_path from current set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 #variable_conflict use_column
 declare
@@ -82,20 +77,20 @@ begin
     perform _require_read_committed();
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, result)
-        select h.task_id, _started(v_now, p_ages[h.n], h.claimed_at), v_now, h.lease_id, 'completed', h.attempt, true,
+        select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'completed', h.attempt, true,
                p_results[h.n]::jsonb
         from unnest(v_held) h;
     insert into tally (queue_id, running, completed)
         select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
     if p_artifacts is not null then
-        insert into artifact (task_id, path, attempt, attempt_path, kind, sha256, bytes)
-            select h.task_id, a.path, h.attempt, a.attempt_path, a.kind, a.sha256, a.bytes
+        insert into artifact (task_id, path, attempt, attempt_path, kind, sha256, bytes, completed_at)
+            select h.task_id, a.path, h.attempt, a.attempt_path, a.kind, a.sha256, a.bytes, v_now
             from jsonb_to_recordset(p_artifacts)
                 as a (task uuid, path text, attempt_path text, kind text, sha256 text, bytes bigint)
             join unnest(v_held) h on h.task_id = a.task
             on conflict (task_id, path) do update
-                set (attempt, attempt_path, kind, sha256, bytes, published_at)
-                  = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, null);
+                set (attempt, attempt_path, kind, sha256, bytes, completed_at, published_at)
+                  = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, v_now, null);
     end if;
     perform _settle(array(select h.task_id from unnest(v_held) h), true);
     return _stale(p_leases, p_tasks, v_held, 'completed');
@@ -110,11 +105,27 @@ create function get_publications(p_task uuid)
     as $$ select path, attempt_path, attempt from artifact where task_id = p_task and published_at is null $$;
 comment on function get_publications(uuid) is 'Artifacts of a completed task that are not yet known to be renamed.';
 
--- An attempt's rename was done.  A later attempt of a task run anew is not touched by an earlier one's word.
-create function mark_published(p_task uuid, p_path text, p_attempt_path text) returns void
-    language sql volatile security definer set search_path from current
+-- Artifacts that should have been renamed long ago: the worker that completed them has died meanwhile.
+create function get_overdue_publications(p_seconds double precision default 10, p_limit integer default 100)
+    returns table (task_id uuid, path text, attempt_path text, attempt smallint)
+    language sql stable security definer set search_path from current
     as $$
-        update artifact set published_at = clock_time()
-        where task_id = p_task and path = p_path and attempt_path = p_attempt_path and published_at is null
+        select task_id, path, attempt_path, attempt from artifact
+        where published_at is null and completed_at < clock_time() - make_interval(secs => p_seconds)
+        order by completed_at limit p_limit
     $$;
+comment on function get_overdue_publications(double precision, integer) is 'Artifacts whose renaming a crash has interrupted.';
+
+-- An attempt's rename was done.  A later attempt of a task run anew is not touched by an earlier
+-- one's word.  Who waits for the task is told again: its files are now in place.
+create function mark_published(p_task uuid, p_path text, p_attempt_path text) returns void
+    language plpgsql security definer set search_path from current
+    as $$
+begin
+    update artifact set published_at = clock_time()
+    where task_id = p_task and path = p_path and attempt_path = p_attempt_path and published_at is null;
+    if not exists (select from artifact where task_id = p_task and published_at is null) then
+        perform pg_notify(current_schema() || '_ended', w.task_id::text) from waiter w where w.task_id = p_task;
+    end if;
+end $$;
 comment on function mark_published(uuid, text, text) is 'Note that an artifact stands under its final name.';

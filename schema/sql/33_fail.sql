@@ -40,7 +40,7 @@ end $$;
 create function fail_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_errors text[], p_delays double precision[],
     p_dead_letters boolean default true) returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -50,7 +50,7 @@ begin
     perform _require_read_committed();
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
-        select h.task_id, _started(v_now, p_ages[h.n], h.claimed_at), v_now, h.lease_id, 'failed', h.attempt,
+        select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'failed', h.attempt,
                p_delays[h.n] is null, p_errors[h.n]::jsonb
         from unnest(v_held) h;
     perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(v_now + make_interval(secs => p_delays[h.n])),
@@ -89,7 +89,7 @@ end $$;
 create function suspend_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_delays double precision[], p_reasons text[], p_events text[])
     returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -102,7 +102,7 @@ begin
         from (select distinct e from unnest(p_events) e where e is not null order by e) named;
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
-        select h.task_id, _started(v_now, p_ages[h.n], h.claimed_at), v_now, h.lease_id, 'suspended', h.attempt, false,
+        select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'suspended', h.attempt, false,
                jsonb_build_object('code', 'suspended', 'type', 'suspended', 'message', p_reasons[h.n])
         from unnest(v_held) h;
     perform _requeue(array_agg(h.task_id), array_agg(h.attempt::integer),
@@ -122,7 +122,7 @@ comment on function suspend_runs(bigint[], uuid[], integer[], double precision[]
 
 -- Runs handed back unfinished.  An age of null tells that the run never started: it leaves no trace.
 create function return_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[]) returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -132,7 +132,7 @@ begin
     perform _require_read_committed();
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.n);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
-        select h.task_id, _started(v_now, p_ages[h.n], h.claimed_at), v_now, h.lease_id, 'returned', h.attempt, false,
+        select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'returned', h.attempt, false,
                jsonb_build_object('code', 'returned', 'type', 'returned', 'message', 'handed back by its worker')
         from unnest(v_held) h where p_ages[h.n] is not null;
     perform _requeue(array_agg(h.task_id), array_agg(h.attempt::integer), array_agg(null::timestamptz), array_agg(null::text), true)
@@ -144,7 +144,7 @@ comment on function return_runs(bigint[], uuid[], integer[]) is
 
 -- Runs whose executor asked to cancel its own task.
 create function cancel_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[], p_reasons text[]) returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -154,7 +154,7 @@ begin
     perform _require_read_committed();
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
-        select h.task_id, _started(v_now, p_ages[h.n], h.claimed_at), v_now, h.lease_id, 'cancelled', h.attempt, true,
+        select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'cancelled', h.attempt, true,
                _cancellation(p_reasons[h.n])
         from unnest(v_held) h;
     insert into tally (queue_id, running, cancelled)

@@ -6,7 +6,7 @@
 -- stand (their ends delete those places first), and reads in a new statement.  Returns how many
 -- children were counted; those with a parent in motion are left for the next sweep.
 create function sweep_late(p_limit integer default 500) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare

@@ -3,7 +3,7 @@
 
 -- Sleepers that are due become ready.
 create function promote_timers(p_limit integer default 1000) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -98,7 +98,7 @@ end $$;
 -- Fold tallies into totals.  One folder at a time; it reads from its mark, not through what it
 -- deleted before.
 create function fold_tallies(p_limit integer default 10000) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -130,7 +130,7 @@ comment on function fold_tallies(integer) is 'Fold appended counts into totals; 
 -- children wait for sweep_late (which needs a transaction of its own), and in how many seconds the
 -- next sleeper is due (null: none).
 create function maintain() returns jsonb
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare
     v_recovered integer := recover_runs();

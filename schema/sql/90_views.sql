@@ -6,7 +6,7 @@ create type queue_stats as (
 -- Counts of all queues: totals and what is not folded yet, read in one statement.
 create function _counts() returns table (queue_id integer, stats queue_stats)
     language sql stable
-    set enable_seqscan = off
+    set enable_seqscan = off set jit = off
     as $$
         select c.queue_id, row(sum(blocked), sum(pending), sum(sleeping), sum(running), sum(completed), sum(failed), sum(cancelled))::queue_stats
         from (select * from total
@@ -32,7 +32,7 @@ comment on function get_queue_stats(text) is 'How many tasks of a queue are in e
 create function list_queues()
     returns table (name text, paused boolean, blocked bigint, pending bigint, sleeping bigint, running bigint,
                    completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision)
-    language sql volatile security definer set search_path from current set enable_seqscan = off
+    language sql volatile security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
         select q.name, q.paused_at is not null, (c.stats).*,
                extract(epoch from clock_time() - oldest.created_at)::double precision

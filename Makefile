@@ -1,0 +1,44 @@
+# absurd: durable tasks on PostgreSQL for observatories.  `make` tells what there is.
+#
+# Needs a Python of 3.11 or newer and its pip; no compiler, and no PostgreSQL (a wheel brings the server).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# What `make test` takes: T=PATH runs a part of the suite, V=1 names each test, COVERAGE=1 measures coverage.
+T ?=
+V ?=
+COVERAGE ?=
+
+.PHONY: help install demo test lint clean
+
+help: ## tell what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## make the environment in .venv and install the project into it
+	@echo "absurd is installed in $(VENV): $(BIN)/absurd --help"
+
+# The stamp is the last thing written: an installation that broke off is begun again.
+$(INSTALLED): pyproject.toml .ci/environment
+	@sh .ci/environment $(VENV)
+	@touch $@
+
+demo: $(INSTALLED) ## run real work from start to pictures, in a few minutes
+	@$(BIN)/absurd demo
+
+test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, COVERAGE=1 with coverage)
+	@$(BIN)/pytest $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
+
+lint: $(INSTALLED) ## check style, types, import floors and packaging
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pytest -q tests/test_style.py tests/test_types.py tests/test_layers.py tests/test_packaging.py
+
+clean: ## remove the environment and everything else that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

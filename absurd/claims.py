@@ -1,0 +1,206 @@
+"""The SQL functions of those who do the work: workers and what runs in them.
+
+All of them run at READ COMMITTED.  Those that report runs take parallel lists and give the tasks
+whose claim was lost; for these nothing was changed.  `step`, the hot path, is the worker's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from absurd.call import Call, Row, nothing, one_value
+from absurd.encoding import decode, encode
+from absurd.queue import task_uuid
+
+
+class Publication(NamedTuple):
+    """A file of a completed run that may still stand under its attempt's name."""
+
+    path: str
+    attempt_path: str
+    attempt: int
+
+
+# The worker --------------------------------------------------------------------------------------
+
+
+def register_worker(
+    name: str,
+    host: str,
+    pid: int,
+    queues: Sequence[str],
+    concurrency: int,
+    *,
+    versions: dict[str, Any],
+    offers: dict[str, Any],
+    lease_seconds: float,
+) -> Call[int]:
+    """Announce a worker; gives its number, the high half of its lease ids."""
+    return Call(
+        "select {schema}.register_worker($1::text, $2::text, $3::integer, $4::text[], $5::integer,"
+        " $6::text::jsonb, $7::text::jsonb, $8::double precision) as id",
+        (name, host, pid, list(queues), concurrency, encode(versions), encode(offers), lease_seconds),
+        one_value("id"),
+        repeatable=False,
+    )
+
+
+def register_executors(executors: Sequence[dict[str, Any]]) -> Call[None]:
+    """Tell what a worker can run: name, queue, runs_in, description, max_attempts, retry, timeout, params_schema."""
+    sql = "select {schema}.register_executors($1::text::jsonb)"
+    return Call(sql, (encode(list(executors), "executors", limit=None),), nothing)
+
+
+def beat(worker: int, leases: Sequence[int], running: int, state: str = "running") -> Call[list[tuple[int, UUID]]]:
+    """A sign of life; gives (lease, task) for everything the worker still holds.
+
+    Raises StaleClaimError when the worker was given up.
+    """
+    return Call(
+        "select lease_id, task_id from {schema}.beat($1::integer, $2::bigint[], $3::integer, $4::text)",
+        (worker, list(leases), running, state),
+        lambda rows: [(row["lease_id"], task_uuid(row["task_id"])) for row in rows],
+    )
+
+
+def unregister_worker(worker: int) -> Call[None]:
+    """A worker leaves; what it still holds goes back, attempts intact."""
+    return Call("select {schema}.unregister_worker($1::integer)", (worker,), nothing)
+
+
+def maintain() -> Call[dict[str, Any]]:
+    """The regular upkeep; gives what was done, and in how many seconds the next sleeper is due."""
+    return Call("select {schema}.maintain()::text as done", (), lambda rows: dict(decode(rows[0]["done"])))
+
+
+def current_time() -> Call[datetime]:
+    """The time all states go by."""
+    return Call("select {schema}.clock_time() as now", (), one_value("now"))
+
+
+# A run -------------------------------------------------------------------------------------------
+
+
+def get_checkpoints(task_id: UUID) -> Call[dict[str, Any]]:
+    """Saved steps of a task by name."""
+    return Call(
+        "select name, value::text as value from {schema}.get_checkpoints($1::uuid)",
+        (task_id,),
+        lambda rows: {row["name"]: decode(row["value"]) for row in rows},
+    )
+
+
+def set_checkpoint(lease: int, task_id: UUID, name: str, value: str) -> Call[None]:
+    """Save a step, a JSON text.  Raises StaleClaimError."""
+    sql = "select {schema}.set_checkpoint($1::bigint, $2::uuid, $3::text, $4::text::jsonb)"
+    return Call(sql, (lease, task_id, name, value), nothing)
+
+
+def set_progress(
+    lease: int, task_id: UUID, done: float, total: float | None = None, message: str | None = None
+) -> Call[None]:
+    """Tell how far a run is.  Raises StaleClaimError."""
+    return Call(
+        "select {schema}.set_progress($1::bigint, $2::uuid, $3::double precision, $4::double precision, $5::text)",
+        (lease, task_id, float(done), None if total is None else float(total), message),
+        nothing,
+    )
+
+
+def check_claim(lease: int, task_id: UUID) -> Call[None]:
+    """Raises StaleClaimError unless the task is still held under the lease."""
+    return Call("select {schema}.check_claim($1::bigint, $2::uuid)", (lease, task_id), nothing)
+
+
+def get_publications(task_id: UUID) -> Call[list[Publication]]:
+    """Files of a completed task that are not yet known to stand under their final name."""
+    return Call(
+        "select path, attempt_path, attempt from {schema}.get_publications($1::uuid)",
+        (task_id,),
+        lambda rows: [Publication(row["path"], row["attempt_path"], row["attempt"]) for row in rows],
+    )
+
+
+def mark_published(task_id: UUID, path: str, attempt_path: str) -> Call[None]:
+    """Note that a file stands under its final name."""
+    sql = "select {schema}.mark_published($1::uuid, $2::text, $3::text)"
+    return Call(sql, (task_id, path, attempt_path), nothing)
+
+
+# Ends of runs ------------------------------------------------------------------------------------
+
+_CLAIMS = "$1::bigint[], $2::uuid[], $3::integer[]"
+
+
+def _stale(rows: Sequence[Row]) -> list[UUID]:
+    return [task_uuid(each) for each in rows[0]["stale"] or ()]
+
+
+def complete_runs(
+    leases: Sequence[int],
+    tasks: Sequence[UUID],
+    ages_ms: Sequence[int],
+    results: Sequence[str | None],
+    artifacts: Sequence[dict[str, Any]] | None = None,
+) -> Call[list[UUID]]:
+    """Close completed runs; results are JSON texts, artifacts {task, path, attempt_path, kind, sha256, bytes}."""
+    files = encode(list(artifacts), "artifacts", limit=None) if artifacts else None
+    return Call(
+        f"select {{schema}}.complete_runs({_CLAIMS}, $4::text[], $5::text::jsonb) as stale",
+        (list(leases), list(tasks), list(ages_ms), list(results), files),
+        _stale,
+    )
+
+
+def fail_runs(
+    leases: Sequence[int],
+    tasks: Sequence[UUID],
+    ages_ms: Sequence[int],
+    errors: Sequence[str],
+    delays: Sequence[float | None],
+    *,
+    dead_letters: bool = True,
+) -> Call[list[UUID]]:
+    """Close failed runs; errors are JSON texts, a delay in seconds asks for one more attempt, None for none."""
+    return Call(
+        f"select {{schema}}.fail_runs({_CLAIMS}, $4::text[], $5::double precision[], $6::boolean) as stale",
+        (list(leases), list(tasks), list(ages_ms), list(errors), list(delays), dead_letters),
+        _stale,
+    )
+
+
+def suspend_runs(
+    leases: Sequence[int],
+    tasks: Sequence[UUID],
+    ages_ms: Sequence[int],
+    delays: Sequence[float | None],
+    reasons: Sequence[str],
+    events: Sequence[str | None],
+) -> Call[list[UUID]]:
+    """Put running tasks to sleep: for a delay in seconds, or until an event with the delay as its time-out."""
+    return Call(
+        f"select {{schema}}.suspend_runs({_CLAIMS}, $4::double precision[], $5::text[], $6::text[]) as stale",
+        (list(leases), list(tasks), list(ages_ms), list(delays), list(reasons), list(events)),
+        _stale,
+    )
+
+
+def return_runs(leases: Sequence[int], tasks: Sequence[UUID], ages_ms: Sequence[int | None]) -> Call[list[UUID]]:
+    """Hand runs back unfinished, attempts intact; an age of None: it never started."""
+    return Call(
+        f"select {{schema}}.return_runs({_CLAIMS}) as stale", (list(leases), list(tasks), list(ages_ms)), _stale
+    )
+
+
+def cancel_runs(
+    leases: Sequence[int], tasks: Sequence[UUID], ages_ms: Sequence[int], reasons: Sequence[str]
+) -> Call[list[UUID]]:
+    """Close runs whose executor cancelled its own task."""
+    return Call(
+        f"select {{schema}}.cancel_runs({_CLAIMS}, $4::text[]) as stale",
+        (list(leases), list(tasks), list(ages_ms), list(reasons)),
+        _stale,
+    )

@@ -1,0 +1,48 @@
+"""The command ``absurd``: each command parses, calls one function of the core, and prints."""
+
+from __future__ import annotations
+
+import click
+
+from absurd.cli.group import LazyGroup
+from absurd.cli.output import shared_options
+from absurd.cli.run import run
+
+SECTIONS = {
+    "Run": {
+        "up": "absurd.cli.up:up",
+        "doctor": "absurd.cli.doctor:doctor",
+        "db": "absurd.cli.database:db",
+    },
+    "Work": {
+        "spawn": "absurd.cli.spawn:spawn",
+        "task": "absurd.cli.task:task",
+        "queue": "absurd.cli.queue:queue",
+        "executor": "absurd.cli.executor:executor",
+        "event": "absurd.cli.event:event",
+    },
+    "Look": {
+        "status": "absurd.cli.status:status",
+        "worker": "absurd.cli.worker:worker",
+    },
+}
+
+
+@click.command(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: absurd spawn export.query sql='select 1 as n' out=n.parquet --wait --here",
+)
+@click.version_option(package_name="absurd", message="%(prog)s %(version)s")
+@shared_options()
+def absurd() -> None:
+    """Durable tasks on PostgreSQL for observatories.
+
+    Without --database-url (or ABSURD_DATABASE_URL) an embedded PostgreSQL server is started on demand.
+    """
+
+
+def main() -> None:
+    """The console script ``absurd``."""
+    run(absurd, "absurd")

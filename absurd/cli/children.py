@@ -1,0 +1,143 @@
+"""The processes of ``absurd up``: started, watched, started again, and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from absurd.cli.output import duration
+from absurd.errors import AbsurdError
+
+if TYPE_CHECKING:
+    from absurd.config import Settings
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Pauses in seconds before a child that died is started again; they double."""
+HEALTHY = 60.0
+"""Seconds a child must live for the next pause to be the first again."""
+WATCH = 5.0
+"""Seconds between two looks at the embedded server."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Say = Callable[[str], None]
+
+
+class Child:
+    """A process that runs until it is stopped."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self.pid: int | None = None
+        self._command = command
+        self._environment = os.environ | environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start the process, in a session of its own: Ctrl-C at the terminal reaches it through us only."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+        )
+        self.pid = self._process.pid
+
+    async def watch(self, say: Say) -> None:
+        """Start the process again, after a pause, whenever it ends; returns once it was stopped."""
+        pause = FIRST_PAUSE
+        while not self._stopping:
+            assert self._process is not None
+            begun = time.monotonic()
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            pause = FIRST_PAUSE if time.monotonic() - begun > HEALTHY else pause
+            how = f"with exit code {code}" if code >= 0 else f"by signal {signal.Signals(-code).name}"
+            say(f"The {self.name} ended {how}; it is started again in {duration(pause)}.")
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+            await self.start()
+
+    def stop(self) -> None:
+        """Ask the process to end; asked again, it hands back its work at once."""
+        self._stopping = True
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+
+    async def ended(self) -> None:
+        """Wait for the end of the process."""
+        if self._process is not None:
+            await self._process.wait()
+
+
+class Embedded:
+    """The embedded server, as far as it is ours to keep running."""
+
+    def __init__(self, settings: Settings) -> None:
+        from absurd.embedded import EmbeddedServer
+
+        self._server = EmbeddedServer(settings)
+        self._ours = self._server.status().state != "running"
+
+    async def watch(self, say: Say) -> None:
+        """Start the server again when it is gone, for ever."""
+        while True:
+            await asyncio.sleep(WATCH)
+            if (await asyncio.to_thread(self._server.status)).state != "stopped":
+                continue
+            say("The embedded database is gone; it is started again.")
+            try:
+                await asyncio.to_thread(self._server.start)
+                self._ours = True
+            except AbsurdError as error:
+                say(f"The embedded database does not start: {error.message}")
+
+    def stop(self) -> None:
+        """Stop the server if we have started it."""
+        if self._ours:
+            self._server.stop()
+
+
+async def supervise(
+    settings: Settings, embedded: Embedded | None, children: Sequence[Child], *, ready: Callable[[str], None], say: Say
+) -> None:
+    """Run database and children until a signal; then stop them, the database last."""
+    from absurd.client import resolve_database
+    from absurd.database_sync import SyncDatabase
+
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        if not stop.is_set():
+            say("Stopping …")
+        stop.set()
+        for each in children:
+            each.stop()
+
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, asked)
+    watchers: list[asyncio.Task[None]] = []
+    try:
+        url = await asyncio.to_thread(resolve_database, settings)
+        with SyncDatabase(url, schema=settings.schema) as database:  # what is wrong is said before anything starts
+            address = database.address
+        if not stop.is_set():
+            for each in children:
+                await each.start()
+            ready(address)
+            watchers = [asyncio.create_task(each.watch(say)) for each in (*children, *([embedded] if embedded else []))]
+            await stop.wait()
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        for each in children:
+            each.stop()
+        await asyncio.gather(*(each.ended() for each in children))
+        if embedded is not None:
+            await asyncio.to_thread(embedded.stop)

@@ -1,0 +1,114 @@
+"""``absurd queue``: list, make, pause, resume and purge queues."""
+
+from __future__ import annotations
+
+import click
+
+from absurd.cli.connection import database_of
+from absurd.cli.output import Cell, Table, agree, duration, emit, json_option, plural
+from absurd.model import TaskState
+
+STATES = [state.value for state in TaskState]
+
+
+def queue_table(queues: list[dict[str, object]]) -> Table:
+    """Queues as a table; a zero is a dot, so that the eye finds the rest."""
+
+    def row(each: dict[str, object]) -> list[object]:
+        paused = Cell("paused", "warn") if each["paused"] else None
+        counts = [Cell(f"{each[state]:,}", state) if each[state] else "·" for state in STATES]
+        oldest = each["oldest_pending_seconds"]
+        return [each["name"], *counts, duration(oldest) if isinstance(oldest, int | float) else None, paused]
+
+    headers = ["queue", *STATES, "oldest wait", ""]
+    return Table(headers, map(row, queues), right=(*STATES, "oldest wait"), empty="There are no queues yet.")
+
+
+@click.group()
+def queue() -> None:
+    """List, create, pause, resume and purge queues."""
+
+
+@queue.command("list", epilog="Example: absurd queue list")
+@click.option("--all", "every", is_flag=True, help="Also the used-up queues of `absurd spawn --here`.")
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
+    """Show each queue with its counts and its oldest wait."""
+    from absurd.inspection import list_queues
+
+    with database_of(ctx) as database:
+        found = visible(database.run(list_queues()), every=every)
+    emit(found, as_json=as_json, text=queue_table(found))
+
+
+@queue.command(epilog="Example: absurd queue create cutouts")
+@click.argument("name")
+@json_option
+@click.pass_context
+def create(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Make a queue; spawning into a new one makes it too."""
+    from absurd.queue import create_queue
+
+    with database_of(ctx) as database:
+        created = database.run(create_queue(name))
+    text = f"Queue {name} is made." if created else f"Queue {name} exists already."
+    emit({"name": name, "created": created}, as_json=as_json, text=text)
+
+
+@queue.command(epilog="Example: absurd queue pause cutouts")
+@click.argument("name")
+@json_option
+@click.pass_context
+def pause(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Claim nothing more from a queue; what runs goes on."""
+    from absurd.queue import set_queue_paused
+
+    with database_of(ctx) as database:
+        database.run(set_queue_paused(name, True))
+    text = f"Queue {name} is paused; `absurd queue resume {name}` lets it go on."
+    emit({"name": name, "paused": True}, as_json=as_json, text=text)
+
+
+@queue.command(epilog="Example: absurd queue resume cutouts")
+@click.argument("name")
+@json_option
+@click.pass_context
+def resume(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Let a paused queue go on."""
+    from absurd.queue import set_queue_paused
+
+    with database_of(ctx) as database:
+        database.run(set_queue_paused(name, False))
+    emit({"name": name, "paused": False}, as_json=as_json, text=f"Queue {name} goes on.")
+
+
+@queue.command(epilog="Example: absurd queue purge cutouts --dry-run")
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only say how many tasks would be cancelled.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def purge(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Cancel everything that waits in a queue (pending and sleeping tasks)."""
+    from absurd.queue import purge_queue
+
+    with database_of(ctx) as database:
+        count = database.run(purge_queue(name, dry_run=True))
+        if dry_run:
+            text = f"{plural(count, 'waiting task')} of queue {name} would be cancelled."
+        else:
+            agree(f"Cancel {plural(count, 'waiting task')} of queue {name}?", yes=yes, may_ask=not as_json)
+            count = database.run(purge_queue(name))
+            text = f"{plural(count, 'task')} of queue {name} cancelled."
+    emit({"name": name, "cancelled": count, "dry_run": dry_run}, as_json=as_json, text=text)
+
+
+def visible(queues: list[dict[str, object]], *, every: bool = False) -> list[dict[str, object]]:
+    """Without the queues that ``spawn --here`` made for one task each, unless something is left in them."""
+
+    def used_up(each: dict[str, object]) -> bool:
+        left = any(each[state] for state in ("blocked", "pending", "sleeping", "running"))
+        return str(each["name"]).startswith("here.") and not left
+
+    return [each for each in queues if every or not used_up(each)]

@@ -1,0 +1,80 @@
+"""From a command to a process: every way a command can end becomes an exit code and at most one sentence.
+
+Exit codes: 0 done; 1 failed; 2 called wrongly; 3 not found; 4 no database; 5 conflict; 130 interrupted.
+Under ``--json`` an error is also a document on stdout: ``{"error": {"code", "message", "details"}}``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from absurd.cli.output import Invocation, clean, emit
+from absurd.errors import (
+    AbsurdError,
+    ConflictError,
+    DatabaseUnavailableError,
+    InvalidInputError,
+    NotFoundError,
+)
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+EXIT_CODES: dict[type[AbsurdError], int] = {
+    InvalidInputError: USAGE,
+    NotFoundError: 3,
+    DatabaseUnavailableError: 4,
+    ConflictError: 5,
+}
+
+
+def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run `command` as the program `name` with `arguments` (default: those of the process) and exit."""
+    sys.exit(call(command, name, arguments))
+
+
+def call(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> int:
+    """Run `command` and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    invocation = Invocation()
+    color = False if os.environ.get("NO_COLOR") else None
+    try:
+        code = command.main(given, prog_name=name, standalone_mode=False, obj=invocation, color=color)
+        return code if isinstance(code, int) else 0
+    except SystemExit as ending:  # click's own answer to a pipe that nobody reads any more
+        return ending.code if isinstance(ending.code, int) else FAILED
+    except click.Abort:  # click's name for Ctrl-C
+        return INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 -- a process must end with a code and a sentence
+        code, kind, message, details = explain(error, name)
+        if invocation.debug and not isinstance(error, click.ClickException):
+            import traceback
+
+            traceback.print_exception(error)
+        if "--json" in given:
+            emit({"error": {"code": kind, "message": message, "details": details}}, as_json=True)
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {clean(message)}", err=True, color=color)
+        return code
+
+
+def explain(error: BaseException, name: str) -> tuple[int, str, str, dict[str, object]]:
+    """Exit code, stable code, sentence and details of `error`."""
+    match error:
+        case AbsurdError():
+            code = next((code for family, code in EXIT_CODES.items() if isinstance(error, family)), FAILED)
+            return code, error.code, error.message, error.details
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx is not None else name
+            return USAGE, "usage", f"{error.format_message().rstrip('.')} (see `{path} --help`)", {}
+        case click.ClickException():
+            return error.exit_code, "usage", error.format_message(), {}
+        case KeyboardInterrupt():
+            return INTERRUPTED, "interrupted", "interrupted", {}
+        case _:
+            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return FAILED, "internal", f"unexpected {told} (run with --debug for the whole story)", {}

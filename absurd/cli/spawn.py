@@ -1,0 +1,130 @@
+"""``absurd spawn``: hand in a task, and wait for it or run it here if asked to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from absurd.cli.catalog import find, known_executors, load_here, with_modules
+from absurd.cli.connection import client_of
+from absurd.cli.output import emit, import_option, json_option, note, settings_of
+from absurd.cli.values import Duration, Moment, pairs, read_params, seconds_since
+from absurd.cli.waiting import report, wait_for
+
+if TYPE_CHECKING:
+    from absurd.client_sync import SyncAbsurdClient
+    from absurd.config import Settings
+
+
+@click.command(
+    epilog="Example: absurd spawn export.query sql='select 1 as n' out=n.parquet --wait",
+)
+@click.argument("name")
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--params", "document", metavar="JSON|@FILE|-", help="All params as JSON, from a file or from stdin.")
+@click.option("--queue", "-q", help="Queue to go to.  [the executor's, ABSURD_QUEUE_NAME, default]")
+@click.option("--priority", type=int, help="Higher goes first.  [0]")
+@click.option("--delay", type=Duration(), help="Not before this time has passed (90, 15m, 2h).")
+@click.option("--at", "run_at", type=Moment(), help="Not before this time (2027-01-31T21:30Z).")
+@click.option("--key", help="Idempotency: the same queue and key give the first task's id.")
+@click.option("--tag", "tags", multiple=True, help="A word to find the task by; repeatable.")
+@click.option("--after", "parents", multiple=True, metavar="ID", help="Wait for this task to complete; repeatable.")
+@click.option("--max-attempts", type=int, metavar="N", help="How often it is tried in all.")
+@click.option("--timeout", type=Duration(), help="Longest time a run may take.")
+@click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="Travels with the task; repeatable.")
+@click.option("--wait", is_flag=True, help="Wait for its end, print result and files; exit 1 unless it completed.")
+@click.option("--wait-timeout", type=Duration(), help="Wait no longer than this (exit 1); the task goes on.")
+@click.option("--here", is_flag=True, help="Run it to its end in this process, in a queue of its own.")
+@import_option
+@json_option
+@click.pass_context
+def spawn(
+    ctx: click.Context,
+    name: str,
+    words: tuple[str, ...],
+    document: str | None,
+    wait: bool,
+    wait_timeout: float | None,
+    here: bool,
+    modules: tuple[str, ...],
+    as_json: bool,
+    headers: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Spawn a task for the executor NAME and print its id.
+
+    A VALUE that is JSON is read as JSON (size=30, bands='["g","r"]', flag=true), any other is a text.
+
+    --here needs no worker: this process runs the task, and only this task, in a queue made for it.  If
+    the process dies, the task is kept and any worker started for that queue goes on with it.
+    """
+    from absurd.executor import registry
+
+    params = read_params(words, document)
+    options = spawn_options(headers=pairs(headers, "a header"), **given)
+    settings = with_modules(settings_of(ctx), modules)
+    missing = load_here(settings)
+    if here:
+        from absurd.cli.here import run_here
+
+        if "queue" in options or "key" in options:
+            raise click.UsageError("--here makes a queue of its own: leave out --queue and --key")
+        find(name, known_executors([]), missing)
+        ended = run_here(settings, name, params, options, timeout=wait_timeout, show=not as_json)
+        report(ended | {"created": True}, as_json=as_json)
+        return
+    with client_of(ctx) as client:
+        each = find(name, known_executors([] if name in registry else client.list_executors()), missing)
+        queue = options.setdefault("queue", each.queue or settings.queue_name)
+        spawned = client.spawn_or_get(name, params, **options)
+        task_id = str(spawned.id)
+        if not spawned.created:
+            note("The key is taken: this is the task that took it.")
+        warn_unserved(client, settings, queue)
+        if not wait:
+            emit({"id": task_id, "created": spawned.created}, as_json=as_json, text=task_id)
+            return
+        if not as_json:
+            note(f"Task {task_id}")
+        ended = wait_for(client, task_id, wait_timeout, show=not as_json)
+    report(ended | {"created": spawned.created}, as_json=as_json)
+
+
+def spawn_options(
+    *,
+    queue: str | None,
+    priority: int | None,
+    delay: float | None,
+    run_at: datetime | None,
+    key: str | None,
+    tags: tuple[str, ...],
+    parents: tuple[str, ...],
+    max_attempts: int | None,
+    timeout: float | None,
+    headers: dict[str, Any],
+) -> dict[str, Any]:
+    """The options of `SyncAbsurdClient.spawn`; what was not given is left out."""
+    given = {
+        "queue": queue,
+        "priority": priority,
+        "delay": delay,
+        "run_at": run_at,
+        "key": key,
+        "tags": list(tags) or None,
+        "depends_on": list(parents) or None,
+        "max_attempts": max_attempts,
+        "timeout": timeout,
+        "headers": headers or None,
+    }
+    return {option: value for option, value in given.items() if value is not None}
+
+
+def warn_unserved(client: SyncAbsurdClient, settings: Settings, queue: str) -> None:
+    """Say so at once if no live worker serves `queue`."""
+    for worker in client.list_workers():
+        silent = seconds_since(worker["last_seen"]) or 0.0
+        if worker["state"] == "running" and queue in worker["queues"] and silent < settings.worker_lease:
+            return
+    note(f"No worker serves the queue {queue}: the task waits until one does (`absurd-worker --queue {queue}`).")

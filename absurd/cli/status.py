@@ -1,0 +1,80 @@
+"""``absurd status``: how everything stands, and what to do about what is wrong."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from absurd.cli.connection import database_of
+from absurd.cli.output import clean, emit, json_option, plural
+from absurd.cli.queue import queue_table, visible
+from absurd.cli.values import Duration
+from absurd.cli.worker import worker_table
+
+CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
+
+
+@click.command(epilog="Example: absurd status --watch")
+@click.option("--watch", is_flag=True, help="Show it again and again until Ctrl-C.")
+@click.option("--every", type=Duration(), default="2s", show_default=True, help="Pause between two looks of --watch.")
+@json_option
+@click.pass_context
+def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None:
+    """Show queues and workers, what is wrong, and what to do."""
+    from absurd.inspection import get_status
+
+    with database_of(ctx) as database:
+        where = database.address
+        while True:
+            document = database.run(get_status())
+            document["queues"] = visible(document["queues"])
+            if watch and not as_json:
+                click.echo(CLEAR if click.get_text_stream("stdout").isatty() else "", nl=False)
+            emit(document, as_json=as_json, text="" if as_json else describe(document, where))
+            if not watch:
+                return
+            try:
+                time.sleep(max(0.1, every))
+            except KeyboardInterrupt:  # the way to leave, not a failure
+                return
+
+
+def describe(document: dict[str, Any], where: str) -> str:
+    """The whole as text for one screen."""
+    letters = document.get("dead_letters", 0)
+    parts = [
+        headline(document, where),
+        f"{title('Queues')}\n{queue_table(document['queues'])}",
+        f"{title('Workers')}\n{worker_table(document['workers'])}",
+    ]
+    if letters:
+        parts.append(f"{title('Dead letters')}\n{plural(letters, 'task')} failed for good.")
+    parts.append(problems(document["problems"]))
+    return "\n\n".join(parts)
+
+
+def headline(document: dict[str, Any], where: str) -> str:
+    """One line that says whether to read on."""
+    alive = [each for each in document["workers"] if each["state"] in ("running", "stopping")]
+    waiting = sum(each["pending"] for each in document["queues"])
+    running = sum(each["running"] for each in document["queues"])
+    counts = f"{plural(running, 'task')} running, {waiting:,} pending, {plural(len(alive), 'worker')} alive"
+    return f"{click.style('absurd', bold=True)} at {clean(where)}: {counts}"
+
+
+def problems(found: list[dict[str, Any]]) -> str:
+    """Each problem with the way out below it."""
+    if not found:
+        return click.style("Nothing is wrong.", fg="green")
+    lines = [title("Problems")]
+    for each in found:
+        lines.append(f"{click.style('!', fg='yellow', bold=True)} {clean(each['message'])}")
+        lines.append(f"  {click.style('→', dim=True)} {clean(each['action'])}")
+    return "\n".join(lines)
+
+
+def title(text: str) -> str:
+    """The heading of a section."""
+    return click.style(text, bold=True)

@@ -1,0 +1,132 @@
+"""``absurd task``: find tasks, look at one, and change its course."""
+
+from __future__ import annotations
+
+import click
+
+from absurd.cli.connection import client_of, database_of
+from absurd.cli.output import Cell, Table, emit, json_option, note
+from absurd.cli.values import Duration
+from absurd.cli.worker import ago
+from absurd.model import TaskState
+
+STATES = [state.value for state in TaskState]
+
+
+@click.group()
+def task() -> None:
+    """List, show, explain, cancel, retry and wait for tasks."""
+
+
+@task.command("list", epilog="Example: absurd task list --state failed --queue cutouts")
+@click.option("--queue", "-q", help="Only tasks of this queue.")
+@click.option("--state", "-s", type=click.Choice(STATES), help="Only tasks in this state.")
+@click.option("--name", "-n", help="Only tasks for this executor.")
+@click.option("--tag", "-t", help="Only tasks with this tag.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
+@click.option("--after", metavar="ID", help="Go on below this task, the last of the page before.")
+@json_option
+@click.pass_context
+def list_(
+    ctx: click.Context,
+    queue: str | None,
+    state: str | None,
+    name: str | None,
+    tag: str | None,
+    limit: int,
+    after: str | None,
+    as_json: bool,
+) -> None:
+    """Show tasks, newest first."""
+    from absurd.inspection import list_tasks
+
+    call = list_tasks(queue=queue, state=state, name=name, tag=tag, after=after, limit=limit)
+    with database_of(ctx) as database:
+        found = database.run(call)
+    rows = [
+        (
+            each["id"],
+            each["name"],
+            each["queue"],
+            Cell(each["state"], each["state"]),
+            each["attempts"] or None,
+            ago(each["created_at"]),
+            " ".join(each["tags"]),
+        )
+        for each in found
+    ]
+    headers = ("task", "executor", "queue", "state", "attempts", "spawned", "tags")
+    table = Table(headers, rows, right=("attempts",), shrink="tags", empty="There are no such tasks.")
+    emit(found, as_json=as_json, text=table)
+    if len(found) == limit and not as_json:
+        note(f"There may be more: go on with --after {found[-1]['id']}")
+
+
+@task.command(epilog="Example: absurd task show 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e")
+@click.argument("task_id", metavar="ID")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
+    """Show everything about a task: params, result, files, and each step it has gone through."""
+    from absurd.cli.story import tell
+    from absurd.inspection import get_task_document, task_why
+
+    with database_of(ctx) as database:
+        document = database.run(get_task_document(task_id))
+        why = "" if as_json else database.run(task_why(task_id))
+    emit(document, as_json=as_json, text="" if as_json else tell(document, why))
+
+
+@task.command(epilog="Example: absurd task why 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e")
+@click.argument("task_id", metavar="ID")
+@json_option
+@click.pass_context
+def why(ctx: click.Context, task_id: str, as_json: bool) -> None:
+    """Say in a sentence what a task waits for, or how it ended."""
+    from absurd.inspection import task_why
+
+    with database_of(ctx) as database:
+        sentence = database.run(task_why(task_id))
+    emit({"id": task_id, "why": sentence}, as_json=as_json, text=sentence)
+
+
+@task.command(epilog="Example: absurd task cancel 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e --reason 'wrong field'")
+@click.argument("task_id", metavar="ID")
+@click.option("--reason", help="Kept in the task's history.")
+@json_option
+@click.pass_context
+def cancel(ctx: click.Context, task_id: str, reason: str | None, as_json: bool) -> None:
+    """Cancel a task and all that waits for it; a task that has ended stays as it is."""
+    from absurd.queue import cancel_task
+
+    with database_of(ctx) as database:
+        state = database.run(cancel_task(task_id, reason))
+    text = f"Task {task_id} " + ("is cancelled." if state == "cancelled" else f"had {state}; nothing has changed.")
+    emit({"id": task_id, "state": state}, as_json=as_json, text=text)
+
+
+@task.command(epilog="Example: absurd task retry 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e")
+@click.argument("task_id", metavar="ID")
+@json_option
+@click.pass_context
+def retry(ctx: click.Context, task_id: str, as_json: bool) -> None:
+    """Give a task that has ended another attempt."""
+    from absurd.queue import retry_task
+
+    with database_of(ctx) as database:
+        state = database.run(retry_task(task_id))
+    emit({"id": task_id, "state": state}, as_json=as_json, text=f"Task {task_id} is {state} again.")
+
+
+@task.command(epilog="Example: absurd task wait 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e --timeout 5m")
+@click.argument("task_id", metavar="ID")
+@click.option("--timeout", type=Duration(), help="Give up waiting after this time (exit 1); the task goes on.")
+@json_option
+@click.pass_context
+def wait(ctx: click.Context, task_id: str, timeout: float | None, as_json: bool) -> None:
+    """Wait for a task to end; print its result and files; exit 0 if it completed, 1 if not."""
+    from absurd.cli.waiting import report, wait_for
+
+    with client_of(ctx) as client:
+        ended = wait_for(client, task_id, timeout, show=not as_json)
+    report(ended, as_json=as_json)

@@ -1,0 +1,52 @@
+"""``absurd up``: everything a night needs, in one foreground process tree."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from absurd.cli.output import Invocation, emit, import_option, json_option, note, settings_of
+from absurd.cli.worker import QUEUE_HELP
+
+
+@click.command(epilog="Example: absurd up --import mysite.executors")
+@click.option("--queue", "-q", "queues", multiple=True, metavar="NAME[=WEIGHT]", help=QUEUE_HELP)
+@click.option("--concurrency", "-c", type=int, metavar="N", help="How many runs at once.")
+@import_option
+@json_option
+@click.pass_context
+def up(
+    ctx: click.Context, queues: tuple[str, ...], concurrency: int | None, modules: tuple[str, ...], as_json: bool
+) -> None:
+    """Run database, worker and scheduler until Ctrl-C.
+
+    What dies is started again.  A database that this command started is stopped at the end; one that
+    ran before, or is named by --database-url, is left alone.
+    """
+    from absurd.cli.children import Child, Embedded, supervise
+
+    settings = settings_of(ctx, worker_concurrency=concurrency)
+    worker = [sys.executable, "-m", "absurd.cli.worker"]
+    worker += [word for queue in queues for word in ("--queue", queue)]
+    worker += [word for module in modules for word in ("--import", module)]
+    worker += ["--concurrency", str(settings.worker_concurrency)]
+    children = [
+        Child("worker", worker, environment_of(ctx)),
+        Child("scheduler", [sys.executable, "-m", "absurd.cli.scheduler"], environment_of(ctx)),
+    ]
+    embedded = Embedded(settings) if settings.database_url is None else None
+
+    def ready(address: str) -> None:
+        pids = {each.name: each.pid for each in children}
+        text = f"Up: database at {address}, worker and scheduler.  Ctrl-C stops them."
+        emit({"database": address, **pids}, as_json=as_json, text=text)
+
+    asyncio.run(supervise(settings, embedded, children, ready=ready, say=note))
+
+
+def environment_of(ctx: click.Context) -> dict[str, str]:
+    """The options before the command, as a child process finds them."""
+    invocation = ctx.ensure_object(Invocation)
+    return {f"ABSURD_{name.upper()}": str(value) for name, value in invocation.flags.items()}

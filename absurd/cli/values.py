@@ -1,0 +1,113 @@
+"""What people type, as values: durations, times, JSON, ``key=value``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from absurd.errors import InvalidParamsError
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[smhdw])")
+
+
+class Duration(click.ParamType):
+    """Seconds (``90``, ``0.5``) or a number with its unit (``90s``, ``15m``, ``1h30m``, ``2d``)."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds as a float, not negative."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip().lower()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        parts = DURATION.findall(text)
+        if not parts or re.sub(r"\s", "", text) != "".join(number + unit for number, unit in parts):
+            self.fail(f"{value!r} is not a duration; write 90, 90s, 15m, 1h30m or 2d", param, ctx)
+        return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+class Moment(click.ParamType):
+    """A time in ISO 8601; without an offset it is in the zone of this machine."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """An aware datetime."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.fromisoformat(value).astimezone()
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a time; write 2027-01-31T21:30 or 2027-01-31T21:30:00Z", param, ctx)
+
+
+def read_params(words: Sequence[str], document: str | None) -> Any:
+    """Params from ``key=value`` words, or from the document that ``--params`` names."""
+    if document is None:
+        return pairs(words, "a parameter")
+    if words:
+        raise click.UsageError("Give parameters either as key=value or with --params, not both")
+    return read_document(document, "--params")
+
+
+def pairs(words: Sequence[str], what: str) -> dict[str, Any]:
+    """``key=value`` words as a dict; a value that is JSON is read as JSON, any other is a text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign or not key:
+            raise click.UsageError(f"{word!r} is not {what}; write key=value")
+        if key in found:
+            raise click.UsageError(f"{key!r} is given twice")
+        found[key] = value_of(value)
+    return found
+
+
+def value_of(text: str) -> Any:
+    """`text` as JSON where it is JSON, else `text` itself."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return text
+
+
+def read_document(source: str, option: str) -> Any:
+    """JSON given as text, as ``@FILE``, or as ``-`` for stdin."""
+    place = option
+    try:
+        if source == "-":
+            place, source = "stdin", sys.stdin.read()
+        elif source.startswith("@"):
+            place, source = source[1:], Path(source[1:]).read_text(encoding="utf-8")
+        return json.loads(source, parse_constant=_refuse)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidParamsError(f"{option} cannot be read from {place}: {error}", source=place) from error
+    except ValueError as error:
+        raise InvalidParamsError(f"{option} from {place} is not JSON: {error}", source=place) from error
+
+
+def local_now() -> datetime:
+    """Now, with the zone of this machine."""
+    return datetime.now().astimezone()
+
+
+def seconds_since(time: str | datetime | None) -> float | None:
+    """How long ago a time was; None for None."""
+    if time is None:
+        return None
+    then = datetime.fromisoformat(time) if isinstance(time, str) else time
+    return max(timedelta(), local_now() - then).total_seconds()
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not allowed in JSON")

@@ -1,0 +1,118 @@
+"""``absurd worker`` lists workers; the program ``absurd-worker`` is one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from absurd.cli.catalog import with_modules
+from absurd.cli.connection import database_of
+from absurd.cli.output import Cell, Table, duration, emit, import_option, json_option, settings_of, shared_options
+from absurd.cli.run import run
+from absurd.cli.values import Duration, seconds_since
+from absurd.errors import InvalidInputError
+
+QUEUE_HELP = "Queue to serve; repeatable.  One of weight 2 is claimed from twice as often.  [ABSURD_QUEUE_NAME]"
+
+
+def worker_table(workers: list[dict[str, object]]) -> Table:
+    """Workers as a table."""
+    rows = [
+        (
+            each["id"],
+            each["name"],
+            Cell(str(each["state"]), str(each["state"])),
+            " ".join(map(str, each["queues"])) if isinstance(each["queues"], list) else "",
+            f"{each['running']}/{each['concurrency']}",
+            ago(each["last_seen"]),
+            ago(each["started_at"]),
+        )
+        for each in workers
+    ]
+    headers = ("id", "worker", "state", "queues", "busy", "last seen", "started")
+    empty = "No worker is alive; start one with `absurd-worker`."
+    return Table(headers, rows, right=("id", "busy"), shrink="queues", empty=empty)
+
+
+def ago(time: object) -> str:
+    """How long ago a time of a document was."""
+    return f"{duration(seconds_since(str(time)))} ago" if time else ""
+
+
+@click.group()
+def worker() -> None:
+    """Look at workers."""
+
+
+@worker.command("list", epilog="Example: absurd worker list --all")
+@click.option("--all", "every", is_flag=True, help="Also those that ended, however long ago.")
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
+    """Show the workers that are alive and those lost within the hour."""
+    from absurd.inspection import list_workers
+
+    with database_of(ctx) as database:
+        found = database.run(list_workers(all=every))
+    emit(found, as_json=as_json, text=worker_table(found))
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: absurd-worker --queue cutouts=2 --queue default --import mysite.executors",
+)
+@click.option("--queue", "-q", "queues", multiple=True, metavar="NAME[=WEIGHT]", help=QUEUE_HELP)
+@click.option("--concurrency", "-c", type=int, metavar="N", help="How many runs at once.  [ABSURD_WORKER_CONCURRENCY]")
+@click.option("--prefetch", type=int, metavar="N", help="How many runs to claim ahead of those.  [as measured]")
+@import_option
+@click.option("--grace", type=Duration(), help="Time that runs get to end after SIGTERM.  [30s]")
+@click.option("--burst", "until", flag_value="burst", help="Leave when nothing can be claimed now.")
+@click.option("--drain", "until", flag_value="drain", help="Leave when all in the queues has ended, sleepers too.")
+@click.version_option(package_name="absurd", message="%(prog)s %(version)s")
+@shared_options()
+@click.pass_context
+def absurd_worker(
+    ctx: click.Context,
+    queues: tuple[str, ...],
+    concurrency: int | None,
+    prefetch: int | None,
+    modules: tuple[str, ...],
+    grace: float | None,
+    until: Literal["burst", "drain"] | None,
+) -> None:
+    """Claim tasks from queues and run them, until told to stop.
+
+    SIGTERM or Ctrl-C: claim nothing more, let runs end, hand back what has not ended after --grace, exit 0.
+    A second signal hands back at once.
+    """
+    flags = {"worker_concurrency": concurrency, "worker_prefetch": prefetch, "worker_grace": grace}
+    settings = with_modules(settings_of(ctx, **flags), modules)
+    weights = read_queues(queues) or {settings.queue_name: 1}
+    from absurd.telemetry import configure_logging
+    from absurd.workers.daemon import serve
+
+    configure_logging(settings)
+    serve(settings, weights, until or "forever")
+
+
+def read_queues(words: tuple[str, ...]) -> dict[str, int]:
+    """``NAME`` or ``NAME=WEIGHT`` as weights by name."""
+    from absurd.executor import check_name
+
+    found = {}
+    for word in words:
+        name, sign, weight = word.partition("=")
+        if sign and not (weight.isdecimal() and 1 <= int(weight) <= 1000):
+            raise InvalidInputError(f"the weight of --queue {word} must be a whole number from 1 to 1000", queue=name)
+        found[check_name("queue", name)] = int(weight) if sign else 1
+    return found
+
+
+def main() -> None:
+    """The console script ``absurd-worker``."""
+    run(absurd_worker, "absurd-worker")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""The client for asyncio.  `SyncAbsurdClient` is its twin; what they decide, they decide in the same functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, Self, TypeVar, Unpack
+from uuid import UUID
+
+from absurd import inspection, queue
+from absurd.call import Call
+from absurd.config import Settings, load_settings
+from absurd.database import AsyncDatabase, session_on
+from absurd.encoding import encode
+from absurd.errors import DatabaseUnavailableError
+from absurd.executor import Executor
+from absurd.inspection import Document
+from absurd.model import QueueStats, Task, TaskSpec, TaskState
+from absurd.notify import Listener
+from absurd.queue import Spawned
+from absurd.spawning import SpawnOptions, spawn_calls
+from absurd.waiting import Waiting
+
+T = TypeVar("T")
+
+
+def merge_settings(database_url: str | None, settings: Settings | None) -> Settings:
+    """The settings of a client: those given, else the environment's; a URL that is given goes before."""
+    if settings is None:
+        return load_settings(database_url=database_url)
+    return replace(settings, database_url=database_url) if database_url else settings
+
+
+def resolve_database(settings: Settings) -> str:
+    """The URL of the database: the one that is set, else that of the embedded server.
+
+    The embedded server is started if need be, and its database installed or upgraded; a server that
+    was named is never changed.
+    """
+    if settings.database_url:
+        return settings.database_url
+    from absurd.database_sync import install
+    from absurd.embedded import ensure_running
+
+    url = ensure_running(settings)
+    install(url, settings.schema)
+    return url
+
+
+class AbsurdClient:
+    """Hands in tasks, waits for them, and looks at queues.
+
+    Use it as a context manager, or call `connect` and `close`; the first call connects by itself.
+    Belongs to the event loop in which it connects.  `prepared_statements=False` is for poolers in
+    transaction mode that do not keep prepared statements.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        prepared_statements: bool = True,
+        max_connections: int = 8,
+    ) -> None:
+        self.settings = merge_settings(database_url, settings)
+        self._prepared_statements = prepared_statements
+        self._max_connections = max_connections
+        self._database: AsyncDatabase | None = None
+        self._listener: Listener | None = None
+        self._connecting = asyncio.Lock()
+
+    @classmethod
+    def from_env(cls, **flags: Any) -> Self:
+        """A client with the settings of the environment and the configuration file; flags go before them."""
+        return cls(settings=load_settings(**flags))
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def connect(self) -> Self:
+        """Connect to the database; starts the embedded one where no other is set.
+
+        Raises DatabaseUnavailableError, AuthenticationError, UnsupportedServerError, SchemaError.
+        """
+        await self._opened()
+        return self
+
+    async def close(self) -> None:
+        """Close all connections."""
+        listener, self._listener = self._listener, None
+        database, self._database = self._database, None
+        if listener is not None:
+            await listener.stop()
+        if database is not None:
+            await database.close()
+
+    # Tasks ---------------------------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        name: str | Executor,
+        params: Any = None,
+        *,
+        connection: Any = None,
+        **options: Unpack[SpawnOptions],
+    ) -> UUID:
+        """Spawn a task and give its id; with a `key` that is taken, the id of the task that has it.
+
+        `connection` (asyncpg, or psycopg's AsyncConnection) spawns in the caller's transaction: the
+        task exists when that commits.  The options are those of `SpawnOptions`.
+        """
+        return (await self.spawn_or_get(name, params, connection=connection, **options)).id
+
+    async def spawn_or_get(
+        self,
+        name: str | Executor,
+        params: Any = None,
+        *,
+        connection: Any = None,
+        **options: Unpack[SpawnOptions],
+    ) -> Spawned:
+        """As `spawn`, and tells whether this call created the task."""
+        spec = TaskSpec(name, params, **options)  # type: ignore[arg-type]
+        return (await self._spawn([spec], connection))[0]
+
+    async def spawn_many(self, specs: Iterable[TaskSpec], *, connection: Any = None) -> list[UUID]:
+        """Spawn tasks, all or none; gives their ids in order.  Parents stand before their children."""
+        return [each.id for each in await self._spawn(specs, connection)]
+
+    async def get_task(self, task_id: UUID | str) -> Task:
+        """Everything about a task.  Raises TaskNotFoundError."""
+        return await self.run(inspection.get_task(task_id))
+
+    async def get_states(self, task_ids: Iterable[UUID | str]) -> dict[UUID, TaskState | None]:
+        """The state of each task, None for ids that are no task's."""
+        return await self.run(queue.get_states(task_ids))
+
+    async def wait(self, task_id: UUID | str, timeout: float | None = None) -> Task:
+        """Wait until a task has completed and its files are in place, and give it.
+
+        Raises TaskFailed or TaskCancelled when it ended so, WaitTimeoutError (a TimeoutError) when it
+        has not ended after `timeout` seconds (None: wait for ever), TaskNotFoundError.
+        """
+        waiting = Waiting(task_id, timeout)
+        async with self._end_of(waiting.task_id) as ended:
+            while True:
+                ended.clear()
+                try:
+                    if waiting.is_over(await self.run(waiting.look())):
+                        task = waiting.verdict(await self.get_task(waiting.task_id))
+                        if task is not None:
+                            return task
+                except DatabaseUnavailableError as error:
+                    waiting.endure(error)
+                pause = waiting.pause(notified=self._listener is not None and self._listener.listening)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), pause)
+
+    async def cancel(self, task_id: UUID | str, reason: str | None = None) -> TaskState:
+        """Cancel a task and what waits for it; gives the state afterwards, which an ended task keeps."""
+        return await self.run(queue.cancel_task(task_id, reason))
+
+    async def retry(self, task_id: UUID | str) -> TaskState:
+        """Give an ended task one more attempt.  Raises TaskNotFoundError, TaskStateError if it has not ended."""
+        return await self.run(queue.retry_task(task_id))
+
+    async def task_why(self, task_id: UUID | str) -> str:
+        """What a task waits for, or how it ended, in a sentence."""
+        return await self.run(inspection.task_why(task_id))
+
+    # Events and queues ---------------------------------------------------------------------------
+
+    async def emit_event(self, name: str, payload: Any = None) -> bool:
+        """Emit an event, which wakes who waits for it; false if it was emitted before: nothing changes then."""
+        return await self.run(queue.emit_event(name, encode(payload, "payload")))
+
+    async def get_queue_stats(self, name: str) -> QueueStats:
+        """How many tasks of a queue are in each state; costs the same however many there are."""
+        return await self.run(queue.get_queue_stats(name))
+
+    async def create_queue(self, name: str) -> bool:
+        """Make a queue; false if it exists.  Spawning makes queues by itself."""
+        return await self.run(queue.create_queue(name))
+
+    async def pause_queue(self, name: str) -> None:
+        """Let nothing new be claimed from a queue; what runs goes on."""
+        await self.run(queue.set_queue_paused(name, paused=True))
+
+    async def resume_queue(self, name: str) -> None:
+        """End a pause."""
+        await self.run(queue.set_queue_paused(name, paused=False))
+
+    async def purge_queue(self, name: str, *, dry_run: bool = False) -> int:
+        """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""
+        return await self.run(queue.purge_queue(name, dry_run=dry_run))
+
+    # Reading -------------------------------------------------------------------------------------
+
+    async def list_tasks(self, **filters: Any) -> list[Document]:
+        """Tasks, newest first; the filters are those of `inspection.list_tasks`."""
+        return await self.run(inspection.list_tasks(**filters))
+
+    async def list_queues(self) -> list[Document]:
+        """Queues with their counts."""
+        return await self.run(inspection.list_queues())
+
+    async def list_workers(self, *, all: bool = False) -> list[Document]:
+        """Workers that are alive and those lost within the hour; with `all` every one that ever was."""
+        return await self.run(inspection.list_workers(all=all))
+
+    async def list_executors(self) -> list[Document]:
+        """Executors that workers have registered."""
+        return await self.run(inspection.list_executors())
+
+    async def get_status(self) -> Document:
+        """Queues, workers, schedules, and problems with what to do about each."""
+        return await self.run(inspection.get_status())
+
+    # Calls ---------------------------------------------------------------------------------------
+
+    async def run(self, call: Call[T]) -> T:
+        """Make any call of `absurd.queue` or `absurd.inspection`."""
+        return await (await self._opened()).run(call)
+
+    async def _spawn(self, specs: Iterable[TaskSpec], connection: Any) -> list[Spawned]:
+        calls = spawn_calls(specs, self.settings.queue_name)
+        if connection is None:
+            results = await (await self._opened()).run_all(calls)
+        else:
+            results = await session_on(connection, schema=self.settings.schema).run_all(calls)
+        return [each for result in results for each in result]
+
+    async def _opened(self) -> AsyncDatabase:
+        if self._database is None:
+            async with self._connecting:
+                if self._database is None:
+                    url = await asyncio.to_thread(resolve_database, self.settings)
+                    database = AsyncDatabase(
+                        url,
+                        schema=self.settings.schema,
+                        prepared_statements=self._prepared_statements,
+                        max_connections=self._max_connections,
+                    )
+                    await database.open()
+                    self._database = database
+        return self._database
+
+    @asynccontextmanager
+    async def _end_of(self, task_id: UUID) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when the task has ended, or may have."""
+        database = await self._opened()
+        if self._listener is None:
+            self._listener = Listener(database, ["ended"])
+            self._listener.start()
+        ended = asyncio.Event()
+        with self._listener.subscribe("ended", lambda _: ended.set(), only=str(task_id)):
+            yield ended

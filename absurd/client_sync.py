@@ -1,0 +1,231 @@
+"""The client for plain programs, scripts and notebooks: the twin of `AbsurdClient`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar, Unpack
+from uuid import UUID
+
+from absurd import inspection, queue
+from absurd.call import Call
+from absurd.client import merge_settings, resolve_database
+from absurd.config import Settings, load_settings
+from absurd.database_sync import SyncDatabase, session_on
+from absurd.encoding import encode
+from absurd.errors import DatabaseUnavailableError
+from absurd.executor import Executor
+from absurd.inspection import Document
+from absurd.model import QueueStats, Task, TaskSpec, TaskState
+from absurd.queue import Spawned
+from absurd.spawning import SpawnOptions, spawn_calls
+from absurd.waiting import Waiting
+
+T = TypeVar("T")
+
+
+class SyncAbsurdClient:
+    """Hands in tasks, waits for them, and looks at queues.
+
+    Use it as a context manager, or call `connect` and `close`; the first call connects by itself.
+    Threads may share it: they take turns on one connection.  `prepared_statements=False` is for
+    poolers in transaction mode that do not keep prepared statements.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        prepared_statements: bool = True,
+    ) -> None:
+        self.settings = merge_settings(database_url, settings)
+        self._prepared_statements = prepared_statements
+        self._database: SyncDatabase | None = None
+        self._connecting = threading.Lock()
+
+    @classmethod
+    def from_env(cls, **flags: Any) -> Self:
+        """A client with the settings of the environment and the configuration file; flags go before them."""
+        return cls(settings=load_settings(**flags))
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def connect(self) -> Self:
+        """Connect to the database; starts the embedded one where no other is set.
+
+        Raises DatabaseUnavailableError, AuthenticationError, UnsupportedServerError, SchemaError.
+        """
+        self._opened()
+        return self
+
+    def close(self) -> None:
+        """Close the connection."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    # Tasks ---------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        name: str | Executor,
+        params: Any = None,
+        *,
+        connection: Any = None,
+        **options: Unpack[SpawnOptions],
+    ) -> UUID:
+        """Spawn a task and give its id; with a `key` that is taken, the id of the task that has it.
+
+        `connection` (psycopg's Connection) spawns in the caller's transaction: the task exists when that
+        commits.  The options are those of `SpawnOptions`.
+        """
+        return (self.spawn_or_get(name, params, connection=connection, **options)).id
+
+    def spawn_or_get(
+        self,
+        name: str | Executor,
+        params: Any = None,
+        *,
+        connection: Any = None,
+        **options: Unpack[SpawnOptions],
+    ) -> Spawned:
+        """As `spawn`, and tells whether this call created the task."""
+        spec = TaskSpec(name, params, **options)  # type: ignore[arg-type]
+        return (self._spawn([spec], connection))[0]
+
+    def spawn_many(self, specs: Iterable[TaskSpec], *, connection: Any = None) -> list[UUID]:
+        """Spawn tasks, all or none; gives their ids in order.  Parents stand before their children."""
+        return [each.id for each in self._spawn(specs, connection)]
+
+    def get_task(self, task_id: UUID | str) -> Task:
+        """Everything about a task.  Raises TaskNotFoundError."""
+        return self.run(inspection.get_task(task_id))
+
+    def get_states(self, task_ids: Iterable[UUID | str]) -> dict[UUID, TaskState | None]:
+        """The state of each task, None for ids that are no task's."""
+        return self.run(queue.get_states(task_ids))
+
+    def wait(self, task_id: UUID | str, timeout: float | None = None) -> Task:
+        """Wait until a task has completed and its files are in place, and give it.
+
+        Raises TaskFailed or TaskCancelled when it ended so, WaitTimeoutError (a TimeoutError) when it
+        has not ended after `timeout` seconds (None: wait for ever), TaskNotFoundError.
+        """
+        waiting = Waiting(task_id, timeout)
+        with self._end_of(waiting.task_id) as await_end:
+            while True:
+                try:
+                    if waiting.is_over(self.run(waiting.look())):
+                        task = waiting.verdict(self.get_task(waiting.task_id))
+                        if task is not None:
+                            return task
+                except DatabaseUnavailableError as error:
+                    waiting.endure(error)
+                await_end(waiting.pause())
+
+    def cancel(self, task_id: UUID | str, reason: str | None = None) -> TaskState:
+        """Cancel a task and what waits for it; gives the state afterwards, which an ended task keeps."""
+        return self.run(queue.cancel_task(task_id, reason))
+
+    def retry(self, task_id: UUID | str) -> TaskState:
+        """Give an ended task one more attempt.  Raises TaskNotFoundError, TaskStateError if it has not ended."""
+        return self.run(queue.retry_task(task_id))
+
+    def task_why(self, task_id: UUID | str) -> str:
+        """What a task waits for, or how it ended, in a sentence."""
+        return self.run(inspection.task_why(task_id))
+
+    # Events and queues ---------------------------------------------------------------------------
+
+    def emit_event(self, name: str, payload: Any = None) -> bool:
+        """Emit an event, which wakes who waits for it; false if it was emitted before: nothing changes then."""
+        return self.run(queue.emit_event(name, encode(payload, "payload")))
+
+    def get_queue_stats(self, name: str) -> QueueStats:
+        """How many tasks of a queue are in each state; costs the same however many there are."""
+        return self.run(queue.get_queue_stats(name))
+
+    def create_queue(self, name: str) -> bool:
+        """Make a queue; false if it exists.  Spawning makes queues by itself."""
+        return self.run(queue.create_queue(name))
+
+    def pause_queue(self, name: str) -> None:
+        """Let nothing new be claimed from a queue; what runs goes on."""
+        self.run(queue.set_queue_paused(name, paused=True))
+
+    def resume_queue(self, name: str) -> None:
+        """End a pause."""
+        self.run(queue.set_queue_paused(name, paused=False))
+
+    def purge_queue(self, name: str, *, dry_run: bool = False) -> int:
+        """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""
+        return self.run(queue.purge_queue(name, dry_run=dry_run))
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def list_tasks(self, **filters: Any) -> list[Document]:
+        """Tasks, newest first; the filters are those of `inspection.list_tasks`."""
+        return self.run(inspection.list_tasks(**filters))
+
+    def list_queues(self) -> list[Document]:
+        """Queues with their counts."""
+        return self.run(inspection.list_queues())
+
+    def list_workers(self, *, all: bool = False) -> list[Document]:
+        """Workers that are alive and those lost within the hour; with `all` every one that ever was."""
+        return self.run(inspection.list_workers(all=all))
+
+    def list_executors(self) -> list[Document]:
+        """Executors that workers have registered."""
+        return self.run(inspection.list_executors())
+
+    def get_status(self) -> Document:
+        """Queues, workers, schedules, and problems with what to do about each."""
+        return self.run(inspection.get_status())
+
+    # Calls ---------------------------------------------------------------------------------------
+
+    def run(self, call: Call[T]) -> T:
+        """Make any call of `absurd.queue` or `absurd.inspection`."""
+        return (self._opened()).run(call)
+
+    def _spawn(self, specs: Iterable[TaskSpec], connection: Any) -> list[Spawned]:
+        calls = spawn_calls(specs, self.settings.queue_name)
+        if connection is None:
+            results = (self._opened()).run_all(calls)
+        else:
+            results = session_on(connection, schema=self.settings.schema).run_all(calls)
+        return [each for result in results for each in result]
+
+    def _opened(self) -> SyncDatabase:
+        if self._database is None:
+            with self._connecting:
+                if self._database is None:
+                    database = SyncDatabase(
+                        resolve_database(self.settings),
+                        schema=self.settings.schema,
+                        prepared_statements=self._prepared_statements,
+                    )
+                    database.open()
+                    self._database = database
+        return self._database
+
+    @contextmanager
+    def _end_of(self, task_id: UUID) -> Iterator[Callable[[float], None]]:
+        """A function that waits for the end of the task to be notified, for so many seconds at most."""
+        with self._opened().listening("ended") as heard:
+
+            def await_end(seconds: float) -> None:
+                deadline = time.monotonic() + seconds
+                while (left := deadline - time.monotonic()) > 0 and heard(left) != str(task_id):
+                    pass
+
+            yield await_end

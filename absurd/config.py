@@ -1,0 +1,293 @@
+"""Settings: what they are, where they come from, and how they are merged.
+
+A setting is taken from the first of these that names it: a flag, the environment (``ABSURD_*``), the file
+(``absurd.toml``, or ``[tool.absurd]`` of ``pyproject.toml``, in the working directory), the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from absurd.errors import ConfigurationError
+
+PREFIX = "ABSURD_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set.  Each field is also ``ABSURD_<NAME>`` and a key of the file, under the same name."""
+
+    database_url: str | None = field(default=None, repr=False)
+    """Where PostgreSQL is: a libpq URL or keyword DSN.  None: the embedded server, started on demand in `home`."""
+    schema: str = "absurd"
+    """The database schema that holds the queue: lower-case letters, digits and ``_``, at most 50 characters."""
+    home: Path = Path()
+    """Folder of the embedded server.  Default: ``absurd`` in the platform's user data folder (``XDG_DATA_HOME``)."""
+    pg_bin: Path | None = None
+    """Folder of the PostgreSQL server's programs for the embedded server.  None: the best that is found."""
+    queue_name: str = "default"
+    """The queue a worker serves, and a task goes to, when nothing else names one."""
+    imports: tuple[str, ...] = ()
+    """Modules to import for their executors, beside the entry points.  In the environment: separated by commas."""
+    worker_concurrency: int = 4
+    """How many runs a worker executes at once."""
+    worker_prefetch: int | None = None
+    """How many runs a worker claims ahead of those it executes.  None: chosen by the worker from what it measures."""
+    worker_poll_interval: float = 1.0
+    """Longest wait in seconds of an idle worker before it looks again, should a notification have been lost."""
+    worker_heartbeat_interval: float = 5.0
+    """Seconds between two signs of life of a worker; at most half of `worker_lease`."""
+    worker_lease: float = 30.0
+    """Seconds without a sign of life after which a worker is given up and its runs go to others."""
+    worker_grace: float = 30.0
+    """Seconds a stopping worker gives its runs to end before it hands them back; 0 hands them back at once."""
+    task_timeout: float | None = None
+    """Time limit of a run in seconds where neither task nor executor sets one.  None (or 0): no limit."""
+    max_retries: int = 4
+    """Attempts after the first one, where neither task nor executor sets them; 0: a task is tried once."""
+    dlq_enabled: bool = True
+    """Whether tasks that spent their attempts are kept as dead letters, to be looked at and put back."""
+    log_level: str = "info"
+    """The least severe log lines to write: debug, info, warning, error or critical."""
+    log_format: str = "console"
+    """How a log line looks: ``console`` for people, ``json`` for programs."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What looked wrong while loading but does no harm; for the caller to show.  Not a setting."""
+
+    @property
+    def max_attempts(self) -> int:
+        """`max_retries` as the total number of attempts."""
+        return self.max_retries + 1
+
+
+def load_settings(environ: Mapping[str, str] | None = None, cwd: Path | None = None, **flags: object) -> Settings:
+    """Merge defaults, file, environment and flags; a flag that is None (or empty) counts as not given.
+
+    Raises `ConfigurationError` that names the place and the value of the first setting that cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd
+    unknown_flags = flags.keys() - _READERS.keys()
+    if unknown_flags:
+        raise TypeError(f"load_settings() got unknown settings: {', '.join(sorted(unknown_flags))}")
+    found: dict[str, tuple[str, object]] = {}
+    found.update(_from_file(cwd))
+    found.update(_from_environment(environ))
+    found.update({name: (_flag(name), value) for name, value in flags.items() if value not in (None, "", ())})
+    values = {name: _read(name, source, value, cwd) for name, (source, value) in found.items()}
+    values.setdefault("home", default_home(environ))
+    settings = Settings(**values, warnings=tuple(_unknown_variables(environ)))
+    if settings.worker_heartbeat_interval * 2 > settings.worker_lease:
+        raise ConfigurationError(
+            f"worker_heartbeat_interval is {settings.worker_heartbeat_interval:g} s; "
+            f"it must be at most half of worker_lease, {settings.worker_lease:g} s",
+            setting="worker_heartbeat_interval",
+        )
+    return settings
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """``absurd`` in the folder where this platform keeps a user's data."""
+    configured = Path(environ.get("XDG_DATA_HOME", ""))
+    if configured.is_absolute():  # the XDG specification: anything else is to be ignored
+        return configured / "absurd"
+    try:
+        user = Path(environ.get("HOME") or Path.home())
+    except RuntimeError:  # a user without a home, who needs ABSURD_HOME should he want the embedded server
+        user = Path("/")
+    return user / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "absurd"
+
+
+_URL_PASSWORD = re.compile(r"(://[^:/?#@\s]*:)(?!\d{1,5}(?:[/?#\s]|$)).*@")
+_QUERY_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&#\s]*", re.IGNORECASE)
+_KEYWORD_PASSWORD = re.compile(
+    r"((?<![?&\w])(?:ssl)?password\s*=\s*)(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE
+)
+
+
+def redact_url(text: str) -> str:
+    """`text`, a database URL or keyword DSN or a message that holds one, with ``***`` for passwords.
+
+    An address that is not well formed (an ``@`` or ``/`` in the password) loses rather too much than too little.
+    """
+    for pattern in (_QUERY_PASSWORD, _KEYWORD_PASSWORD):
+        text = pattern.sub(r"\1***", text)
+    return _URL_PASSWORD.sub(r"\1***@", text)
+
+
+# Sources -----------------------------------------------------------------------------------------
+
+
+def _from_file(cwd: Path) -> dict[str, tuple[str, object]]:
+    """Settings of the file in `cwd`, each with the name of its place."""
+    for name, table in (("absurd.toml", ()), ("pyproject.toml", ("tool", "absurd"))):
+        try:
+            content: Any = tomllib.loads((cwd / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            if table:  # a broken pyproject.toml is not ours to complain about
+                continue
+            raise ConfigurationError(f"{cwd / name} cannot be read: {error}", setting=name) from error
+        for key in table:
+            content = content.get(key, {})
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"tool.absurd in {cwd / name} must be a table", setting="tool.absurd")
+        for key in content.keys() - _READERS.keys():
+            raise ConfigurationError(
+                f"{key} in {cwd / name} is not a setting{_did_you_mean(key, _READERS)}", setting=key
+            )
+        if content or not table:
+            return {key: (f"{key} in {cwd / name}", value) for key, value in content.items()}
+    return {}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, object]]:
+    """Settings of the environment; an empty variable counts as unset."""
+    named = {name: PREFIX + name.upper() for name in _READERS}
+    return {name: (variable, environ[variable]) for name, variable in named.items() if environ.get(variable)}
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {PREFIX + name.upper() for name in _READERS}
+    return [
+        f"{variable} is not a setting of absurd and is ignored{_did_you_mean(variable, known)}"
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and variable not in known
+    ]
+
+
+def _did_you_mean(name: str, known: Mapping[str, Any] | set[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+_FLAG_NAMES = {
+    "imports": "--import",
+    "queue_name": "--queue",
+    "task_timeout": "--timeout",
+    "worker_concurrency": "--concurrency",
+    "worker_grace": "--grace",
+    "worker_prefetch": "--prefetch",
+}
+
+
+def _flag(name: str) -> str:
+    return _FLAG_NAMES.get(name, "--" + name.replace("_", "-"))
+
+
+# Values ------------------------------------------------------------------------------------------
+
+
+def _read(name: str, source: str, value: object, cwd: Path) -> Any:
+    """`value` as the type of the setting `name`; `source` is what the error names."""
+    read, wanted = _READERS[name]
+    try:
+        result = read(value)
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):  # whatever it trips over
+        shown = redact_url(repr(value)) if name == "database_url" else repr(value)
+        raise ConfigurationError(f"{source} is {shown}; it must be {wanted}", setting=name) from None
+    return cwd / result if isinstance(result, Path) else result
+
+
+_Reader = tuple[Callable[[Any], Any], str]
+"""A function to the setting's type, which raises ValueError or TypeError; what a value must be, for the message."""
+
+
+def _check(good: object) -> None:
+    if not good:
+        raise ValueError
+
+
+def _database(value: str) -> str:
+    scheme, separator, _ = value.partition("://")
+    _check(scheme in ("postgresql", "postgres") if separator else "=" in value)
+    return value
+
+
+def _identifier(value: str) -> str:
+    _check(re.fullmatch(r"(?!pg_)[a-z_][a-z0-9_]{0,49}", value))
+    return value
+
+
+def _name(value: str) -> str:
+    name = value.strip()
+    _check(name)
+    return name
+
+
+def _path(value: str | Path) -> Path:
+    return Path(value).expanduser()
+
+
+def _modules(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(re.split(r"[,\s]+", value.strip(", \t\n")) if isinstance(value, str) else value)
+    _check(all(part.isidentifier() for name in names for part in name.split(".")) if names else True)
+    return names
+
+
+def _switch(value: str | bool) -> bool:
+    word = str(value).strip().lower()
+    _check(word in ("true", "yes", "on", "1", "false", "no", "off", "0"))
+    return word in ("true", "yes", "on", "1")
+
+
+def _one_of(*words: str) -> _Reader:
+    def read(value: str) -> str:
+        word = value.strip().lower()
+        _check(word in words)
+        return word
+
+    return read, f"one of {', '.join(words)}"
+
+
+def _seconds(low: float, high: float) -> _Reader:
+    def read(value: str | float) -> float:
+        number = float(value)
+        _check(not isinstance(value, bool) and low <= number <= high)  # also refuses NaN
+        return number
+
+    return read, f"a number of seconds from {low:g} to {high:g}"
+
+
+def _count(low: int, high: int) -> _Reader:
+    def read(value: str | int) -> int:
+        number = int(value)
+        _check(not isinstance(value, bool | float) and low <= number <= high)
+        return number
+
+    return read, f"a whole number from {low} to {high}"
+
+
+def _limit(value: str | float) -> float | None:
+    seconds: float = _seconds(0, 31_536_000)[0](value)
+    return seconds or None
+
+
+_READERS: dict[str, _Reader] = {
+    "database_url": (_database, "a URL such as postgresql://user@host/database or a DSN such as 'host=... dbname=...'"),
+    "schema": (_identifier, "lower-case letters, digits and _, at most 50, not beginning with a digit or pg_"),
+    "home": (_path, "the path of a folder"),
+    "pg_bin": (_path, "the path of a folder"),
+    "queue_name": (_name, "the name of a queue"),
+    "imports": (_modules, "a list of module names such as mysite.executors"),
+    "worker_concurrency": _count(1, 10_000),
+    "worker_prefetch": _count(0, 100_000),
+    "worker_poll_interval": _seconds(0.01, 3600),
+    "worker_heartbeat_interval": _seconds(0.1, 3600),
+    "worker_lease": _seconds(1, 86_400),
+    "worker_grace": _seconds(0, 86_400),
+    "task_timeout": (_limit, "a number of seconds up to a year, or 0 for no limit"),
+    "max_retries": _count(0, 32_766),
+    "dlq_enabled": (_switch, "true or false"),
+    "log_level": _one_of("debug", "info", "warning", "error", "critical"),
+    "log_format": _one_of("console", "json"),
+}

@@ -1,0 +1,237 @@
+"""The database for plain programs, on psycopg: one connection, and the same calls as `database`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import RawCursor
+from psycopg.rows import dict_row
+
+from absurd.call import Call, Row, in_schema
+from absurd.database import begins_transaction
+from absurd.database_errors import check_server, is_driver_error, is_lost, translate
+from absurd.database_url import describe, for_psycopg
+from absurd.errors import DatabaseUnavailableError, InvalidOptionError
+from absurd.schema import quoted
+from absurd.schema.grants import Profile
+from absurd.schema.migrate import Installed, Migration, grant, migrate, schema_version
+
+T = TypeVar("T")
+
+
+class SyncSession:
+    """Runs calls on one psycopg connection, ours or the caller's."""
+
+    def __init__(self, connection: psycopg.Connection[Any], *, schema: str, address: str = "") -> None:
+        self.connection = connection
+        self.schema = schema
+        self._quoted = quoted(schema)
+        self._address = address
+
+    def run(self, call: Call[T]) -> T:
+        """Make `call` and return its value."""
+        return call.decode(self.fetch(call.sql, *call.args))
+
+    def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Make all `calls` or none, in the open transaction if there is one."""
+        with self.atomic():
+            return [self.run(call) for call in calls]
+
+    def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+        """All rows of `sql`, in which ``{schema}`` stands for the schema of the queue."""
+        try:
+            with RawCursor(self.connection, row_factory=dict_row) as cursor:
+                cursor.execute(in_schema(sql, self._quoted), args)
+                return cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise translate(error, address=self._address, schema=self.schema) from error
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Make the calls within all or nothing: in the open transaction, else in one of their own."""
+        transaction: AbstractContextManager[Any] = nullcontext()
+        if begins_transaction(self.connection):
+            transaction = self.connection.transaction()
+        try:
+            with transaction:
+                yield
+        except Exception as error:  # of BEGIN or COMMIT: those from within are translated already
+            if is_driver_error(error):
+                raise translate(error, address=self._address, schema=self.schema) from error
+            raise
+
+
+class SyncDatabase:
+    """One connection, shared by the threads of the process in turn and made anew when it is lost."""
+
+    def __init__(self, url: str, *, schema: str = "absurd", prepared_statements: bool = True) -> None:
+        self.schema = schema
+        self.address = describe(url)
+        self.prepared_statements = prepared_statements
+        self._url = for_psycopg(url)
+        self._quoted = quoted(schema)
+        self._lock = threading.RLock()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._open = False
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` has succeeded and `close` was not called."""
+        return self._open
+
+    def open(self) -> None:
+        """Connect, and check that server and schema are such that this program can work with them."""
+        with self._lock:
+            if self._open:
+                return
+            self._connection = self.connect()
+            self._open = True
+            try:
+                rows = self.fetch("select key, value from {schema}.meta")
+                Installed.read({row["key"]: row["value"] for row in rows}, self.schema).check(self.schema)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            connection, self._connection, self._open = self._connection, None, False
+            if connection is not None:
+                connection.close()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection of its own, in autocommit mode; for a listener."""
+        connection = connect(self._url, address=self.address)
+        connection.prepare_threshold = 5 if self.prepared_statements else None
+        return connection
+
+    @contextmanager
+    def session(self) -> Iterator[SyncSession]:
+        """The connection, to run calls on; other threads wait meanwhile."""
+        with self._lock:
+            if not self._open:
+                raise DatabaseUnavailableError(f"the connection to {self.address} is not open", address=self.address)
+            if self._connection is None or self._connection.closed:
+                self._connection = self.connect()
+            yield SyncSession(self._connection, schema=self.schema, address=self.address)
+
+    @contextmanager
+    def transaction(self) -> Iterator[SyncSession]:
+        """The connection in a transaction that commits unless an error leaves the block."""
+        with self.session() as session, session.atomic():
+            yield session
+
+    def run(self, call: Call[T]) -> T:
+        """Make `call`; once more on another connection if the first was lost and that does no harm."""
+        return self.run_all([call])[0]
+
+    def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Make all `calls` or none; once more if the connection was lost and that does no harm."""
+        try:
+            return self._run_all(calls)
+        except DatabaseUnavailableError as error:
+            if not (is_lost(error.__cause__) and all(call.repeatable for call in calls)):
+                raise
+        return self._run_all(calls)
+
+    def _run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        with self.session() as session:
+            if len(calls) == 1:  # its statement is a transaction
+                return [session.run(calls[0])]
+            return session.run_all(calls)
+
+    def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+        """All rows of `sql`, in which ``{schema}`` stands for the schema of the queue."""
+        with self.session() as session:
+            return session.fetch(sql, *args)
+
+    @contextmanager
+    def listening(self, topic: str) -> Iterator[Callable[[float], str | None]]:
+        """Listen on ``<schema>_<topic>``: a function that waits so many seconds at most for the next payload.
+
+        When the connection is lost it only waits, with None for an answer, and the caller polls.
+        """
+        connection = self.connect()
+        try:
+            connection.execute(f"listen {quoted(self.schema + '_' + topic)}")
+
+            def heard(seconds: float) -> str | None:
+                try:
+                    for notice in connection.notifies(timeout=seconds, stop_after=1):
+                        return notice.payload
+                except psycopg.OperationalError:
+                    time.sleep(seconds)
+                return None
+
+            yield heard
+        except psycopg.Error as error:
+            raise translate(error, address=self.address, schema=self.schema) from error
+        finally:
+            connection.close()
+
+
+def session_on(connection: Any, *, schema: str, address: str = "the caller's connection") -> SyncSession:
+    """Run calls on a caller's connection.  Raises InvalidOptionError for what is none of psycopg's."""
+    if not isinstance(connection, psycopg.Connection):
+        raise InvalidOptionError(
+            f"connection is a {type(connection).__module__}.{type(connection).__qualname__}; "
+            "it must be a psycopg Connection",
+            option="connection",
+        )
+    return SyncSession(connection, schema=schema, address=address)
+
+
+def connect(url: str, *, address: str | None = None) -> psycopg.Connection[Any]:
+    """A connection in autocommit mode to a server that is new enough."""
+    address = address or describe(url)
+    try:
+        connection = psycopg.connect(for_psycopg(url), autocommit=True)
+    except psycopg.Error as error:
+        raise translate(error, address=address) from error
+    try:
+        check_server(connection.info.server_version, address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def install(url: str, schema: str = "absurd", *, finish: bool = True) -> Migration:
+    """Install the queue in a database or upgrade it; see `absurd.schema.migrate.migrate`."""
+    with _administrating(url, schema) as connection:
+        return migrate(connection, schema, finish=finish)
+
+
+def installed_version(url: str, schema: str = "absurd") -> int | None:
+    """The schema version of a database, None where the queue is not installed."""
+    with _administrating(url, schema) as connection:
+        return schema_version(connection, schema)
+
+
+def grant_role(url: str, role: str, profile: Profile, schema: str = "absurd") -> None:
+    """Give a database role what its profile needs; see `absurd.schema.migrate.grant`."""
+    with _administrating(url, schema) as connection:
+        grant(connection, role, profile, schema)
+
+
+@contextmanager
+def _administrating(url: str, schema: str) -> Iterator[psycopg.Connection[Any]]:
+    address = describe(url)
+    try:
+        with connect(url, address=address) as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise translate(error, address=address, schema=schema) from error

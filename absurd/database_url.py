@@ -1,0 +1,83 @@
+"""Database addresses: any libpq URL or keyword DSN, for both drivers and for messages."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from absurd.config import redact_url
+from absurd.errors import ConfigurationError
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds to wait for a connection where the address does not say (``connect_timeout``)."""
+
+# Parameters of libpq that asyncpg knows.  Any other that it finds in a URL it sends to the server as a setting.
+_ASYNCPG = frozenset({
+    "application_name", "dbname", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port", "service",
+    "ssl_max_protocol_version", "ssl_min_protocol_version", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation",
+    "sslpassword", "sslrootcert", "target_session_attrs", "user",
+})  # fmt: skip
+
+
+def parse(url: str) -> dict[str, str]:
+    """The parameters of a libpq URL or keyword DSN.  Raises ConfigurationError without naming the password."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        return {name: str(value) for name, value in conninfo_to_dict(url).items() if value not in (None, "")}
+    except ProgrammingError as error:
+        shown = redact_url(url)
+        # libpq repeats what it could not read, which may be a part of the password.
+        reason = f": {str(error).strip()}" if shown == url else ""
+        raise ConfigurationError(
+            f"the database address {shown!r} cannot be read{reason}", setting="database_url"
+        ) from None
+
+
+def describe(url: str) -> str:
+    """Where the server is, for messages: ``host:port``, or the folder of its socket.  Never the password."""
+    try:
+        given = parse(url)
+    except ConfigurationError:
+        return redact_url(url)
+    return describe_parameters(given)
+
+
+def describe_parameters(given: dict[str, str]) -> str:
+    """As `describe`, from parsed parameters."""
+    if "service" in given and not ({"host", "hostaddr"} & given.keys()):
+        return f"service {given['service']}"
+    hosts = given.get("host", given.get("hostaddr", "the local socket")).split(",")
+    ports = given.get("port", "5432").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    return ", ".join(
+        f"{host} (port {port})" if host.startswith(("/", "@")) or " " in host else f"{host}:{port}"
+        for host, port in zip(hosts, ports, strict=False)
+    )
+
+
+def for_psycopg(url: str) -> str:
+    """The address as psycopg takes it, with our defaults."""
+    from psycopg.conninfo import make_conninfo
+
+    given = parse(url)
+    given.setdefault("connect_timeout", f"{CONNECT_TIMEOUT:.0f}")
+    given.setdefault("fallback_application_name", "absurd")
+    return make_conninfo(**given)
+
+
+def for_asyncpg(url: str) -> dict[str, Any]:
+    """The address as keyword arguments of ``asyncpg.connect``, with our defaults."""
+    given = parse(url)
+    timeout = float(given.get("connect_timeout", CONNECT_TIMEOUT))
+    name = given.get("application_name", given.get("fallback_application_name", "absurd"))
+    if "hostaddr" in given and "host" not in given:
+        given["host"] = given["hostaddr"]
+    known = {key: value for key, value in given.items() if key in _ASYNCPG and key != "application_name"}
+    return {
+        "dsn": f"postgresql://?{urlencode(known)}" if known else "postgresql://",
+        "timeout": timeout if timeout > 0 else None,
+        "server_settings": {"application_name": name},
+    }

@@ -1,0 +1,134 @@
+"""The reads that command line and interfaces make: each as a `Call`.
+
+Lists come as JSON documents (dicts with ISO times), ready to be printed; a task as `model.Task`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from absurd.call import Call, Row
+from absurd.encoding import decode
+from absurd.errors import TaskNotFoundError
+from absurd.model import Artifact, Run, RunState, Task, TaskState
+from absurd.queue import task_uuid
+
+Document = dict[str, Any]
+
+
+def get_task(task_id: UUID | str) -> Call[Task]:
+    """Everything about a task.  Raises TaskNotFoundError."""
+    document = get_task_document(task_id)
+    return Call(document.sql, document.args, lambda rows: read_task(document.decode(rows)))
+
+
+def get_task_document(task_id: UUID | str) -> Call[Document]:
+    """Everything about a task as the document that ``absurd task show --json`` prints.  Raises TaskNotFoundError."""
+    task_id = task_uuid(task_id)
+
+    def known(rows: Sequence[Row]) -> Document:
+        if rows[0]["document"] is None:
+            raise TaskNotFoundError(f"there is no task {task_id}", id=str(task_id))
+        return dict(decode(rows[0]["document"]))
+
+    return Call("select {schema}.get_task($1::uuid)::text as document", (task_id,), known)
+
+
+def read_task(document: Document) -> Task:
+    """A Task from its document; keys that are newer than this program are left out."""
+    fields: dict[str, Any] = {name: document.get(name) for name in Task.__dataclass_fields__}
+    for name in ("created_at", "run_at", "started_at", "finished_at"):
+        fields[name] = _time(fields[name])
+    workflow_id = fields["workflow_id"]
+    return Task(
+        **fields
+        | {
+            "id": UUID(document["id"]),
+            "state": TaskState(document["state"]),
+            "workflow_id": UUID(workflow_id) if workflow_id else None,
+            "depends_on": [UUID(each) for each in fields["depends_on"] or ()],
+            "runs": [
+                Run(
+                    attempt=run["attempt"],
+                    state=RunState(run["state"]),
+                    worker=run["worker"],
+                    started_at=_time(run["started_at"]),
+                    finished_at=_time(run["finished_at"]),
+                    error=run["error"],
+                )
+                for run in fields["runs"] or ()
+            ],
+            "artifacts": [
+                Artifact(path=each["path"], kind=each["kind"], sha256=each["sha256"], bytes=each["bytes"])
+                for each in fields["artifacts"] or ()
+            ],
+        }
+    )
+
+
+def list_tasks(
+    *,
+    queue: str | None = None,
+    state: TaskState | str | None = None,
+    name: str | None = None,
+    tag: str | None = None,
+    after: UUID | str | None = None,
+    limit: int = 50,
+) -> Call[list[Document]]:
+    """Tasks, newest first, at most 1000: id, queue, name, state, priority, attempts, created_at, tags.
+
+    None means any; `after` is the last id of the page before.
+    """
+    return Call(
+        "select t.document::text as document from {schema}.list_tasks("
+        "$1::text, $2::text, $3::text, $4::text, $5::uuid, $6::integer) as t (document)",
+        (queue, None if state is None else str(state), name, tag, None if after is None else task_uuid(after), limit),
+        _documents,
+    )
+
+
+def list_queues() -> Call[list[Document]]:
+    """Queues by name: paused, counts per state, oldest_pending_seconds."""
+    return _listing("list_queues()")
+
+
+def list_workers(*, all: bool = False) -> Call[list[Document]]:
+    """Workers that are alive and those lost within the hour; with `all` every one that ever was."""
+    return _listing("list_workers($1::boolean)", all)
+
+
+def list_executors() -> Call[list[Document]]:
+    """Executors that workers have registered, with the schema of their params."""
+    return _listing("list_executors()")
+
+
+def get_status() -> Call[Document]:
+    """Queues, workers, schedules, and problems with what to do about each."""
+    return Call("select {schema}.get_status()::text as document", (), lambda rows: dict(decode(rows[0]["document"])))
+
+
+def task_why(task_id: UUID | str) -> Call[str]:
+    """What a task waits for, or how it ended, in a sentence.  Raises TaskNotFoundError."""
+    task_id = task_uuid(task_id)
+
+    def known(rows: Sequence[Row]) -> str:
+        if rows[0]["why"] is None:
+            raise TaskNotFoundError(f"there is no task {task_id}", id=str(task_id))
+        return str(rows[0]["why"])
+
+    return Call("select {schema}.task_why($1::uuid) as why", (task_id,), known)
+
+
+def _listing(function: str, *args: Any) -> Call[list[Document]]:
+    return Call(f"select to_jsonb(r)::text as document from {{schema}}.{function} r", args, _documents)
+
+
+def _documents(rows: Sequence[Row]) -> list[Document]:
+    return [decode(row["document"]) for row in rows]
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

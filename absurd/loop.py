@@ -1,0 +1,85 @@
+"""A background loop: one thing done again and again, on time, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+
+from absurd.errors import AbsurdError
+
+JITTER = 0.2
+"""Share of each pause that chance may add or take, so that the hosts of an observatory do not step in time."""
+LONGEST_BACKOFF = 60.0
+"""Longest pause in seconds after failures in a row."""
+
+log = structlog.get_logger("absurd.loop")
+
+
+class Loop:
+    """Calls `run_once` until it is stopped.
+
+    `run_once` returns in how many seconds it is needed again (None: after `pause`, which is also the
+    longest wait); `wake` makes it come at once.  When it raises, that is logged and it is called again,
+    after pauses that double from `pause` to `LONGEST_BACKOFF`: a loop never dies of an error.
+    """
+
+    def __init__(self, name: str, run_once: Callable[[], Awaitable[float | None]], *, pause: float) -> None:
+        self.name = name
+        self._run_once = run_once
+        self._pause = pause
+        self._failures = 0
+        self._due = asyncio.Event()
+        self._stopping = False
+        self._runner: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; returns at once."""
+        if self._runner is None:
+            self._stopping = False
+            self._runner = asyncio.create_task(self.run(), name=f"absurd-{self.name}")
+
+    async def stop(self) -> None:
+        """Let the present round end, and return when it has."""
+        self._stopping = True
+        self._due.set()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner
+
+    def wake(self) -> None:
+        """Make the next round come now."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Go round until `stop` is called or this coroutine is cancelled."""
+        while not self._stopping:
+            self._due.clear()
+            pause = await self.run_once()
+            if self._stopping:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._due.wait()
+
+    async def run_once(self) -> float:
+        """One round; returns the pause after it in seconds."""
+        try:
+            wanted = await self._run_once()
+        except AbsurdError as error:
+            self._failures += 1
+            log.warning("loop_failed", loop=self.name, code=error.code, error=error.message, failures=self._failures)
+        except Exception:
+            self._failures += 1
+            log.exception("loop_failed", loop=self.name, failures=self._failures)
+        else:
+            if self._failures:
+                log.info("loop_recovered", loop=self.name, failures=self._failures)
+            self._failures = 0
+            pause = self._pause * random.uniform(1 - JITTER, 1 + JITTER)
+            return pause if wanted is None else min(pause, max(wanted, 0.001))
+        backoff = min(LONGEST_BACKOFF, self._pause * 2.0 ** min(self._failures - 1, 16))
+        return backoff * random.uniform(1 - JITTER, 1 + JITTER)

@@ -1,0 +1,150 @@
+"""Being told instead of asking: LISTEN on a connection of its own, as long as that can be had."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from absurd.database_errors import is_driver_error
+from absurd.errors import AbsurdError, DatabaseUnavailableError
+from absurd.queue import notify
+
+if TYPE_CHECKING:
+    from absurd.database import AsyncDatabase
+
+Callback = Callable[[str], None]
+
+PROBE_INTERVAL = 30.0
+"""Seconds between two checks that notifications arrive: a half-open connection is silent for ever."""
+PROBE_TIMEOUT = 5.0
+"""Seconds within which a probe must arrive."""
+
+_SHORTEST, _LONGEST = 0.2, 30.0  # pauses before a new connection is made, in seconds
+
+
+class Listener:
+    """Calls back on notifications of ``<schema>_<topic>``, and makes its connection anew when it is lost.
+
+    A callback gets the payload, and an empty one whenever something may have been missed: after
+    each (re)connection.  `listening` says whether notifications arrive now; through a pooler in
+    transaction mode they never do, and whoever waits must look from time to time (he must anyway, at
+    a slower pace).
+    """
+
+    def __init__(self, database: AsyncDatabase, topics: Sequence[str]) -> None:
+        self._database = database
+        self._channels = {f"{database.schema}_{topic}": topic for topic in topics}
+        self._probe_channel = f"{database.schema}_probe_{secrets.token_hex(3)}"
+        self._callbacks: dict[tuple[str, str | None], list[Callback]] = {}
+        self._runner: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._heard = asyncio.Event()
+        self.listening = False
+        """Whether notifications arrive."""
+        self.reason: str | None = None
+        """Why not, while they do not."""
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        await self.settled()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def start(self) -> None:
+        """Begin to listen, in the background."""
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run(), name="absurd-listener")
+
+    async def settled(self) -> bool:
+        """Wait until it is known whether listening works, and tell."""
+        await self._settled.wait()
+        return self.listening
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.cancel()
+            with suppress(asyncio.CancelledError):
+                await runner
+
+    @contextmanager
+    def subscribe(self, topic: str, callback: Callback, *, only: str | None = None) -> Iterator[None]:
+        """Have `callback` called within the block for each notification of `topic`, or those with the payload `only`.
+
+        It must not block.
+        """
+        callbacks = self._callbacks.setdefault((topic, only), [])
+        callbacks.append(callback)
+        try:
+            yield
+        finally:
+            callbacks.remove(callback)
+            if not callbacks:
+                self._callbacks.pop((topic, only), None)
+
+    async def _run(self) -> None:
+        pause = _SHORTEST
+        while True:
+            try:
+                await self._listen()
+            except Exception as error:
+                if not (isinstance(error, AbsurdError | OSError) or is_driver_error(error)):
+                    raise
+                self.reason = str(error)
+            finally:
+                pause = _SHORTEST if self.listening else min(2 * pause, _LONGEST)
+                self.listening = False
+                self._settled.set()
+            # Not all clients of a server that came back at the same moment.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+
+    async def _listen(self) -> None:
+        """Listen until the connection is lost or silent."""
+        connection = await self._database.connect()
+        lost = asyncio.Event()
+        try:
+            connection.add_termination_listener(lambda _: lost.set())
+            for channel in (*self._channels, self._probe_channel):
+                await connection.add_listener(channel, self._notified)
+            while True:
+                await self._probe()
+                if not self.listening:
+                    self.listening, self.reason = True, None
+                    self._settled.set()
+                    self._tell_all()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), PROBE_INTERVAL * random.uniform(0.8, 1.0))
+                    raise DatabaseUnavailableError("the listening connection was lost")
+        finally:
+            connection.terminate()
+
+    async def _probe(self) -> None:
+        """Raise DatabaseUnavailableError unless a notification sent on another connection arrives here."""
+        self._heard.clear()
+        await self._database.run(notify(self._probe_channel, ""))
+        try:
+            await asyncio.wait_for(self._heard.wait(), PROBE_TIMEOUT)
+        except TimeoutError:
+            raise DatabaseUnavailableError(
+                "notifications do not arrive on this connection; is there a pooler in transaction mode between?"
+            ) from None
+
+    def _notified(self, _connection: Any, _pid: int, channel: str, payload: Any) -> None:
+        if channel == self._probe_channel:
+            self._heard.set()
+            return
+        topic = self._channels[channel]
+        for callback in (*self._callbacks.get((topic, None), ()), *self._callbacks.get((topic, payload), ())):
+            callback(payload)
+
+    def _tell_all(self) -> None:
+        for callbacks in list(self._callbacks.values()):
+            for callback in list(callbacks):
+                callback("")

@@ -1,0 +1,186 @@
+"""The SQL functions of those who hand in work: each as a `Call`, for both clients."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from absurd.call import Call, Row, nothing, one_value
+from absurd.errors import InvalidOptionError
+from absurd.model import QueueStats, TaskState
+
+
+class _Ids:
+    """UUIDv7s (RFC 9562), each greater than the one before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def __call__(self) -> UUID:
+        moment = time.time_ns() // 1_000_000
+        with self._lock:
+            # 48 bits of milliseconds over 74 of chance.  Within a millisecond, and when the clock is
+            # set back, the next id goes on from the last by a random step.
+            number = max(moment << 74 | secrets.randbits(73), self._last + 1 + secrets.randbits(32))
+            self._last = number
+        high, low = number >> 62, number & (1 << 62) - 1
+        return UUID(int=high >> 12 << 80 | 0x7 << 76 | (high & 0xFFF) << 64 | 0b10 << 62 | low)
+
+
+_ids = _Ids()
+
+
+def new_task_id() -> UUID:
+    """A UUIDv7 that is greater than any made before in this process."""
+    return _ids()
+
+
+def task_uuid(value: UUID | str) -> UUID:
+    """A task id given as UUID or text.  Raises InvalidOptionError for what is none."""
+    if isinstance(value, UUID):
+        return value if type(value) is UUID else UUID(int=value.int)  # asyncpg has a class of its own
+    try:
+        return UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidOptionError(
+            f"{value!r} is not a task id; one looks like 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e", option="id"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """A task made ready to be spawned: everything as the database takes it, JSON as text."""
+
+    id: UUID
+    queue: str
+    name: str
+    params: str
+    options: str | None = None
+
+
+class Spawned(NamedTuple):
+    """What became of a spawn: the id of the task, and whether this spawn created it.
+
+    It did not when its key was taken: `id` is then the first task's.
+    """
+
+    id: UUID
+    created: bool
+
+
+class Look(NamedTuple):
+    """A glance at a task: its state (None: no such task), and whether files of it are still on their way."""
+
+    state: TaskState | None
+    publishing: bool
+
+
+# Tasks -------------------------------------------------------------------------------------------
+
+
+def spawn_tasks(spawns: Sequence[Spawn]) -> Call[list[Spawned]]:
+    """Spawn tasks, all or nothing.  The ids are in the call, so making it twice spawns once."""
+    options = [each.options for each in spawns]
+    return Call(
+        "select task_id, created from {schema}.spawn_tasks("
+        "$1::uuid[], $2::text[], $3::text[], $4::text[]::jsonb[], $5::text[]::jsonb[]) order by ordinal",
+        (
+            [each.id for each in spawns],
+            [each.queue for each in spawns],
+            [each.name for each in spawns],
+            [each.params for each in spawns],
+            options if any(each is not None for each in options) else None,
+        ),
+        _spawned,
+    )
+
+
+def _spawned(rows: Sequence[Row]) -> list[Spawned]:
+    return [Spawned(task_uuid(row["task_id"]), row["created"]) for row in rows]
+
+
+def cancel_task(task_id: UUID | str, reason: str | None = None) -> Call[TaskState]:
+    """Cancel a task and what waits for it; gives the state afterwards, which an ended task keeps."""
+    return Call(
+        "select {schema}.cancel_task($1::uuid, $2::text) as state", (task_uuid(task_id), reason), _state_of_first
+    )
+
+
+def retry_task(task_id: UUID | str) -> Call[TaskState]:
+    """Give an ended task one more attempt; gives its new state."""
+    sql = "select {schema}.retry_task($1::uuid) as state"
+    return Call(sql, (task_uuid(task_id),), _state_of_first, repeatable=False)
+
+
+def get_states(task_ids: Iterable[UUID | str]) -> Call[dict[UUID, TaskState | None]]:
+    """The state of each task, None for ids that are no task's."""
+    return Call(
+        "select task_id, state from {schema}.get_states($1::uuid[])",
+        ([task_uuid(each) for each in task_ids],),
+        lambda rows: {task_uuid(row["task_id"]): _state(row["state"]) for row in rows},
+    )
+
+
+def look(task_id: UUID | str, *, announce: bool) -> Call[Look]:
+    """Where a task that is waited for stands.  With `announce` its end will be notified, for an hour."""
+    return Call(
+        "select {schema}.get_state($1::uuid) as state,"
+        " exists (select from {schema}.get_publications($1::uuid)) as publishing,"
+        " case when $2::boolean then {schema}.await_tasks(array[$1::uuid]) end",
+        (task_uuid(task_id), announce),
+        lambda rows: Look(_state(rows[0]["state"]), rows[0]["publishing"]),
+    )
+
+
+def _state(text: str | None) -> TaskState | None:
+    return None if text is None else TaskState(text)
+
+
+def _state_of_first(rows: Sequence[Row]) -> TaskState:
+    return TaskState(rows[0]["state"])
+
+
+# Events and queues -------------------------------------------------------------------------------
+
+
+def emit_event(name: str, payload: str | None) -> Call[bool]:
+    """Emit an event with a JSON text; false when it was emitted before, which changes nothing."""
+    sql = "select {schema}.emit_event($1::text, $2::text::jsonb) as emitted"
+    return Call(sql, (name, payload), one_value("emitted"), repeatable=False)
+
+
+def get_queue_stats(queue: str) -> Call[QueueStats]:
+    """How many tasks of a queue are in each state."""
+    return Call("select * from {schema}.get_queue_stats($1::text)", (queue,), _queue_stats)
+
+
+def _queue_stats(rows: Sequence[Row]) -> QueueStats:
+    return QueueStats(**{state.value: rows[0][state.value] for state in TaskState})
+
+
+def create_queue(name: str) -> Call[bool]:
+    """Make a queue; false if it exists."""
+    sql = "select {schema}.create_queue($1::text) as created"
+    return Call(sql, (name,), one_value("created"), repeatable=False)
+
+
+def set_queue_paused(name: str, paused: bool) -> Call[None]:
+    """Pause a queue, or let it go on."""
+    return Call("select {schema}.set_queue_paused($1::text, $2::boolean)", (name, paused), nothing)
+
+
+def purge_queue(name: str, *, dry_run: bool = False) -> Call[int]:
+    """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""
+    sql = "select {schema}.purge_queue($1::text, $2::boolean) as cancelled"
+    return Call(sql, (name, dry_run), one_value("cancelled"), repeatable=False)
+
+
+def notify(channel: str, payload: str) -> Call[Any]:
+    """Send a notification; a listener's way to find out whether it hears."""
+    return Call("select pg_notify($1::text, $2::text)", (channel, payload), nothing)

@@ -1,0 +1,144 @@
+"""From what a caller asks for to what the database takes: names, params and options checked, JSON made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+from uuid import UUID
+
+from absurd.call import Call
+from absurd.encoding import check_size, encode
+from absurd.errors import InvalidOptionError
+from absurd.executor import Executor, check_name, registry
+from absurd.model import TaskSpec
+from absurd.queue import Spawn, Spawned, new_task_id, spawn_tasks
+from absurd.retry import RetryPolicy
+
+CHUNK_TASKS = 5_000
+"""How many tasks go into one call at most; a bulk spawn is several calls in one transaction."""
+CHUNK_CHARACTERS = 8_000_000
+"""How much JSON goes into one call, about."""
+
+
+class SpawnOptions(TypedDict, total=False):
+    """The options of a spawn.  None is the same as leaving it out."""
+
+    queue: str | None
+    """Default: the executor's queue, else the setting `queue_name`."""
+    priority: int | None
+    """Higher goes first; -10000 to 10000, default 0."""
+    delay: float | timedelta | None
+    """Seconds from now before which the task does not start.  Not together with `run_at`."""
+    run_at: datetime | None
+    """The time, with its zone, before which the task does not start."""
+    key: str | None
+    """Idempotency: a second task with the same queue and key is not spawned; the first one's id is given."""
+    depends_on: Sequence[UUID | str] | None
+    """Tasks that must complete before this one starts."""
+    headers: Mapping[str, Any] | None
+    """A JSON object that travels with the task and is not checked."""
+    tags: Sequence[str] | None
+    """Words to find the task by."""
+    max_attempts: int | None
+    """How often the task is tried in all.  Default: of `retry`."""
+    timeout: float | timedelta | None
+    """Longest time a run may take, in seconds.  Default: the executor's."""
+    retry: RetryPolicy | Mapping[str, Any] | None
+    """When the next attempt comes.  Default: the executor's."""
+    needs: Mapping[str, float] | None
+    """What a worker must offer to run the task, such as ``{"cpu": 1, "memory_gib": 4}``."""
+
+
+def prepare(spec: TaskSpec, default_queue: str = "default") -> Spawn:
+    """`spec` as the database takes it, under a new id.
+
+    An executor that this process knows checks the params and lends its queue, retry policy and
+    timeout; of one that it does not know, the name is all there is.  Raises InvalidNameError,
+    InvalidParamsError, InvalidOptionError, PayloadTooLargeError.
+    """
+    if isinstance(spec.name, Executor):
+        executor: Executor | None = spec.name
+        name = spec.name.name
+    else:
+        executor = registry.get(spec.name) if isinstance(spec.name, str) else None
+        name = executor.name if executor else check_name("executor", spec.name)
+    params = executor.dump_params(spec.params) if executor else spec.params
+    queue = spec.queue or (executor.queue if executor else None) or default_queue
+    return Spawn(
+        id=new_task_id(),
+        queue=check_name("queue", queue),
+        name=name,
+        params="{}" if params is None else encode(params, f"params of {name}"),
+        options=_options(spec, executor),
+    )
+
+
+def spawn_calls(specs: Iterable[TaskSpec], default_queue: str = "default") -> list[Call[list[Spawned]]]:
+    """Calls that spawn `specs` in order, each of a size that is good to send."""
+    calls: list[Call[list[Spawned]]] = []
+    chunk: list[Spawn] = []
+    characters = 0
+    for spec in specs:
+        spawn = prepare(spec, default_queue)
+        characters += len(spawn.params) + len(spawn.options or "")
+        chunk.append(spawn)
+        if len(chunk) >= CHUNK_TASKS or characters >= CHUNK_CHARACTERS:
+            calls.append(spawn_tasks(chunk))
+            chunk, characters = [], 0
+    if chunk:
+        calls.append(spawn_tasks(chunk))
+    return calls
+
+
+def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
+    """The options as JSON text, None when there are none.  Their ranges are the database's to check."""
+    retry = _policy(spec.retry) or (executor.retry if executor else None)
+    given = {
+        "priority": spec.priority,
+        "delay": _seconds(spec.delay),
+        "run_at": _moment(spec.run_at),
+        "key": spec.key,
+        "depends_on": [str(each) for each in spec.depends_on] if spec.depends_on else None,
+        "headers": _headers(spec.headers) if spec.headers else None,
+        "tags": _words(spec.tags) if spec.tags else None,
+        "max_attempts": spec.max_attempts if spec.max_attempts is not None or retry is None else retry.max_attempts,
+        "timeout": _seconds(spec.timeout if spec.timeout is not None else executor.timeout if executor else None),
+        "retry": retry.to_json() if retry else None,
+        "needs": dict(spec.needs) if spec.needs else None,
+    }
+    asked = {name: value for name, value in given.items() if value is not None}
+    return encode(asked, "options", limit=None, error=InvalidOptionError) if asked else None
+
+
+def _seconds(value: float | timedelta | None) -> float | None:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _moment(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidOptionError(f"option run_at is {value!r}; it must be a datetime with its zone", option="run_at")
+    return value.isoformat()
+
+
+def _policy(value: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:
+    if value is None or isinstance(value, RetryPolicy):
+        return value
+    if isinstance(value, Mapping):
+        return RetryPolicy.from_json(dict(value))
+    raise InvalidOptionError(f"option retry is {value!r}; it must be a RetryPolicy", option="retry")
+
+
+def _headers(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(f"option headers is a {type(value).__name__}; it must be a dict", option="headers")
+    check_size(encode(value, "headers", limit=None), "headers")
+    return value
+
+
+def _words(value: Sequence[str]) -> list[str]:
+    if isinstance(value, str):
+        raise InvalidOptionError(f"option tags is {value!r}; it must be a list of texts", option="tags")
+    return list(value)

@@ -1,0 +1,149 @@
+"""What the daemons write to their logs, and how: one table of events, one configuration, nothing secret.
+
+A line is an `Event` with values: ``log.warning(Event.STALE_CLAIM, task_id=...)``, or the event's name as text.  A
+program that embeds absurd configures structlog itself; the command line calls `configure_logging`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import sys
+from collections.abc import Mapping
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from absurd.config import Settings, redact_url
+
+
+class Event(StrEnum):
+    """Every event that the daemons log; the names are stable, for programs that read logs."""
+
+    CLAIM_LOST = "claim_lost"
+    """A run's claim was lost while it was at work; it is told to stop."""
+    DATABASE_AWAY = "database_away"
+    """The database does not answer; the call is repeated until it does."""
+    DATABASE_BACK = "database_back"
+    """The database answers again."""
+    EXECUTORS_MISSING = "executors_missing"
+    """An entry point's executors cannot be used here, mostly because an extra is not installed."""
+    LOOP_FAILED = "loop_failed"
+    """A round of a background loop failed; it is tried again."""
+    LOOP_RECOVERED = "loop_recovered"
+    """A background loop works again."""
+    MAINTENANCE_DONE = "maintenance_done"
+    """A round of upkeep took back lost runs, woke sleepers, or counted late children."""
+    PUBLICATION_FAILED = "publication_failed"
+    """A file of a completed run could not be given its final name; it will be tried again."""
+    ROUND_FAILED = "round_failed"
+    """A round of upkeep failed; the next one does what it left."""
+    SCHEDULER_STARTED = "scheduler_started"
+    """A scheduler makes its rounds."""
+    SCHEDULER_STOPPED = "scheduler_stopped"
+    """A scheduler has ended."""
+    STALE_CLAIM = "stale_claim"
+    """A run's outcome came after its claim was lost, and changed nothing."""
+    WORKER_GIVEN_UP = "worker_given_up"
+    """The database gave this worker up, because no sign of life arrived in time."""
+    WORKER_LEFT_UNHEARD = "worker_left_unheard"
+    """A worker could not tell the database that it ends; its lease will tell."""
+    WORKER_STARTED = "worker_started"
+    """A worker is registered and begins to claim."""
+    WORKER_STOPPED = "worker_stopped"
+    """A worker has ended; what it held has ended too or was handed back."""
+
+
+SECRET_KEYS = re.compile(
+    r"passw(or)?d|passphrase|secret|token|authorization|api_?key|cookie|credential|private_?key", re.IGNORECASE
+)
+"""Keys whose values never reach a log."""
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog's and the standard library's log lines to stderr as `settings` say; may be called again."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    renderer = _renderer(settings.log_format)
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    finish: list[Processor] = [structlog.processors.format_exc_info, redact, renderer]
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, *finish],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _StderrLogger(),
+    )
+    handler = _StderrHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, stamp],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
+        )
+    )
+    root = logging.getLogger()
+    for earlier in [one for one in root.handlers if isinstance(one, _StderrHandler)]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: values become plain ones, without secrets."""
+    return {key: "***" if _is_secret(key) else _plain(value) for key, value in event.items()}
+
+
+def _is_secret(key: object) -> bool:
+    return isinstance(key, str) and SECRET_KEYS.search(key) is not None
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)  # JSON has no word for the others
+        case Mapping():
+            return {str(key): "***" if _is_secret(key) else _plain(inner) for key, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(inner) for inner in value]
+        case date():
+            return value.isoformat()
+        case _:
+            text = str(value)
+            return redact_url(text) if "://" in text or "password" in text.lower() else text
+
+
+def _renderer(log_format: str) -> Processor:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer(ensure_ascii=False)
+    # Not rich's tracebacks: they print local variables, and with them secrets.
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )
+
+
+def _write(line: str) -> None:
+    """Write a line to what stderr is now; a log that cannot be written must not end the work."""
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):  # a pipe that nobody reads any more; a file that was closed
+        return
+
+
+class _StderrLogger:
+    """The end of structlog's chain."""
+
+    def msg(self, line: str) -> None:
+        _write(line)
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+class _StderrHandler(logging.Handler):
+    """The same end for the standard library's loggers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _write(self.format(record))

@@ -1,0 +1,85 @@
+"""Executors that the tests' workers run, in this process and in others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any, TypedDict
+
+from absurd import RetryPolicy, executor
+
+
+class AddParams(TypedDict):
+    """Two numbers."""
+
+    a: int
+    b: int
+
+
+@executor("demo.add")
+async def add(ctx: Any, params: AddParams) -> dict[str, int]:
+    """Add two numbers."""
+    return {"sum": params["a"] + params["b"]}
+
+
+@executor("demo.note")
+async def note(ctx: Any, params: dict[str, Any]) -> None:
+    """Append a line to a file: how often a task really ran."""
+    with Path(params["path"]).open("a") as file:
+        file.write(f"{ctx.task_id} {ctx.attempt}\n")
+
+
+@executor("demo.fail", retry=RetryPolicy(max_attempts=3, base=0.01, jitter=0))
+async def fail(ctx: Any, params: dict[str, Any]) -> int:
+    """Fail until the attempt that params names."""
+    if ctx.attempt < params.get("until", 99):
+        raise ValueError(f"attempt {ctx.attempt} broke")
+    return int(ctx.attempt)
+
+
+@executor("demo.hold")
+async def hold(ctx: Any, params: dict[str, Any]) -> str:
+    """Write one's pid to a file, then wait until another file exists."""
+    Path(params["started"]).write_text(f"{os.getpid()} {ctx.attempt}")
+    while not Path(params["release"]).exists():
+        await asyncio.sleep(0.01)
+    return f"attempt {ctx.attempt}"
+
+
+@executor("demo.crunch", runs_in="process")
+def crunch(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Tell which process this is, with progress on the way."""
+    ctx.progress(1, 2, "half")
+    return {"pid": os.getpid(), "value": ctx.step("square", lambda: params["n"] ** 2)}
+
+
+@executor("demo.think", runs_in="thread")
+def think(ctx: Any, params: dict[str, Any]) -> float:
+    """Block a thread for a moment."""
+    time.sleep(0.01)
+    return float(params["n"])
+
+
+@executor("demo.write", runs_in="process")
+def write(ctx: Any, params: dict[str, Any]) -> str:
+    """Write an artifact."""
+    path = ctx.artifact(params["path"], kind="text")
+    Path(path).write_text(params["text"])
+    return str(params["path"])
+
+
+@executor("demo.steps")
+async def steps(ctx: Any, params: dict[str, Any]) -> list[Any]:
+    """A step, a sleep, an event: each survives the suspension."""
+
+    def once() -> int:
+        with Path(params["path"]).open("a") as file:
+            file.write("once\n")
+        return 7
+
+    first = await ctx.step("first", once)
+    await ctx.sleep(0.05)
+    payload = await ctx.await_event(params["event"])
+    return [first, payload]

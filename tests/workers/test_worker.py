@@ -1,0 +1,276 @@
+"""A real worker on a real database: every task runs, its outcome is recorded, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from absurd import AbsurdClient, TaskCancelled, TaskFailed, TaskSpec, TaskState
+from absurd.config import Settings
+from absurd.workers import AbsurdWorker
+
+Until = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The executors of the tests are found by import, by child processes too."""
+    return replace(settings, imports=("tests.workers.demo_executors",))
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[AbsurdClient]:
+    async with AbsurdClient(settings=settings) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def working(settings: Settings, **options: Any) -> AsyncIterator[AbsurdWorker]:
+    """A worker beside the test."""
+    worker = AbsurdWorker(settings=settings, **options)
+    runner = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        await worker.stop(grace=5)
+        await runner
+
+
+async def soon(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_task_is_executed_and_waited_for(settings: Settings, client: AbsurdClient) -> None:
+    """Spawn, wait, result: and the history names the worker and the times."""
+    async with working(settings) as worker:
+        task_id = await client.spawn("demo.add", {"a": 1, "b": 2})
+        done = await client.wait(task_id, timeout=30)
+
+    assert done.result == {"sum": 3}
+    assert done.state is TaskState.COMPLETED
+    (run,) = done.runs
+    assert (run.attempt, run.worker) == (1, worker.name)
+    assert done.created_at <= run.started_at <= run.finished_at  # type: ignore[operator]
+
+
+async def test_every_slot_kind_executes(settings: Settings, client: AbsurdClient) -> None:
+    """Loop, thread and process executors run side by side; a process is not the worker's own."""
+    import os
+
+    async with working(settings):
+        ids = await client.spawn_many(
+            [TaskSpec("demo.add", {"a": 1, "b": 1}), TaskSpec("demo.think", {"n": 4}), TaskSpec("demo.crunch", {"n": 3})]
+        )
+        added, thought, crunched = [await client.wait(each, timeout=30) for each in ids]
+
+    assert (added.result, thought.result) == ({"sum": 2}, 4.0)
+    assert crunched.result["value"] == 9
+    assert crunched.result["pid"] != os.getpid()
+    assert crunched.progress is not None and crunched.progress["message"] == "half"
+
+
+async def test_failures_are_retried_until_they_are_not(settings: Settings, client: AbsurdClient) -> None:
+    """A task that succeeds at its second attempt completes; one that never does is failed with its last error."""
+    async with working(settings):
+        good = await client.spawn("demo.fail", {"until": 2})
+        bad = await client.spawn("demo.fail", {})
+        assert (await client.wait(good, timeout=30)).result == 2
+        with pytest.raises(TaskFailed, match="attempt 3 broke"):
+            await client.wait(bad, timeout=30)
+
+    task = await client.get_task(bad)
+    assert [run.state for run in task.runs] == ["failed"] * 3
+    assert task.error is not None and task.error["type"] == "ValueError"
+
+
+async def test_params_that_do_not_fit_fail_at_once(settings: Settings, client: AbsurdClient) -> None:
+    """Spawned in SQL past the check, bad params end the task without a retry, with the field's name."""
+    async with working(settings):
+        async with await psycopg.AsyncConnection.connect(settings.database_url or "", autocommit=True) as connection:
+            cursor = await connection.execute("select task_id from absurd.spawn_task('default', 'demo.add', '{\"a\": 1}')")
+            row = await cursor.fetchone()
+        assert row is not None
+        with pytest.raises(TaskFailed, match="b"):
+            await client.wait(row[0], timeout=30)
+
+    assert len((await client.get_task(row[0])).runs) == 1
+
+
+async def test_an_unknown_executor_is_parked_until_a_worker_knows_it(settings: Settings, client: AbsurdClient) -> None:
+    """A name no worker knows is put aside and told by status; a worker that knows it takes it at once."""
+    from absurd.executor import executor
+
+    task_id = await client.spawn("demo.unheard", {})
+    async with working(settings):
+        async with asyncio.timeout(30):
+            while (await client.get_states([task_id]))[task_id] is not TaskState.SLEEPING:
+                await asyncio.sleep(0.01)
+    status = await client.get_status()
+    assert "executor_unknown" in {problem["code"] for problem in status["problems"]}
+
+    @executor("demo.unheard")
+    async def heard(ctx: Any, params: dict[str, Any]) -> str:
+        return "heard"
+
+    async with working(settings):
+        assert (await client.wait(task_id, timeout=30)).result == "heard"
+
+
+async def test_steps_sleeps_and_events_survive(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
+    """A task that sleeps and waits runs its step once and gets the event's payload; no attempt is spent."""
+    async with working(settings):
+        task_id = await client.spawn("demo.steps", {"path": str(tmp_path / "ran"), "event": "dawn"})
+        async with asyncio.timeout(30):
+            while "event" not in await client.task_why(task_id):
+                await asyncio.sleep(0.01)
+        await client.emit_event("dawn", {"sun": "up"})
+        done = await client.wait(task_id, timeout=30)
+
+    assert done.result == [7, {"sun": "up"}]
+    assert (tmp_path / "ran").read_text() == "once\n"
+    assert done.attempts == 1
+
+
+async def test_artifacts_are_published_before_wait_returns(
+    settings: Settings, client: AbsurdClient, tmp_path: Path
+) -> None:
+    """The file stands under its final name, with its checksum in the task; no attempt file remains."""
+    path = tmp_path / "out" / "hello.txt"
+    async with working(settings):
+        task_id = await client.spawn("demo.write", {"path": str(path), "text": "hello"})
+        done = await client.wait(task_id, timeout=30)
+
+    assert path.read_text() == "hello"
+    assert [each.name for each in path.parent.iterdir()] == ["hello.txt"]
+    (artifact,) = done.artifacts
+    assert (artifact.path, artifact.bytes) == (str(path), 5)
+
+
+async def test_cancel_stops_what_runs(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
+    """A running task that is cancelled is cancelled at once, and its worker stops the work and goes on."""
+    async with working(settings, concurrency=1):
+        held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "never")}
+        task_id = await client.spawn("demo.hold", held)
+        await soon((tmp_path / "started").exists)
+        assert await client.cancel(task_id, "enough") is TaskState.CANCELLED
+        with pytest.raises(TaskCancelled, match="enough"):
+            await client.wait(task_id, timeout=30)
+        # The only slot is free again.
+        other = await client.spawn("demo.add", {"a": 2, "b": 2})
+        assert (await client.wait(other, timeout=30)).result == {"sum": 4}
+
+
+async def test_stopping_hands_back_what_does_not_end(
+    settings: Settings, client: AbsurdClient, tmp_path: Path
+) -> None:
+    """Past its grace a stopping worker gives its runs back, attempt unspent; another finishes them."""
+    held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
+    task_id = await client.spawn("demo.hold", held)
+    worker = AbsurdWorker(settings=settings)
+    runner = asyncio.create_task(worker.run())
+    await soon((tmp_path / "started").exists)
+    await worker.stop(grace=0.05)
+    await runner
+    assert (await client.get_states([task_id]))[task_id] is TaskState.PENDING
+
+    (tmp_path / "release").touch()
+    async with working(settings):
+        done = await client.wait(task_id, timeout=30)
+
+    assert done.result == "attempt 1"
+    assert [run.state for run in done.runs] == ["returned", "completed"]
+    assert [each["state"] for each in await client.list_workers(all=True)] == ["stopped", "stopped"]
+
+
+async def test_cancelling_the_worker_hands_back_too(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
+    """A worker whose coroutine is cancelled leaves nothing running in the database."""
+    held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
+    task_id = await client.spawn("demo.hold", held)
+    runner = asyncio.create_task(AbsurdWorker(settings=settings).run())
+    await soon((tmp_path / "started").exists)
+    runner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await runner
+
+    assert (await client.get_states([task_id]))[task_id] is TaskState.PENDING
+
+
+async def test_two_workers_drain_ten_thousand_tasks_once(settings: Settings, client: AbsurdClient) -> None:
+    """Each task runs exactly once, with fewer than 0.1 statements a task, and no body is updated."""
+    from absurd.executor import executor
+
+    ran: list[int] = []
+
+    @executor("demo.count")
+    async def count(ctx: Any, params: dict[str, Any]) -> None:
+        ran.append(params["n"])
+
+    ids = await client.spawn_many(TaskSpec("demo.count", {"n": n}) for n in range(10_000))
+    url = settings.database_url or ""
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def count_statements() -> int:
+            connection.execute("select pg_stat_force_next_flush()")
+            row = connection.execute(
+                "select xact_commit from pg_stat_database where datname = current_database()"
+            ).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        before = count_statements()
+        await asyncio.gather(*(AbsurdWorker(settings=settings, concurrency=200).run(until="drain") for _ in range(2)))
+        statements = count_statements() - before
+        row = connection.execute(
+            "select coalesce(sum(n_tup_upd), 0)::int from pg_stat_user_tables where relname like 'task\\_2%'"
+        ).fetchone()
+
+    assert sorted(ran) == list(range(10_000))
+    assert statements < 1_000
+    assert row == (0,)
+    assert (await client.get_queue_stats("default")).completed == 10_000
+    states = await client.get_states(ids)
+    assert set(states.values()) == {TaskState.COMPLETED}
+
+
+async def test_a_worker_that_was_given_up_stops_and_its_late_word_is_refused(
+    settings: Settings, client: AbsurdClient, tmp_path: Path
+) -> None:
+    """Taken for dead while it only slept, a worker loses its runs; they complete elsewhere, once."""
+    held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
+    task_id = await client.spawn("demo.hold", held)
+    first = AbsurdWorker(settings=settings)
+    runner = asyncio.create_task(first.run())
+    await soon((tmp_path / "started").exists)
+    with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
+        connection.execute("update absurd.worker set last_seen = last_seen - interval '1 hour'")
+        assert connection.execute("select absurd.recover_runs()").fetchone() == (1,)
+    (tmp_path / "release").touch()
+
+    async with working(settings):
+        done = await client.wait(task_id, timeout=30)
+    await first.stop(grace=5)
+    await runner
+
+    assert done.result == "attempt 2"
+    assert [run.state for run in done.runs] == ["lost", "completed"]
+
+
+def test_bad_arguments_are_refused(settings: Settings) -> None:
+    """Concurrency and prefetch out of range, or executors that are none, raise with the value."""
+    from absurd.errors import ConfigurationError
+
+    for options in ({"concurrency": 0}, {"prefetch": -1}, {"executors": [print]}):
+        with pytest.raises(ConfigurationError):
+            AbsurdWorker(settings=settings, **options)  # type: ignore[arg-type]
+
+

@@ -1,0 +1,291 @@
+"""A worker: everything that has to stand around the pump while it works."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from absurd import claims
+from absurd.client import resolve_database
+from absurd.config import Settings, load_settings
+from absurd.database import AsyncDatabase
+from absurd.errors import AbsurdError, ConfigurationError
+from absurd.executor import Executor, Registry, load_modules
+from absurd.executor import registry as default_registry
+from absurd.loop import Loop
+from absurd.maintenance import make_round
+from absurd.notify import Listener
+from absurd.outcome import PendingArtifact
+from absurd.queue import get_queue_stats
+from absurd.retry import RetryPolicy
+from absurd.workers.artifacts import publish
+from absurd.workers.calls import get_names, get_overdue_publications, set_listening
+from absurd.workers.heartbeat import Heartbeat
+from absurd.workers.link import Link
+from absurd.workers.port import DatabasePort
+from absurd.workers.pump import Pump, Source, Until
+from absurd.workers.reports import Report
+from absurd.workers.slots import Slots
+
+log = structlog.get_logger("absurd.worker")
+
+
+class AbsurdWorker:
+    """Claims runs from queues and executes them, until stopped.
+
+    None for any argument means: as the settings say.  `queues` may map names to weights: a queue of
+    weight 2 is claimed from twice as often as one of weight 1.  `executors` limits the worker to
+    these; otherwise it runs every executor that its modules register.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        queues: Sequence[str] | Mapping[str, int] | None = None,
+        concurrency: int | None = None,
+        executors: Sequence[Executor] | None = None,
+        prefetch: int | None = None,
+        *,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or load_settings(database_url=database_url)
+        if settings is not None and database_url is not None:
+            raise ConfigurationError("give AbsurdWorker either settings or a database_url, not both")
+        names = queues or [self.settings.queue_name]
+        self.queues: dict[str, int] = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, 1)
+        self.concurrency = self.settings.worker_concurrency if concurrency is None else concurrency
+        self.prefetch = self.settings.worker_prefetch if prefetch is None else prefetch
+        for name, value, least in (("concurrency", self.concurrency, 1), ("prefetch", self.prefetch, 0)):
+            if value is not None and value < least:
+                raise ConfigurationError(f"{name} of a worker is {value}; it must be {least} or more")
+        self._registry = _registry_of(executors) if executors is not None else default_registry
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.id: int | None = None
+        self._executors: dict[int, str] = {}
+        self._queue_ids: dict[str, int] = {}
+        self._pump: Pump | None = None
+        self._stopped = asyncio.Event()
+        self._patience = True
+        self._background: set[asyncio.Task[None]] = set()
+
+    # Life ---------------------------------------------------------------------------------------
+
+    async def run(self, until: Until = "forever") -> None:
+        """Work until `stop` is called or this coroutine is cancelled.
+
+        "burst" leaves when nothing can be claimed now, "drain" when nothing is pending, sleeping or
+        running in the queues of this worker.
+        """
+        self._stopped.clear()
+        for sentence in load_modules(list(self.settings.imports)) if self._registry is default_registry else []:
+            log.debug("executors_missing", reason=sentence)
+        url = await asyncio.to_thread(resolve_database, self.settings)
+        self._database = AsyncDatabase(url, schema=self.settings.schema)
+        await self._database.open()
+        self._link = Link(self._database, lambda: self._patience)
+        try:
+            await self._register()
+            await self._work(url, until)
+        finally:
+            self._patience = False
+            await self._link.close()
+            await self._database.close()
+            self._stopped.set()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Claim nothing more; give runs `grace` seconds to end, then hand back what is left.
+
+        Handed-back runs spend no attempt.  Returns when the worker has left.
+        """
+        if self._pump is None:
+            return
+        self._pump.stop()
+        try:
+            async with asyncio.timeout(self.settings.worker_grace if grace is None else grace):
+                await self._stopped.wait()
+        except TimeoutError:
+            self._pump.abort()
+            await self._stopped.wait()
+
+    async def _work(self, url: str, until: Until) -> None:
+        """Run the pump among its helpers, and take them down again."""
+        assert self.id is not None
+        port = DatabasePort(self._database)
+        slots = Slots(
+            concurrency=self.concurrency,
+            settings=self.settings,
+            modules=[*self.settings.imports],
+            port=port,
+        )
+        pump = self._pump = Pump(
+            link=self._link,
+            worker_id=self.id,
+            sources=[Source(name, self._queue_ids[name], weight) for name, weight in self.queues.items()],
+            executors=self._executors,
+            refresh_names=self._read_names,
+            registry=self._registry,
+            execute=slots.run,
+            publish=self._publish,
+            listen=self._listen,
+            remaining=self._remaining,
+            concurrency=self.concurrency,
+            prefetch=self.prefetch,
+            poll_seconds=self.settings.worker_poll_interval,
+            dead_letters=self.settings.dlq_enabled,
+        )
+        listener = Listener(self._database, ["ready", "lease"])
+        heartbeat = Heartbeat(
+            url,
+            self.settings,
+            worker_id=self.id,
+            loop=asyncio.get_running_loop(),
+            leases=pump.leases,
+            running=lambda: len(pump.running),
+            state=lambda: "stopping" if pump.stopping else "running",
+            on_held=pump.lose,
+            on_lost=self._given_up,
+        )
+        heartbeat.start()
+        listener.start()
+        self._rounds = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
+        await self._rounds.start()
+        hearing = asyncio.create_task(self._hear(listener, pump, heartbeat))
+        log.info("worker_started", worker=self.name, id=self.id, queues=list(self.queues), concurrency=self.concurrency)
+        try:
+            try:
+                await pump.run(until)
+            except asyncio.CancelledError:
+                pump.abort()
+                await asyncio.shield(pump.run())
+                raise
+        finally:
+            hearing.cancel()
+            await self._rounds.stop()
+            await asyncio.gather(hearing, *self._background, return_exceptions=True)
+            await slots.close()
+            heartbeat.stop()
+            await listener.stop()
+            await self._leave()
+            log.info("worker_stopped", worker=self.name, id=self.id)
+
+    async def _register(self) -> None:
+        self.id = await self._link.run(
+            claims.register_worker(
+                self.name,
+                socket.gethostname(),
+                os.getpid(),
+                list(self.queues),
+                self.concurrency,
+                versions={"absurd": version("absurd"), "python": platform.python_version()},
+                offers={},
+                lease_seconds=self.settings.worker_lease,
+            )
+        )
+        default = RetryPolicy(max_attempts=self.settings.max_attempts)
+        described = [
+            {
+                "name": each.name,
+                "queue": each.queue,
+                "runs_in": each.runs_in,
+                "description": each.description,
+                "max_attempts": (each.retry or default).max_attempts,
+                "retry": (each.retry or default).to_json(),
+                "timeout": each.timeout,
+                "params_schema": each.params_schema(),
+            }
+            for each in self._registry
+        ]
+        await self._link.run(claims.register_executors(described))
+        await self._read_names()
+
+    async def _leave(self) -> None:
+        assert self.id is not None
+        try:
+            async with asyncio.timeout(5):
+                await self._database.run(claims.unregister_worker(self.id))
+        except (AbsurdError, TimeoutError) as error:
+            log.warning("worker_left_unheard", worker=self.name, error=str(error))
+
+    async def _read_names(self) -> None:
+        """Learn the ids that claims carry."""
+        self._queue_ids, executors = await self._link.run(get_names())
+        self._executors.update(executors)
+
+    # What the pump asks for ---------------------------------------------------------------------
+
+    async def _listen(self, listening: bool) -> None:
+        assert self.id is not None
+        await self._link.run(set_listening(self.id, [self._queue_ids[name] for name in self.queues], listening))
+
+    async def _remaining(self) -> int:
+        """Tasks of this worker's queues that are pending, sleeping or running."""
+        stats = [await self._link.run(get_queue_stats(name)) for name in self.queues]
+        return sum(each.pending + each.sleeping + each.running for each in stats)
+
+    def _publish(self, report: Report) -> None:
+        """Rename a completed run's files, beside the pump; if this worker dies now, anyone may do it."""
+        job = asyncio.get_running_loop().create_task(self._publish_files(report))
+        self._background.add(job)
+        job.add_done_callback(self._background.discard)
+
+    async def _publish_files(self, report: Report) -> None:
+        for artifact in getattr(report.outcome, "artifacts", ()):
+            await self._publish_file(report.claim.task_id, artifact)
+
+    async def _publish_file(self, task_id: UUID, artifact: PendingArtifact) -> None:
+        try:
+            await asyncio.to_thread(publish, artifact)
+            await self._database.run(claims.mark_published(task_id, artifact.path, artifact.attempt_path))
+        except (OSError, AbsurdError) as error:
+            log.error("publication_failed", task_id=str(task_id), path=artifact.path, error=str(error))
+
+    # Beside the pump ----------------------------------------------------------------------------
+
+    async def _hear(self, listener: Listener, pump: Pump, heartbeat: Heartbeat) -> None:
+        """Pass notifications on: claimable work to the pump, late children to the round, cancellations to the heartbeat."""
+
+        def ready(queue: str) -> None:
+            pump.wake(queue or None)
+            if not queue:
+                self._rounds.wake()
+
+        def lease(number: str) -> None:
+            if not number or int(number) >> 32 == self.id:
+                heartbeat.beat_now()
+
+        with listener.subscribe("ready", ready), listener.subscribe("lease", lease):
+            await asyncio.Event().wait()
+
+    async def _round(self) -> float | None:
+        """The regular round, and the files of workers that died between completion and renaming."""
+        done = await make_round(self._database)
+        if done.moved and self._pump is not None:
+            self._pump.wake()
+        for task_id, path, attempt_path in await self._database.run(get_overdue_publications()):
+            artifact = PendingArtifact(attempt_path, path, "", "", 0)
+            await self._publish_file(task_id, artifact)
+        return done.next_wake
+
+    def _given_up(self) -> None:
+        """The others took this worker for dead: stop the work, and come back under a new number."""
+        log.error("worker_given_up", worker=self.name, id=self.id)
+        if self._pump is not None:
+            self._pump.lose_all()
+            self._pump.stop()
+
+
+def _registry_of(executors: Sequence[Any]) -> Registry:
+    chosen = Registry()
+    for each in executors:
+        if not isinstance(each, Executor):
+            raise ConfigurationError(f"executors of a worker hold {each!r}; each must be decorated with @executor")
+        chosen.add(each)
+    return chosen
