@@ -15,7 +15,7 @@ T ?=
 V ?=
 COVERAGE ?=
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test lint docs clean
 
 help: ## tell what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ lint: $(INSTALLED) ## check style, types, import floors and packaging
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pytest -q tests/test_style.py tests/test_types.py tests/test_layers.py tests/test_packaging.py
+
+docs: $(INSTALLED) ## write the reference pages of docs/ from the code
+	@$(BIN)/python tests/reference.py
 
 clean: ## remove the environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

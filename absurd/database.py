@@ -163,10 +163,11 @@ class AsyncDatabase:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """A connection of the pool to run calls on."""
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise DatabaseUnavailableError(f"the connection to {self.address} is not open", address=self.address)
         try:
-            connection = await self._pool.acquire()
+            connection = await pool.acquire()
         except Exception as error:
             raise self._translated(error) from error
         try:
@@ -177,7 +178,7 @@ class AsyncDatabase:
                 prepared_statements=self.prepared_statements,
             )
         finally:
-            await self._pool.release(connection) if self._pool else None
+            await pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -23,7 +23,7 @@ _BAD_JSON = {"22P02", "22P05", "22021"}
 _REFUSALS = {
     "password authentication failed": "28P01",
     "no password supplied": "28P01",
-    "no pg_hba.conf entry": "28000",
+    "pg_hba.conf": "28000",
     "authentication failed": "28000",
     "is not permitted to log in": "28000",
 }

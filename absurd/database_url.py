@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,20 +20,33 @@ _ASYNCPG = frozenset({
 })  # fmt: skip
 
 
+_FORMS = {
+    "port": re.compile(r"(\d{1,5})?(,(\d{1,5})?)*"),
+    "connect_timeout": re.compile(r"-?\d{1,9}"),
+    "sslmode": re.compile("disable|allow|prefer|require|verify-ca|verify-full"),
+}
+
+
 def parse(url: str) -> dict[str, str]:
     """The parameters of a libpq URL or keyword DSN.  Raises ConfigurationError without naming the password."""
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
+    shown = redact_url(url)
     try:
-        return {name: str(value) for name, value in conninfo_to_dict(url).items() if value not in (None, "")}
+        given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value not in (None, "")}
     except ProgrammingError as error:
-        shown = redact_url(url)
         # libpq repeats what it could not read, which may be a part of the password.
         reason = f": {str(error).strip()}" if shown == url else ""
-        raise ConfigurationError(
-            f"the database address {shown!r} cannot be read{reason}", setting="database_url"
-        ) from None
+        raise _unreadable(shown, reason) from None
+    for name, form in _FORMS.items():  # each driver would find these in its own time and words
+        if name in given and not form.fullmatch(given[name]):
+            raise _unreadable(shown, f": {name} is {given[name]!r}")
+    return given
+
+
+def _unreadable(shown: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"the database address {shown!r} cannot be read{reason}", setting="database_url")
 
 
 def describe(url: str) -> str:

@@ -16,8 +16,9 @@ keys that are not strings          the text of what their value would be stored 
 =================================  ==============================================================
 
 They come back as what is named here, not as what they were.  The database keeps JSON numbers
-exactly, but writes 1e22 as 10000000000000000000000, which comes back as an int.  The character NUL
-and lone surrogates cannot be stored: they are refused, or replaced by U+FFFD where `replace` is set.
+exactly but without exponents: 1e22 comes back as the int 10000000000000000000000, which is the same
+number.  The character NUL and lone surrogates cannot be stored: they are refused, or replaced by
+U+FFFD where `replace` is set.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -206,7 +207,22 @@ def _params_type(function: Callable[..., Any]) -> Any:
 def _adapter(params_type: Any) -> Any:
     from pydantic import TypeAdapter  # 60 ms to import: only for executors with typed params
 
-    return TypeAdapter(params_type)
+    return TypeAdapter(_modern(params_type) if typing.is_typeddict(params_type) else params_type)
+
+
+def _modern(typed_dict: Any) -> Any:
+    """A TypedDict of `typing` as pydantic can read it: before Python 3.12 those lack their bases."""
+    if sys.version_info >= (3, 12):
+        return typed_dict
+    from typing import NotRequired
+
+    from typing_extensions import TypedDict
+
+    fields = {
+        name: hint if name in typed_dict.__required_keys__ else NotRequired[hint]
+        for name, hint in typing.get_type_hints(typed_dict).items()
+    }
+    return TypedDict(typed_dict.__name__, fields)  # type: ignore[operator]
 
 
 def _explain(error: Any) -> str:

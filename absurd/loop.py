@@ -33,18 +33,18 @@ class Loop:
         self._pause = pause
         self._failures = 0
         self._due = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin; returns at once."""
         if self._runner is None:
-            self._stopping = False
+            self._stopping.clear()
             self._runner = asyncio.create_task(self.run(), name=f"absurd-{self.name}")
 
     async def stop(self) -> None:
         """Let the present round end, and return when it has."""
-        self._stopping = True
+        self._stopping.set()
         self._due.set()
         runner, self._runner = self._runner, None
         if runner is not None:
@@ -56,10 +56,10 @@ class Loop:
 
     async def run(self) -> None:
         """Go round until `stop` is called or this coroutine is cancelled."""
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._due.clear()
             pause = await self.run_once()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

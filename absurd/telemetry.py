@@ -40,8 +40,6 @@ class Event(StrEnum):
     """A round of upkeep took back lost runs, woke sleepers, or counted late children."""
     PUBLICATION_FAILED = "publication_failed"
     """A file of a completed run could not be given its final name; it will be tried again."""
-    ROUND_FAILED = "round_failed"
-    """A round of upkeep failed; the next one does what it left."""
     SCHEDULER_STARTED = "scheduler_started"
     """A scheduler makes its rounds."""
     SCHEDULER_STOPPED = "scheduler_stopped"
@@ -54,6 +52,8 @@ class Event(StrEnum):
     """A worker could not tell the database that it ends; its lease will tell."""
     WORKER_STARTED = "worker_started"
     """A worker is registered and begins to claim."""
+    WORKER_STOPPING = "worker_stopping"
+    """A worker was asked to stop: it claims no more, and what it runs ends or is handed back."""
     WORKER_STOPPED = "worker_stopped"
     """A worker has ended; what it held has ended too or was handed back."""
 

@@ -22,7 +22,7 @@ SPAWNER = READER | {"cancel_task", "emit_event", "retry_task", "spawn_task", "sp
 
 WORKER = SPAWNER | {
     "advance_marks", "beat", "cancel_runs", "check_claim", "claim_runs", "complete_runs", "create_queue",
-    "ensure_partitions", "fail_runs", "fold_tallies", "get_levels", "get_names", "lease_worker", "maintain",
+    "ensure_partitions", "fail_runs", "fold_tallies", "get_names", "lease_worker", "maintain",
     "mark_published", "promote_timers", "recover_runs", "register_executors", "register_worker", "return_runs",
     "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late", "unregister_worker",
 }  # fmt: skip

@@ -24,7 +24,11 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> Iterator[None]:
     """No setting of the machine the tests run on reaches them."""
-    saved = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("ABSURD_") and name != "ABSURD_PG_BIN"}
+    saved = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.startswith("ABSURD_") and name != "ABSURD_PG_BIN"
+    }
     yield
     os.environ.update(saved)
 

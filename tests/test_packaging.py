@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -100,7 +101,9 @@ def test_the_wheel_alone_runs_a_task(installed: Path, tmp_path: Path) -> None:
     try:
         version = _alone(installed, tmp_path, "--version")
         doctor = _alone(installed, tmp_path, "doctor")
-        spawned = _alone(installed, tmp_path, "spawn", "plain.add", "a=2", "b=3", "--import", "plain", "--here")
+        spawned = _alone(
+            installed, tmp_path, "spawn", "plain.add", "a=2", "b=3", "--import", "plain", "--here", "--json"
+        )
     finally:
         stopped = _alone(installed, tmp_path, "db", "stop")
 
@@ -108,7 +111,7 @@ def test_the_wheel_alone_runs_a_task(installed: Path, tmp_path: Path) -> None:
     assert project()["project"]["version"] in version.stdout
     assert doctor.returncode == 0, told(doctor)
     assert spawned.returncode == 0, told(spawned)
-    assert '"sum": 5' in spawned.stdout
+    assert json.loads(spawned.stdout)["result"] == {"sum": 5}
     assert stopped.returncode == 0, told(stopped)
 
 
@@ -130,7 +133,8 @@ def _alone(installed: Path, home: Path, *arguments: str) -> subprocess.Completed
     """Run `absurd` of the empty environment with a home of its own and the server programs this machine has."""
     programs = choose(None, home / "absurd", None).bin
     return run(
-        *(installed / "absurd", *arguments),
+        installed / "absurd",
+        *arguments,
         cwd=home,
         environ={"ABSURD_HOME": str(home / "absurd"), "ABSURD_PG_BIN": str(programs), "PYTHONPATH": str(home)},
     )

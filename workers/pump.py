@@ -221,7 +221,11 @@ class Pump:
     def _report_due(self) -> bool:
         if not self._reports:
             return False
-        return not (self.running or self._unread) or self.stopping or time.monotonic() - self._oldest_report >= FLUSH_SECONDS
+        return (
+            not (self.running or self._unread)
+            or self.stopping
+            or time.monotonic() - self._oldest_report >= FLUSH_SECONDS
+        )
 
     async def _step(self, source: Source | None) -> None:
         """Record what has finished and claim from `source`, in one round trip when nothing special is in it.

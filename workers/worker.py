@@ -250,7 +250,7 @@ class AbsurdWorker:
     # Beside the pump ----------------------------------------------------------------------------
 
     async def _hear(self, listener: Listener, pump: Pump, heartbeat: Heartbeat) -> None:
-        """Pass notifications on: claimable work to the pump, late children to the round, cancellations to the heartbeat."""
+        """Pass notifications on: claimable work to the pump, late children to the round, cancels to the beat."""
 
         def ready(queue: str) -> None:
             pump.wake(queue or None)

@@ -47,7 +47,7 @@ def load_here(settings: Settings) -> list[str]:
     return load_modules(list(settings.imports))
 
 
-def known_executors(rows: Sequence[dict[str, Any]]) -> list[Known]:
+def known_executors(rows: Iterable[dict[str, Any]]) -> list[Known]:
     """The executors imported here and those that workers registered (`rows`), by name."""
     from absurd.executor import registry
 
@@ -57,20 +57,16 @@ def known_executors(rows: Sequence[dict[str, Any]]) -> list[Known]:
     return sorted(found, key=lambda each: each.name)
 
 
-def find(name: str, known: Iterable[Known], missing: Sequence[str] = ()) -> Known:
-    """The executor of that name; UnknownExecutorError names near ones and what could not be imported."""
-    by_name = {each.name: each for each in known}
-    if name in by_name:
-        return by_name[name]
+def unknown(name: str, known: Iterable[str], missing: Sequence[str]) -> UnknownExecutorError:
+    """The error that names near executors, and which of the shipped ones could not be imported."""
     import difflib
 
-    near = difflib.get_close_matches(name, by_name, n=3)
+    near = difflib.get_close_matches(name, list(known), n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else "`absurd executor list` shows the known ones"
-    absent = [sentence for sentence in missing if f".{name.partition('.')[0]}." in sentence]
-    raise UnknownExecutorError(
+    absent = [f"; {sentence}" for sentence in missing if f".{name.partition('.')[0]}." in sentence]
+    return UnknownExecutorError(
         f"no worker has registered the executor {name!r} and no module imported here defines it"
-        + "".join(f"; {sentence}" for sentence in absent)
-        + f"; {hint}",
+        f"{''.join(absent)}; {hint}",
         name=name,
         near=near,
     )

@@ -36,7 +36,7 @@ class Child:
         self._command = command
         self._environment = os.environ | environment
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Start the process, in a session of its own: Ctrl-C at the terminal reaches it through us only."""
@@ -48,11 +48,11 @@ class Child:
     async def watch(self, say: Say) -> None:
         """Start the process again, after a pause, whenever it ends; returns once it was stopped."""
         pause = FIRST_PAUSE
-        while not self._stopping:
+        while not self._stopping.is_set():
             assert self._process is not None
             begun = time.monotonic()
             code = await self._process.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             pause = FIRST_PAUSE if time.monotonic() - begun > HEALTHY else pause
             how = f"with exit code {code}" if code >= 0 else f"by signal {signal.Signals(-code).name}"
@@ -63,7 +63,7 @@ class Child:
 
     def stop(self) -> None:
         """Ask the process to end; asked again, it hands back its work at once."""
-        self._stopping = True
+        self._stopping.set()
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.terminate()
@@ -130,7 +130,8 @@ async def supervise(
             for each in children:
                 await each.start()
             ready(address)
-            watchers = [asyncio.create_task(each.watch(say)) for each in (*children, *([embedded] if embedded else []))]
+            watched: list[Child | Embedded] = [*children, *([embedded] if embedded else [])]
+            watchers = [asyncio.create_task(each.watch(say)) for each in watched]
             await stop.wait()
     finally:
         for watcher in watchers:

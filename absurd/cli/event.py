@@ -22,7 +22,10 @@ def event() -> None:
 @json_option
 @click.pass_context
 def emit(ctx: click.Context, name: str, payload: tuple[str, ...], document: str | None, as_json: bool) -> None:
-    """Emit an event; the first emission of a name counts, with its payload, for all that wait or will wait."""
+    """Emit an event that tasks wait for, now or later.
+
+    The first emission of a name counts, with its payload; another one changes nothing.
+    """
     from absurd.encoding import encode
     from absurd.queue import emit_event
 

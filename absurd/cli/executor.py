@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from absurd.cli.catalog import Known, find, known_executors, load_here, with_modules
+from absurd.cli.catalog import Known, known_executors, load_here, unknown, with_modules
 from absurd.cli.connection import database_of
 from absurd.cli.output import Table, duration, emit, import_option, json_option, settings_of
 
@@ -21,7 +21,7 @@ def executor() -> None:
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, modules: tuple[str, ...], as_json: bool) -> None:
-    """Show the executors that workers have registered and those that can be imported here."""
+    """Show what workers have registered and what can be imported here."""
     known, _ = look(ctx, modules)
     rows = [
         (each.name, each.queue or "any", each.runs_in, duration(each.timeout), where(each), each.description)
@@ -40,7 +40,10 @@ def list_(ctx: click.Context, modules: tuple[str, ...], as_json: bool) -> None:
 @click.pass_context
 def show(ctx: click.Context, name: str, modules: tuple[str, ...], as_json: bool) -> None:
     """Show one executor and the params it takes."""
-    each = find(name, *look(ctx, modules))
+    known, missing = look(ctx, modules)
+    each = next((each for each in known if each.name == name), None)
+    if each is None:
+        raise unknown(name, [each.name for each in known], missing)
     lines = [click.style(each.name, bold=True)]
     if each.description:
         lines.append(f"  {each.description}")
@@ -66,7 +69,8 @@ def look(ctx: click.Context, modules: tuple[str, ...]) -> tuple[list[Known], lis
 
     missing = load_here(with_modules(settings_of(ctx), modules))
     with database_of(ctx) as database:
-        return known_executors(database.run(list_executors())), missing
+        rows = database.run(list_executors())
+    return known_executors(rows), missing
 
 
 def where(each: Known) -> str:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from absurd.cli.output import duration, note
+from absurd.cli.output import duration, in_order, note
 from absurd.cli.waiting import ENDED, Document, Painter
 from absurd.errors import AbsurdError, WaitTimeoutError
+from absurd.model import Task
 
 if TYPE_CHECKING:
     from absurd.client import AbsurdClient
@@ -94,4 +95,4 @@ async def _watch(
 async def _document(client: AbsurdClient, task_id: UUID) -> Document:
     from absurd.inspection import get_task_document
 
-    return await client.run(get_task_document(task_id))
+    return in_order(await client.run(get_task_document(task_id)), *Task.__dataclass_fields__)

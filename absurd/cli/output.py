@@ -137,6 +137,11 @@ def to_json(document: Any) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
 
 
+def in_order(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """`document` with `names` first; the database keeps no order of keys."""
+    return {name: document[name] for name in names if name in document} | document
+
+
 def clean(text: object) -> str:
     """One line without control characters: what a task stored cannot steer the terminal."""
     return CONTROL.sub(" ", str(text)).strip()

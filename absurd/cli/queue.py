@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import Cell, Table, agree, duration, emit, json_option, plural
+from absurd.cli.output import Cell, Table, agree, duration, emit, in_order, json_option, plural
 from absurd.model import TaskState
 
 STATES = [state.value for state in TaskState]
@@ -111,4 +111,5 @@ def visible(queues: list[dict[str, object]], *, every: bool = False) -> list[dic
         left = any(each[state] for state in ("blocked", "pending", "sleeping", "running"))
         return str(each["name"]).startswith("here.") and not left
 
-    return [each for each in queues if every or not used_up(each)]
+    first = ("name", "paused", *STATES)
+    return [in_order(each, *first) for each in queues if every or not used_up(each)]

@@ -56,10 +56,19 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None = No
             import traceback
 
             traceback.print_exception(error)
-        if "--json" in given:
-            emit({"error": {"code": kind, "message": message, "details": details}}, as_json=True)
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {clean(message)}", err=True, color=color)
+        document = {"error": {"code": kind, "message": message, "details": details}} if "--json" in given else None
+        tell(document, f"{click.style('Error:', fg='red', bold=True)} {clean(message)}", color=color)
         return code
+
+
+def tell(document: object, sentence: str, *, color: bool | None) -> None:
+    """Print `sentence` on stderr, and `document` (unless it is None) on stdout if anybody reads it."""
+    click.echo(sentence, err=True, color=color)
+    if document is not None:
+        try:
+            emit(document, as_json=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor complain at exit
 
 
 def explain(error: BaseException, name: str) -> tuple[int, str, str, dict[str, object]]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from absurd.cli.catalog import find, known_executors, load_here, with_modules
+from absurd.cli.catalog import load_here, unknown, with_modules
 from absurd.cli.connection import client_of
 from absurd.cli.output import emit, import_option, json_option, note, settings_of
-from absurd.cli.values import Duration, Moment, pairs, read_params, seconds_since
+from absurd.cli.values import instant, pairs, read_params, seconds, seconds_since
 from absurd.cli.waiting import report, wait_for
 
 if TYPE_CHECKING:
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 @click.option("--params", "document", metavar="JSON|@FILE|-", help="All params as JSON, from a file or from stdin.")
 @click.option("--queue", "-q", help="Queue to go to.  [the executor's, ABSURD_QUEUE_NAME, default]")
 @click.option("--priority", type=int, help="Higher goes first.  [0]")
-@click.option("--delay", type=Duration(), help="Not before this time has passed (90, 15m, 2h).")
-@click.option("--at", "run_at", type=Moment(), help="Not before this time (2027-01-31T21:30Z).")
+@click.option("--delay", type=seconds, help="Not before this time has passed (90, 15m, 2h).")
+@click.option("--at", "run_at", type=instant, metavar="TIME", help="Not before this time (2027-01-31T21:30Z).")
 @click.option("--key", help="Idempotency: the same queue and key give the first task's id.")
 @click.option("--tag", "tags", multiple=True, help="A word to find the task by; repeatable.")
 @click.option("--after", "parents", multiple=True, metavar="ID", help="Wait for this task to complete; repeatable.")
 @click.option("--max-attempts", type=int, metavar="N", help="How often it is tried in all.")
-@click.option("--timeout", type=Duration(), help="Longest time a run may take.")
+@click.option("--timeout", type=seconds, help="Longest time a run may take.")
 @click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="Travels with the task; repeatable.")
 @click.option("--wait", is_flag=True, help="Wait for its end, print result and files; exit 1 unless it completed.")
-@click.option("--wait-timeout", type=Duration(), help="Wait no longer than this (exit 1); the task goes on.")
+@click.option("--wait-timeout", type=seconds, help="Wait no longer than this (exit 1); the task goes on.")
 @click.option("--here", is_flag=True, help="Run it to its end in this process, in a queue of its own.")
 @import_option
 @json_option
 @click.pass_context
 def spawn(
     ctx: click.Context,
+    /,
     name: str,
     words: tuple[str, ...],
     document: str | None,
@@ -71,13 +72,13 @@ def spawn(
 
         if "queue" in options or "key" in options:
             raise click.UsageError("--here makes a queue of its own: leave out --queue and --key")
-        find(name, known_executors([]), missing)
+        if name not in registry:
+            raise unknown(name, [each.name for each in registry], missing)
         ended = run_here(settings, name, params, options, timeout=wait_timeout, show=not as_json)
         report(ended | {"created": True}, as_json=as_json)
         return
     with client_of(ctx) as client:
-        each = find(name, known_executors([] if name in registry else client.list_executors()), missing)
-        queue = options.setdefault("queue", each.queue or settings.queue_name)
+        queue = options.setdefault("queue", queue_of(client, name, missing) or settings.queue_name)
         spawned = client.spawn_or_get(name, params, **options)
         task_id = str(spawned.id)
         if not spawned.created:
@@ -119,6 +120,23 @@ def spawn_options(
         "headers": headers or None,
     }
     return {option: value for option, value in given.items() if value is not None}
+
+
+def queue_of(client: SyncAbsurdClient, name: str, missing: list[str]) -> str | None:
+    """The queue of an executor; None when it has none of its own.  Raises UnknownExecutorError.
+
+    The database takes any name, because a worker that knows it may come later; somebody at a terminal has
+    rather mistyped it.
+    """
+    from absurd.executor import registry
+
+    here = {each.name: each.queue for each in registry}
+    if name in here:
+        return here[name]
+    there: dict[str, str | None] = {row["name"]: row["queue"] for row in client.list_executors()}
+    if name in there:
+        return there[name]
+    raise unknown(name, here | there, missing)
 
 
 def warn_unserved(client: SyncAbsurdClient, settings: Settings, queue: str) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import clean, emit, json_option, plural
+from absurd.cli.output import clean, emit, in_order, json_option, plural
 from absurd.cli.queue import queue_table, visible
-from absurd.cli.values import Duration
+from absurd.cli.values import seconds
 from absurd.cli.worker import worker_table
 
 CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
@@ -18,7 +19,7 @@ CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
 
 @click.command(epilog="Example: absurd status --watch")
 @click.option("--watch", is_flag=True, help="Show it again and again until Ctrl-C.")
-@click.option("--every", type=Duration(), default="2s", show_default=True, help="Pause between two looks of --watch.")
+@click.option("--every", type=seconds, default="2s", show_default=True, help="Pause between two looks of --watch.")
 @json_option
 @click.pass_context
 def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None:
@@ -28,10 +29,10 @@ def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None
     with database_of(ctx) as database:
         where = database.address
         while True:
-            document = database.run(get_status())
+            document = in_order(database.run(get_status()), "queues", "workers", "schedules", "problems")
             document["queues"] = visible(document["queues"])
             if watch and not as_json:
-                click.echo(CLEAR if click.get_text_stream("stdout").isatty() else "", nl=False)
+                click.echo(CLEAR if sys.stdout.isatty() else "", nl=False)
             emit(document, as_json=as_json, text="" if as_json else describe(document, where))
             if not watch:
                 return

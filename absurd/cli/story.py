@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
-from absurd.cli.output import Cell, Table, clean, duration, moment, plural, size, styled
+from absurd.cli.output import CONTROL, Cell, Table, clean, duration, moment, plural, size, styled
 from absurd.cli.values import seconds_since
 
+TRACEBACK = 12
+"""Lines of a traceback that are shown here."""
 MUCH = 400
 """Characters of params or result that are shown here; ``--json`` has them all."""
 
@@ -23,6 +25,8 @@ def tell(task: dict[str, Any], why: str) -> str:
     if task.get("artifacts"):
         parts.append(str(artifact_table(task["artifacts"])))
     parts.append(str(Table(("time", "after", "what happened", "where"), transitions(task), shrink="what happened")))
+    if task["error"] and task["error"].get("traceback"):
+        parts.append(traceback(task["error"]["traceback"]))
     return "\n\n".join(parts)
 
 
@@ -87,6 +91,13 @@ def progress(told: dict[str, Any]) -> str:
 def fault(error: dict[str, Any]) -> str:
     """``ValueError: no such band``."""
     return clean(f"{error.get('type') or error.get('code') or 'error'}: {error.get('message', '')}")
+
+
+def traceback(text: str) -> str:
+    """The end of a traceback, where the reason is."""
+    lines = text.rstrip().splitlines()
+    cut = ["  …"] if len(lines) > TRACEBACK else []
+    return "\n".join(cut + ["  " + CONTROL.sub(" ", line) for line in lines[-TRACEBACK:]])
 
 
 def brief(value: Any) -> str:

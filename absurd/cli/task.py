@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from absurd.cli.connection import client_of, database_of
-from absurd.cli.output import Cell, Table, emit, json_option, note
-from absurd.cli.values import Duration
+from absurd.cli.output import Cell, Table, emit, in_order, json_option, note
+from absurd.cli.values import seconds
 from absurd.cli.worker import ago
-from absurd.model import TaskState
+from absurd.model import Task, TaskState
 
 STATES = [state.value for state in TaskState]
 
@@ -67,12 +67,12 @@ def list_(
 @json_option
 @click.pass_context
 def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
-    """Show everything about a task: params, result, files, and each step it has gone through."""
+    """Show all about a task: params, result, files, and its history."""
     from absurd.cli.story import tell
     from absurd.inspection import get_task_document, task_why
 
     with database_of(ctx) as database:
-        document = database.run(get_task_document(task_id))
+        document = in_order(database.run(get_task_document(task_id)), *Task.__dataclass_fields__)
         why = "" if as_json else database.run(task_why(task_id))
     emit(document, as_json=as_json, text="" if as_json else tell(document, why))
 
@@ -120,11 +120,14 @@ def retry(ctx: click.Context, task_id: str, as_json: bool) -> None:
 
 @task.command(epilog="Example: absurd task wait 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e --timeout 5m")
 @click.argument("task_id", metavar="ID")
-@click.option("--timeout", type=Duration(), help="Give up waiting after this time (exit 1); the task goes on.")
+@click.option("--timeout", type=seconds, help="Give up waiting after this time (exit 1); the task goes on.")
 @json_option
 @click.pass_context
 def wait(ctx: click.Context, task_id: str, timeout: float | None, as_json: bool) -> None:
-    """Wait for a task to end; print its result and files; exit 0 if it completed, 1 if not."""
+    """Wait for a task to end, and print its result and files.
+
+    Exits with 0 if it completed, with 1 if it failed, was cancelled, or did not end in time.
+    """
     from absurd.cli.waiting import report, wait_for
 
     with client_of(ctx) as client:

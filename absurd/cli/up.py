@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import click
@@ -25,6 +24,8 @@ def up(
     What dies is started again.  A database that this command started is stopped at the end; one that
     ran before, or is named by --database-url, is left alone.
     """
+    import asyncio
+
     from absurd.cli.children import Child, Embedded, supervise
 
     settings = settings_of(ctx, worker_concurrency=concurrency)

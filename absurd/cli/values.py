@@ -15,40 +15,26 @@ import click
 from absurd.errors import InvalidParamsError
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|[smhdw])")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|min|[smhdw])")
 
 
-class Duration(click.ParamType):
-    """Seconds (``90``, ``0.5``) or a number with its unit (``90s``, ``15m``, ``1h30m``, ``2d``)."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds as a float, not negative."""
-        if isinstance(value, float):
-            return value
-        text = str(value).strip().lower()
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        parts = DURATION.findall(text)
-        if not parts or re.sub(r"\s", "", text) != "".join(number + unit for number, unit in parts):
-            self.fail(f"{value!r} is not a duration; write 90, 90s, 15m, 1h30m or 2d", param, ctx)
-        return sum(float(number) * UNITS[unit] for number, unit in parts)
+def seconds(text: str) -> float:
+    """Seconds (``90``, ``0.5``) or numbers with their units (``90s``, ``15m``, ``1h30m``, ``2d``)."""
+    plain = re.sub(r"\s", "", str(text).lower())
+    if re.fullmatch(r"\d+(\.\d+)?", plain):
+        return float(plain)
+    parts = DURATION.findall(plain)
+    if not parts or plain != "".join(number + unit for number, unit in parts):
+        raise click.BadParameter(f"{text!r} is not a duration; write 90, 90s, 15m, 1h30m or 2d")
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
-class Moment(click.ParamType):
-    """A time in ISO 8601; without an offset it is in the zone of this machine."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """An aware datetime."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return datetime.fromisoformat(value).astimezone()
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time; write 2027-01-31T21:30 or 2027-01-31T21:30:00Z", param, ctx)
+def instant(text: str) -> datetime:
+    """A time in ISO 8601, aware; without an offset it is in the zone of this machine."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{text!r} is not a time; write 2027-01-31T21:30 or 2027-01-31T21:30:00Z") from None
 
 
 def read_params(words: Sequence[str], document: str | None) -> Any:

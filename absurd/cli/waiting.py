@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from absurd.cli.output import clean, duration, emit
+from absurd.cli.output import clean, duration, emit, in_order
 from absurd.cli.story import apart, artifact_table, progress
 from absurd.errors import TaskCancelled, TaskFailed
+from absurd.model import Task
 
 if TYPE_CHECKING:
     from absurd.client_sync import SyncAbsurdClient
@@ -46,7 +47,7 @@ def wait_for(client: SyncAbsurdClient, task_id: str, timeout: float | None, *, s
         pass  # the document tells
     finally:
         painter.clear()
-    return client.run(get_task_document(task_id))
+    return in_order(client.run(get_task_document(task_id)), *Task.__dataclass_fields__)
 
 
 def report(document: Document, *, as_json: bool) -> None:

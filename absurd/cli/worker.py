@@ -10,7 +10,7 @@ from absurd.cli.catalog import with_modules
 from absurd.cli.connection import database_of
 from absurd.cli.output import Cell, Table, duration, emit, import_option, json_option, settings_of, shared_options
 from absurd.cli.run import run
-from absurd.cli.values import Duration, seconds_since
+from absurd.cli.values import seconds, seconds_since
 from absurd.errors import InvalidInputError
 
 QUEUE_HELP = "Queue to serve; repeatable.  One of weight 2 is claimed from twice as often.  [ABSURD_QUEUE_NAME]"
@@ -66,7 +66,7 @@ def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
 @click.option("--concurrency", "-c", type=int, metavar="N", help="How many runs at once.  [ABSURD_WORKER_CONCURRENCY]")
 @click.option("--prefetch", type=int, metavar="N", help="How many runs to claim ahead of those.  [as measured]")
 @import_option
-@click.option("--grace", type=Duration(), help="Time that runs get to end after SIGTERM.  [30s]")
+@click.option("--grace", type=seconds, help="Time that runs get to end after SIGTERM.  [30s]")
 @click.option("--burst", "until", flag_value="burst", help="Leave when nothing can be claimed now.")
 @click.option("--drain", "until", flag_value="drain", help="Leave when all in the queues has ended, sleepers too.")
 @click.version_option(package_name="absurd", message="%(prog)s %(version)s")

@@ -178,39 +178,37 @@ async def test_same_key_gives_the_first_task(client: Any) -> None:
     assert first.id == second.id != elsewhere.id
 
 
-@pytest.mark.parametrize(
-    ("name", "params", "options", "error"),
-    [
-        ("no spaces", None, {}, InvalidNameError),
-        ("", None, {}, InvalidNameError),
-        (3, None, {}, InvalidNameError),
-        ("demo.add", None, {"queue": "bad queue"}, InvalidNameError),
-        ("demo.add", {"text": "nul\0"}, {}, InvalidParamsError),
-        ("demo.add", {"x": object()}, {}, InvalidParamsError),
-        ("demo.add", {"x": "y" * (1 << 20)}, {}, PayloadTooLargeError),
-        ("demo.add", None, {"headers": {"x": "y" * (1 << 20)}}, PayloadTooLargeError),
-        ("demo.add", None, {"headers": [1]}, InvalidOptionError),
-        ("demo.add", None, {"tags": "night"}, InvalidOptionError),
-        ("demo.add", None, {"priority": 10**6}, InvalidOptionError),
-        ("demo.add", None, {"priority": "high"}, InvalidOptionError),
-        ("demo.add", None, {"delay": -1}, InvalidOptionError),
-        ("demo.add", None, {"delay": float("nan")}, InvalidOptionError),
-        ("demo.add", None, {"delay": 1, "run_at": datetime.now(UTC)}, InvalidOptionError),
-        ("demo.add", None, {"run_at": datetime(2030, 1, 1)}, InvalidOptionError),  # noqa: DTZ001
-        ("demo.add", None, {"timeout": 0}, InvalidOptionError),
-        ("demo.add", None, {"retry": {"bas": 1}}, InvalidOptionError),
-        ("demo.add", None, {"retry": 3}, InvalidOptionError),
-        ("demo.add", None, {"key": ""}, InvalidOptionError),
-        ("demo.add", None, {"depends_on": ["x"]}, InvalidOptionError),
-        ("demo.add", None, {"depends_on": [uuid4()]}, UnknownParentError),
-    ],
-)
-async def test_wrong_spawn_is_refused(
-    client: Any, name: Any, params: Any, options: dict[str, Any], error: type[Exception]
-) -> None:
+WRONG: list[tuple[Any, Any, dict[str, Any], type[Exception]]] = [
+    ("no spaces", None, {}, InvalidNameError),
+    ("", None, {}, InvalidNameError),
+    (3, None, {}, InvalidNameError),
+    ("demo.add", None, {"queue": "bad queue"}, InvalidNameError),
+    ("demo.add", {"text": "nul\0"}, {}, InvalidParamsError),
+    ("demo.add", {"x": object()}, {}, InvalidParamsError),
+    ("demo.add", {"x": "y" * (1 << 20)}, {}, PayloadTooLargeError),
+    ("demo.add", None, {"headers": {"x": "y" * (1 << 20)}}, PayloadTooLargeError),
+    ("demo.add", None, {"headers": [1]}, InvalidOptionError),
+    ("demo.add", None, {"tags": "night"}, InvalidOptionError),
+    ("demo.add", None, {"priority": 10**6}, InvalidOptionError),
+    ("demo.add", None, {"priority": "high"}, InvalidOptionError),
+    ("demo.add", None, {"delay": -1}, InvalidOptionError),
+    ("demo.add", None, {"delay": float("nan")}, InvalidOptionError),
+    ("demo.add", None, {"delay": 1, "run_at": datetime.now(UTC)}, InvalidOptionError),
+    ("demo.add", None, {"run_at": datetime(2030, 1, 1)}, InvalidOptionError),  # noqa: DTZ001
+    ("demo.add", None, {"timeout": 0}, InvalidOptionError),
+    ("demo.add", None, {"retry": {"bas": 1}}, InvalidOptionError),
+    ("demo.add", None, {"retry": 3}, InvalidOptionError),
+    ("demo.add", None, {"key": ""}, InvalidOptionError),
+    ("demo.add", None, {"depends_on": ["x"]}, InvalidOptionError),
+    ("demo.add", None, {"depends_on": [uuid4()]}, UnknownParentError),
+]
+
+
+async def test_wrong_spawn_is_refused(client: Any) -> None:
     """What is wrong is said by the error's class, and nothing is spawned."""
-    with pytest.raises(error):
-        await client.spawn(name, params, **options)
+    for name, params, options, error in WRONG:
+        with pytest.raises(error):
+            await client.spawn(name, params, **options)
 
     assert [] == await client.list_tasks()
 

@@ -49,7 +49,9 @@ class Session:
         """Whether the call hangs in a lock (or is over already)."""
         assert self.thread is not None
         return not self.thread.is_alive() or bool(
-            observer.call("wait_event_type = 'Lock' from pg_stat_activity where pid = %s", self.connection.info.backend_pid)
+            observer.call(
+                "wait_event_type = 'Lock' from pg_stat_activity where pid = %s", self.connection.info.backend_pid
+            )
         )
 
     def result(self) -> Any:
@@ -92,7 +94,9 @@ class Leases:
         self.worker = session.call("register_worker('t', 'h', 1, '{default}', 1, '{}', '{}', 30)")
         self.count = 0
 
-    def claim(self, wanted: int = 1, *, session: Session | None = None, marks: dict[int, int] | None = None) -> tuple[int, list[UUID]]:
+    def claim(
+        self, wanted: int = 1, *, session: Session | None = None, marks: dict[int, int] | None = None
+    ) -> tuple[int, list[UUID]]:
         self.count += 1
         lease = (self.worker << 32) + self.count
         known = marks or {}
@@ -145,9 +149,7 @@ def test_claim_beside_cancel_of_one_row(sessions: Callable[[], Session], until: 
 
 
 @pytest.mark.parametrize("held_open", ["spawn", "completion"])
-def test_spawn_on_a_parent_that_is_just_ending(
-    sessions: Callable[[], Session], until: Until, held_open: str
-) -> None:
+def test_spawn_on_a_parent_that_is_just_ending(sessions: Callable[[], Session], until: Until, held_open: str) -> None:
     """Whichever of the two transactions is held open while the other commits, the child is released."""
     one, two, observer = sessions(), sessions(), sessions()
     leases = Leases(observer)
@@ -309,7 +311,10 @@ def test_claims_of_many_sessions_share_nothing(database_url: str) -> None:
             claimed.extend(tasks)
             session.call(
                 "complete_runs(%s::bigint[], %s, array_fill(0, array[%s]), array_fill(null::text, array[%s]))",
-                [lease] * len(tasks), tasks, len(tasks), len(tasks),
+                [lease] * len(tasks),
+                tasks,
+                len(tasks),
+                len(tasks),
             )
         session.connection.close()
 

@@ -25,9 +25,7 @@ class Queue:
         return row[0] if row else None
 
     def new_worker(self, lease_seconds: float = 30) -> int:
-        worker = self.call(
-            "register_worker('test', 'here', 1, array['default'], 1, '{}', '{}', %s)", lease_seconds
-        )
+        worker = self.call("register_worker('test', 'here', 1, array['default'], 1, '{}', '{}', %s)", lease_seconds)
         assert isinstance(worker, int)
         return worker
 
@@ -44,7 +42,8 @@ class Queue:
         self.claims += 1
         lease = ((worker or self.worker) << 32) + self.claims
         row = self.connection.execute(
-            "select task_ids, attempts from claim_runs(%s, (select id from queue where name = 'default'), %s, '{}', '{}')",
+            "select task_ids, attempts from"
+            " claim_runs(%s, (select id from queue where name = 'default'), %s, '{}', '{}')",
             (lease, wanted),
         ).fetchone()
         assert row is not None
@@ -53,13 +52,21 @@ class Queue:
     def complete(self, lease: int, *tasks: UUID, result: Any = None) -> Any:
         results = [None if result is None else json.dumps(result)] * len(tasks)
         return self.call(
-            "complete_runs(%s::bigint[], %s, %s::integer[], %s::text[])", [lease] * len(tasks), list(tasks), [0] * len(tasks), results
+            "complete_runs(%s::bigint[], %s, %s::integer[], %s::text[])",
+            [lease] * len(tasks),
+            list(tasks),
+            [0] * len(tasks),
+            results,
         )
 
     def fail(self, lease: int, task: UUID, delay: float | None) -> Any:
         error = json.dumps({"code": "boom", "type": "Boom", "message": "it broke"})
         return self.call(
-            "fail_runs(%s::bigint[], %s, array[0], array[%s], array[%s::double precision])", [lease], [task], error, delay
+            "fail_runs(%s::bigint[], %s, array[0], array[%s], array[%s::double precision])",
+            [lease],
+            [task],
+            error,
+            delay,
         )
 
     def state(self, task: UUID) -> Any:
@@ -326,8 +333,8 @@ def test_unknown_parents_and_cycles_leave_no_row(queue: Queue) -> None:
     """A dependency on nothing, on oneself, or backwards within one call is refused as a whole."""
     bad = [
         "spawn_task('default', 'x', '{}', '{\"depends_on\": [\"019ab000-0000-7000-8000-000000000000\"]}')",
-        "spawn_tasks(array[new_task_id()], array['default'], array['x'], array['{}'::jsonb], "
-        "array['{\"depends_on\": [\"019ab000-0000-7000-8000-000000000000\"]}'::jsonb])",
+        "spawn_tasks(array[new_task_id()], '{default}', '{x}', array['{}']::jsonb[],"
+        + ' array[\'{"depends_on": ["019ab000-0000-7000-8000-000000000000"]}\'::jsonb])',
     ]
     for sql in bad:
         with pytest.raises(psycopg.Error) as caught:

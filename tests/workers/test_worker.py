@@ -22,7 +22,7 @@ Until = Callable[[Callable[[], object]], None]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """The executors of the tests are found by import, by child processes too."""
-    return replace(settings, imports=("tests.workers.demo_executors",))
+    return replace(settings, imports=("demo_executors",))
 
 
 @pytest.fixture
@@ -69,7 +69,11 @@ async def test_every_slot_kind_executes(settings: Settings, client: AbsurdClient
 
     async with working(settings):
         ids = await client.spawn_many(
-            [TaskSpec("demo.add", {"a": 1, "b": 1}), TaskSpec("demo.think", {"n": 4}), TaskSpec("demo.crunch", {"n": 3})]
+            [
+                TaskSpec("demo.add", {"a": 1, "b": 1}),
+                TaskSpec("demo.think", {"n": 4}),
+                TaskSpec("demo.crunch", {"n": 3}),
+            ]
         )
         added, thought, crunched = [await client.wait(each, timeout=30) for each in ids]
 
@@ -97,7 +101,9 @@ async def test_params_that_do_not_fit_fail_at_once(settings: Settings, client: A
     """Spawned in SQL past the check, bad params end the task without a retry, with the field's name."""
     async with working(settings):
         async with await psycopg.AsyncConnection.connect(settings.database_url or "", autocommit=True) as connection:
-            cursor = await connection.execute("select task_id from absurd.spawn_task('default', 'demo.add', '{\"a\": 1}')")
+            cursor = await connection.execute(
+                "select task_id from absurd.spawn_task('default', 'demo.add', '{\"a\": 1}')"
+            )
             row = await cursor.fetchone()
         assert row is not None
         with pytest.raises(TaskFailed, match="b"):
@@ -170,9 +176,7 @@ async def test_cancel_stops_what_runs(settings: Settings, client: AbsurdClient, 
         assert (await client.wait(other, timeout=30)).result == {"sum": 4}
 
 
-async def test_stopping_hands_back_what_does_not_end(
-    settings: Settings, client: AbsurdClient, tmp_path: Path
-) -> None:
+async def test_stopping_hands_back_what_does_not_end(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
     """Past its grace a stopping worker gives its runs back, attempt unspent; another finishes them."""
     held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
     task_id = await client.spawn("demo.hold", held)
@@ -272,5 +276,3 @@ def test_bad_arguments_are_refused(settings: Settings) -> None:
     for options in ({"concurrency": 0}, {"prefetch": -1}, {"executors": [print]}):
         with pytest.raises(ConfigurationError):
             AbsurdWorker(settings=settings, **options)  # type: ignore[arg-type]
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any, TypedDict
@@ -83,3 +84,26 @@ async def steps(ctx: Any, params: dict[str, Any]) -> list[Any]:
     await ctx.sleep(0.05)
     payload = await ctx.await_event(params["event"])
     return [first, payload]
+
+
+@executor("demo.block", runs_in="process")
+def block(ctx: Any, params: dict[str, Any]) -> None:
+    """Block a process for ever; stubborn, it ignores SIGTERM."""
+    if params.get("stubborn"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(params["started"]).write_text(str(os.getpid()))
+    while True:
+        time.sleep(1)
+
+
+@executor("demo.segfault", runs_in="process")
+def segfault(ctx: Any, params: dict[str, Any]) -> None:
+    """Die as broken C code does."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)
+
+
+@executor("demo.exit", runs_in="process")
+def leave(ctx: Any, params: dict[str, Any]) -> None:
+    """Leave without a word."""
+    os._exit(7)

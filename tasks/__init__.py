@@ -1,0 +1,4 @@
+"""The domain: what tasks do.  Kernels need no queue; the `executors` modules put them on it."""
+
+EXECUTOR_MODULES = ("absurd.tasks.cutout.executors", "absurd.tasks.export.executors")
+"""Modules that register the executors shipped with the platform when they are imported."""

@@ -1,0 +1,44 @@
+"""Executors for the tests of the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absurd import RetryPolicy, executor
+
+
+@dataclass
+class Sum:
+    """Two numbers."""
+
+    a: int
+    b: int
+    c: float | None = None
+
+
+@executor("cli.add", runs_in="thread", timeout=60)
+def add(ctx: Any, params: Sum) -> dict[str, int]:
+    """Add two numbers."""
+    return {"sum": params.a + params.b}
+
+
+@executor("cli.write", runs_in="thread")
+def write(ctx: Any, params: dict[str, Any]) -> str:
+    """Write a file."""
+    Path(ctx.artifact(params["out"], kind="text")).write_text("written")
+    return "written"
+
+
+@executor("cli.fail", retry=RetryPolicy(max_attempts=2, base=0.0), runs_in="thread")
+def fail(ctx: Any, params: dict[str, Any]) -> None:
+    """Fail each time."""
+    raise ValueError("there is no band 'x'")
+
+
+@executor("cli.sleep")
+async def sleep(ctx: Any, params: dict[str, Any]) -> None:
+    """Sleep for an hour."""
+    await asyncio.sleep(3600)

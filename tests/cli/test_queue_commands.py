@@ -1,0 +1,55 @@
+"""``absurd queue`` and ``absurd event``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+
+if TYPE_CHECKING:
+    from cli.conftest import Run
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def test_queues_are_made_paused_and_listed(run: Run) -> None:
+    """A queue is made once; a pause is seen in the list and ends."""
+    assert {"name": "cutouts", "created": True} == run("queue", "create", "cutouts", "--json").document
+    assert {"name": "cutouts", "created": False} == run("queue", "create", "cutouts", "--json").document
+
+    assert {"name": "cutouts", "paused": True} == run("queue", "pause", "cutouts", "--json").document
+    listed = run("queue", "list", "--json").document
+    assert [
+        {
+            "name": "cutouts", "paused": True, "blocked": 0, "pending": 0, "sleeping": 0, "running": 0,
+            "completed": 0, "failed": 0, "cancelled": 0, "oldest_pending_seconds": None,
+        }
+    ] == listed  # fmt: skip
+    assert "paused" in run("queue", "list").out
+    assert "Queue cutouts goes on.\n" == run("queue", "resume", "cutouts").out
+    assert "paused" not in run("queue", "list").out
+
+
+def test_purge_says_what_would_go_and_asks(run: Run, connection: Connection) -> None:
+    """--dry-run changes nothing, nobody to ask is a refusal, --yes cancels what waits."""
+    connection.execute("select spawn_task('q', 'x', '{}', null) from generate_series(1, 3)")
+
+    assert "3 waiting tasks of queue q would be cancelled.\n" == run("queue", "purge", "q", "--dry-run").out
+    assert 2 == run("queue", "purge", "q").code
+    assert {"name": "q", "cancelled": 3, "dry_run": False} == run("queue", "purge", "q", "--yes", "--json").document
+    assert 3 == run("queue", "list", "--json").document[0]["cancelled"]
+
+
+def test_used_up_queues_of_here_are_left_out(run: Run, connection: Connection) -> None:
+    """A queue made for one task is shown while something is left in it, and with --all."""
+    connection.execute("select create_queue('here.1'), spawn_task('here.2', 'x', '{}', null)")
+
+    assert ["here.2"] == [each["name"] for each in run("queue", "list", "--json").document]
+    assert ["here.1", "here.2"] == [each["name"] for each in run("queue", "list", "--all", "--json").document]
+
+
+def test_the_first_emission_of_an_event_counts(run: Run, connection: Connection) -> None:
+    """An event keeps the payload it was first emitted with."""
+    assert {"name": "night", "emitted": True} == run("event", "emit", "night", "n=1", "--json").document
+    assert "was emitted before" in run("event", "emit", "night", "n=2").out
+    assert [("night", {"n": 1})] == connection.execute("select name, payload from event").fetchall()

@@ -1,0 +1,113 @@
+"""``absurd status``, ``absurd worker`` and ``absurd doctor``: how everything stands."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from cli.conftest import Run, Start
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+QUEUE = {
+    "name", "paused", "blocked", "pending", "sleeping", "running", "completed", "failed", "cancelled",
+    "oldest_pending_seconds",
+}  # fmt: skip
+WORKER = {"id", "host", "state", "queues", "running", "concurrency", "last_seen"}
+
+
+def test_status_document(run: Run, connection: Connection) -> None:
+    """The document has the promised keys, and tells what is wrong and what to do."""
+    connection.execute("select spawn_task('q', 'x', '{}', null)")
+    connection.execute("select register_worker('w', 'h', 1, '{other}', 4, '{}', '{}', 60)")
+
+    status = run("status", "--json").document
+
+    assert status.keys() >= {"queues", "workers", "schedules", "problems"}
+    assert [QUEUE, QUEUE] == [each.keys() for each in status["queues"]]
+    assert [(1, "running", ["other"])] == [(each["id"], each["state"], each["queues"]) for each in status["workers"]]
+    assert all(each.keys() >= WORKER for each in status["workers"])
+    (problem,) = status["problems"]
+    assert ("queue_unserved", "absurd-worker --queue q") == (problem["code"], problem["action"])
+
+
+def test_status_for_people(run: Run, connection: Connection) -> None:
+    """One screen: a headline, queues, workers, problems with the way out."""
+    assert "Nothing is wrong." in run("status").out
+    connection.execute("select spawn_task('q', 'x', '{}', null)")
+
+    shown = run("status").out
+
+    for part in (
+        "0 tasks running, 1 pending, 0 workers alive",
+        "Queues",
+        "Workers",
+        "Problems",
+        "absurd-worker --queue q",
+    ):
+        assert part in shown
+
+
+def test_watch_goes_on_until_interrupted(start: Start) -> None:
+    """--watch looks again and again; Ctrl-C is the way to leave, not a failure."""
+    with start("absurd", "status", "--watch", "--every", "0.1") as process:
+        assert process.stdout is not None
+        looks = 0
+        while looks < 3:
+            looks += "workers alive" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert 0 == process.wait(timeout=60)
+
+
+def test_workers_are_listed(run: Run, connection: Connection) -> None:
+    """The living by default, with --all those that ended, too."""
+    assert "No worker is alive" in run("worker", "list").out
+    connection.execute("select register_worker('ada:1', 'ada', 1, '{a,b}', 4, '{}', '{}', 60)")
+    connection.execute("select unregister_worker(register_worker('eve:2', 'eve', 2, '{a}', 4, '{}', '{}', 60))")
+
+    assert ["ada:1"] == [each["name"] for each in run("worker", "list", "--json").document]
+    assert ["ada:1", "eve:2"] == [each["name"] for each in run("worker", "list", "--all", "--json").document]
+    shown = run("worker", "list").out
+    assert "a b" in shown
+    assert "0/4" in shown
+
+
+def test_doctor_finds_all_well(run: Run, connection: Connection) -> None:
+    """Each check is a line; a warning is no failure."""
+    connection.execute("select register_worker('ada:1', 'ada', 1, '{a,b}', 4, '{}', '{}', 60)")
+
+    ended = run("doctor", "--json")
+
+    assert 0 == ended.code, ended.out
+    found = {each["name"]: each for each in ended.document}
+    assert {"python", "executors", "disk", "database", "schema", "clock", "workers"} == found.keys()
+    assert ["ok"] * 4 == [found[name]["level"] for name in ("database", "schema", "clock", "workers")]
+    assert "PostgreSQL" in run("doctor").out
+
+
+def test_doctor_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not work is a failure with the way out, and exit code 1; the other checks are made all the same."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", "postgresql://absurd@127.0.0.1:1/x")
+    monkeypatch.setenv("ABSURD_WORKER_POL_INTERVAL", "1")
+
+    ended = run("doctor", "--json")
+
+    assert 1 == ended.code
+    levels = {each["name"]: each["level"] for each in ended.document}
+    assert ("ok", "warn", "fail") == (levels["python"], levels["settings"], levels["database"])
+    text = run("doctor")
+    assert (1, True) == (text.code, "1 check failed" in text.out)
+
+
+def test_doctor_misses_the_schema(run: Run, empty_database_url: str) -> None:
+    """A database without the queue is a failure with the command to run."""
+    ended = run("--database-url", empty_database_url, "doctor", "--json")
+
+    assert 1 == ended.code
+    assert [("schema", "absurd db migrate")] == [
+        (each["name"], each["action"]) for each in ended.document if each["level"] == "fail"
+    ]

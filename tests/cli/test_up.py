@@ -1,0 +1,71 @@
+"""``absurd up``: one process tree that does everything and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from absurd.config import Settings
+from absurd.embedded import EmbeddedServer
+from absurd.embedded_process import alive
+
+if TYPE_CHECKING:
+    from cli.conftest import Ended, Run, Start
+
+Until = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def embedded(environment: dict[str, str], tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """The server of the home that the commands use, without any other database."""
+    del environment["ABSURD_DATABASE_URL"]
+    server = EmbeddedServer(Settings(home=tmp_path / "home"))
+    yield server
+    server.destroy()
+
+
+def test_up_works_and_leaves_nothing(start: Start, program: Run, embedded: EmbeddedServer, until: Until) -> None:
+    """It starts database, worker and scheduler, replaces what dies, and stops all of them on SIGTERM."""
+    up = start("absurd", "up", "--json")
+    assert up.stdout is not None
+    lines: list[str] = []
+    while not lines or lines[-1] != "}\n":
+        lines.append(up.stdout.readline())
+        assert lines[-1], up.communicate()
+    first = json.loads("".join(lines))
+    try:
+        until(lambda: program("absurd", "worker", "list", "--json").document)
+        done: Ended = program("absurd", "spawn", "cli.add", "a=1", "b=2", "--wait", "--json")
+        assert (0, {"sum": 3}) == (done.code, done.document["result"])
+
+        os.kill(first["worker"], signal.SIGKILL)
+        again: Ended = program("absurd", "spawn", "cli.add", "a=2", "b=2", "--wait", "--json")
+        assert (0, {"sum": 4}) == (again.code, again.document["result"])
+    finally:
+        up.send_signal(signal.SIGTERM)
+        _, said = up.communicate(timeout=60)
+
+    assert 0 == up.returncode, said
+    assert "The worker ended by signal SIGKILL; it is started again in 1.0 s.\n" in said
+    assert "Traceback" not in said
+    assert "stopped" == embedded.status().state
+    assert not alive(first["worker"])
+    assert not alive(first["scheduler"])
+
+
+def test_up_leaves_a_server_alone_that_ran_before(start: Start, embedded: EmbeddedServer) -> None:
+    """What others use goes on."""
+    embedded.start()
+    with start("absurd", "up") as up:
+        assert up.stdout is not None
+        assert up.stdout.readline().startswith("Up: database at ")
+        up.send_signal(signal.SIGINT)
+        assert 0 == up.wait(timeout=60)
+
+    assert "running" == embedded.status().state

@@ -1,0 +1,199 @@
+"""Kill -9: of a worker in the middle of a run, and of PostgreSQL in a burst of spawns."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from absurd import AbsurdClient, SyncAbsurdClient, TaskState
+from absurd.config import Settings, load_settings
+from absurd.embedded import EmbeddedServer
+from absurd.errors import DatabaseUnavailableError
+
+Until = Callable[[Callable[[], object]], None]
+
+
+class Workers:
+    """Worker processes of a test; what is left is killed at its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.environment = os.environ | {
+            "ABSURD_DATABASE_URL": settings.database_url or "",
+            "ABSURD_WORKER_LEASE": "1.5",
+            "ABSURD_WORKER_HEARTBEAT_INTERVAL": "0.3",
+            "ABSURD_WORKER_POLL_INTERVAL": "0.1",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        }
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "absurd.cli.worker", "--import", "demo_executors", *options]
+        process = subprocess.Popen(command, env=self.environment, cwd="/")
+        self.started.append(process)
+        return process
+
+    def kill_all(self) -> None:
+        for process in self.started:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def workers(settings: Settings) -> Iterator[Workers]:
+    made = Workers(settings)
+    yield made
+    made.kill_all()
+
+
+def test_a_killed_workers_task_runs_again_and_its_late_word_is_refused(
+    settings: Settings, workers: Workers, until: Until, tmp_path: Path
+) -> None:
+    """Another worker runs it within lease + poll; history shows both runs; the dead one's report is stale."""
+    held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
+    with SyncAbsurdClient(settings=settings) as client:
+        task_id = client.spawn("demo.hold", held)
+        first = workers.start()
+        until(lambda: (tmp_path / "started").exists() and (tmp_path / "started").read_text())
+        pid, attempt = (tmp_path / "started").read_text().split()
+        assert (int(pid), attempt) == (first.pid, "1")
+        with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
+            lease = connection.execute("select id from absurd.lease").fetchone()
+            assert lease is not None
+
+            os.kill(first.pid, signal.SIGKILL)
+            workers.start()
+            until(lambda: (tmp_path / "started").read_text().endswith(" 2"))
+
+            # What the killed worker would have said, made to arrive now.
+            stale = connection.execute(
+                "select absurd.complete_runs(%s::bigint[], %s, '{0}', %s::text[])", ([lease[0]], [task_id], ['"late"'])
+            ).fetchone()
+            assert stale == ([task_id],)
+        (tmp_path / "release").touch()
+        done = client.wait(task_id, timeout=30)
+
+    assert done.result == "attempt 2"
+    assert [run.state for run in done.runs] == ["lost", "completed"]
+    assert done.runs[0].error is not None and done.runs[0].error["code"] == "worker_lost"
+    assert done.runs[0].worker != done.runs[1].worker
+
+
+def test_a_killed_worker_leaves_no_child_process(
+    settings: Settings, workers: Workers, until: Until, tmp_path: Path
+) -> None:
+    """The process of a run dies with its worker, so that two attempts never run at once."""
+    with SyncAbsurdClient(settings=settings) as client:
+        client.spawn("demo.block", {"started": str(tmp_path / "started")})
+        worker = workers.start()
+        until(lambda: (tmp_path / "started").exists() and (tmp_path / "started").read_text())
+        child = int((tmp_path / "started").read_text())
+        assert child != worker.pid
+
+        os.kill(worker.pid, signal.SIGKILL)
+
+        until(lambda: not _alive(child))
+
+
+@pytest.mark.parametrize("name", ["demo.segfault", "demo.exit"])
+def test_a_run_that_kills_its_process_fails_with_the_cause(settings: Settings, workers: Workers, name: str) -> None:
+    """A crash in C or an exit in an executor is a failed run that names it; the worker goes on."""
+    with SyncAbsurdClient(settings=settings) as client:
+        worker = workers.start("--concurrency", "1")
+        task_id = client.spawn(name, {}, max_attempts=1)
+        other = client.spawn("demo.crunch", {"n": 3})
+        assert client.wait(other, timeout=30).result["value"] == 9
+        task = client.get_task(task_id)
+
+    assert task.state is TaskState.FAILED
+    assert task.error is not None
+    assert task.error["code"] == "child_died"
+    assert ("SIGSEGV" if name == "demo.segfault" else "exit code 7") in task.error["message"]
+    assert worker.poll() is None
+
+
+def test_a_run_past_its_limit_is_killed_even_if_it_ignores_sigterm(
+    settings: Settings, workers: Workers, until: Until, tmp_path: Path
+) -> None:
+    """A time limit ends the process group of the run, whatever it does with SIGTERM."""
+    with SyncAbsurdClient(settings=settings) as client:
+        workers.start()
+        params = {"started": str(tmp_path / "started"), "stubborn": True}
+        task_id = client.spawn("demo.block", params, timeout=0.5, max_attempts=1)
+        until(lambda: client.get_task(task_id).state.ended)
+        task = client.get_task(task_id)
+
+    assert task.error is not None and task.error["code"] == "run_timeout"
+    until(lambda: not _alive(int((tmp_path / "started").read_text())))
+
+
+def test_sigterm_ends_a_worker_with_nothing_running(
+    settings: Settings, workers: Workers, until: Until, tmp_path: Path
+) -> None:
+    """The first signal waits for the grace time, then hands back: exit 0, attempt unspent."""
+    held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "never")}
+    with SyncAbsurdClient(settings=settings) as client:
+        task_id = client.spawn("demo.hold", held)
+        worker = workers.start("--grace", "0.2")
+        until((tmp_path / "started").exists)
+        worker.terminate()
+        assert worker.wait(timeout=30) == 0
+        task = client.get_task(task_id)
+
+    assert task.state is TaskState.PENDING
+    assert [run.state for run in task.runs] == ["returned"]
+
+
+async def test_no_acknowledged_spawn_is_lost_when_postgresql_is_killed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """SIGKILL of the server in a burst of spawns: every id that was returned is there afterwards."""
+    settings = load_settings(environ={}, home=tmp_path_factory.mktemp("killed-home"))
+    server = EmbeddedServer(settings)
+    server.start()
+    try:
+        acknowledged: list[UUID] = []
+        async with AbsurdClient(settings=settings) as client:
+
+            async def burst(n: int) -> None:
+                while len(acknowledged) < 4_000:
+                    try:
+                        acknowledged.append(await client.spawn("demo.add", {"a": n, "b": len(acknowledged)}))
+                    except DatabaseUnavailableError:
+                        return
+
+            bursts = [asyncio.create_task(burst(n)) for n in range(4)]
+            while len(acknowledged) < 300:
+                await asyncio.sleep(0.001)
+            pid = server.status().pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            await asyncio.gather(*bursts)
+        assert 300 <= len(acknowledged) < 4_000, "the kill did not fall into the burst"
+
+        await asyncio.to_thread(server.start)
+        async with AbsurdClient(settings=settings) as client:
+            states = await client.get_states(acknowledged)
+            stats = await client.get_queue_stats("default")
+    finally:
+        server.destroy()
+
+    assert set(states.values()) == {TaskState.PENDING}
+    assert stats.pending >= len(acknowledged)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

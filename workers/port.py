@@ -1,0 +1,34 @@
+"""The way from runs to the database, through the worker's pool."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from absurd import claims
+from absurd.database import AsyncDatabase
+
+
+class DatabasePort:
+    """Implements `absurd.context.Port` on a database."""
+
+    def __init__(self, database: AsyncDatabase) -> None:
+        self._database = database
+
+    async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
+        """Saved steps by name."""
+        return await self._database.run(claims.get_checkpoints(task_id))
+
+    async def set_checkpoint(self, lease: int, task_id: UUID, name: str, value: str) -> None:
+        """Save a step.  Raises StaleClaimError."""
+        await self._database.run(claims.set_checkpoint(lease, task_id, name, value))
+
+    async def set_progress(
+        self, lease: int, task_id: UUID, done: float, total: float | None, message: str | None
+    ) -> None:
+        """Tell how far the run is.  Raises StaleClaimError."""
+        await self._database.run(claims.set_progress(lease, task_id, done, total, message))
+
+    async def check_claim(self, lease: int, task_id: UUID) -> None:
+        """Raises StaleClaimError unless the claim is held."""
+        await self._database.run(claims.check_claim(lease, task_id))

@@ -1,0 +1,55 @@
+"""Runs and outcomes as the JSON lines between a worker and its child processes (pure)."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from absurd.model import Claim
+from absurd.outcome import Cancelled, Completed, Failed, Outcome, PendingArtifact, Suspended
+
+LINE_LIMIT = 64 * 1024 * 1024
+"""Longest line in bytes; params and results are held to far less at spawn and at completion."""
+
+_KINDS: dict[str, type[Any]] = {
+    "completed": Completed,
+    "failed": Failed,
+    "suspended": Suspended,
+    "cancelled": Cancelled,
+}
+
+
+def dump_claim(claim: Claim) -> dict[str, Any]:
+    """A claim as JSON values."""
+    fields = claim._asdict()
+    return fields | {"task_id": str(claim.task_id)} | {name: dict(fields[name]) for name in ("headers", "parents")}
+
+
+def load_claim(fields: dict[str, Any]) -> Claim:
+    """The claim that `dump_claim` dumped."""
+    return Claim(**fields | {"task_id": UUID(fields["task_id"])})
+
+
+def dump_outcome(outcome: Outcome | None) -> dict[str, Any] | None:
+    """An outcome as JSON values; None for a lost claim."""
+    if outcome is None:
+        return None
+    kind = next(name for name, each in _KINDS.items() if isinstance(outcome, each))
+    fields = {name: getattr(outcome, name) for name in type(outcome).__dataclass_fields__}
+    if isinstance(outcome, Completed):
+        fields["artifacts"] = [
+            {name: getattr(each, name) for name in PendingArtifact.__dataclass_fields__} for each in outcome.artifacts
+        ]
+    return {"kind": kind} | fields
+
+
+def load_outcome(dumped: dict[str, Any] | None) -> Outcome | None:
+    """The outcome that `dump_outcome` dumped."""
+    if dumped is None:
+        return None
+    fields = dict(dumped)
+    kind = fields.pop("kind")
+    if kind == "completed":
+        fields["artifacts"] = tuple(PendingArtifact(**each) for each in fields["artifacts"])
+    outcome: Outcome = _KINDS[kind](**fields)
+    return outcome
