@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from absurd import inspection, queue
@@ -15,7 +15,7 @@ from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase, session_on
 from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
-from absurd.executor import Executor
+from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Listener
@@ -103,9 +103,19 @@ class AbsurdClient:
 
     # Tasks ---------------------------------------------------------------------------------------
 
+    @overload
+    async def spawn(
+        self, name: Executor[ParamsT], params: ParamsT, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> UUID: ...
+
+    @overload
+    async def spawn(
+        self, name: str, params: Any = None, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> UUID: ...
+
     async def spawn(
         self,
-        name: str | Executor,
+        name: str | Executor[Any],
         params: Any = None,
         *,
         connection: Any = None,
@@ -118,9 +128,19 @@ class AbsurdClient:
         """
         return (await self.spawn_or_get(name, params, connection=connection, **options)).id
 
+    @overload
+    async def spawn_or_get(
+        self, name: Executor[ParamsT], params: ParamsT, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> Spawned: ...
+
+    @overload
+    async def spawn_or_get(
+        self, name: str, params: Any = None, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> Spawned: ...
+
     async def spawn_or_get(
         self,
-        name: str | Executor,
+        name: str | Executor[Any],
         params: Any = None,
         *,
         connection: Any = None,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from absurd import inspection, queue
@@ -16,7 +16,7 @@ from absurd.config import Settings, load_settings
 from absurd.database_sync import SyncDatabase, session_on
 from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
-from absurd.executor import Executor
+from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
@@ -74,9 +74,19 @@ class SyncAbsurdClient:
 
     # Tasks ---------------------------------------------------------------------------------------
 
+    @overload
+    def spawn(
+        self, name: Executor[ParamsT], params: ParamsT, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> UUID: ...
+
+    @overload
+    def spawn(
+        self, name: str, params: Any = None, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> UUID: ...
+
     def spawn(
         self,
-        name: str | Executor,
+        name: str | Executor[Any],
         params: Any = None,
         *,
         connection: Any = None,
@@ -89,9 +99,19 @@ class SyncAbsurdClient:
         """
         return (self.spawn_or_get(name, params, connection=connection, **options)).id
 
+    @overload
+    def spawn_or_get(
+        self, name: Executor[ParamsT], params: ParamsT, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> Spawned: ...
+
+    @overload
+    def spawn_or_get(
+        self, name: str, params: Any = None, *, connection: Any = None, **options: Unpack[SpawnOptions]
+    ) -> Spawned: ...
+
     def spawn_or_get(
         self,
-        name: str | Executor,
+        name: str | Executor[Any],
         params: Any = None,
         *,
         connection: Any = None,

@@ -9,22 +9,32 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
 
 from absurd.encoding import encode
-from absurd.errors import StaleClaimError, WaitTimeoutError
+from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
 from absurd.model import Claim
 from absurd.outcome import Suspend, Suspended
 
+T = TypeVar("T")
+
+PROGRESS_SECONDS = 0.2
+"""Progress told sooner after the last is not sent, unless it is the end."""
+LONGEST_SECONDS = 10 * 31_536_000.0
+LONGEST_NAME = 500
+LONGEST_MESSAGE = 1_000
+
 
 class Port(Protocol):
-    """The way from a run to the database; every call names the claim and may raise StaleClaimError."""
+    """The way from a run to the database; a call that names the claim may raise StaleClaimError."""
 
     async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
         """Saved steps by name."""
@@ -40,26 +50,33 @@ class Port(Protocol):
     async def check_claim(self, lease: int, task_id: UUID) -> None:
         """Raise StaleClaimError unless the claim is still held."""
 
+    async def clock_time(self) -> datetime:
+        """What time it is in the database."""
+
 
 Bridge = Callable[[Coroutine[Any, Any, Any]], Any]
-"""How a coroutine becomes the value a method returns: itself in the loop, its result elsewhere."""
+"""How a coroutine becomes the value a method returns.  None in its place: it is returned as it is."""
 
 
 class RunContext:
     """The context of one run."""
 
-    __slots__ = ("_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "artifacts")
+    # A busy worker makes a hundred thousand of them a second: what few runs use is made when it is used.
+    __slots__ = (
+        "_artifacts", "_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "_told_at", "lost",
+        "watched",
+    )  # fmt: skip
 
     def __init__(self, claim: Claim, port: Port, bridge: Bridge | None = None) -> None:
         self._claim = claim
         self._port = port
         self._bridge = bridge
+        self._cancelled = self.lost = self.watched = False
+        self._artifacts: list[tuple[str, str, str]] | None = None
         self._checkpoints: dict[str, Any] | None = None
-        self._names: dict[str, int] = {}
-        self._cancelled = False
+        self._names: dict[str, int] | None = None
         self._log: Any = None
-        self.artifacts: list[tuple[str, str, str]] = []
-        """(attempt's path, final path, kind) of the files this run announced."""
+        self._told_at = -math.inf
 
     # Facts --------------------------------------------------------------------------------------
 
@@ -109,11 +126,16 @@ class RunContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run should stop: its claim was lost, so that nothing it does counts any more."""
+        """Whether the run should stop: its claim is lost, its time is over, or its worker has to leave.
+
+        A thread can be stopped in no other way.  A process whose executor has looked here gets a few
+        seconds to end by itself; any other is unwound by SystemExit.
+        """
+        self.watched = True
         return self._cancelled
 
     def cancel(self) -> None:
-        """Tell the run to stop; for the worker."""
+        """Tell the run to stop, and let none of its calls through any more; for the worker."""
         self._cancelled = True
 
     # Durable steps ------------------------------------------------------------------------------
@@ -121,116 +143,165 @@ class RunContext:
     def step(self, name: str, function: Callable[[], Any]) -> Any:
         """The value of ``function()``, computed once: later runs of the task get the stored value.
 
-        The value must be JSON and comes back as JSON does (tuples as lists), in the first run too.
-        A name used again in one run counts up: ``name``, ``name#2``, …  A step that raises stores
-        nothing.
+        The value must be storable as JSON and comes back as `absurd.encoding` tells (tuples as lists),
+        in the first run too.  A name used again in one run counts up: ``name``, ``name#2``, …  A step
+        that raises stores nothing.
         """
-        unique = self._unique(name)
+        if name.startswith("event:"):
+            raise InvalidNameError(f"step name {name!r}: names that begin with event: belong to events", name=name)
+        unique = self._unique("step", name)
         if self._bridge is None:
-            return self._async_step(unique, function)
-        checkpoints = self._call(self._load())
-        if unique not in checkpoints:
-            text = encode(function(), f"step {unique}")
-            self._call(self._save(unique, text))
-        return self._checkpoints[unique]  # type: ignore[index]  # loaded above
+            return self._step(unique, function)
+        checkpoints: dict[str, Any] = self._bridge(self._load())
+        if unique not in checkpoints:  # the function runs here, and not where the bridge leads to
+            value = function()
+            if inspect.iscoroutine(value):
+                value.close()
+                raise TypeError(f"the function of step {unique!r} is async, but the executor is not")
+            self._bridge(self._save(unique, value))
+        return checkpoints[unique]
 
     def sleep(self, delay: float | timedelta) -> Any:
-        """Give the slot back and go on after `delay` seconds, as a new run of the same attempt."""
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        return self._call(self._sleep(self._unique("sleep"), timedelta(seconds=seconds)))
+        """Give the slot back and go on after `delay` seconds, as a new run of the same attempt.
+
+        The executor starts again from its beginning; steps and sleeps that are done are passed over.
+        """
+        return self._call(self._sleep(self._unique("step", "sleep"), _seconds("delay", delay)))
 
     def sleep_until(self, moment: datetime) -> Any:
-        """As `sleep`, until an aware time."""
+        """As `sleep`, until an aware time; a time that has passed is not waited for."""
         if moment.tzinfo is None:
-            raise ValueError(f"sleep_until({moment!r}): the time needs a zone")
-        return self._call(self._sleep(self._unique("sleep"), moment))
+            raise InvalidOptionError(f"sleep_until({moment!r}): the time has no zone", option="moment")
+        return self._call(self._sleep(self._unique("step", "sleep"), moment))
 
-    def await_event(self, name: str, timeout: float | None = None) -> Any:
-        """The payload of an event, waited for without a slot.
+    def await_event(self, name: str, timeout: float | timedelta | None = None) -> Any:
+        """The payload of an event, waited for without a slot; of one emitted before, at once.
 
         Raises WaitTimeoutError when it was not emitted within `timeout` seconds of the first wait.
+        Both ends are kept: waiting for the same name again, in any run of the task, ends the same way.
         """
-        return self._call(self._await_event(name, timeout))
+        _check_name("event", name)
+        return self._call(self._await_event(name, None if timeout is None else _seconds("timeout", timeout)))
 
     # Progress and liveness ----------------------------------------------------------------------
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> Any:
-        """Tell how far the run is, for `task show` and progress bars.  Raises StaleClaimError."""
-        return self._call(self._guard(self._port.set_progress(self._claim.lease, self.task_id, done, total, message)))
+        """Tell how far the run is, for `task show` and progress bars.  Raises StaleClaimError.
+
+        May be called as often as one likes: what comes within 0.2 s of the last is not sent, unless
+        `done` has reached `total`.  Numbers that are not finite are not sent either.
+        """
+        return self._call(self._progress(float(done), None if total is None else float(total), message))
 
     def heartbeat(self) -> Any:
         """Raise StaleClaimError if the claim was lost.  The lease itself is kept by the worker."""
-        return self._call(self._guard(self._port.check_claim(self._claim.lease, self.task_id)))
+        return self._call(self._ask(self._port.check_claim, self._claim.lease, self.task_id))
+
+    # Files --------------------------------------------------------------------------------------
 
     def artifact(self, path: str | os.PathLike[str], kind: str = "file") -> str:
-        """The path to write a file to, which is published as `path` after the completion.
+        """The path to write a file to, which is published as `path` once the run has completed.
 
-        It lies in the same folder (made if need be) under a hidden name of this attempt's own, so a
-        stale run can never overwrite what its successor wrote.  Not awaited in any executor.
+        It lies in the same folder (made if need be) under a hidden name of this run's own, with the
+        same suffixes: a stale run can never overwrite what its successor wrote.  The run that
+        completes must write the file; what other runs of the task wrote is removed.  Not awaited in
+        any executor.
         """
         final = os.path.abspath(os.fspath(path))
+        if os.path.isdir(final):
+            raise IsADirectoryError(f"artifact {final} is a folder; an artifact is a file")
         folder, name = os.path.split(final)
         os.makedirs(folder, exist_ok=True)
-        mine = os.path.join(folder, f".{name}.{self.task_id.hex[-12:]}.{self._claim.lease:x}.part")
-        if all(each[1] != final for each in self.artifacts):
-            self.artifacts.append((mine, final, kind))
+        own = f".{self.task_id.hex[-12:]}-{self._claim.attempt}-{self._claim.lease:x}.part."
+        mine = os.path.join(folder, own + _tail(name, 255 - len(own)))
+        if self._artifacts is None:
+            self._artifacts = []
+        if (mine, final, kind) not in self._artifacts:
+            self._artifacts = [each for each in self._artifacts if each[1] != final] + [(mine, final, kind)]
         return mine
+
+    @property
+    def artifacts(self) -> Sequence[tuple[str, str, str]]:
+        """(run's path, final path, kind) of the files announced; for the worker."""
+        return self._artifacts or ()
 
     # Coroutines behind the methods --------------------------------------------------------------
 
     def _call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return coroutine if self._bridge is None else self._bridge(coroutine)
 
-    def _unique(self, name: str) -> str:
-        used = self._names[name] = self._names.get(name, 0) + 1
-        return name if used == 1 else f"{name}#{used}"
-
-    async def _guard(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def _ask(self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Make a call of the port, unless the run was told to stop."""
+        if self._cancelled:
+            raise StaleClaimError(f"the run of task {self.task_id} was told to stop", task_id=str(self.task_id))
         try:
-            return await coroutine
+            return await method(*args)
         except StaleClaimError:
-            self._cancelled = True
+            self._cancelled = self.lost = True
             raise
+
+    def _unique(self, kind: str, name: str) -> str:
+        """`name`, with a number if this run has used it before; the same in every run of the task."""
+        _check_name(kind, name)
+        if self._names is None:
+            self._names = {}
+        number, unique = self._names.get(name, 1), name
+        while unique in self._names:
+            number += 1
+            unique = f"{name}#{number}"
+        self._names[name] = number
+        self._names.setdefault(unique, 1)
+        return unique
 
     async def _load(self) -> dict[str, Any]:
         if self._checkpoints is None:
-            self._checkpoints = await self._guard(self._port.get_checkpoints(self.task_id))
-        assert self._checkpoints is not None
+            found = await self._ask(self._port.get_checkpoints, self.task_id)
+            if self._checkpoints is None:  # steps that run side by side load side by side
+                self._checkpoints = found
         return self._checkpoints
 
-    async def _save(self, name: str, text: str) -> Any:
+    async def _save(self, unique: str, value: Any) -> Any:
+        text = encode(value, f"step {unique}", error=ResultError)
         checkpoints = await self._load()
-        await self._guard(self._port.set_checkpoint(self._claim.lease, self.task_id, name, text))
-        checkpoints[name] = json.loads(text)
-        return checkpoints[name]
+        await self._ask(self._port.set_checkpoint, self._claim.lease, self.task_id, unique, text)
+        checkpoints[unique] = json.loads(text)
+        return checkpoints[unique]
 
-    async def _async_step(self, unique: str, function: Callable[[], Any]) -> Any:
+    async def _step(self, unique: str, function: Callable[[], Any]) -> Any:
         checkpoints = await self._load()
         if unique in checkpoints:
             return checkpoints[unique]
         value = function()
-        if inspect.isawaitable(value):
-            value = await value
-        return await self._save(unique, encode(value, f"step {unique}"))
+        return await self._save(unique, await value if inspect.isawaitable(value) else value)
 
-    async def _sleep(self, unique: str, until: timedelta | datetime) -> None:
-        """Stored as a moment, so that a run that wakes late does not sleep again."""
+    async def _sleep(self, unique: str, until: float | datetime) -> None:
+        """Sleep until a moment of the database's clock, which is stored: who wakes late does not sleep again."""
         checkpoints = await self._load()
+        now = await self._ask(self._port.clock_time)
         if unique not in checkpoints:
-            moment = datetime.now(UTC) + until if isinstance(until, timedelta) else until
-            await self._save(unique, json.dumps(moment.isoformat()))
-        left = (datetime.fromisoformat(checkpoints[unique]) - datetime.now(UTC)).total_seconds()
+            moment = until if isinstance(until, datetime) else now + timedelta(seconds=until)
+            await self._save(unique, moment)
+        left = (datetime.fromisoformat(checkpoints[unique]) - now).total_seconds()
         if left > 0:
             raise Suspend(Suspended("sleep", delay=left))
 
     async def _await_event(self, name: str, timeout: float | None) -> Any:
-        checkpoints = await self._load()
-        found = checkpoints.get(f"event:{name}")
+        # Whoever wakes the task, the emission or the clock, leaves a checkpoint that says which it was.
+        found = (await self._load()).get(f"event:{name}")
         if found is None:
             raise Suspend(Suspended("event", delay=timeout, event=name))
         if "payload" not in found:
             raise WaitTimeoutError(f"the event {name!r} was not emitted in time", event=name)
         return found["payload"]
+
+    async def _progress(self, done: float, total: float | None, message: str | None) -> None:
+        now = time.monotonic()
+        if now - self._told_at < PROGRESS_SECONDS and done != total and not self._cancelled:
+            return
+        if math.isfinite(done) and (total is None or math.isfinite(total)):
+            self._told_at = now
+            text = None if message is None else _storable(message)
+            await self._ask(self._port.set_progress, self._claim.lease, self.task_id, done, total, text)
 
 
 def run_on(loop: asyncio.AbstractEventLoop) -> Bridge:
@@ -240,3 +311,38 @@ def run_on(loop: asyncio.AbstractEventLoop) -> Bridge:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
     return bridge
+
+
+def run_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The bridge for a port whose methods block: their coroutines come to their end in one go."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("a port that blocks has waited")
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        raise InvalidNameError(
+            f"{kind} name {name!r:.100} is not a text of 1 to {LONGEST_NAME} printable characters", name=name
+        )
+
+
+def _seconds(option: str, value: float | timedelta) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0 <= seconds <= LONGEST_SECONDS:
+        raise InvalidOptionError(
+            f"{option} is {value!r}; it must be from 0 to {LONGEST_SECONDS:.0f} seconds", option=option
+        )
+    return seconds
+
+
+def _tail(name: str, size: int) -> str:
+    """The end of a file name, in `size` bytes at most."""
+    return os.fsdecode(os.fsencode(name)[-size:])
+
+
+def _storable(message: str) -> str:
+    """A message that PostgreSQL takes: no NUL, no lone surrogates, not without end."""
+    return str(message)[:LONGEST_MESSAGE].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

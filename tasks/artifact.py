@@ -13,24 +13,29 @@ CHUNK = 1 << 20
 
 
 @contextmanager
-def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_aside(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
     """Give a path to write to, and put what was written there under `path` when the block ends.
 
     The file takes its final name in one step, after its bytes have reached the disk; an existing file is
     replaced.  When the block raises, nothing changes under the final name and the unfinished file goes.
     What a killed process on this machine left is removed by the next one that writes the same file.
-    Missing folders are made.
+    Missing folders are made.  A `private` path is one that nobody else reads until its owner renames it, as
+    ``ctx.artifact`` gives; it is written as it is, and removed when the block raises.
 
     Raises OSError; FileNotFoundError if the block ends without having written.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(final)
-    part = final.with_name(f".{final.name}.{_host()}.{os.getpid()}.part")
+    if private:
+        part = final
+    else:
+        _sweep(final)
+        part = final.with_name(f".{final.name}.{_host()}.{os.getpid()}.part")
     try:
         yield part
         _sync(part)
-        part.replace(final)
+        if part != final:
+            part.replace(final)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

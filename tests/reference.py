@@ -8,19 +8,27 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 from house import ROOT
 
-from absurd import errors
+import absurd as absurd_package
+from absurd import AbsurdClient, RunContext, errors, schema
 from absurd.cli import absurd
 from absurd.cli.run import EXIT_CODES, FAILED
 from absurd.cli.scheduler import absurd_scheduler
 from absurd.cli.worker import absurd_worker
 from absurd.config import PREFIX, Settings
+from absurd.executor import registry
+from absurd.tasks import EXECUTOR_MODULES
+from absurd.workers import AbsurdWorker
 
 WIDTH = 88
 """Columns of the help texts."""
@@ -35,6 +43,9 @@ def pages() -> dict[Path, str]:
         reference / "settings.md": settings_page(),
         reference / "errors.md": errors_page(),
         reference / "cli.md": cli_page(),
+        reference / "executors.md": executors_page(),
+        reference / "python.md": python_page(),
+        reference / "sql.md": sql_page(),
     }
 
 
@@ -93,6 +104,123 @@ def cli_page() -> str:
     )
 
 
+def executors_page() -> str:
+    """The executors that are shipped, each with the params it takes."""
+    for module in EXECUTOR_MODULES:
+        import_module(module)
+    parts = []
+    for each in registry:
+        if not each.function.__module__.startswith("absurd.tasks."):
+            continue  # registered by a test
+        schema_of_params = each.params_schema()
+        required = schema_of_params.get("required", [])
+        rows = [
+            (f"`{name}`", _type(about), _shown(about, name in required), about.get("description", ""))
+            for name, about in schema_of_params["properties"].items()
+        ]
+        limit = f"time limit {each.timeout:g} s" if each.timeout else "no time limit"
+        place = "the event loop" if each.runs_in == "loop" else f"a {each.runs_in}"
+        parts.append(
+            f"## {each.name}\n\n{_whole(each.function)}\n\n"
+            f"Runs in {place}, {limit}; needs the extra `{_extra(each.name)}`.\n\n"
+            + _table(("Param", "Type", "Default", "Meaning"), rows)
+        )
+    return _page(
+        "Executors",
+        "What comes along to be spawned by name. `absurd executor show NAME` tells the same. Relative paths start in the "
+        "worker's working folder. [Your own](../howto/own-executor.md) stand beside these.",
+        "\n".join(parts),
+    )
+
+
+def _extra(executor: str) -> str:
+    """The extra that brings what an executor's kernels import."""
+    return {"cutout": "astro", "export": "export"}[executor.partition(".")[0]]
+
+
+def _type(about: dict[str, Any]) -> str:
+    """A JSON schema in a word or two."""
+    if "anyOf" in about:
+        return " or ".join(_type(each) for each in about["anyOf"])
+    if "enum" in about:
+        return ", ".join(f"`{each}`" for each in about["enum"])
+    kind = {"string": "text", "null": "none"}.get(about["type"], about["type"])
+    return f"list of {_type(about['items'])}" if kind == "array" else kind
+
+
+def _shown(about: dict[str, Any], required: bool) -> str:
+    if required:
+        return "(required)"
+    value = about.get("default")
+    return "none" if value in (None, []) else f"`{json.dumps(value)}`"
+
+
+def python_page() -> str:
+    """Every public name, and the methods of those that are used by their methods."""
+    public = {each: getattr(absurd_package, each) for each in absurd_package.__all__}
+    rows = [(f"`{each}`", _first(value)) for each, value in public.items()]
+    parts = [_table(("Name", "What it is"), rows)]
+    for each in (AbsurdClient, RunContext, AbsurdWorker):
+        methods = [(name, value) for name, value in vars(each).items() if not name.startswith("_")]
+        described = [
+            (f"`{_signature(name, value)}`", _first(value)) for name, value in methods if _is_for_callers(value)
+        ]
+        parts.append(f"\n## {each.__name__}\n\n{_whole(each)}\n\n{_table(('Call', 'What it does'), described)}")
+    return _page(
+        "Python",
+        "`from absurd import ...` gives these names; each module is loaded when it is first used. `AbsurdWorker` is in "
+        "`absurd.workers`. `SyncAbsurdClient` has the methods of `AbsurdClient`, without `await`. The errors are on a "
+        "[page of their own](errors.md).",
+        "".join(parts),
+    )
+
+
+def sql_page() -> str:
+    """Every public function and every table of the schema, with the comment that the database holds on it."""
+    sql = "\n".join(text for _, text in schema.scripts())
+    arguments = dict(re.findall(r"^create function (\w+)\(((?:[^()]|\([^()]*\))*)\)", sql, re.MULTILINE))
+    comments = re.findall(r"^comment on (function|table) (\w+)[^;']*? is\s+'((?:[^']|'')+)';", sql, re.MULTILINE)
+    told = [(kind, name, " ".join(text.replace("''", "'").split())) for kind, name, text in comments]
+    functions = [
+        (f"`{name}({_inputs(arguments[name])})`", text)
+        for kind, name, text in told
+        if kind == "function" and not name.startswith("_")
+    ]
+    tables = [(f"`{name}`", text) for kind, name, text in told if kind == "table"]
+    return _page(
+        "SQL",
+        "The queue is a schema of PostgreSQL, `absurd` unless `ABSURD_SCHEMA` says otherwise. Programs in any language "
+        "take part by calling its functions, which alone change its tables. `absurd db grant` gives a role what its "
+        "part needs; `absurd db sql` prints everything. Functions of a worker's side run at READ COMMITTED and refuse "
+        "any other isolation. Names that begin with `_` are private. The SQLSTATEs are among the [errors](errors.md).",
+        "## Functions\n\n"
+        f"{_table(('Function', 'What it does'), functions)}\n"
+        "## Tables\n\nTo look at; their columns may change with any version.\n\n"
+        f"{_table(('Table', 'What it holds'), tables)}",
+    )
+
+
+def _inputs(arguments: str) -> str:
+    """The arguments of an SQL function that a caller gives."""
+    given = [" ".join(each.split()) for each in arguments.split(",")]
+    return ", ".join(each for each in given if not each.startswith("out "))
+
+
+def _is_for_callers(member: object) -> bool:
+    return bool(member.__doc__) and not _first(member).endswith("for the worker.")
+
+
+def _signature(name: str, value: object) -> str:
+    """A method as it is called: without annotations, which the types on the page would repeat."""
+    if isinstance(value, property):
+        return name
+    function = value.__func__ if isinstance(value, classmethod) else value
+    assert inspect.isfunction(function)
+    given = list(inspect.signature(function).parameters.values())[1:]
+    plain = [each.replace(annotation=inspect.Parameter.empty) for each in given]
+    return f"{name}{inspect.Signature(plain)}"
+
+
 def _commands(command: click.Command, name: str, parent: click.Context | None) -> Iterator[click.Context]:
     """A context for `command` and for each below it, in the order of the help."""
     wanted = {**command.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
@@ -133,8 +261,12 @@ def _default(field: dataclasses.Field[object]) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _first(owner: type) -> str:
+def _first(owner: object) -> str:
     return " ".join((inspect.getdoc(owner) or "").partition("\n\n")[0].split())
+
+
+def _whole(owner: object) -> str:
+    return " ".join((inspect.getdoc(owner) or "").split()).replace("``", "`")
 
 
 def _table(headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -151,6 +151,15 @@ def test_every_state_is_explained() -> None:
     assert named - defined == set()
 
 
+def test_every_public_function_is_documented() -> None:
+    """Each SQL function whose name has no leading underscore has a comment, which the reference shows."""
+    sql = "\n".join(path.read_text(encoding="utf-8") for path in files("schema/sql/*.sql"))
+    defined = set(re.findall(r"^create (?:or replace )?function ([a-z]\w*)\(", sql, re.MULTILINE))
+    page = (ROOT / "docs" / "reference" / "sql.md").read_text(encoding="utf-8")
+
+    assert {each for each in defined if f"| `{each}(" not in page} == set()
+
+
 def test_every_error_has_a_code_of_its_own() -> None:
     """No two errors share a code, so that a program can tell them apart."""
     found = [

@@ -1,10 +1,11 @@
-"""Files of a run: written under the attempt's own name, published once the completion has committed."""
+"""Files of a run: written under the run's own name, published once the completion has committed."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
 from absurd.errors import ResultError
 from absurd.outcome import PendingArtifact
@@ -15,22 +16,23 @@ def collect(announced: Iterable[tuple[str, str, str]]) -> tuple[PendingArtifact,
 
     Raises ResultError for a file that was announced and not written.
     """
-    return tuple(_collect(*each) for each in announced)
+    collected = tuple(_collect(*each) for each in announced)
+    for folder in {os.path.dirname(each.attempt_path) for each in collected}:
+        _sync(folder)  # the names too: after the commit a power cut must not lose what it refers to
+    return collected
 
 
 def discard(announced: Iterable[tuple[str, str, str]]) -> None:
     """Remove what a run that did not complete has written."""
     for mine, _, _ in announced:
-        try:
+        with suppress(OSError):  # not written; or it cannot be removed, and then nobody is misled by its name
             os.unlink(mine)
-        except FileNotFoundError:
-            continue
 
 
 def publish(artifact: PendingArtifact) -> None:
     """Rename a completed run's file to its final path.
 
-    May be repeated by anyone: once the attempt's file is gone, the rename was done.  Raises OSError,
+    May be repeated by anyone: once the run's file is gone, the rename was done.  Raises OSError,
     FileNotFoundError if neither name exists.
     """
     try:
@@ -38,7 +40,6 @@ def publish(artifact: PendingArtifact) -> None:
     except FileNotFoundError:
         if not os.path.exists(artifact.path):
             raise
-        return
     _sync(os.path.dirname(artifact.path))
 
 
@@ -50,11 +51,13 @@ def _collect(mine: str, final: str, kind: str) -> PendingArtifact:
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         raise ResultError(f"the artifact {final} was announced and not written", path=final) from None
+    except IsADirectoryError:
+        raise ResultError(f"the artifact {final} was written as a folder; an artifact is a file", path=final) from None
     return PendingArtifact(mine, final, kind, digest, size)
 
 
 def _sync(folder: str) -> None:
-    """Make the rename itself durable."""
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

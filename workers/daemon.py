@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -29,19 +30,25 @@ def serve(settings: Settings, queues: Mapping[str, int], until: Until = "forever
 
 async def _serve(worker: AbsurdWorker, until: Until) -> None:
     loop = asyncio.get_running_loop()
-    stops: list[asyncio.Task[None]] = []
+    leaving: list[asyncio.Task[None]] = []
+    working: asyncio.Task[None] | None = None
 
-    def stop(number: signal.Signals) -> None:
-        log.info(Event.WORKER_STOPPING, worker=worker.name, signal=number.name, at_once=bool(stops))
-        stops.append(loop.create_task(worker.stop(grace=0 if stops else None)))
+    async def leave(grace: float | None) -> None:
+        await worker.stop(grace)
+        if working is not None:  # it has ended, unless it was only about to begin
+            working.cancel()
+
+    def asked(number: signal.Signals) -> None:
+        log.info(Event.WORKER_STOPPING, worker=worker.name, signal=number.name, at_once=bool(leaving))
+        leaving.append(loop.create_task(leave(0 if leaving else None)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        while True:
-            await worker.run(until)
-            if stops or until != "forever":
-                return
-            # It was given up by the others, who did not hear from it for a lease: it starts afresh.
-    finally:
-        await asyncio.gather(*stops)
+        loop.add_signal_handler(number, asked, number)
+    while not leaving:
+        # Again, if the others gave it up because they did not hear from it for a lease.
+        working = loop.create_task(worker.run(until))
+        with suppress(asyncio.CancelledError):
+            await working
+        if until != "forever":
+            break
+    await asyncio.gather(*leaving)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
+import math
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
-from absurd.context import Port, RunContext
+import structlog
+
+from absurd.context import LONGEST_SECONDS, Port, RunContext
 from absurd.encoding import encode_result
 from absurd.errors import AbsurdError, InvalidParamsError, ResultError, RunTimeoutError, StaleClaimError
 from absurd.executor import Executor
@@ -26,12 +29,11 @@ from absurd.outcome import (
 )
 from absurd.retry import RetryPolicy
 from absurd.workers.artifacts import collect, discard
-
-TRACEBACK_LIMIT = 20_000
-"""Most characters of a traceback that are kept."""
-MESSAGE_LIMIT = 5_000
+from absurd.workers.failures import describe
 
 NOTHING = Completed()
+
+log = structlog.get_logger("absurd.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +44,47 @@ class Defaults:
     timeout: float | None
 
 
+# Executing ---------------------------------------------------------------------------------------
+
+
 async def run_in_loop(claim: Claim, executor: Executor, port: Port, defaults: Defaults) -> Outcome | None:
     """Run an async executor.  The hot path: no timer, no logger and no checks that nobody asked for."""
     context = RunContext(claim, port)
     try:
         params = claim.params if executor.params_type is None else executor.load_params(claim.params)
-        timeout = time_limit(claim, executor, defaults)
+        timeout = claim.timeout or executor.timeout or defaults.timeout
         if timeout is None:
             result = await executor.function(context, params)
         else:
             result = await _within(timeout, executor.function(context, params), claim)
+        if context.lost:
+            raise _lost(claim)
         if context.artifacts:
             files = await asyncio.to_thread(collect, context.artifacts)
-            return Completed(encoded(result), files)
-        return NOTHING if result is None else Completed(encoded(result))
-    except asyncio.CancelledError:
+            return Completed(_encoded(result), files)
+        return NOTHING if result is None else Completed(_encoded(result))
+    except BaseException as error:
         context.cancel()
         discard(context.artifacts)
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever an executor raises is an outcome
-        discard(context.artifacts)
-        return outcome_of(error, claim, executor, defaults)
+        if _being_cancelled():  # whatever the executor made of it
+            raise asyncio.CancelledError from error
+        return outcome_of(error, context, claim, executor, defaults)
 
 
-def time_limit(claim: Claim, executor: Executor, defaults: Defaults) -> float | None:
-    """Seconds this run may take; None for no limit."""
-    return claim.timeout or executor.timeout or defaults.timeout
+def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
+    """Run a plain function to its Outcome, in whichever thread or process this is."""
+    try:
+        result = executor.function(context, executor.load_params(claim.params))
+        if context.cancelled:
+            raise _lost(claim)
+        return Completed(_encoded(result), collect(context.artifacts))
+    except BaseException as error:
+        outcome = outcome_of(error, context, claim, executor, defaults)
+    discard(context.artifacts)
+    return outcome
 
 
-async def _within(timeout: float, running: Any, claim: Claim) -> Any:
+async def _within(timeout: float, running: Awaitable[Any], claim: Claim) -> Any:
     try:
         async with asyncio.timeout(timeout) as limit:
             return await running
@@ -80,57 +94,66 @@ async def _within(timeout: float, running: Any, claim: Claim) -> Any:
         raise  # the executor's own
 
 
-def out_of_time(claim: Claim, timeout: float) -> RunTimeoutError:
-    """What a run that took too long fails with."""
-    return RunTimeoutError(f"attempt {claim.attempt} took longer than its limit of {timeout:g} s", timeout=timeout)
+def _being_cancelled() -> bool:
+    """Whether this run is being stopped from outside; an executor may raise CancelledError by itself too."""
+    job = asyncio.current_task()
+    return job is not None and job.cancelling() > 0
 
 
-def encoded(result: Any) -> str | None:
-    """A result as the JSON text to store, None for none.  Raises ResultError."""
+def _encoded(result: Any) -> str | None:
     try:
         return encode_result(result)
     except AbsurdError as error:
         raise ResultError(f"the result cannot be stored: {error.message}") from error
+    except Exception as error:  # the object's own methods have run
+        raise ResultError(f"the result cannot be stored: reading it raised {type(error).__qualname__}") from error
+
+
+def _lost(claim: Claim) -> StaleClaimError:
+    return StaleClaimError(f"the claim on task {claim.task_id} is lost", task_id=str(claim.task_id))
 
 
 # What was raised ---------------------------------------------------------------------------------
 
 
-def outcome_of(error: BaseException, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
+def outcome_of(
+    error: BaseException, context: RunContext, claim: Claim, executor: Executor, defaults: Defaults
+) -> Outcome | None:
     """The outcome of a run that raised; None when its claim was lost and nothing is left to report."""
-    match error:
-        case Suspend():
-            return error.outcome
-        case StaleClaimError():
-            return None
-        case Snooze():
-            return Suspended(str(error), delay=error.delay)
-        case Cancel():
-            return Cancelled(_text(error) or "by its executor")
-        case Reject():
-            return Failed(describe(error, code="rejected"), None)
-        case RetryLater():
-            delay = error.delay if attempts_left(claim, executor, defaults) else None
-            return Failed(describe(error, code="retry_later"), delay)
-        case InvalidParamsError():  # the same params will not fit next time either
-            return Failed(describe(error), None)
-        case KeyboardInterrupt() | SystemExit() | Exception():
-            return failure(describe(error), claim, executor, defaults)
-    raise error
+    if context.lost:
+        return None
+    match _only(error):
+        case Suspend(outcome=outcome):
+            return outcome
+        case Snooze(delay=delay) as signal:
+            return Suspended(describe(signal)["message"] or "snooze", delay=_seconds(delay))
+        case Cancel() as signal:
+            return Cancelled(describe(signal)["message"] or "by its executor")
+        case Reject() as signal:
+            return Failed(describe(signal, code="rejected"), None)
+        case RetryLater(delay=delay) as signal:
+            described = describe(signal, code="retry_later")
+            return Failed(described, _seconds(delay) if attempts_left(claim, executor, defaults) else None)
+        case InvalidParamsError() | ResultError() as useless:  # to repeat: it would end the same way
+            return Failed(describe(useless), None)
+    return failure(describe(error), claim, executor, defaults)
 
 
-def failure(error: dict[str, Any], claim: Claim, executor: Executor, defaults: Defaults) -> Failed:
+def failure(described: dict[str, Any], claim: Claim, executor: Executor, defaults: Defaults) -> Failed:
     """A failed attempt, with the delay before the next one if there is one."""
     if not attempts_left(claim, executor, defaults):
-        return Failed(error, None)
-    return Failed(error, policy_of(claim, executor, defaults).delay(claim.attempt))
+        return Failed(described, None)
+    return Failed(described, policy_of(claim, executor, defaults).delay(claim.attempt))
 
 
-def policy_of(claim: Claim, executor: Executor, defaults: Defaults) -> RetryPolicy:
-    """The retry policy of a task: its own, else its executor's, else the default."""
-    if claim.retry is not None:
-        return RetryPolicy.from_json(dict(claim.retry))
-    return executor.retry or defaults.retry
+def out_of_time(claim: Claim, timeout: float) -> RunTimeoutError:
+    """What a run that took too long fails with."""
+    return RunTimeoutError(f"attempt {claim.attempt} took longer than its limit of {timeout:g} s", timeout=timeout)
+
+
+def time_limit(claim: Claim, executor: Executor, defaults: Defaults) -> float | None:
+    """Seconds this run may take; None for no limit."""
+    return claim.timeout or executor.timeout or defaults.timeout
 
 
 def attempts_left(claim: Claim, executor: Executor, defaults: Defaults) -> bool:
@@ -141,37 +164,25 @@ def attempts_left(claim: Claim, executor: Executor, defaults: Defaults) -> bool:
     return claim.attempt < allowed
 
 
-def describe(error: BaseException, code: str | None = None) -> dict[str, Any]:
-    """An exception as the JSON that is stored, however odd it is."""
-    if code is None:
-        code = error.code if isinstance(error, AbsurdError) else "exception"
-    return {
-        "code": code,
-        "type": type(error).__qualname__,
-        "message": _text(error),
-        "traceback": _traceback(error),
-    }
-
-
-def _text(error: BaseException) -> str:
+def policy_of(claim: Claim, executor: Executor, defaults: Defaults) -> RetryPolicy:
+    """The retry policy of a task: what it says itself, for the rest its executor's, else the default."""
+    policy = executor.retry or defaults.retry
+    if claim.retry is None:
+        return policy
     try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception whose __str__ raises must not hide the failure
-        text = f"(the text of this {type(error).__qualname__} cannot be read: {type(broken).__qualname__})"
-    return _storable(text, MESSAGE_LIMIT)
+        return RetryPolicy.from_json(policy.to_json() | dict(claim.retry))
+    except (AbsurdError, TypeError, ValueError) as error:  # spawned by SQL past the check
+        log.warning("retry_policy_invalid", task_id=str(claim.task_id), error=str(error))
+        return policy
 
 
-def _traceback(error: BaseException) -> str:
-    try:
-        lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-50, chain=True)
-    except Exception as broken:  # noqa: BLE001 - nor one that cannot be formatted
-        return f"(the traceback cannot be read: {type(broken).__qualname__})"
-    return _storable("".join(lines), TRACEBACK_LIMIT)
+def _only(error: BaseException) -> BaseException:
+    """What a TaskGroup of the executor has wrapped, if it is one error."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
-def _storable(text: str, limit: int) -> str:
-    """Text that PostgreSQL takes: no NUL, no lone surrogates, not without end."""
-    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-    if len(text) <= limit:
-        return text
-    return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-limit // 2 :]}"
+def _seconds(delay: float) -> float:
+    """A delay that the database can add to a time."""
+    return min(max(delay, 0.0), LONGEST_SECONDS) if math.isfinite(delay) else 0.0

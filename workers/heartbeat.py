@@ -1,8 +1,8 @@
-"""The worker's sign of life, from a thread with a connection of its own.
+"""The worker's sign of life, from a thread with a loop and a connection of its own.
 
-A loop that is blocked, or C code that keeps everything else waiting but lets threads run, loses no
-lease.  And the other way round: when the database has not been reached for a whole lease, others
-may have taken the runs, so this worker must stop them by itself.
+A worker's loop that is blocked, or native code that lets other threads run, loses no lease.  And the
+other way round: when the database has not answered for a whole lease, others may have taken the
+runs, so this worker must stop them by itself.
 """
 
 from __future__ import annotations
@@ -11,20 +11,26 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
 
 from absurd.claims import beat
 from absurd.config import Settings
-from absurd.database_sync import SyncDatabase
-from absurd.errors import AbsurdError, DatabaseUnavailableError, StaleClaimError
+from absurd.database import AsyncDatabase, AsyncSession
+from absurd.errors import AbsurdError, StaleClaimError
 
 log = structlog.get_logger("absurd.worker")
 
 
 class Heartbeat:
-    """Beats every `worker_heartbeat_interval` seconds, and when told to."""
+    """Beats every `worker_heartbeat_interval` seconds, and when told to.
+
+    On `loop`, it calls `on_held` with what each of `leases` still holds after each beat, and `on_lost`
+    once, as its last act, when the worker was given up by the others or must take itself for it.
+    `leases`, `running` and `state` are called in the thread.
+    """
 
     def __init__(
         self,
@@ -39,7 +45,8 @@ class Heartbeat:
         on_held: Callable[[dict[int, set[UUID]]], None],
         on_lost: Callable[[], None],
     ) -> None:
-        self._database = SyncDatabase(url, schema=settings.schema)
+        self._database = AsyncDatabase(url, schema=settings.schema)
+        self._session: AsyncSession | None = None
         self._interval = min(settings.worker_heartbeat_interval, settings.worker_lease / 3)
         self._lease = settings.worker_lease
         self._worker_id = worker_id
@@ -49,9 +56,10 @@ class Heartbeat:
         self._state = state
         self._on_held = on_held
         self._on_lost = on_lost
-        self._due = threading.Event()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._due = asyncio.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="absurd-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="absurd-heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -59,47 +67,67 @@ class Heartbeat:
 
     def beat_now(self) -> None:
         """Beat at once: something was taken from this worker."""
-        self._due.set()
+        if self._own_loop is not None:
+            _tell(self._own_loop, self._due.set)
 
     def stop(self) -> None:
-        """Beat no more.  Does not wait for a beat that hangs in the network."""
+        """Beat no more.  Waits for a beat that is under way, for two seconds at most."""
         self._stopping = True
-        self._due.set()
+        self.beat_now()
         self._thread.join(timeout=2.0)
 
-    def _run(self) -> None:
-        alive = time.monotonic()
-        failing = False
+    # In the thread ------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        self._own_loop = asyncio.get_running_loop()
+        alive = time.monotonic()  # when the last beat that was answered was sent
+        failures = 0
         try:
             while not self._stopping:
                 self._due.clear()
                 begun = time.monotonic()
+                left = alive + self._lease - begun
+                if left <= 0:
+                    log.error("lease_over", seconds=round(begun - alive, 1), note="the database has not answered")
+                    return _tell(self._loop, self._on_lost)
                 try:
-                    self._beat()
+                    async with asyncio.timeout(min(left, 2 * self._interval)):
+                        held = await self._beat()
                 except StaleClaimError:
-                    self._call(self._on_lost)
-                    return
-                except AbsurdError as error:
-                    if not isinstance(error, DatabaseUnavailableError) or not failing:
-                        log.warning("beat_failed", code=error.code, error=error.message)
-                    failing = True
-                    if time.monotonic() - alive > self._lease:
-                        self._call(self._on_lost)
-                        return
+                    return _tell(self._loop, self._on_lost)
+                except Exception as error:  # whatever it is: beats must go on
+                    failures += 1
+                    self._disconnect()
+                    reason = error.message if isinstance(error, AbsurdError) else f"{type(error).__name__}: {error}"
+                    log.warning("beat_failed", error=reason, failures=failures, seconds_left=round(left, 1))
+                    pause = min(self._interval, 0.1 * 2 ** min(failures, 10), left)
                 else:
-                    alive, failing = begun, False
-                self._due.wait(self._interval / 5 if failing else self._interval)
+                    alive, failures, pause = begun, 0, self._interval
+                    _tell(self._loop, lambda held=held: self._on_held(held))  # type: ignore[misc]
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._due.wait()
         finally:
-            self._database.close()
+            self._disconnect()
 
-    def _beat(self) -> None:
+    async def _beat(self) -> dict[int, set[UUID]]:
+        if self._session is None:
+            self._session = AsyncSession(
+                await self._database.connect(), schema=self._database.schema, address=self._database.address
+            )
         leases = self._leases()
-        self._database.open()
         held: dict[int, set[UUID]] = {lease: set() for lease in leases}
-        for lease, task_id in self._database.run(beat(self._worker_id, leases, self._running(), self._state())):
+        for lease, task_id in await self._session.run(beat(self._worker_id, leases, self._running(), self._state())):
             held[lease].add(task_id)
-        self._call(lambda: self._on_held(held))
+        return held
 
-    def _call(self, function: Callable[[], None]) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function)
+    def _disconnect(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.connection.terminate()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Have `function` called on `loop`, unless that has ended."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)

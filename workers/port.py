@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -32,3 +33,7 @@ class DatabasePort:
     async def check_claim(self, lease: int, task_id: UUID) -> None:
         """Raises StaleClaimError unless the claim is held."""
         await self._database.run(claims.check_claim(lease, task_id))
+
+    async def clock_time(self) -> datetime:
+        """What time it is in the database."""
+        return await self._database.run(claims.current_time())

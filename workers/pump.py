@@ -114,6 +114,7 @@ class Pump:
         self.running: dict[UUID, tuple[Claim, asyncio.Task[None]]] = {}
         self._lost: set[UUID] = set()
         self._reports: list[Report] = []
+        self._recording: list[Report] = []  # on their way to the database
         self._oldest_report = 0.0
         self._pace: float | None = None  # seconds a run takes, smoothed
         self._wake = asyncio.Event()
@@ -134,7 +135,7 @@ class Pump:
         """Every lease this worker has heard of; safe to call from another thread."""
         known = {claim.lease for claim, _ in list(self.running.values())}
         known.update(claim.lease for claim in list(self._waiting))
-        known.update(report.claim.lease for report in list(self._reports))
+        known.update(report.claim.lease for report in [*self._reports, *self._recording])
         return list(known)
 
     def lose(self, held: dict[int, set[UUID]]) -> None:
@@ -234,12 +235,14 @@ class Pump:
         """
         now = time.monotonic()
         reports, self._reports = self._reports, []
+        self._recording = reports
         special = [report for report in reports if not is_plain(report)]
         if special:
             reports = [report for report in reports if is_plain(report)]
-            for call, group in calls_for(special, now, dead_letters=self._dead_letters):
-                await self._record(call, group)
+            for record, group in calls_for(special, now, dead_letters=self._dead_letters):
+                await self._record(record, group)
             if source is None and not reports:
+                self._recording = []
                 return
         if source is None:
             sent = _Step(None, self._next_lease, 0, False, now)
@@ -260,7 +263,7 @@ class Pump:
         assert self._step_sent is not None
         sent, request = self._step_sent
         answer = await asyncio.shield(request)
-        self._step_sent = None
+        self._step_sent, self._recording = None, []
         self._tell_stale(answer.stale)
         if sent.source is None:
             return
@@ -272,13 +275,13 @@ class Pump:
             sent.source.hungry = False
 
     async def _record(self, call: Call[list[UUID]], group: list[Report]) -> None:
-        stale = set(await self._link.run(call))
+        stale = await self._link.run(call)
         self._tell_stale(stale)
         for report in group:
             if type(report.outcome) is Completed and report.claim.task_id not in stale:
                 self._publish(report)
 
-    def _tell_stale(self, stale: Sequence[UUID] | set[UUID]) -> None:
+    def _tell_stale(self, stale: Sequence[UUID]) -> None:
         for task_id in stale:
             log.warning("stale_claim", task_id=str(task_id), note="the claim was lost before its outcome arrived")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from absurd import claims
@@ -55,7 +55,10 @@ def calls_for(
 
 # One builder for each kind of outcome ------------------------------------------------------------
 
-_Leases, _Tasks, _Ages, _Outcomes = list[int], list[UUID], list[Any], list[Any]
+_Leases: TypeAlias = list[int]
+_Tasks: TypeAlias = list[UUID]
+_Ages: TypeAlias = list[Any]
+_Outcomes: TypeAlias = list[Any]
 
 
 def _complete(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
+
+import structlog
 
 from absurd.config import Settings
 from absurd.context import Port, RunContext, run_on
 from absurd.executor import Executor
 from absurd.model import Claim
-from absurd.outcome import Completed, Outcome
+from absurd.outcome import Outcome
 from absurd.retry import RetryPolicy
-from absurd.workers.artifacts import collect, discard
 from absurd.workers.children import Children
-from absurd.workers.execution import Defaults, encoded, out_of_time, outcome_of, run_in_loop, time_limit
+from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
+from absurd.workers.failures import describe
+from absurd.workers.origin import refuse_in_child
+from absurd.workers.threads import DaemonThreads
+
+log = structlog.get_logger("absurd.worker")
 
 
 class Slots:
-    """Executes claims; `concurrency` is what the pump keeps to, here it only sizes the threads."""
+    """Executes claims.  How many at once is the pump's to say: `concurrency` is not counted here."""
 
     def __init__(self, *, concurrency: int, settings: Settings, modules: Sequence[str], port: Port) -> None:
+        refuse_in_child()
+        self.concurrency = concurrency
         self._port = port
         self._defaults = Defaults(RetryPolicy(max_attempts=settings.max_attempts), settings.task_timeout)
-        self._concurrency = concurrency
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = DaemonThreads()
         self._children = Children(modules, port, self._defaults)
 
-    def run(self, claim: Claim, executor: Executor) -> Any:
+    def run(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         """A coroutine that runs the claim to its Outcome; None when the claim was lost meanwhile.
 
-        Cancelling it stops the run: at the next await in the loop, by SIGTERM and SIGKILL in a
-        process.  A thread cannot be stopped; it is told by `ctx.cancelled` and left behind.
+        Cancelling it stops the run, and it ends by CancelledError once that is done: at the next
+        await in the loop, by SIGTERM and SIGKILL in a process.  A thread cannot be stopped; it is
+        told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
         if executor.runs_in == "loop":
             return run_in_loop(claim, executor, self._port, self._defaults)
@@ -42,35 +50,19 @@ class Slots:
 
     async def close(self) -> None:
         """End the child processes; threads still at work are left behind."""
+        self._threads.close()
         await self._children.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run_in_thread(self, claim: Claim, executor: Executor) -> Outcome | None:
-        loop = asyncio.get_running_loop()
-        context = RunContext(claim, self._port, run_on(loop))
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="absurd-run")
+        context = RunContext(claim, self._port, run_on(asyncio.get_running_loop()))
         timeout = time_limit(claim, executor, self._defaults)
-        running = loop.run_in_executor(self._threads, run_sync, context, claim, executor, self._defaults)
         try:
             async with asyncio.timeout(timeout) as limit:
-                return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            context.cancel()
-            raise
+                return await self._threads.run(partial(run_sync, context, claim, executor, self._defaults))
         except TimeoutError:
-            if not limit.expired():
+            if timeout is None or not limit.expired():
                 raise
+            log.warning("thread_left_behind", task_id=str(claim.task_id), name=claim.name, timeout=timeout)
+            return failure(describe(out_of_time(claim, timeout)), claim, executor, self._defaults)
+        finally:
             context.cancel()
-            return outcome_of(out_of_time(claim, timeout or 0), claim, executor, self._defaults)
-
-
-def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
-    """Run a plain function to its Outcome, in whichever thread or process this is."""
-    try:
-        result = executor.function(context, executor.load_params(claim.params))
-        return Completed(encoded(result), collect(context.artifacts))
-    except BaseException as error:  # noqa: BLE001 - whatever an executor raises is an outcome
-        discard(context.artifacts)
-        return outcome_of(error, claim, executor, defaults)

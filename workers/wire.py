@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from absurd.errors import AbsurdError
 from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, Outcome, PendingArtifact, Suspended
 
@@ -53,3 +54,18 @@ def load_outcome(dumped: dict[str, Any] | None) -> Outcome | None:
         fields["artifacts"] = tuple(PendingArtifact(**each) for each in fields["artifacts"])
     outcome: Outcome = _KINDS[kind](**fields)
     return outcome
+
+
+def dump_error(error: AbsurdError) -> dict[str, str]:
+    """An error of a context's call as JSON values."""
+    return {"code": error.code, "message": error.message}
+
+
+def load_error(dumped: dict[str, str]) -> AbsurdError:
+    """The error that `dump_error` dumped, of the class that has its code."""
+    kinds = [AbsurdError]
+    for kind in kinds:  # grows meanwhile
+        if kind.code == dumped["code"]:
+            return kind(dumped["message"])
+        kinds += kind.__subclasses__()
+    return AbsurdError(dumped["message"])

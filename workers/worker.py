@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import platform
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -161,7 +163,8 @@ class AbsurdWorker:
         log.info("worker_started", worker=self.name, id=self.id, queues=list(self.queues), concurrency=self.concurrency)
         try:
             try:
-                await pump.run(until)
+                with _rare_collections():
+                    await pump.run(until)
             except asyncio.CancelledError:
                 pump.abort()
                 await asyncio.shield(pump.run())
@@ -280,6 +283,21 @@ class AbsurdWorker:
         if self._pump is not None:
             self._pump.lose_all()
             self._pump.stop()
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Collect cyclic garbage less often while batches of claims come and go.
+
+    Each batch allocates thousands of objects that die by reference count; at Python's default of 700
+    the collector walks all that is alive again and again, and drains a third fewer tasks a second.
+    """
+    usual = gc.get_threshold()
+    gc.set_threshold(max(usual[0], 50_000), *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _registry_of(executors: Sequence[Any]) -> Registry:

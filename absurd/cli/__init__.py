@@ -11,6 +11,7 @@ from absurd.cli.run import run
 SECTIONS = {
     "Run": {
         "up": "absurd.cli.up:up",
+        "demo": "absurd.cli.demo:demo",
         "doctor": "absurd.cli.doctor:doctor",
         "db": "absurd.cli.database:db",
     },

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Literal
 
 from absurd.cli.output import clean, duration, plural, size
-from absurd.cli.values import seconds_since
+from absurd.cli.worker import is_alive
 from absurd.config import Settings
 from absurd.errors import AbsurdError
 
@@ -139,11 +139,7 @@ def check_workers(settings: Settings, database: SyncDatabase) -> Finding:
     """Whether anybody would run a task."""
     from absurd.inspection import list_workers
 
-    alive = [
-        each
-        for each in database.run(list_workers())
-        if each["state"] == "running" and (seconds_since(each["last_seen"]) or 0) < settings.worker_lease
-    ]
+    alive = [each for each in database.run(list_workers()) if is_alive(each, settings)]
     if not alive:
         return Finding("workers", "warn", "no worker is alive: tasks will wait", "absurd-worker, or absurd up")
     queues = sorted({queue for each in alive for queue in each["queues"]})

@@ -8,7 +8,7 @@ import click
 
 from absurd.cli.catalog import Known, known_executors, load_here, unknown, with_modules
 from absurd.cli.connection import database_of
-from absurd.cli.output import Table, duration, emit, import_option, json_option, settings_of
+from absurd.cli.output import Table, duration, emit, import_option, json_option, note, settings_of
 
 
 @click.group()
@@ -22,7 +22,9 @@ def executor() -> None:
 @click.pass_context
 def list_(ctx: click.Context, modules: tuple[str, ...], as_json: bool) -> None:
     """Show what workers have registered and what can be imported here."""
-    known, _ = look(ctx, modules)
+    known, missing = look(ctx, modules)
+    for sentence in missing:
+        note(sentence)
     rows = [
         (each.name, each.queue or "any", each.runs_in, duration(each.timeout), where(each), each.description)
         for each in known

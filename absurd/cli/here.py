@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from absurd.cli.output import duration, in_order, note
+from absurd.cli.queue import HERE
 from absurd.cli.waiting import ENDED, Document, Painter
 from absurd.errors import AbsurdError, WaitTimeoutError
 from absurd.model import Task
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from absurd.client import AbsurdClient
     from absurd.config import Settings
 
-PREFIX = "here."
-"""How the names of these queues begin; lists leave them out when nothing is left in them."""
 LOOK_SECONDS = 0.05
 
 
@@ -49,7 +48,7 @@ async def _spawn_and_serve(
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    queue = f"{PREFIX}{uuid4()}"
+    queue = f"{HERE}{uuid4()}"
     async with AbsurdClient(settings=settings) as client:
         task_id = await client.spawn(name, params, **options | {"queue": queue})
         if show:

@@ -8,6 +8,8 @@ from absurd.cli.connection import database_of
 from absurd.cli.output import Cell, Table, agree, duration, emit, in_order, json_option, plural
 from absurd.model import TaskState
 
+HERE = "here."
+"""How the names of the queues begin that ``spawn --here`` makes for one task each."""
 STATES = [state.value for state in TaskState]
 
 
@@ -105,11 +107,11 @@ def purge(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool
 
 
 def visible(queues: list[dict[str, object]], *, every: bool = False) -> list[dict[str, object]]:
-    """Without the queues that ``spawn --here`` made for one task each, unless something is left in them."""
+    """Without the queues of ``spawn --here``, unless something is left in them or `every` one is wanted."""
 
     def used_up(each: dict[str, object]) -> bool:
         left = any(each[state] for state in ("blocked", "pending", "sleeping", "running"))
-        return str(each["name"]).startswith("here.") and not left
+        return str(each["name"]).startswith(HERE) and not left
 
     first = ("name", "paused", *STATES)
     return [in_order(each, *first) for each in queues if every or not used_up(each)]

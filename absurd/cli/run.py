@@ -50,7 +50,7 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None = No
         return ending.code if isinstance(ending.code, int) else FAILED
     except click.Abort:  # click's name for Ctrl-C
         return INTERRUPTED
-    except BaseException as error:  # noqa: BLE001 -- a process must end with a code and a sentence
+    except BaseException as error:  # a process ends with a code and a sentence, whatever happened
         code, kind, message, details = explain(error, name)
         if invocation.debug and not isinstance(error, click.ClickException):
             import traceback

@@ -10,8 +10,9 @@ import click
 from absurd.cli.catalog import load_here, unknown, with_modules
 from absurd.cli.connection import client_of
 from absurd.cli.output import emit, import_option, json_option, note, settings_of
-from absurd.cli.values import instant, pairs, read_params, seconds, seconds_since
+from absurd.cli.values import instant, pairs, read_params, seconds
 from absurd.cli.waiting import report, wait_for
+from absurd.cli.worker import is_alive
 
 if TYPE_CHECKING:
     from absurd.client_sync import SyncAbsurdClient
@@ -141,8 +142,5 @@ def queue_of(client: SyncAbsurdClient, name: str, missing: list[str]) -> str | N
 
 def warn_unserved(client: SyncAbsurdClient, settings: Settings, queue: str) -> None:
     """Say so at once if no live worker serves `queue`."""
-    for worker in client.list_workers():
-        silent = seconds_since(worker["last_seen"]) or 0.0
-        if worker["state"] == "running" and queue in worker["queues"] and silent < settings.worker_lease:
-            return
-    note(f"No worker serves the queue {queue}: the task waits until one does (`absurd-worker --queue {queue}`).")
+    if not any(queue in each["queues"] and is_alive(each, settings) for each in client.list_workers()):
+        note(f"No worker serves the queue {queue}: the task waits until one does (`absurd-worker --queue {queue}`).")

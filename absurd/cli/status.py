@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import clean, emit, in_order, json_option, plural
+from absurd.cli.output import clean, emit, in_order, json_option, note, plural
 from absurd.cli.queue import queue_table, visible
 from absurd.cli.values import seconds
 from absurd.cli.worker import worker_table
+from absurd.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from absurd.database_sync import SyncDatabase
 
 CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
 
@@ -24,22 +28,36 @@ CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
 @click.pass_context
 def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None:
     """Show queues and workers, what is wrong, and what to do."""
-    from absurd.inspection import get_status
-
     with database_of(ctx) as database:
-        where = database.address
         while True:
-            document = in_order(database.run(get_status()), "queues", "workers", "schedules", "problems")
-            document["queues"] = visible(document["queues"])
-            if watch and not as_json:
-                click.echo(CLEAR if sys.stdout.isatty() else "", nl=False)
-            emit(document, as_json=as_json, text="" if as_json else describe(document, where))
+            try:
+                show(look(database), database.address, watch=watch, as_json=as_json)
+            except DatabaseUnavailableError as error:
+                if not watch:
+                    raise
+                note(error.message)  # it may come back
             if not watch:
                 return
             try:
                 time.sleep(max(0.1, every))
             except KeyboardInterrupt:  # the way to leave, not a failure
                 return
+
+
+def look(database: SyncDatabase) -> dict[str, Any]:
+    """The document of the whole."""
+    from absurd.inspection import get_status
+
+    document = in_order(database.run(get_status()), "queues", "workers", "schedules", "problems")
+    document["queues"] = visible(document["queues"])
+    return document
+
+
+def show(document: dict[str, Any], where: str, *, watch: bool, as_json: bool) -> None:
+    """Print the document; with `watch` on a terminal in place of the one before."""
+    if watch and not as_json and sys.stdout.isatty():
+        click.echo(CLEAR, nl=False)
+    emit(document, as_json=as_json, text="" if as_json else describe(document, where))
 
 
 def describe(document: dict[str, Any], where: str) -> str:

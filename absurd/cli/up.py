@@ -6,8 +6,9 @@ import sys
 
 import click
 
+from absurd.cli.catalog import load_here, with_modules
 from absurd.cli.output import Invocation, emit, import_option, json_option, note, settings_of
-from absurd.cli.worker import QUEUE_HELP
+from absurd.cli.worker import QUEUE_HELP, read_queues
 
 
 @click.command(epilog="Example: absurd up --import mysite.executors")
@@ -29,6 +30,8 @@ def up(
     from absurd.cli.children import Child, Embedded, supervise
 
     settings = settings_of(ctx, worker_concurrency=concurrency)
+    read_queues(queues)  # what is wrong is said here, once, and not by a worker that is started again and again
+    load_here(with_modules(settings, modules))
     worker = [sys.executable, "-m", "absurd.cli.worker"]
     worker += [word for queue in queues for word in ("--queue", queue)]
     worker += [word for module in modules for word in ("--import", module)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from absurd.cli.output import clean, duration, emit, in_order
+from absurd.cli.output import clean, duration, emit, in_order, note
 from absurd.cli.story import apart, artifact_table, progress
-from absurd.errors import TaskCancelled, TaskFailed
+from absurd.errors import DatabaseUnavailableError, TaskCancelled, TaskFailed
 from absurd.model import Task
 
 if TYPE_CHECKING:
@@ -34,17 +35,21 @@ def wait_for(client: SyncAbsurdClient, task_id: str, timeout: float | None, *, s
     deadline = None if timeout is None else time.monotonic() + timeout
     painter = Painter()
     try:
-        while show and painter.visible and (deadline is None or time.monotonic() < deadline):
-            document = client.run(get_task_document(task_id))
-            if document["state"] in ENDED:
-                break
-            painter.paint(document)
-            time.sleep(LOOK_SECONDS)
+        with suppress(DatabaseUnavailableError):  # the wait below bears an outage
+            while show and painter.visible and (deadline is None or time.monotonic() < deadline):
+                document = client.run(get_task_document(task_id))
+                if document["state"] in ENDED:
+                    break
+                painter.paint(document)
+                time.sleep(LOOK_SECONDS)
         # Its files may still be on their way; and without a terminal this is all the waiting.
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        client.wait(task_id, timeout=left)
-    except (TaskFailed, TaskCancelled):
-        pass  # the document tells
+        with suppress(TaskFailed, TaskCancelled):  # the document tells
+            client.wait(task_id, timeout=left)
+    except KeyboardInterrupt:
+        painter.clear()
+        note(f"Only the wait has ended, the task goes on: `absurd task wait {task_id}`.")
+        raise
     finally:
         painter.clear()
     return in_order(client.run(get_task_document(task_id)), *Task.__dataclass_fields__)

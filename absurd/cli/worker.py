@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -12,6 +12,9 @@ from absurd.cli.output import Cell, Table, duration, emit, import_option, json_o
 from absurd.cli.run import run
 from absurd.cli.values import seconds, seconds_since
 from absurd.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from absurd.config import Settings
 
 QUEUE_HELP = "Queue to serve; repeatable.  One of weight 2 is claimed from twice as often.  [ABSURD_QUEUE_NAME]"
 
@@ -33,6 +36,12 @@ def worker_table(workers: list[dict[str, object]]) -> Table:
     headers = ("id", "worker", "state", "queues", "busy", "last seen", "started")
     empty = "No worker is alive; start one with `absurd-worker`."
     return Table(headers, rows, right=("id", "busy"), shrink="queues", empty=empty)
+
+
+def is_alive(worker: dict[str, Any], settings: Settings) -> bool:
+    """Whether a worker of a list claims tasks: it is not stopping, and was heard of within its lease."""
+    silent = seconds_since(worker["last_seen"]) or 0.0
+    return bool(worker["state"] == "running" and silent < settings.worker_lease)
 
 
 def ago(time: object) -> str:

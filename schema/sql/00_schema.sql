@@ -34,7 +34,7 @@ create function _id_time(p_id uuid) returns timestamptz
 comment on function _id_time(uuid) is 'The time in a UUIDv7.';
 
 create function new_task_id() returns uuid
-    language sql volatile parallel safe
+    language sql volatile parallel safe security definer set search_path from current
     as $$
         select (left(translate(_id_floor(clock_timestamp())::text, '-', ''), 12) || '7'
                 || substr(md5(gen_random_uuid()::text), 1, 3) || '8'

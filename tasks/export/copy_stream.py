@@ -32,6 +32,8 @@ class CopyStream:
         self._pgconn = connection.pgconn
         self._statement = statement
         self._running = False
+        self._readable = select.poll()  # select() cannot wait for a descriptor past 1023
+        self._readable.register(self._pgconn.socket, select.POLLIN)
 
     def __enter__(self) -> Self:
         self._connection.lock.acquire()
@@ -70,7 +72,7 @@ class CopyStream:
             if size > 0:
                 yield message
             elif size == 0:
-                select.select([self._pgconn.socket], [], [])
+                self._readable.poll()
                 self._pgconn.consume_input()
             else:
                 break

@@ -55,13 +55,15 @@ def export_query(
     row_group_size: int = DEFAULT_ROW_GROUP_SIZE,
     compression: str = "zstd",
     progress: Progress | None = None,
+    private: bool = False,
 ) -> ExportResult:
     """Write the rows of `query` to a Parquet file at `path`, exactly.
 
     `database` is a libpq URL or DSN, or an open psycopg connection, whose transaction is used if it is in one.
     Columns and rows come from one snapshot, in the order of the query.  An empty result gives a file with columns
     and no rows.  The file appears under its name when it is whole; memory is bounded by one row group, that is
-    by `row_group_size` rows and 128 MiB, whichever is met first.
+    by `row_group_size` rows and 128 MiB, whichever is met first.  A `private` path, as ``ctx.artifact`` gives, is
+    written as it is.
 
     Types are kept as `absurd.tasks.export.arrow_types` tells; those without an exact counterpart (interval,
     numeric without a precision, ranges, ...) as the server's text, which the field's metadata say.  NULL, the empty
@@ -91,7 +93,7 @@ def export_query(
     with reader.connected(database) as connection, reader.one_snapshot(connection) as snapshot:
         columns = reader.describe(connection, query)
         with (
-            write_aside(path) as part,
+            write_aside(path, private=private) as part,
             RowGroupWriter(part, columns, row_group_size=row_group_size, compression=compression) as writer,
         ):
             size = 0

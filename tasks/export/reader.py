@@ -129,7 +129,9 @@ def describe(connection: Connection, query: str) -> list[Column]:
     ]
 
 
-def read(connection: Connection, query: str, columns: Sequence[Column], sizes: Iterator[int]) -> Generator[Any, None, None]:
+def read(
+    connection: Connection, query: str, columns: Sequence[Column], sizes: Iterator[int]
+) -> Generator[Any, None, None]:
     """The rows of `query` as `pyarrow.RecordBatch`; none is empty.
 
     `sizes` tells before each batch how many rows it may have at most; a batch has less where `BATCH_ROWS` or
@@ -156,12 +158,12 @@ def read(connection: Connection, query: str, columns: Sequence[Column], sizes: I
 
 def copy_statement(query: str, columns: Sequence[Column]) -> sql.Composed:
     """COPY of the query, with casts around those columns that need one."""
-    body = sql.SQL(_without_semicolon(query))  # type: ignore[arg-type]
+    body = sql.SQL(_without_semicolon(query))
     inner = sql.SQL("({}\n)").format(body)  # on a line of its own: the query may end in a comment
     if any(column.cast for column in columns):
         names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
         picked = [
-            sql.SQL("{}::{}").format(name, sql.SQL(column.cast)) if column.cast else name  # type: ignore[arg-type]
+            sql.SQL("{}::{}").format(name, sql.SQL(column.cast)) if column.cast else name
             for name, column in zip(names, columns, strict=True)
         ]
         inner = sql.SQL("(select {} from {} as q ({}))").format(

@@ -192,8 +192,6 @@ def _strings(batch: Batch, values: Values, arrow: Any) -> Any:
     return pa.Array.from_buffers(arrow, count, [_validity(values.is_null), ends, data])
 
 
-
-
 def _uuids(batch: Batch, values: Values) -> Any:
     """Each 16 bytes as text, as ``12345678-1234-5678-1234-567812345678``."""
     valid = values.start[~values.is_null]
@@ -248,7 +246,7 @@ def _elements(batch: Batch, column: Column, values: Values) -> tuple[Integers, V
         place[active] += 1
         step += 1
         active = active[counts[active] > step]
-    view = memoryview(batch.data)
+    view = batch.data.data
     for index in active.tolist():  # the longest few, one after the other
         offset = int(position[index])
         for target in range(int(place[index]), int(first[index] + counts[index])):

@@ -191,7 +191,7 @@ def test_a_process_ends_so_too(program: Run) -> None:
 
 def test_a_reader_that_leaves_is_no_error(start: Start) -> None:
     """``absurd … | head`` ends quietly when nobody reads any more."""
-    with start("absurd", "executor", "list", "--json") as process:
+    with start("absurd", "queue", "list", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

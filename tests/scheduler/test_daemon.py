@@ -69,6 +69,6 @@ async def test_outlives_the_database(
     connection.execute("""select spawn_task('q', 'x', '{}', '{"delay": 0.5}')""")
 
     async with running(Scheduler(settings)):
-        await reached(connection, "select count(*) >= 1 from pg_stat_activity where application_name = 'absurd'")
+        await reached(connection, "select count(*) >= 2 from pg_stat_activity where application_name = 'absurd'")
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'absurd'")
         await reached(connection, "select pending = 1 from get_queue_stats('q')")

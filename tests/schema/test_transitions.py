@@ -333,8 +333,10 @@ def test_unknown_parents_and_cycles_leave_no_row(queue: Queue) -> None:
     """A dependency on nothing, on oneself, or backwards within one call is refused as a whole."""
     bad = [
         "spawn_task('default', 'x', '{}', '{\"depends_on\": [\"019ab000-0000-7000-8000-000000000000\"]}')",
-        "spawn_tasks(array[new_task_id()], '{default}', '{x}', array['{}']::jsonb[],"
-        + ' array[\'{"depends_on": ["019ab000-0000-7000-8000-000000000000"]}\'::jsonb])',
+        (
+            "spawn_tasks(array[new_task_id()], '{default}', '{x}', array['{}']::jsonb[],"
+            ' array[\'{"depends_on": ["019ab000-0000-7000-8000-000000000000"]}\'::jsonb])'
+        ),
     ]
     for sql in bad:
         with pytest.raises(psycopg.Error) as caught:

@@ -275,4 +275,4 @@ def test_bad_arguments_are_refused(settings: Settings) -> None:
 
     for options in ({"concurrency": 0}, {"prefetch": -1}, {"executors": [print]}):
         with pytest.raises(ConfigurationError):
-            AbsurdWorker(settings=settings, **options)  # type: ignore[arg-type]
+            AbsurdWorker(settings=settings, **options)

@@ -1,0 +1,217 @@
+"""FITS files as images of the sky: which HDU, which WCS, which band, and sections of the pixels."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.cutout.errors import ImageUnreadableError, NotOnSkyError, PlaneNotFoundError, SourceNotFoundError
+from absurd.tasks.cutout.geometry import Slices, to_pixel
+
+KNOWN_BANDS = frozenset({"u", "g", "r", "i", "z", "y", "U", "B", "V", "R", "I", "J", "H", "K", "w1", "w2", "w3", "w4"})
+"""Names of bands that are looked for in a file's name where its header tells none."""
+
+_BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, zlib.error)
+"""What astropy raises over a file that is no FITS, or not whole."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitsImage:
+    """An image HDU of an open FITS file."""
+
+    path: Path
+    hdus: Any
+    """The open `astropy.io.fits.HDUList`."""
+    hdu: int
+    """Place of the image's HDU in the file, from 0."""
+    wcs: Any
+    """`astropy.wcs.WCS` of the two celestial axes, with all distortions."""
+
+    @property
+    def header(self) -> Any:
+        """The image's own header."""
+        return self.hdus[self.hdu].header
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages and headers: without its folder."""
+        return self.path.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx) of the image."""
+        ny, nx = self.hdus[self.hdu].shape[-2:]
+        return int(ny), int(nx)
+
+    @property
+    def unit(self) -> str | None:
+        """BUNIT of the header."""
+        return str(self.header.get("BUNIT", "")).strip() or None
+
+    def band(self, wanted: Iterable[str] = ()) -> str | None:
+        """The band: BAND or the first word of FILTER in the headers, else a band's name within the file's.
+
+        Of the words in the file's name, those in `wanted` and in `KNOWN_BANDS` count, if only one of them does.
+        """
+        for header in (self.header, self.hdus[0].header):
+            for key in ("BAND", "FILTER"):
+                words = str(header.get(key, "")).split()
+                if words:
+                    return words[0]
+        known = KNOWN_BANDS.union(wanted)
+        found = {word for word in re.split(r"[^A-Za-z0-9]+", self.path.name.partition(".")[0]) if word in known}
+        return found.pop() if len(found) == 1 else None
+
+    def covers(self, ra: float, dec: float) -> float:
+        """Pixels from an ICRS position in degrees to the nearest edge of the image; negative outside it."""
+        pixel = to_pixel(self.wcs, ra, dec)
+        if pixel is None:
+            return -np.inf
+        (x, y), (ny, nx) = pixel, self.shape
+        return min(x + 0.5, y + 0.5, nx - 0.5 - x, ny - 0.5 - y)
+
+    def read(self, section: Slices) -> NDArray[Any]:
+        """Pixels of (y, x) slices, scaled by BSCALE and BZERO, in the byte order of this machine.
+
+        Reads no more of the file than it must.  Integers that are BLANK become NaN, which makes them floats.
+        """
+        return self._section(self.hdus[self.hdu], section)
+
+    def plane(self, name: str, section: Slices) -> NDArray[Any]:
+        """As `read`, of the HDU whose EXTNAME is `name`, in capitals or not.
+
+        Raises PlaneNotFoundError if there is none, or it has another shape than the image.
+        """
+        named = [hdu for hdu in self.hdus if hdu.name.lower() == name.lower()]
+        if not named:
+            names = ", ".join(hdu.name.lower() for hdu in self.hdus if hdu.name and hdu.is_image) or "none"
+            raise PlaneNotFoundError(f"{self.name} has no plane called {name!r}; it has {names}", plane=name)
+        if tuple(named[0].shape[-2:]) != self.shape:
+            raise PlaneNotFoundError(
+                f"plane {name!r} of {self.name} has the shape {named[0].shape}, the image {self.shape}", plane=name
+            )
+        return self._section(named[0], section)
+
+    def _section(self, hdu: Any, section: Slices) -> NDArray[Any]:
+        self._check_whole(hdu)
+        extra = (0,) * (len(hdu.shape) - 2)
+        with _reading(self.path):
+            pixels: NDArray[Any] = np.asarray(hdu.section[(*extra, *section)])
+            return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+    def _check_whole(self, hdu: Any) -> None:
+        """Raise ImageUnreadableError for a file that ends before the pixels do.
+
+        The memory map of a truncated file may still be read, and gives zeros or kills the process.
+        """
+        if self.path.suffix in (".gz", ".bz2", ".xz", ".zip", ".Z"):
+            return  # its length tells nothing; unpacking finds the end
+        info = hdu.fileinfo()
+        needed = 0 if info is None else info["datLoc"] + hdu.size
+        have = self.path.stat().st_size
+        if have < needed:
+            raise ImageUnreadableError(f"{self.name} is truncated: it has {have} bytes of {needed}", source=self.name)
+
+
+@contextmanager
+def open_image(
+    path: Path, *, ra: float | None = None, dec: float | None = None, hdu: int | None = None
+) -> Iterator[FitsImage]:
+    """Open a FITS file, plain or compressed in any way that astropy reads, at its image of the sky.
+
+    That is the one in `hdu` (from 0), else the first with two celestial axes; given a position, the one with the
+    position deepest inside if any has it.  Axes of length 1 beside the celestial ones are dropped.
+
+    Raises
+    ------
+    SourceNotFoundError
+        The file does not exist, or has no such HDU.
+    ImageUnreadableError
+        It is not FITS, or damaged.
+    NotOnSkyError
+        No image in it has a celestial WCS.
+    """
+    try:
+        with _reading(path):
+            from astropy.io import fits
+
+            hdus = fits.open(path, memmap=True)
+    except FileNotFoundError:
+        raise SourceNotFoundError(f"there is no file {path}", source=str(path)) from None
+    with hdus:
+        with _reading(path):
+            candidates = list(_on_sky(path, hdus, hdu))
+            if ra is not None and dec is not None and len(candidates) > 1:
+                depths = [max(candidate.covers(ra, dec), -1.0) for candidate in candidates]
+                candidates = [candidates[depths.index(max(depths))]]
+        yield candidates[0]
+
+
+def _on_sky(path: Path, hdus: Any, hdu: int | None) -> Iterator[FitsImage]:
+    """The images with a celestial WCS; at least one, or an error that tells why the last was none."""
+    if hdu is not None and not 0 <= hdu < len(hdus):
+        raise SourceNotFoundError(f"{path.name} has {len(hdus)} HDUs, from 0; there is no {hdu}", source=path.name)
+    reasons = []
+    found = False
+    for place, each in enumerate(hdus) if hdu is None else [(hdu, hdus[hdu])]:
+        reason = _why_not_image(each)
+        if reason is None:
+            wcs, reason = _celestial_wcs(each.header, hdus)
+            if reason is None:
+                found = True
+                yield FitsImage(path, hdus, place, wcs)
+                continue
+        reasons.append(f"HDU {place} {reason}")
+    if not found:
+        raise NotOnSkyError(f"{path.name} has no image with a celestial WCS: {'; '.join(reasons)}", source=path.name)
+
+
+def _why_not_image(hdu: Any) -> str | None:
+    """Why an HDU is no image of two axes; None if it is one."""
+    if not hdu.is_image:
+        return "is a table"
+    if hdu.shape is None or len(hdu.shape) < 2 or 0 in hdu.shape:
+        return "has no pixels"
+    if any(length != 1 for length in hdu.shape[:-2]):
+        return f"is a cube of shape {tuple(hdu.shape)}"
+    return None
+
+
+def _celestial_wcs(header: Any, hdus: Any) -> tuple[Any, str | None]:
+    """The WCS of the first two axes, or why there is none."""
+    from astropy.wcs import WCS
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what astropy mends while it reads, and says, changes no meaning
+            wcs = WCS(header, fobj=hdus, naxis=[1, 2] if header["NAXIS"] > 2 else None)
+            if not wcs.has_celestial or wcs.naxis != 2:
+                kinds = [kind for kind in list(wcs.wcs.ctype)[:2] if kind]
+                return None, f"has axes {' and '.join(kinds)}" if kinds else "has no WCS"
+            wcs.wcs.set()
+    except (ValueError, KeyError, AssertionError, OSError) as error:
+        return None, f"has a WCS that cannot be used ({' '.join(str(error).split())})"
+    return wcs, None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what astropy raises over a file that is not as it should be into one error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # truncation is checked for; the rest is about style
+            yield
+    except (FileNotFoundError, MemoryError):
+        raise
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageUnreadableError(f"{path.name} cannot be read as FITS: {reason}", source=path.name) from error

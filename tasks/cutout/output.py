@@ -1,0 +1,53 @@
+"""Cut-outs as FITS files."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from absurd.tasks.artifact import write_aside
+from absurd.tasks.cutout.engine import Cutout
+
+
+def write_fits(
+    cutout: Cutout, path: str | os.PathLike[str], *, task_id: UUID | str | None = None, private: bool = False
+) -> None:
+    """Write a cut-out as FITS: the image first, then further planes, then tables of its WCS.
+
+    The header keeps what the image's said, and tells where the cut-out comes from; no folder of this machine.  The
+    file appears whole or not at all; a `private` path, as ``ctx.artifact`` gives, is written as it is.  Raises
+    OSError.
+    """
+    from astropy.io import fits
+
+    header = cutout.header.copy()
+    for key, value, comment in _provenance(cutout, task_id):
+        header[key] = (value, comment)
+    hdus = [fits.PrimaryHDU(cutout.image.pixels, header)]
+    for name, pixels in cutout.planes.items():
+        stored = pixels.astype(np.int32) if pixels.dtype == np.bool_ else pixels
+        hdus.append(fits.ImageHDU(stored, cutout.image.wcs.to_header(relax=True), name=name.upper()))
+    with write_aside(path, private=private) as part:
+        fits.HDUList([*hdus, *cutout.tables]).writeto(part, output_verify="silentfix+ignore", checksum=True)
+
+
+def _provenance(cutout: Cutout, task_id: UUID | str | None) -> list[tuple[str, Any, str]]:
+    cards: list[tuple[str, Any, str]] = [
+        ("ORIGFILE", cutout.source, "file the cut-out was taken from"),
+        ("ORIGHDU", cutout.hdu, "HDU in it, from 0"),
+        ("ORIGINX", cutout.box.origin[0], "[pixel] x there of the first pixel here, from 0"),
+        ("ORIGINY", cutout.box.origin[1], "[pixel] y there of the first pixel here, from 0"),
+        ("CUTRA", cutout.position[0], "[deg] position asked for, ICRS"),
+        ("CUTDEC", cutout.position[1], "[deg] position asked for, ICRS"),
+        ("NOUTSIDE", cutout.box.n_outside, "pixels beyond the image, filled with NaN"),
+    ]
+    if cutout.band is not None and "BAND" not in cutout.header:
+        cards.append(("BAND", cutout.band, "band of the image"))
+    if task_id is not None:
+        cards.append(("TASKID", str(task_id), "task that made this file"))
+    cards.append(("CREATOR", f"absurd {version('absurd')}", "program that made this file"))
+    return cards

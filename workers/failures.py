@@ -1,0 +1,56 @@
+"""Exceptions as the JSON that is stored with a failed run, however odd they are (pure)."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from absurd.errors import AbsurdError
+
+MESSAGE_LIMIT = 5_000
+"""Most characters of a message that are kept."""
+TRACEBACK_LIMIT = 20_000
+FRAME_LIMIT = 50
+"""Most frames of a traceback that are kept: the innermost."""
+
+_UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
+
+
+def describe(error: BaseException, code: str | None = None) -> dict[str, Any]:
+    """`error` as ``{code, type, message, traceback}``; never raises.
+
+    `code` is the error's own where none is given, and "exception" for what is not of absurd.
+    """
+    if code is None:
+        code = error.code if isinstance(error, AbsurdError) else "exception"
+    return {
+        "code": code,
+        "type": type(error).__qualname__,
+        "message": _told(lambda: str(error), MESSAGE_LIMIT),
+        "traceback": _told(lambda: "".join(_traceback(error)), TRACEBACK_LIMIT),
+    }
+
+
+def _told(tell: Callable[[], str], limit: int) -> str:
+    """What `tell` returns as text that PostgreSQL takes: no NUL, no lone surrogates, not without end."""
+    try:
+        text = str.__str__(tell())
+    except BaseException as broken:  # an exception that cannot be told must not hide the failure
+        return f"(this cannot be told: {type(broken).__qualname__} was raised)"
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-limit // 2 :]}"
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def _traceback(error: BaseException) -> list[str]:
+    return traceback.format_exception(type(error), error, _inner(error.__traceback__), limit=-FRAME_LIMIT)
+
+
+def _inner(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the executor's own frame on."""
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("absurd.workers."):
+        frames = frames.tb_next
+    return frames

@@ -1,0 +1,126 @@
+"""Where the function of an executor is defined, and how a child process finds it there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+from absurd.errors import ConfigurationError, UnknownExecutorError
+from absurd.executor import Executor, load_modules, registry
+
+MAIN = "__mp_main__"
+"""What the main program is called in a child, as multiprocessing calls it: its
+``if __name__ == "__main__":`` does not hold there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The address of a function: what a child needs to find it."""
+
+    module: str
+    qualname: str
+    file: str | None
+    """The module's source, for a module that cannot be imported by its name."""
+
+
+def origin_of(executor: Executor) -> Origin:
+    """Where the function of `executor` is defined."""
+    function = executor.function
+    name = getattr(function, "__module__", None) or "__main__"
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    if name == "__main__" and spec is not None:  # python -m package.module
+        name = spec.name
+    file = getattr(module, "__file__", None)
+    return Origin(name, getattr(function, "__qualname__", ""), None if file is None else os.path.abspath(file))
+
+
+def find(name: str, origin: Origin) -> Executor:
+    """The executor called `name`, importing what is needed.
+
+    Raises UnknownExecutorError, which tells what to do, when it cannot be found from its origin.
+    """
+    found = _registered(name, origin)
+    if found is not None:
+        return found
+    module = _import(name, origin)
+    found = _registered(name, origin) or _attribute(name, origin, module)
+    if found is None:
+        load_modules([])  # published by a package, which registers it from another module
+        found = _registered(name, origin)
+    if found is None:
+        where = "inside a function" if "<locals>" in origin.qualname else "nowhere by that name"
+        raise UnknownExecutorError(
+            f"the process of executor {name!r} finds its function {origin.module}:{origin.qualname} {where}; define it "
+            "at the top level of a module, name the module that registers it with --import, or use runs_in='thread'",
+            name=name,
+        )
+    return found
+
+
+def refuse_in_child() -> None:
+    """Raise ConfigurationError while a child process imports: the module at fault would start workers without end."""
+    if _importing:
+        raise ConfigurationError(
+            f"importing {_importing[-1]} starts a worker; put that under: if __name__ == '__main__'",
+            module=_importing[-1],
+        )
+
+
+_importing: list[str] = []
+
+
+def _registered(name: str, origin: Origin) -> Executor | None:
+    """The registered executor, unless another function took its name."""
+    found = registry.get(name)
+    if found is None or found.function.__qualname__ != origin.qualname:
+        return None
+    return found if found.function.__module__ in (origin.module, MAIN) else None
+
+
+def _attribute(name: str, origin: Origin, module: ModuleType) -> Executor | None:
+    """The executor as an attribute of its module; one that was not registered by decoration."""
+    found: object = module
+    for part in origin.qualname.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, Executor) and found.name == name else None
+
+
+def _import(name: str, origin: Origin) -> ModuleType:
+    _importing.append(origin.module)
+    try:
+        if origin.module != "__main__":
+            try:
+                return importlib.import_module(origin.module)
+            except ModuleNotFoundError as error:
+                if origin.file is None or not f"{origin.module}.".startswith(f"{error.name}."):
+                    raise
+        if origin.file is None or not os.path.isfile(origin.file):
+            raise UnknownExecutorError(
+                f"the executor {name!r} is defined in a program without a file, which a child process cannot import; "
+                "move it to a module, or use runs_in='thread'",
+                name=name,
+            )
+        return _load(MAIN if origin.module == "__main__" else origin.module, origin.file)
+    finally:
+        _importing.pop()
+
+
+def _load(name: str, file: str) -> ModuleType:
+    """The module in `file` under `name`; imported once."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UnknownExecutorError(f"{file} cannot be imported as a module", file=file)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

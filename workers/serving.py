@@ -1,0 +1,158 @@
+"""Runs executed one at a time in a process of their own, for a worker at the other end of a socket.
+
+Messages are JSON lines.  Whatever an executor does to this process, the worker lives.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+from uuid import UUID
+
+from absurd.context import RunContext, run_here
+from absurd.executor import Executor, load_modules
+from absurd.model import Claim
+from absurd.outcome import Outcome
+from absurd.retry import RetryPolicy
+from absurd.workers.execution import Defaults, run_sync
+from absurd.workers.failures import describe
+from absurd.workers.origin import Origin, find
+from absurd.workers.wire import dump_outcome, load_claim, load_error
+
+
+def serve(descriptor: int) -> None:
+    """Serve runs until the worker closes the socket."""
+    faulthandler.enable()  # where native code has faulted, on stderr
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the worker's to handle
+    with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as read, channel.makefile("wb") as write:
+        server = _Server(Pipe(read, write))
+        signal.signal(signal.SIGTERM, server.terminate)
+        server.serve()
+
+
+class _Server:
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._context: RunContext | None = None
+
+    def serve(self) -> None:
+        greeting = self._pipe.receive()
+        sys.path[:] = greeting["path"]
+        defaults = Defaults(RetryPolicy.from_json(greeting["retry"]), greeting["timeout"])
+        try:
+            load_modules(greeting["modules"], shipped=False)
+        except Exception as error:  # a module of the user's: anything may come
+            self._pipe.send({"broken": describe(error)})
+            return
+        self._pipe.send({"ready": True})
+        while True:
+            order = self._pipe.receive()
+            claim = load_claim(order["claim"])
+            try:
+                executor = find(claim.name, Origin(*order["origin"]))
+            except Exception as error:  # as above
+                self._pipe.send({"broken": describe(error)})
+            else:
+                outcome = self._execute(claim, executor, defaults)
+                self._pipe.send({"outcome": dump_outcome(outcome), "retire": _has_children()})
+
+    def terminate(self, number: int, frame: FrameType | None) -> None:
+        """On SIGTERM: a run that looks at `ctx.cancelled` ends by itself, any other is unwound."""
+        if self._context is not None:
+            self._context.cancel()
+            if self._context.watched:
+                return
+        raise SystemExit(128 + number)
+
+    def _execute(self, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
+        self._context = _Context(claim, self._pipe, run_here)
+        try:
+            return run_sync(self._context, claim, executor, defaults)
+        finally:
+            self._context = None
+
+
+class Pipe:
+    """The socket to the worker; also the port of the run's context."""
+
+    def __init__(self, read: BinaryIO, write: BinaryIO) -> None:
+        self._read = read
+        self._write = write
+        self._lock = threading.RLock()  # an executor may call its context from threads of its own
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message.  Ends the process if the worker is gone."""
+        try:
+            with self._lock:
+                self._write.write(json.dumps(message).encode() + b"\n")
+                self._write.flush()
+        except OSError:
+            os._exit(1)
+
+    def receive(self) -> dict[str, Any]:
+        """Read one message.  Ends the process if the worker is gone: nobody is left to work for."""
+        line = self._read.readline()
+        if not line.endswith(b"\n"):
+            os._exit(0)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
+        """Saved steps by name."""
+        found: dict[str, Any] = self._ask("get_checkpoints", str(task_id))
+        return found
+
+    async def set_checkpoint(self, lease: int, task_id: UUID, name: str, value: str) -> None:
+        """Save a step."""
+        self._ask("set_checkpoint", lease, str(task_id), name, value)
+
+    async def set_progress(
+        self, lease: int, task_id: UUID, done: float, total: float | None, message: str | None
+    ) -> None:
+        """Tell how far the run is."""
+        self._ask("set_progress", lease, str(task_id), done, total, message)
+
+    async def check_claim(self, lease: int, task_id: UUID) -> None:
+        """Raises StaleClaimError unless the claim is held."""
+        self._ask("check_claim", lease, str(task_id))
+
+    async def clock_time(self) -> datetime:
+        """What time it is in the database."""
+        return datetime.fromisoformat(self._ask("clock_time"))
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        with self._lock:
+            self.send({"call": method, "args": args})
+            answer = self.receive()
+        if "error" in answer:
+            raise load_error(answer["error"])
+        return answer["value"]
+
+
+class _Context(RunContext):
+    """Tells the worker of announced files, so that it can remove them if this process is killed."""
+
+    __slots__ = ()
+
+    def artifact(self, path: str | os.PathLike[str], kind: str = "file") -> str:
+        """As `RunContext.artifact`."""
+        mine = super().artifact(path, kind)
+        self._port.send({"artifact": mine})  # type: ignore[attr-defined]  # a Pipe
+        return mine
+
+
+def _has_children() -> bool:
+    """Whether processes that the executor started still run; they must end with this one."""
+    try:
+        return any(path.read_text().strip() for path in Path("/proc/self/task").glob("*/children"))
+    except OSError:  # a kernel without these files, or a thread that has just ended
+        return False
