@@ -147,9 +147,10 @@ class RunContext:
         in the first run too.  A name used again in one run counts up: ``name``, ``name#2``, …  A step
         that raises stores nothing.
         """
+        _check_name("step", name)
         if name.startswith("event:"):
             raise InvalidNameError(f"step name {name!r}: names that begin with event: belong to events", name=name)
-        unique = self._unique("step", name)
+        unique = self._unique(name)
         if self._bridge is None:
             return self._step(unique, function)
         checkpoints: dict[str, Any] = self._bridge(self._load())
@@ -166,13 +167,13 @@ class RunContext:
 
         The executor starts again from its beginning; steps and sleeps that are done are passed over.
         """
-        return self._call(self._sleep(self._unique("step", "sleep"), _seconds("delay", delay)))
+        return self._call(self._sleep(self._unique("sleep"), _seconds("delay", delay)))
 
     def sleep_until(self, moment: datetime) -> Any:
         """As `sleep`, until an aware time; a time that has passed is not waited for."""
         if moment.tzinfo is None:
             raise InvalidOptionError(f"sleep_until({moment!r}): the time has no zone", option="moment")
-        return self._call(self._sleep(self._unique("step", "sleep"), moment))
+        return self._call(self._sleep(self._unique("sleep"), moment))
 
     def await_event(self, name: str, timeout: float | timedelta | None = None) -> Any:
         """The payload of an event, waited for without a slot; of one emitted before, at once.
@@ -208,6 +209,9 @@ class RunContext:
         any executor.
         """
         final = os.path.abspath(os.fspath(path))
+        _check_name("artifact kind", kind)
+        if not final.isprintable():  # it has to be stored, and read
+            raise InvalidNameError(f"artifact path {final!r} has characters that cannot be printed", name=final)
         if os.path.isdir(final):
             raise IsADirectoryError(f"artifact {final} is a folder; an artifact is a file")
         folder, name = os.path.split(final)
@@ -240,9 +244,8 @@ class RunContext:
             self._cancelled = self.lost = True
             raise
 
-    def _unique(self, kind: str, name: str) -> str:
+    def _unique(self, name: str) -> str:
         """`name`, with a number if this run has used it before; the same in every run of the task."""
-        _check_name(kind, name)
         if self._names is None:
             self._names = {}
         number, unique = self._names.get(name, 1), name
@@ -340,7 +343,7 @@ def _seconds(option: str, value: float | timedelta) -> float:
 
 def _tail(name: str, size: int) -> str:
     """The end of a file name, in `size` bytes at most."""
-    return os.fsdecode(os.fsencode(name)[-size:])
+    return name.encode()[-size:].decode(errors="ignore")
 
 
 def _storable(message: str) -> str:

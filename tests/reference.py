@@ -127,8 +127,8 @@ def executors_page() -> str:
         )
     return _page(
         "Executors",
-        "What comes along to be spawned by name. `absurd executor show NAME` tells the same. Relative paths start in the "
-        "worker's working folder. [Your own](../howto/own-executor.md) stand beside these.",
+        "What comes along to be spawned by name. `absurd executor show NAME` tells the same. Relative paths start in "
+        "the worker's working folder. [Your own](../howto/own-executor.md) stand beside these.",
         "\n".join(parts),
     )
 

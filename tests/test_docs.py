@@ -6,6 +6,7 @@ before a block says how it differs:
 
     <!-- test: file=PATH -->     the block is the content of a file
     <!-- test: background -->    the command runs until the end of the page
+    <!-- test: alone -->         what ran in the background is stopped before
     <!-- test: make -->          the targets exist; CI itself and tests of the command line run what they run
 """
 
@@ -74,6 +75,8 @@ def test_every_command_shown_works(page: Path, tmp_path: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(block.text, encoding="utf-8")
             elif block.language == "console":
+                if block.how == "alone":
+                    session.stop()
                 for command, output in block.commands():
                     if block.how == "make":
                         _check_make(command)
@@ -81,8 +84,9 @@ def test_every_command_shown_works(page: Path, tmp_path: Path) -> None:
                         session.start(command)
                     else:
                         session.say(command, output)
+        session.stop()
     finally:
-        session.close()
+        session.kill()
         run("absurd", "db", "stop", cwd=folder, environ=environ)
 
 
@@ -190,11 +194,11 @@ class Session:
         assert re.fullmatch(pattern, said.strip(), re.DOTALL), f"$ {command}\nexpected:\n{expected}\n{told(result)}"
 
     def start(self, command: str) -> None:
-        """Run `command` until `close`."""
+        """Run `command` until `stop`."""
         log = self._state.with_name(f"background-{len(self._background)}.log")
         with log.open("wb") as stream:
             started = subprocess.Popen(
-                ["bash", "-c", f"source {self._state}\n{command}"],
+                ["bash", "-c", f"source {self._state}\nexec env {command}"],
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -203,16 +207,23 @@ class Session:
             )
         self._background.append((command, log, started))
 
-    def close(self) -> None:
-        """End what runs in the background; it must still have run, and end in good order."""
+    def stop(self) -> None:
+        """Stop what runs in the background as Ctrl-C would; it must still have run, and leave in good order."""
         ended_before = [command for command, _, started in self._background if started.poll() is not None]
         for _, _, started in self._background:
-            if started.poll() is None:
-                os.killpg(started.pid, signal.SIGTERM)
-        for _, _, started in self._background:
-            started.wait(60)
+            os.killpg(started.pid, signal.SIGINT)
+        codes = {command: started.wait(60) for command, _, started in self._background}
 
         assert ended_before == [], self._heard()
+        assert set(codes.values()) <= {0}, f"{codes}{self._heard()}"
+        self._background.clear()
+
+    def kill(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        for _, _, started in self._background:
+            if started.poll() is None:
+                os.killpg(started.pid, signal.SIGKILL)
+                started.wait()
 
     def _heard(self) -> str:
         return "".join(f"\n{command}:\n{log.read_text()}" for command, log, _ in self._background)

@@ -69,14 +69,17 @@ class Children:
     async def _start(self) -> ChildProcess:
         child = await ChildProcess.launch()
         self._all.add(child)
-        await child.prepare(
-            {
-                "path": sys.path,
-                "modules": self._modules,
-                "retry": self._defaults.retry.to_json(),
-                "timeout": self._defaults.timeout,
-            }
-        )
+        greeting = {
+            "path": sys.path,
+            "modules": self._modules,
+            "retry": self._defaults.retry.to_json(),
+            "timeout": self._defaults.timeout,
+        }
+        try:
+            await child.prepare(greeting)
+        except BrokenChildError:
+            self._all.discard(child)
+            raise
         return child
 
     async def _end(self, child: ChildProcess) -> None:

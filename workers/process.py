@@ -206,7 +206,7 @@ class ChildProcess:
 
 async def _answer(port: Port, method: str, args: list[Any]) -> dict[str, Any]:
     """Make a context's call for a child."""
-    value = None
+    value: Any = None
     try:
         match method, args:
             case "get_checkpoints", [task_id]:

@@ -8,7 +8,7 @@ import os
 import platform
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -36,6 +36,9 @@ from absurd.workers.port import DatabasePort
 from absurd.workers.pump import Pump, Source, Until
 from absurd.workers.reports import Report
 from absurd.workers.slots import Slots
+
+LAST_WORD_SECONDS = 10.0
+"""How long a worker whose grace is over tries to reach the database to hand back what it holds."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -74,7 +77,9 @@ class AbsurdWorker:
         self._executors: dict[int, str] = {}
         self._queue_ids: dict[str, int] = {}
         self._pump: Pump | None = None
+        self._stopping = False
         self._stopped = asyncio.Event()
+        self._stopped.set()
         self._patience = True
         self._background: set[asyncio.Task[None]] = set()
 
@@ -84,9 +89,18 @@ class AbsurdWorker:
         """Work until `stop` is called or this coroutine is cancelled.
 
         "burst" leaves when nothing can be claimed now, "drain" when nothing is pending, sleeping or
-        running in the queues of this worker.
+        running in the queues of this worker.  A worker that was stopped does not run again.
         """
+        if self._stopping:
+            return
         self._stopped.clear()
+        try:
+            await self._run(until)
+        finally:
+            self._stopped.set()
+
+    async def _run(self, until: Until) -> None:
+        self._patience = True
         for sentence in load_modules(list(self.settings.imports)) if self._registry is default_registry else []:
             log.debug("executors_missing", reason=sentence)
         url = await asyncio.to_thread(resolve_database, self.settings)
@@ -100,22 +114,27 @@ class AbsurdWorker:
             self._patience = False
             await self._link.close()
             await self._database.close()
-            self._stopped.set()
 
     async def stop(self, grace: float | None = None) -> None:
         """Claim nothing more; give runs `grace` seconds to end, then hand back what is left.
 
         Handed-back runs spend no attempt.  Returns when the worker has left.
         """
-        if self._pump is None:
-            return
-        self._pump.stop()
+        self._stopping = True
+        if self._pump is not None:
+            self._pump.stop()
         try:
             async with asyncio.timeout(self.settings.worker_grace if grace is None else grace):
                 await self._stopped.wait()
+            return
         except TimeoutError:
-            self._pump.abort()
-            await self._stopped.wait()
+            if self._pump is not None:
+                self._pump.abort()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await self._stopped.wait()
+        self._patience = False  # the database is away: the leases end by themselves
+        await self._stopped.wait()
 
     async def _work(self, url: str, until: Until) -> None:
         """Run the pump among its helpers, and take them down again."""
@@ -143,6 +162,8 @@ class AbsurdWorker:
             poll_seconds=self.settings.worker_poll_interval,
             dead_letters=self.settings.dlq_enabled,
         )
+        if self._stopping:
+            pump.stop()
         listener = Listener(self._database, ["ready", "lease"])
         heartbeat = Heartbeat(
             url,

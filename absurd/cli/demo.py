@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -210,9 +211,8 @@ def _write_page(out: Path, tasks: Sequence[Task], status: str, took: float) -> P
             products=products,
             status=status,
             hints=[
-                f"absurd --home {out / 'home'} status",
-                f"absurd --home {out / 'home'} task list --tag demo",
-                f"absurd --home {out / 'home'} task show {tasks[0].id}",
+                f"{_program()} --home {out / 'home'} {command}"
+                for command in ("status", "task list --tag demo", f"task show {tasks[0].id}")
             ],
         )
     )
@@ -235,8 +235,13 @@ def _summary(document: dict[str, Any], settings: Settings, keep: bool) -> str:
     ]
     if settings.database_url is None:
         lines.append(f"The database {'runs on' if keep else 'was stopped'}.  To look again:")
-        lines.append(f"  absurd --home {settings.home} status")
+        lines.append(f"  {_program()} --home {settings.home} status")
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """How to call this program again from here, whether or not its folder is on PATH."""
+    return "absurd" if shutil.which("absurd") else os.path.relpath(Path(sys.executable).with_name("absurd"))
 
 
 class Steps:

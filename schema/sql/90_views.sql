@@ -53,7 +53,11 @@ create function list_workers(p_all boolean default false)
                    started_at timestamptz, last_seen timestamptz)
     language sql stable security definer set search_path from current
     as $$
-        select id, name, host, pid, state, queues, concurrency, running, started_at, last_seen from worker
+        select id, name, host, pid, state, queues, concurrency,
+               (select coalesce(sum(cardinality(l.task_ids)), 0)::integer from lease l
+                where l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32),
+               started_at, last_seen
+        from worker w
         where state in ('running', 'stopping') or p_all or (state = 'lost' and last_seen > clock_time() - interval '1 hour')
         order by id
     $$;

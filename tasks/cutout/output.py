@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
-
-import numpy as np
 
 from absurd.tasks.artifact import write_aside
 from absurd.tasks.cutout.engine import Cutout
@@ -24,20 +23,21 @@ def write_fits(
     """
     from astropy.io import fits
 
-    header = cutout.header.copy()
-    for key, value, comment in _provenance(cutout, task_id):
-        header[key] = (value, comment)
-    hdus = [fits.PrimaryHDU(cutout.image.pixels, header)]
-    for name, pixels in cutout.planes.items():
-        stored = pixels.astype(np.int32) if pixels.dtype == np.bool_ else pixels
-        hdus.append(fits.ImageHDU(stored, cutout.image.wcs.to_header(relax=True), name=name.upper()))
-    with write_aside(path, private=private) as part:
-        fits.HDUList([*hdus, *cutout.tables]).writeto(part, output_verify="silentfix+ignore", checksum=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # long names leave no room for their comments; old cards are mended
+        header = cutout.header.copy()
+        for key, value, comment in _provenance(cutout, task_id):
+            header[key] = (value, comment)
+        hdus = [fits.PrimaryHDU(cutout.image.pixels, header)]
+        for name, pixels in cutout.planes.items():
+            hdus.append(fits.ImageHDU(pixels, cutout.image.wcs.to_header(relax=True), name=name.upper()))
+        with write_aside(path, private=private) as part:
+            fits.HDUList([*hdus, *cutout.tables]).writeto(part, output_verify="silentfix+ignore", checksum=True)
 
 
 def _provenance(cutout: Cutout, task_id: UUID | str | None) -> list[tuple[str, Any, str]]:
     cards: list[tuple[str, Any, str]] = [
-        ("ORIGFILE", cutout.source, "file the cut-out was taken from"),
+        ("ORIGFILE", cutout.source, "cut out of"),
         ("ORIGHDU", cutout.hdu, "HDU in it, from 0"),
         ("ORIGINX", cutout.box.origin[0], "[pixel] x there of the first pixel here, from 0"),
         ("ORIGINY", cutout.box.origin[1], "[pixel] y there of the first pixel here, from 0"),

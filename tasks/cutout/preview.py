@@ -56,25 +56,29 @@ def sky_level(values: NDArray[Any]) -> tuple[float, float]:
     return median, 1.4826 * float(np.median(np.abs(values - median)))
 
 
-def combine(red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any]) -> NDArray[np.float64]:
+def combine(
+    red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any], *, same_unit: bool = False
+) -> NDArray[np.float64]:
     """Three bands to colours, shape (ny, nx, 3), 0 to 1; NaN where any band has no value.
 
-    Each band is freed of its sky and put in units of its own bright end, which makes the average object white.  The
-    asinh is taken of the mean, and the three are scaled by one factor, so that bright things keep their colour.
+    Each band is freed of its sky.  With `same_unit`, equal values in all bands are white; without, each band is put
+    in units of its own bright end, which makes the average object white.  The asinh is taken of the mean, and the three are scaled by one factor, so that things keep their colour but for the
+    brightest, which become white.
     """
-    cube = np.stack([_normalised(band) for band in (red, green, blue)], axis=-1)
+    bands = [_without_sky(band) for band in (red, green, blue)]
+    ends = [end for _, end in bands]
+    if same_unit:
+        ends = [float(np.mean(ends))] * 3
+    cube = np.stack([values / end for (values, _), end in zip(bands, ends, strict=True)], axis=-1)
     mean = cube.mean(axis=-1)
     finite = mean[np.isfinite(mean)]
     if finite.size == 0:
         return np.full(cube.shape, np.nan)
     _, noise = sky_level(finite)
-    soft = max(1.5 * noise, 0.004)
-    floor = -noise
+    soft, floor = max(3 * noise, 0.004), -noise
     brightness = np.arcsinh(np.maximum(mean - floor, 0) / soft) / math.asinh((1 - floor) / soft)
     factor = np.divide(brightness, np.maximum(mean - floor, 1e-12))
-    colours = (cube - floor) * factor[..., None]
-    peak = np.maximum(colours.max(axis=-1, keepdims=True), 1.0)  # too bright a pixel is dimmed, not whitened
-    return np.clip(colours / peak, 0.0, 1.0)
+    return np.clip((cube - floor) * factor[..., None], 0.0, 1.0)
 
 
 def render(image: Image, *, label: str = "") -> Picture:
@@ -90,7 +94,8 @@ def render_colour(images: Sequence[Image], *, label: str = "") -> Picture:
     if len(images) != 3 or not all(aligned(images[0], image) for image in images[1:]):
         raise ValueError("a colour picture needs three images of the same pixels on the sky")
     red, green, blue = (image.pixels for image in images)
-    return _picture(combine(red, green, blue), images[0], label)
+    same_unit = images[0].unit is not None and len({image.unit for image in images}) == 1
+    return _picture(combine(red, green, blue, same_unit=same_unit), images[0], label)
 
 
 def aligned(one: Image, other: Image) -> bool:
@@ -118,14 +123,14 @@ def write_preview(
         picture.save(part, format="PNG", optimize=True)
 
 
-def _normalised(band: NDArray[Any]) -> NDArray[np.float64]:
+def _without_sky(band: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
+    """A band above its sky, and its bright end: the 99.7th percentile, or 12 times the noise where that is more."""
     values = band.astype(np.float64)
     finite = values[np.isfinite(values)]
     if finite.size == 0:
-        return values
+        return values, 1.0
     sky, noise = sky_level(finite)
-    bright = max(float(np.percentile(finite, 99.7)) - sky, 3 * noise)
-    return (values - sky) / bright if bright > 0 else np.zeros_like(values)
+    return values - sky, max(float(np.percentile(finite, 99.7)) - sky, 12 * noise) or 1.0
 
 
 def _picture(colours: NDArray[np.float64], image: Image, label: str) -> Picture:
@@ -203,7 +208,7 @@ def _text(draw: Any, where: tuple[float, float], text: str, font: Any, anchor: s
 
 def _scale_bar(longest: float) -> tuple[float, str]:
     """The longest round angle, in arcseconds, that is no longer than `longest`, and its name."""
-    unit, sign = next((each for each in ((3600.0, "°"), (60.0, "′"), (1.0, "″")) if longest >= each[0]), (1.0, "″"))
+    unit, sign = next((each for each in ((3600.0, "°"), (60.0, "'"), (1.0, '"')) if longest >= each[0]), (1.0, '"'))
     decade = 10.0 ** math.floor(math.log10(longest / unit))
     steps = (1, 2, 5) if unit == 1.0 or decade < 10 else (1, 2, 3)
     length = max(step * decade for step in steps if step * decade <= longest / unit * (1 + 1e-9))

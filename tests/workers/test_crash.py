@@ -19,6 +19,7 @@ from absurd import AbsurdClient, SyncAbsurdClient, TaskState
 from absurd.config import Settings, load_settings
 from absurd.embedded import EmbeddedServer
 from absurd.errors import DatabaseUnavailableError
+from absurd.workers import AbsurdWorker
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -190,6 +191,42 @@ async def test_no_acknowledged_spawn_is_lost_when_postgresql_is_killed(
 
     assert set(states.values()) == {TaskState.PENDING}
     assert stats.pending >= len(acknowledged)
+
+
+async def test_a_worker_outlives_a_killed_server(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    """A run that ends while the database is away is recorded when it is back: attempt 1, no second run."""
+    settings = load_settings(
+        environ={},
+        home=tmp_path_factory.mktemp("restarted-home"),
+        imports=("demo_executors",),
+        worker_poll_interval=0.1,
+    )
+    server = EmbeddedServer(settings)
+    server.start()
+    worker = AbsurdWorker(settings=settings)
+    try:
+        async with AbsurdClient(settings=settings) as client:
+            held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
+            task_id = await client.spawn("demo.hold", held)
+            runner = asyncio.create_task(worker.run())
+            async with asyncio.timeout(30):
+                while not (tmp_path / "started").exists():
+                    await asyncio.sleep(0.01)
+            pid = server.status().pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            (tmp_path / "release").touch()  # it ends now, with nobody to tell
+
+            await asyncio.to_thread(server.start)
+            done = await client.wait(task_id, timeout=30)
+            later = await client.wait(await client.spawn("demo.add", {"a": 1, "b": 1}), timeout=30)
+            await worker.stop(grace=5)
+            await runner
+    finally:
+        server.destroy()
+
+    assert [(run.attempt, run.state) for run in done.runs] == [(1, "completed")]
+    assert later.result == {"sum": 2}
 
 
 def _alive(pid: int) -> bool:

@@ -1,0 +1,87 @@
+"""Cut-outs of real images, against numbers computed with astropy's own Cutout2D."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from absurd.tasks.cutout import NotOnSkyError, PositionOutsideError, extract, write_fits, write_preview
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+EXPECTED = SHARED / "optical-images" / "expected_cutouts.json"
+IMAGES = json.loads(EXPECTED.read_text()) if EXPECTED.is_file() else []
+CASES = [
+    pytest.param(image, case, id=f"{Path(image['file']).stem}-{case['tag']}-{case['size']}")
+    for image in IMAGES
+    for case in image["cases"]
+]
+
+
+@pytest.mark.skipif(bool(IMAGES), reason="the images are there")
+def test_images_are_absent() -> None:
+    """Where the folder of real images is not beside the checkout, that is said."""
+    pytest.skip("the folder shared/ with real images is not beside this checkout")
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")  # the images use RADECSYS, as was right once
+@pytest.mark.parametrize(("image", "case"), [each for each in CASES if "error" not in each.values[1]])
+def test_pixels_and_origin_are_those_of_astropy(image: dict[str, Any], case: dict[str, Any], tmp_path: Path) -> None:
+    """Pixels and origin are exact, the sum holds to 1e-6, the WCS to 1e-9 degrees, also after a round trip by FITS."""
+    cut = extract(SHARED / image["file"], (case["ra_deg"], case["dec_deg"]), case["size"], unit="pixel", hdu=image["hdu"])
+
+    pixels = cut.image.pixels
+    middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]
+    assert list(pixels.shape) == case["shape"]
+    assert list(cut.box.clipped_origin) == case["origin_xy"]
+    assert cut.box.n_outside == case["n_outside"]
+    assert _or_none(pixels[0, 0]) == case["p00"]
+    assert _or_none(middle) == case["pcenter"]
+    assert np.nansum(pixels.astype(float)) == pytest.approx(case["nansum"], rel=1e-6)
+    assert cut.image.wcs.all_pix2world(0, 0, 0) == pytest.approx(case["sky00"], abs=1e-9)
+
+    write_fits(cut, tmp_path / "cut.fits", task_id="0199")
+    write_preview(cut.image, tmp_path / "cut.png")
+    with fits.open(tmp_path / "cut.fits", checksum=True) as written:
+        assert np.array_equal(written[0].data, pixels, equal_nan=True)
+        assert WCS(written[0].header, fobj=written).all_pix2world(0, 0, 0) == pytest.approx(case["sky00"], abs=1e-9)
+        assert written[0].header["ORIGFILE"] == Path(image["file"]).name
+        assert written[0].header["ORIGINX"] == cut.box.origin[0]
+        assert written[0].header["TASKID"] == "0199"
+        assert str(SHARED) not in written[0].header.tostring()
+
+
+@pytest.mark.parametrize(("image", "case"), [each for each in CASES if "error" in each.values[1]])
+def test_a_position_outside_is_one_clear_error(image: dict[str, Any], case: dict[str, Any]) -> None:
+    """No overlap and a distortion that cannot be inverted there are the same error, with file and position."""
+    with pytest.raises(PositionOutsideError, match="is outside") as caught:
+        extract(SHARED / image["file"], (case["ra_deg"], case["dec_deg"]), case["size"], unit="pixel", hdu=image["hdu"])
+
+    assert caught.value.code == "cutout_outside"
+    assert Path(image["file"]).name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["sep/image.fits", "reproject/image_with_distortion_map.fits"])
+def test_an_image_without_celestial_wcs_is_refused(shared: Path, name: str) -> None:
+    """An image that is nowhere on the sky gives no cut-out."""
+    with pytest.raises(NotOnSkyError, match="no image with a celestial WCS: HDU 0 has no WCS"):
+        extract(shared / "data" / "optical-images" / name, (10.0, 20.0), 16, unit="pixel")
+
+
+def test_reference_positions_fall_on_their_pixels(shared: Path) -> None:
+    """Positions published with distorted images fall on their pixel within 0.01, and that pixel is the centre."""
+    folder = shared / "data" / "optical-images" / "galsim"
+    for each in json.loads((folder / "reference_positions.json").read_text()):
+        cut = extract(folder / each["file"], (each["ra_deg"], each["dec_deg"]), 3, unit="pixel")
+
+        assert cut.pixel_position == pytest.approx((each["x_1based"] - 1, each["y_1based"] - 1), abs=0.01)
+        assert cut.image.pixels[1, 1] == pytest.approx(each["pixel_in_file"], rel=1e-7)
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
