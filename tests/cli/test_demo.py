@@ -25,6 +25,8 @@ def test_the_demo_makes_its_products_twice(tmp_path: Path) -> None:
     """Export, cut-outs, previews and the page are there; a second run in the same folder succeeds as well."""
     from pyarrow import parquet
 
+    from absurd.tasks.simulate import simulate_sky
+
     out = tmp_path / "demo"
     first = run_demo(out, "--json")
     assert first.returncode == 0, first.stderr
@@ -34,7 +36,8 @@ def test_the_demo_makes_its_products_twice(tmp_path: Path) -> None:
 
     assert document["tasks"] == 4
     assert all(Path(product).stat().st_size > 0 for product in document["products"])
-    assert parquet.read_table(out / "sources.parquet").num_rows == 402
+    sky = simulate_sky(tmp_path / "sky", seed=12)
+    assert parquet.read_table(out / "sources.parquet").num_rows == len(sky.sources)
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "<svg" in page
