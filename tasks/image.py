@@ -47,10 +47,10 @@ class Image:
 
 
 def pixel_scale(wcs: Any) -> tuple[float, float]:
-    """Size of a pixel of a celestial WCS at its reference point along (y, x), arcseconds."""
+    """Size of a pixel of a celestial WCS of two axes at its reference point along (y, x), arcseconds."""
     from astropy.wcs.utils import proj_plane_pixel_scales
 
-    x, y = np.asarray(proj_plane_pixel_scales(wcs.celestial)) * ARCSEC_PER_DEGREE
+    x, y = np.asarray(proj_plane_pixel_scales(wcs)) * ARCSEC_PER_DEGREE
     return float(y), float(x)
 
 
@@ -58,5 +58,7 @@ def sky_position(wcs: Any, x: float, y: float) -> tuple[float, float]:
     """Right ascension (0 to 360) and declination at a 0-based pixel position, degrees, ICRS; NaN off the sky."""
     from astropy.wcs.utils import pixel_to_skycoord
 
+    if wcs.wcs.lng > wcs.wcs.lat:  # astropy takes the pixel along longitude first, also where that is y
+        x, y = y, x
     position = pixel_to_skycoord(x, y, wcs, origin=0, mode="all").icrs
     return float(position.ra.deg), float(position.dec.deg)

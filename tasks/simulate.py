@@ -177,8 +177,10 @@ def _sources(chance: np.random.Generator, tiles: list[WCS], stars: int) -> list[
     for wcs in tiles:
         middle = chance.uniform(150, TILE_PIXELS - 150, 2)
         light = [("spiral", *middle, 1.8e6, 0.1, 13.0)]
-        for _ in range(12):
-            light.append(("elliptical", *_anywhere(chance), chance.uniform(2e3, 3e4), -0.7, chance.uniform(1.5, 4)))
+        light += [
+            ("elliptical", *_anywhere(chance), chance.uniform(2e3, 3e4), -0.7, chance.uniform(1.5, 4))
+            for _ in range(12)
+        ]
         for number in range(stars // len(tiles)):
             # A few bright ones in any case: they are what saturates.
             flux = 10 ** chance.uniform(5.4, 6.3) if number < 3 else 400.0 * (1 - chance.uniform()) ** (-1 / 1.2)

@@ -54,5 +54,5 @@ class MemoryPort:
 
 def claim_of(name: str, params: Any = None, **fields: Any) -> Claim:
     """A claim on a fresh task."""
-    values = {"lease": 7, "task_id": uuid4(), "attempt": 1, "queue": "default"} | fields
+    values: dict[str, Any] = {"lease": 7, "task_id": uuid4(), "attempt": 1, "queue": "default"} | fields
     return Claim(name=name, params=params, **values)

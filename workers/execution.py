@@ -66,8 +66,8 @@ async def run_in_loop(claim: Claim, executor: Executor, port: Port, defaults: De
     except BaseException as error:
         context.cancel()
         discard(context.artifacts)
-        if _being_cancelled():  # whatever the executor made of it
-            raise asyncio.CancelledError from error
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            raise
         return outcome_of(error, context, claim, executor, defaults)
 
 
@@ -94,8 +94,8 @@ async def _within(timeout: float, running: Awaitable[Any], claim: Claim) -> Any:
         raise  # the executor's own
 
 
-def _being_cancelled() -> bool:
-    """Whether this run is being stopped from outside; an executor may raise CancelledError by itself too."""
+def _is_being_cancelled() -> bool:
+    """Whether this run is being stopped from outside: an executor may raise CancelledError by itself too."""
     job = asyncio.current_task()
     return job is not None and job.cancelling() > 0
 

@@ -15,6 +15,8 @@ MESSAGE_LIMIT = 5_000
 TRACEBACK_LIMIT = 20_000
 FRAME_LIMIT = 50
 """Most frames of a traceback that are kept: the innermost."""
+RELATIVES_LIMIT = 1_000
+"""Most causes, and members of groups, whose tracebacks are taken."""
 
 _UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
@@ -46,7 +48,23 @@ def _told(tell: Callable[[], str], limit: int) -> str:
 
 
 def _traceback(error: BaseException) -> list[str]:
-    return traceback.format_exception(type(error), error, _inner(error.__traceback__), limit=-FRAME_LIMIT)
+    frames = _inner(error.__traceback__)
+    if _is_small(error):
+        return traceback.format_exception(type(error), error, frames, limit=-FRAME_LIMIT)
+    return [*traceback.format_tb(frames, limit=-FRAME_LIMIT), f"{type(error).__qualname__}: its causes are too many"]
+
+
+def _is_small(error: BaseException) -> bool:
+    """Whether the causes of an error and the members of its groups can be told: groups in groups grow without end."""
+    waiting = [error]
+    for _ in range(RELATIVES_LIMIT):
+        if not waiting:
+            return True
+        one = waiting.pop()
+        waiting += [each for each in (one.__cause__, one.__context__) if each is not None]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+    return False
 
 
 def _inner(frames: TracebackType | None) -> TracebackType | None:

@@ -48,7 +48,7 @@ def find(name: str, origin: Origin) -> Executor:
     if found is not None:
         return found
     module = _import(name, origin)
-    found = _registered(name, origin) or _attribute(name, origin, module)
+    found = _registered(name, origin) or _held(name, module)
     if found is None:
         load_modules([])  # published by a package, which registers it from another module
         found = _registered(name, origin)
@@ -82,12 +82,10 @@ def _registered(name: str, origin: Origin) -> Executor | None:
     return found if found.function.__module__ in (origin.module, MAIN) else None
 
 
-def _attribute(name: str, origin: Origin, module: ModuleType) -> Executor | None:
-    """The executor as an attribute of its module; one that was not registered by decoration."""
-    found: object = module
-    for part in origin.qualname.split("."):
-        found = getattr(found, part, None)
-    return found if isinstance(found, Executor) and found.name == name else None
+def _held(name: str, module: ModuleType) -> Executor | None:
+    """The executor in a variable of the module: one that was made without being registered."""
+    found = (each for each in vars(module).values() if isinstance(each, Executor) and each.name == name)
+    return next(found, None)
 
 
 def _import(name: str, origin: Origin) -> ModuleType:

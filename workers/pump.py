@@ -19,8 +19,9 @@ import structlog
 from absurd.call import Call
 from absurd.executor import Executor, Registry
 from absurd.model import Claim
-from absurd.outcome import Completed, Outcome, Returned, Suspended
+from absurd.outcome import Completed, Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, read_claims, step
+from absurd.workers.failures import describe
 from absurd.workers.link import Link
 from absurd.workers.marks import Marks
 from absurd.workers.reports import Report, calls_for, completions, is_plain
@@ -121,6 +122,7 @@ class Pump:
         self._listening = False
         self._busy_since: float | None = None
         self.stopping = False
+        self._aborted = False
 
     # What others tell the pump ------------------------------------------------------------------
 
@@ -163,6 +165,7 @@ class Pump:
     def abort(self) -> None:
         """Hand back at once what still runs."""
         self.stop()
+        self._aborted = True
         for _, job in list(self.running.values()):
             job.cancel()
 
@@ -320,6 +323,11 @@ class Pump:
         try:
             outcome = await self._execute(claim, executor)
         except asyncio.CancelledError:
+            outcome = Returned()
+        except Exception as error:
+            log.exception("run_broken", task_id=str(claim.task_id), attempt=claim.attempt)
+            outcome = Failed(describe(error), None)
+        if self._aborted and type(outcome) is Failed:  # what stopping made of it is not the run's failure
             outcome = Returned()
         if claim.task_id in self._lost:  # nobody to report to
             self._lost.discard(claim.task_id)

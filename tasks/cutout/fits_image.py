@@ -20,6 +20,9 @@ from absurd.tasks.cutout.geometry import Slices, to_pixel
 KNOWN_BANDS = frozenset({"u", "g", "r", "i", "z", "y", "U", "B", "V", "R", "I", "J", "H", "K", "w1", "w2", "w3", "w4"})
 """Names of bands that are looked for in a file's name where its header tells none."""
 
+BLOCK = 2880
+"""Bytes that FITS files are made of; the end of the last may be missing without harm."""
+
 _BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, zlib.error)
 """What astropy raises over a file that is no FITS, or not whole."""
 
@@ -93,7 +96,9 @@ class FitsImage:
         """
         named = [hdu for hdu in self.hdus if hdu.name.lower() == name.lower()]
         if not named:
-            names = ", ".join(hdu.name.lower() for hdu in self.hdus if hdu.name and hdu.is_image) or "none"
+            names = (
+                ", ".join(hdu.name.lower() for hdu in self.hdus if hdu.name and hdu.is_image and hdu.shape) or "none"
+            )
             raise PlaneNotFoundError(f"{self.name} has no plane called {name!r}; it has {names}", plane=name)
         if tuple(named[0].shape[-2:]) != self.shape:
             raise PlaneNotFoundError(
@@ -109,14 +114,16 @@ class FitsImage:
             return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
     def _check_whole(self, hdu: Any) -> None:
-        """Raise ImageUnreadableError for a file that ends before the pixels do.
-
-        The memory map of a truncated file may still be read, and gives zeros or kills the process.
-        """
+        """Raise ImageUnreadableError for a file that ends before the pixels do, wherever the section lies."""
         if self.path.suffix in (".gz", ".bz2", ".xz", ".zip", ".Z"):
             return  # its length tells nothing; unpacking finds the end
+        from astropy.io import fits
+
         info = hdu.fileinfo()
-        needed = 0 if info is None else info["datLoc"] + hdu.size
+        if info is None:
+            return
+        whole = not isinstance(hdu, fits.CompImageHDU)
+        needed = info["datLoc"] + (hdu.size if whole else info["datSpan"] - (BLOCK - 1))
         have = self.path.stat().st_size
         if have < needed:
             raise ImageUnreadableError(f"{self.name} is truncated: it has {have} bytes of {needed}", source=self.name)
@@ -144,7 +151,7 @@ def open_image(
         with _reading(path):
             from astropy.io import fits
 
-            hdus = fits.open(path, memmap=True)
+            hdus = fits.open(path, memmap=False)
     except FileNotFoundError:
         raise SourceNotFoundError(f"there is no file {path}", source=str(path)) from None
     with hdus:

@@ -126,6 +126,8 @@ def to_pixel(wcs: Any, ra: float, dec: float) -> tuple[float, float] | None:
     except (NoConvergence, ValueError):
         return None
     x, y = float(x), float(y)
+    if wcs.wcs.lng > wcs.wcs.lat:  # astropy gives the pixel along longitude first, also where that is y
+        x, y = y, x
     return (x, y) if math.isfinite(x) and math.isfinite(y) else None
 
 

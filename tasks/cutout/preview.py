@@ -62,8 +62,8 @@ def combine(
     """Three bands to colours, shape (ny, nx, 3), 0 to 1; NaN where any band has no value.
 
     Each band is freed of its sky.  With `same_unit`, equal values in all bands are white; without, each band is put
-    in units of its own bright end, which makes the average object white.  The asinh is taken of the mean, and the three are scaled by one factor, so that things keep their colour but for the
-    brightest, which become white.
+    in units of its own bright end, which makes the average object white.  The asinh is taken of the mean, and the
+    three are scaled by one factor, so that things keep their colour but for the brightest, which become white.
     """
     bands = [_without_sky(band) for band in (red, green, blue)]
     ends = [end for _, end in bands]
@@ -78,7 +78,8 @@ def combine(
     soft, floor = max(3 * noise, 0.004), -noise
     brightness = np.arcsinh(np.maximum(mean - floor, 0) / soft) / math.asinh((1 - floor) / soft)
     factor = np.divide(brightness, np.maximum(mean - floor, 1e-12))
-    return np.clip((cube - floor) * factor[..., None], 0.0, 1.0)
+    mapped: NDArray[np.float64] = np.clip((cube - floor) * factor[..., None], 0.0, 1.0)
+    return mapped
 
 
 def render(image: Image, *, label: str = "") -> Picture:

@@ -17,7 +17,7 @@ from absurd.notify import Listener
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, for 30 seconds at most."""
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - nothing tells
+        while not condition():
             await asyncio.sleep(0.01)
 
 

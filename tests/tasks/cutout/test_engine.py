@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from astropy.nddata import Cutout2D, NoOverlapError
 from astropy.wcs import WCS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from skies import make_wcs, pixels_of, write_image
 
 from absurd.errors import AbsurdError
 from absurd.tasks.cutout import (
@@ -30,7 +30,6 @@ from absurd.tasks.cutout import (
     extract,
     write_fits,
 )
-from skies import make_wcs, pixels_of, write_image
 
 
 @given(
@@ -55,7 +54,7 @@ def test_equals_cutout2d(
     offset: tuple[float, float],
     size: tuple[int, int],
 ) -> None:
-    """At any place, poles and 0h too, rotated, mirrored, on the image, over its edge or beyond: same pixels, same sky."""
+    """Anywhere, poles and 0h too, rotated, mirrored, on the image, over its edge or beyond: same pixels, same sky."""
     wcs = make_wcs(ra, dec, angle=angle, flip=flip, projection=projection, frame=frame)
     pixels = pixels_of()
     pixels[3, 4] = np.nan
@@ -65,9 +64,7 @@ def test_equals_cutout2d(
     with fits.open(path) as opened:  # as written: the header rounds numbers
         theirs_of = WCS(opened[0].header)
         try:
-            theirs = Cutout2D(
-                opened[0].data, SkyCoord(*asked, unit="deg"), size, theirs_of, mode="partial", copy=True
-            )
+            theirs = Cutout2D(opened[0].data, SkyCoord(*asked, unit="deg"), size, theirs_of, mode="partial", copy=True)
         except NoOverlapError:
             with pytest.raises(PositionOutsideError):
                 extract(path, asked, size, unit="pixel")
@@ -99,7 +96,9 @@ def test_distortions_are_kept(tmp_path: Path, kind: str) -> None:
                 hdus[0].header.append((f"{words[1]}{axis}", f"{key}: {value}"), end=True)
             table = np.random.default_rng(axis).normal(0, 0.5, (11, 11)).astype(np.float32)
             hdu = fits.ImageHDU(table, name=name, ver=axis)
-            hdu.header.update({"CRPIX1": 1.0, "CRPIX2": 1.0, "CRVAL1": 1.0, "CRVAL2": 1.0, "CDELT1": 10.0, "CDELT2": 10.0})
+            hdu.header.update(
+                {"CRPIX1": 1.0, "CRPIX2": 1.0, "CRVAL1": 1.0, "CRVAL2": 1.0, "CDELT1": 10.0, "CDELT2": 10.0}
+            )
             hdus.append(hdu)
     fits.HDUList(hdus).writeto(path)
     with fits.open(path) as opened:
@@ -114,7 +113,9 @@ def test_distortions_are_kept(tmp_path: Path, kind: str) -> None:
         after = WCS(written[0].header, fobj=written)
         y, x = np.mgrid[0:21, 0:25]
         there = after.pixel_to_world(x, y)
-        assert there.separation(before.pixel_to_world(x + cut.box.origin[0], y + cut.box.origin[1])).max() < 1e-9 * u.deg
+        assert (
+            there.separation(before.pixel_to_world(x + cut.box.origin[0], y + cut.box.origin[1])).max() < 1e-9 * u.deg
+        )
         assert len(written) == len(hdus)
 
 
@@ -150,7 +151,7 @@ def test_axes_in_the_other_order_are_understood(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "i8", "f4", "f8"])
 def test_every_kind_of_pixel(tmp_path: Path, dtype: str) -> None:
     """Integers become floating point without losing a digit, floats keep their precision; NaN fills the rest."""
-    pixels = np.arange(30 * 40).reshape(30, 40).astype(dtype) * (200 if dtype not in ("u1",) else 1)
+    pixels = np.arange(30 * 40).reshape(30, 40).astype(dtype) * (1 if dtype == "u1" else 200)
     path = write_image(tmp_path / "image.fits", pixels, make_wcs())
 
     cut = extract(path, (10.0, 20.0), 60, unit="pixel")
@@ -167,10 +168,6 @@ def test_scaled_and_blank_pixels(tmp_path: Path) -> None:
     hdu.header["BSCALE"], hdu.header["BZERO"], hdu.header["BLANK"] = 0.5, 10.0, 615
     path = tmp_path / "image.fits"
     hdu.writeto(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        raw = path.read_bytes().replace(b"BITPIX", b"BITPIX")
-    path.write_bytes(raw)
     with fits.open(path) as opened:
         expected = opened[0].data.astype(float)
 
@@ -267,7 +264,7 @@ def test_axes_of_length_one_are_dropped(tmp_path: Path) -> None:
 
     cut = extract(path, (10.0, 20.0), 7, unit="pixel")
 
-    assert np.array_equal(cut.image.pixels, pixels_of()[12:19, 17:24])
+    assert np.array_equal(cut.image.pixels, pixels_of()[11:18, 16:23])
     assert "CTYPE3" not in cut.header
     fits.PrimaryHDU(np.stack([pixels_of()] * 3)[None], header).writeto(path, overwrite=True)
     with pytest.raises(NotOnSkyError, match="is a cube of shape"):
