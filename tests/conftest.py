@@ -21,16 +21,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def clean_environment() -> Iterator[None]:
-    """No setting of the machine the tests run on reaches them."""
-    saved = {
-        name: os.environ.pop(name)
-        for name in list(os.environ)
-        if name.startswith("ABSURD_") and name != "ABSURD_PG_BIN"
-    }
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the machine the tests run on reaches them, and none that a test makes reaches the next."""
+    for name in list(os.environ):
+        if name.startswith("ABSURD_") and name != "ABSURD_PG_BIN":
+            monkeypatch.delenv(name)
+    kept = dict(os.environ)
     yield
-    os.environ.update(saved)
+    for name in os.environ.keys() - kept.keys():
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")

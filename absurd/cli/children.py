@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -30,18 +29,17 @@ Say = Callable[[str], None]
 class Child:
     """A process that runs until it is stopped."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
         self.pid: int | None = None
         self._command = command
-        self._environment = os.environ | environment
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Start the process, in a session of its own: Ctrl-C at the terminal reaches it through us only."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            *self._command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
         )
         self.pid = self._process.pid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import sys
@@ -104,6 +105,17 @@ def settings_of(ctx: click.Context, **flags: Any) -> Settings:
         for warning in invocation.settings.warnings:
             note(f"{click.style('Warning:', fg='yellow')} {warning}")
     return invocation.settings
+
+
+def pass_on(ctx: click.Context) -> None:
+    """Put the shared options into the environment: for processes this one starts, and for executors in it.
+
+    Both read the settings for themselves.
+    """
+    from absurd.config import PREFIX
+
+    for name, value in ctx.ensure_object(Invocation).flags.items():
+        os.environ[f"{PREFIX}{name.upper()}"] = str(value)
 
 
 # Printing ----------------------------------------------------------------------------------------

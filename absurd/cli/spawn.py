@@ -9,7 +9,7 @@ import click
 
 from absurd.cli.catalog import load_here, unknown, with_modules
 from absurd.cli.connection import client_of
-from absurd.cli.output import emit, import_option, json_option, note, settings_of
+from absurd.cli.output import emit, import_option, json_option, note, pass_on, settings_of
 from absurd.cli.values import instant, pairs, read_params, seconds
 from absurd.cli.waiting import report, wait_for
 from absurd.cli.worker import is_alive
@@ -75,6 +75,7 @@ def spawn(
             raise click.UsageError("--here makes a queue of its own: leave out --queue and --key")
         if name not in registry:
             raise unknown(name, [each.name for each in registry], missing)
+        pass_on(ctx)
         ended = run_here(settings, name, params, options, timeout=wait_timeout, show=not as_json)
         report(ended | {"created": True}, as_json=as_json)
         return

@@ -7,7 +7,7 @@ import sys
 import click
 
 from absurd.cli.catalog import load_here, with_modules
-from absurd.cli.output import Invocation, emit, import_option, json_option, note, settings_of
+from absurd.cli.output import emit, import_option, json_option, note, pass_on, settings_of
 from absurd.cli.worker import QUEUE_HELP, read_queues
 
 
@@ -29,6 +29,8 @@ def up(
 
     from absurd.cli.children import Child, Embedded, supervise
 
+    pass_on(ctx)
+
     settings = settings_of(ctx, worker_concurrency=concurrency)
     read_queues(queues)  # what is wrong is said here, once, and not by a worker that is started again and again
     load_here(with_modules(settings, modules))
@@ -37,8 +39,8 @@ def up(
     worker += [word for module in modules for word in ("--import", module)]
     worker += ["--concurrency", str(settings.worker_concurrency)]
     children = [
-        Child("worker", worker, environment_of(ctx)),
-        Child("scheduler", [sys.executable, "-m", "absurd.cli.scheduler"], environment_of(ctx)),
+        Child("worker", worker),
+        Child("scheduler", [sys.executable, "-m", "absurd.cli.scheduler"]),
     ]
     embedded = Embedded(settings) if settings.database_url is None else None
 
@@ -48,9 +50,3 @@ def up(
         emit({"database": address, **pids}, as_json=as_json, text=text)
 
     asyncio.run(supervise(settings, embedded, children, ready=ready, say=note))
-
-
-def environment_of(ctx: click.Context) -> dict[str, str]:
-    """The options before the command, as a child process finds them."""
-    invocation = ctx.ensure_object(Invocation)
-    return {f"ABSURD_{name.upper()}": str(value) for name, value in invocation.flags.items()}

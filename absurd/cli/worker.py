@@ -8,7 +8,17 @@ import click
 
 from absurd.cli.catalog import with_modules
 from absurd.cli.connection import database_of
-from absurd.cli.output import Cell, Table, duration, emit, import_option, json_option, settings_of, shared_options
+from absurd.cli.output import (
+    Cell,
+    Table,
+    duration,
+    emit,
+    import_option,
+    json_option,
+    pass_on,
+    settings_of,
+    shared_options,
+)
 from absurd.cli.run import run
 from absurd.cli.values import seconds, seconds_since
 from absurd.errors import InvalidInputError
@@ -101,6 +111,7 @@ def absurd_worker(
     from absurd.telemetry import configure_logging
     from absurd.workers.daemon import serve
 
+    pass_on(ctx)
     configure_logging(settings)
     serve(settings, weights, until or "forever")
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from absurd.tasks.cutout.engine import Cutout
 
 COLOURS = 3
-BLUE_TO_RED = " u U B g V r R i I z y Y J H K w1 w2 w3 w4 "
 
 for module in ("astropy", "numpy", "PIL"):
     if find_spec(module) is None:  # not registered then: a worker that has it will serve the tasks
@@ -61,6 +60,7 @@ def extract(ctx: RunContext, params: CutoutParams) -> dict[str, Any]:
     The result tells each cut-out's path, band, shape, origin on its image, pixels beyond it, scale and centre.
     """
     from absurd.tasks.cutout import engine
+    from absurd.tasks.cutout.fits_image import by_wavelength
     from absurd.tasks.cutout.output import write_fits
     from absurd.tasks.cutout.preview import aligned, write_preview
     from absurd.tasks.cutout.sources import find_images
@@ -88,10 +88,14 @@ def extract(ctx: RunContext, params: CutoutParams) -> dict[str, Any]:
         write_preview(cutout.image, ctx.artifact(f"{own}.png", kind=kind), label=cutout.band or "", private=True)
         products.append(_told(cutout, own))
     preview = products[0]["preview"]
-    if len(cutouts) > 1:  # bluest first, as bands are listed; a picture of two bands shows the first
+    if len(cutouts) > 1:
         images = [cutout.image for cutout in cutouts]
         colour = len(images) >= COLOURS and all(aligned(images[0], image) for image in images[1:])
-        picture = list(reversed(_by_wavelength(cutouts)))[:COLOURS] if colour else cutouts[:1]
+        picture = (
+            sorted(cutouts, key=lambda each: by_wavelength(each.band), reverse=True)[:COLOURS]
+            if colour
+            else cutouts[:1]
+        )
         label = " ".join(cutout.band or "?" for cutout in reversed(picture))
         path = ctx.artifact(f"{base}.png", kind="preview")
         shown = [cutout.image for cutout in picture]
@@ -112,11 +116,6 @@ def _base(params: CutoutParams) -> str:
 def _word(band: str) -> str:
     """A band as a part of a file name."""
     return "".join(sign if sign.isalnum() or sign in "-+." else "-" for sign in band)
-
-
-def _by_wavelength(cutouts: list[Cutout]) -> list[Cutout]:
-    """Bluest band first; bands of unknown place keep theirs, at the end."""
-    return sorted(cutouts, key=lambda each: BLUE_TO_RED.find(f" {each.band} ") % len(BLUE_TO_RED))
 
 
 def _told(cutout: Cutout, own: str) -> dict[str, Any]:

@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 from absurd.tasks.cutout.errors import ImageUnreadableError, NotOnSkyError, PlaneNotFoundError, SourceNotFoundError
 from absurd.tasks.cutout.geometry import Slices, to_pixel
 
-KNOWN_BANDS = frozenset({"u", "g", "r", "i", "z", "y", "U", "B", "V", "R", "I", "J", "H", "K", "w1", "w2", "w3", "w4"})
-"""Names of bands that are looked for in a file's name where its header tells none."""
+KNOWN_BANDS = tuple("u U B g V r R i I z y Y J H K w1 w2 w3 w4".split())  # noqa: SIM905 - read as a row
+"""Bands from blue to red; also the names that are looked for in a file's name where its header tells none."""
 
 BLOCK = 2880
 """Bytes that FITS files are made of; the end of the last may be missing without harm."""
 
 _BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, zlib.error)
 """What astropy raises over a file that is no FITS, or not whole."""
+
+
+def by_wavelength(band: str | None) -> tuple[int, str]:
+    """What sorts bands from blue to red; those of unknown place, and images without band, come last."""
+    return KNOWN_BANDS.index(band) if band in KNOWN_BANDS else len(KNOWN_BANDS), band or ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +75,7 @@ class FitsImage:
                 words = str(header.get(key, "")).split()
                 if words:
                     return words[0]
-        known = KNOWN_BANDS.union(wanted)
+        known = {*KNOWN_BANDS, *wanted}
         found = {word for word in re.split(r"[^A-Za-z0-9]+", self.path.name.partition(".")[0]) if word in known}
         return found.pop() if len(found) == 1 else None
 

@@ -13,7 +13,7 @@ from absurd.tasks.cutout.errors import (
     PositionOutsideError,
     SourceNotFoundError,
 )
-from absurd.tasks.cutout.fits_image import open_image
+from absurd.tasks.cutout.fits_image import by_wavelength, open_image
 from absurd.tasks.cutout.geometry import check_position
 
 SUFFIXES = (".fits", ".fit", ".fts")
@@ -35,7 +35,7 @@ class Found:
 
 
 def find_images(source: Path, ra: float, dec: float, bands: Sequence[str] = ()) -> list[Found]:
-    """One image for each band, those in `bands` in that order, else all there are, sorted by name.
+    """One image for each band, those in `bands` in that order, else all there are, from blue to red.
 
     A file is taken as it is.  Of a folder, and the folders in it, the FITS files whose image contains the position
     (degrees, ICRS) are taken, the deepest inside for each band; files without a sky image, and those that PRODTYPE
@@ -86,7 +86,7 @@ def _search(folder: Path, ra: float, dec: float, bands: Sequence[str]) -> list[F
         raise PositionOutsideError(
             f"ra {ra:.6f}, dec {dec:+.6f} is on none of the {usable} images in {folder.name}", ra=ra, dec=dec
         )
-    return [best[band] for band in sorted(best, key=lambda band: band or "")]
+    return [best[band] for band in sorted(best, key=by_wavelength)]
 
 
 def list_files(folder: Path) -> list[Path]:

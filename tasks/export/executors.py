@@ -52,7 +52,7 @@ def export(ctx: RunContext, params: ExportParams) -> dict[str, Any]:
     from absurd.tasks.export.query import export_query
 
     def told(rows: int, size: int) -> None:
-        ctx.progress(rows, None, f"{rows:,} rows, {size / 1e6:,.0f} MB")
+        ctx.progress(rows, None, f"{rows:,} row{'' if rows == 1 else 's'}, {size / 1e6:,.1f} MB")
 
     path = ctx.artifact(params.out, kind="parquet")
     url = resolve_database(load_settings()) if params.database is None else f"service={params.database}"
