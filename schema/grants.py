@@ -24,7 +24,8 @@ WORKER = SPAWNER | {
     "advance_marks", "beat", "cancel_runs", "check_claim", "claim_runs", "complete_runs", "create_queue",
     "ensure_partitions", "fail_runs", "fold_tallies", "get_names", "get_overdue_publications", "lease_worker",
     "maintain", "mark_published", "promote_timers", "recover_runs", "register_executors", "register_worker",
-    "return_runs", "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late", "unregister_worker",
+    "return_runs", "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late",
+    "unregister_worker",
 }  # fmt: skip
 """Claims runs and reports on them, and does the upkeep that every worker does."""
 
