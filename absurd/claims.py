@@ -54,14 +54,14 @@ def register_executors(executors: Sequence[dict[str, Any]]) -> Call[None]:
     return Call(sql, (encode(list(executors), "executors", limit=None),), nothing)
 
 
-def beat(worker: int, leases: Sequence[int], running: int, state: str = "running") -> Call[list[tuple[int, UUID]]]:
+def beat(worker: int, leases: Sequence[int], state: str = "running") -> Call[list[tuple[int, UUID]]]:
     """A sign of life; gives (lease, task) for everything the worker still holds.
 
     Raises StaleClaimError when the worker was given up.
     """
     return Call(
-        "select lease_id, task_id from {schema}.beat($1::integer, $2::bigint[], $3::integer, $4::text)",
-        (worker, list(leases), running, state),
+        "select lease_id, task_id from {schema}.beat($1::integer, $2::bigint[], $3::text)",
+        (worker, list(leases), state),
         lambda rows: [(row["lease_id"], task_uuid(row["task_id"])) for row in rows],
     )
 

@@ -62,6 +62,11 @@ class Settings:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What looked wrong while loading but does no harm; for the caller to show.  Not a setting."""
 
+    def environment(self) -> dict[str, str]:
+        """Where the database is, as environment variables: for processes that read the settings for themselves."""
+        place = {f"{PREFIX}HOME": str(self.home), f"{PREFIX}SCHEMA": self.schema}
+        return place if self.database_url is None else place | {f"{PREFIX}DATABASE_URL": self.database_url}
+
     @property
     def max_attempts(self) -> int:
         """`max_retries` as the total number of attempts."""

@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -216,8 +217,14 @@ class RunContext:
             raise IsADirectoryError(f"artifact {final} is a folder; an artifact is a file")
         folder, name = os.path.split(final)
         os.makedirs(folder, exist_ok=True)
-        own = f".{self.task_id.hex[-12:]}-{self._claim.attempt}-{self._claim.lease:x}.part."
+        task = f".{self.task_id.hex[-12:]}-"
+        own = f"{task}{self._claim.attempt}-{self._claim.lease:x}.part."
         mine = os.path.join(folder, own + _tail(name, 255 - len(own)))
+        if self._claim.attempt > 1:  # what an attempt left that was killed with its worker
+            for each in os.listdir(folder):
+                if each.startswith(task) and each.endswith(f".part.{name}") and not each.startswith(own):
+                    with suppress(FileNotFoundError):
+                        os.unlink(os.path.join(folder, each))
         if self._artifacts is None:
             self._artifacts = []
         if (mine, final, kind) not in self._artifacts:

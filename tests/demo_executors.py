@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from absurd import RetryPolicy, executor
+from absurd.config import load_settings
 
 
 class AddParams(TypedDict):
@@ -107,3 +108,10 @@ def segfault(ctx: Any, params: dict[str, Any]) -> None:
 def leave(ctx: Any, params: dict[str, Any]) -> None:
     """Leave without a word."""
     os._exit(7)
+
+
+@executor("demo.where", runs_in="process")
+def where(ctx: Any, params: dict[str, Any]) -> dict[str, str | None]:
+    """Where the database is, as an executor in a child process finds it."""
+    settings = load_settings()
+    return {"url": settings.database_url, "schema": settings.schema}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absurd.context import Port
 from absurd.executor import Executor
@@ -19,10 +19,11 @@ from absurd.workers.process import BrokenChildError, ChildProcess
 class Children:
     """Runs executors in child processes, one run in each at a time."""
 
-    def __init__(self, modules: Sequence[str], port: Port, defaults: Defaults) -> None:
+    def __init__(self, modules: Sequence[str], port: Port, defaults: Defaults, environment: Mapping[str, str]) -> None:
         self._modules = list(modules)
         self._port = port
         self._defaults = defaults
+        self._environment = environment
         self._idle: list[ChildProcess] = []
         self._all: set[ChildProcess] = set()
 
@@ -67,7 +68,7 @@ class Children:
         return None
 
     async def _start(self) -> ChildProcess:
-        child = await ChildProcess.launch()
+        child = await ChildProcess.launch(self._environment)
         self._all.add(child)
         greeting = {
             "path": sys.path,

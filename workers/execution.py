@@ -12,7 +12,7 @@ import structlog
 
 from absurd.context import LONGEST_SECONDS, Port, RunContext
 from absurd.encoding import encode_result
-from absurd.errors import AbsurdError, InvalidParamsError, ResultError, RunTimeoutError, StaleClaimError
+from absurd.errors import AbsurdError, InvalidInputError, ResultError, RunTimeoutError, StaleClaimError
 from absurd.executor import Executor
 from absurd.model import Claim
 from absurd.outcome import (
@@ -134,7 +134,7 @@ def outcome_of(
         case RetryLater(delay=delay) as signal:
             described = describe(signal, code="retry_later")
             return Failed(described, _seconds(delay) if attempts_left(claim, executor, defaults) else None)
-        case InvalidParamsError() | ResultError() as useless:  # to repeat: it would end the same way
+        case InvalidInputError() | ResultError() as useless:  # to repeat: it would end the same way
             return Failed(describe(useless), None)
     return failure(describe(error), claim, executor, defaults)
 

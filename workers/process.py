@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from typing import Any
@@ -69,9 +70,10 @@ class ChildProcess:
         self._idle = False
 
     @classmethod
-    async def launch(cls) -> ChildProcess:
+    async def launch(cls, environment: Mapping[str, str]) -> ChildProcess:
         """Start a fresh interpreter: never a fork, which would copy locks that the worker's threads hold.
 
+        It sees this process' environment with `environment` over it.
         Raises OSError when there is no memory, no process or no file left.
         """
         ours, theirs = socket.socketpair()
@@ -87,6 +89,7 @@ class ChildProcess:
                 pass_fds=[theirs.fileno(), watched],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,  # what executors print goes where the worker logs
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
         except BaseException:

@@ -33,7 +33,7 @@ class Slots:
         self._port = port
         self._defaults = Defaults(RetryPolicy(max_attempts=settings.max_attempts), settings.task_timeout)
         self._threads = DaemonThreads()
-        self._children = Children(modules, port, self._defaults)
+        self._children = Children(modules, port, self._defaults, settings.environment())
 
     def run(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         """A coroutine that runs the claim to its Outcome; None when the claim was lost meanwhile.

@@ -171,7 +171,6 @@ class AbsurdWorker:
             worker_id=self.id,
             loop=asyncio.get_running_loop(),
             leases=pump.leases,
-            running=lambda: len(pump.running),
             state=lambda: "stopping" if pump.stopping else "running",
             on_held=pump.lose,
             on_lost=self._given_up,

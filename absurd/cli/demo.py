@@ -105,12 +105,9 @@ def _run(settings: Settings, out: Path, cutouts: int, seed: int, steps: Steps) -
 def _worker(settings: Settings, out: Path) -> Iterator[None]:
     """A worker process beside this one, stopped at the end."""
     command = [sys.executable, "-m", "absurd.cli.worker", "--queue", QUEUE, "--concurrency", "2"]
-    # Through the environment: a password on a command line is seen by everybody on the machine.
-    place = {"ABSURD_HOME": str(settings.home), "ABSURD_SCHEMA": settings.schema}
-    if settings.database_url is not None:
-        place["ABSURD_DATABASE_URL"] = settings.database_url
     with (out / "worker.log").open("ab") as log:
-        process = subprocess.Popen(command, env=os.environ | place, stdout=log, stderr=log)
+        # Through the environment: a password on a command line is seen by everybody on the machine.
+        process = subprocess.Popen(command, env=os.environ | settings.environment(), stdout=log, stderr=log)
         try:
             yield
         finally:

@@ -240,7 +240,6 @@ create table worker (
     state         text not null default 'running',
     queues        text[] not null,
     concurrency   integer not null,
-    running       integer not null default 0,
     lease_seconds double precision not null,
     versions      jsonb not null,
     offers        jsonb not null,

@@ -49,7 +49,7 @@ comment on function register_executors(jsonb) is 'Tell what a worker can run: [{
 -- leases it does not list and that are older than its lease time were never heard of by it (the
 -- answer to its claim was lost): they go back, attempts intact.
 -- Raises AB002 when the worker was given up meanwhile.
-create function beat(p_worker integer, p_leases bigint[], p_running integer, p_state text default 'running')
+create function beat(p_worker integer, p_leases bigint[], p_state text default 'running')
     returns table (lease_id bigint, task_id uuid)
     language plpgsql security definer set search_path from current
     as $$
@@ -59,7 +59,7 @@ declare
     v_lost   lease;
 begin
     perform _require_read_committed();
-    update worker set last_seen = clock_time(), running = p_running, state = p_state
+    update worker set last_seen = clock_time(), state = p_state
     where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
     if not found then
         raise exception 'worker % was given up: it did not answer for longer than its lease', p_worker using errcode = 'AB002';
@@ -78,7 +78,7 @@ begin
         select l.id, t from lease l cross join unnest(l.task_ids) t
         where l.id = any (p_leases) and lease_worker(l.id) = p_worker;
 end $$;
-comment on function beat(integer, bigint[], integer, text) is 'A worker''s sign of life; returns what it still holds.';
+comment on function beat(integer, bigint[], text) is 'A worker''s sign of life; returns what it still holds.';
 
 -- A worker that leaves in good order.  What it still holds goes back, attempts intact.
 create function unregister_worker(p_worker integer) returns void
@@ -96,7 +96,7 @@ begin
         perform _requeue(v_lease.task_ids, v_lease.attempts::integer[],
                          array_fill(null::timestamptz, array[cardinality(v_lease.task_ids)]), null, true);
     end loop;
-    update worker set state = 'stopped', running = 0, last_seen = clock_time()
+    update worker set state = 'stopped', last_seen = clock_time()
     where id = p_worker and state in ('running', 'stopping');
     delete from listener where worker_id = p_worker;
 end $$;

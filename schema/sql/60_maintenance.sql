@@ -53,7 +53,7 @@ begin
         where state in ('running', 'stopping') and last_seen < v_now - make_interval(secs => lease_seconds)
         order by id for update skip locked
     loop
-        update worker set state = 'lost', running = 0 where id = v_worker.id;
+        update worker set state = 'lost' where id = v_worker.id;
         delete from listener where worker_id = v_worker.id;
         for v_lease in
             select * from lease where id >= v_worker.id::bigint << 32 and id < (v_worker.id + 1)::bigint << 32 order by id for update

@@ -36,47 +36,38 @@ class CopyStream:
         self._readable.register(self._pgconn.socket, select.POLLIN)
 
     def __enter__(self) -> Self:
-        self._connection.lock.acquire()
-        try:
+        with self._connection.lock:
             _expect(self._pgconn.exec_(self._statement), pq.ExecStatus.COPY_OUT)
-        except BaseException:
-            self._connection.lock.release()
-            raise
         self._running = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            if self._running:
-                self._cancel()
-        finally:
-            self._connection.lock.release()
+        if self._running:
+            self._cancel()
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
-        messages = self._messages()
-        header = bytes(next(messages, b""))
+        receive, end = self._receive, END_BYTES  # once for each row: a million times
+        header = bytes(receive() or b"")
         length = HEADER_BYTES + int.from_bytes(header[HEADER_BYTES - 4 : HEADER_BYTES], "big")
         if not header.startswith(SIGNATURE) or len(header) < length:
             raise ExportFailedError("the stream from the database is damaged: it does not begin as COPY BINARY does")
-        first = header[length:]  # servers send the header together with the first row
-        if len(first) > END_BYTES:
-            yield first
-        for message in messages:
-            if len(message) != END_BYTES:
+        message: bytes | memoryview | None = header[length:]  # servers send the header together with the first row
+        while message is not None:
+            if len(message) > end:
                 yield message
+            message = receive()
 
-    def _messages(self) -> Iterator[bytes | memoryview]:
-        get = self._pgconn.get_copy_data
+    def _receive(self) -> bytes | memoryview | None:
+        """The next message; None at the end, which may be that the query failed."""
         while True:
-            size, message = get(1)
+            size, message = self._pgconn.get_copy_data(1)
             if size > 0:
-                yield message
-            elif size == 0:
-                self._readable.poll()
-                self._pgconn.consume_input()
-            else:
-                break
-        self._finish()
+                return message
+            if size < 0:
+                self._finish()
+                return None
+            self._readable.poll()
+            self._pgconn.consume_input()
 
     def _finish(self) -> None:
         """Take what the server says at the end; it may be that the query failed."""
@@ -92,11 +83,12 @@ class CopyStream:
         self._running = False
         if self._pgconn.status != pq.ConnStatus.OK:
             return
-        self._pgconn.get_cancel().cancel()
-        while self._pgconn.get_copy_data(0)[0] > 0:
-            pass
-        while self._pgconn.get_result() is not None:
-            pass
+        with self._connection.lock:
+            self._pgconn.get_cancel().cancel()
+            while self._pgconn.get_copy_data(0)[0] > 0:
+                pass
+            while self._pgconn.get_result() is not None:
+                pass
 
 
 def _expect(result: PGresult, status: pq.ExecStatus) -> None:

@@ -159,7 +159,7 @@ def test_a_given_up_worker_can_claim_nothing(queue: Queue) -> None:
 
     assert queue.claim()[1] == []
     with pytest.raises(psycopg.Error) as caught:
-        queue.call("beat(%s, '{}', 0)", queue.worker)
+        queue.call("beat(%s, '{}')", queue.worker)
     assert caught.value.sqlstate == "AB002"
 
 

@@ -215,3 +215,20 @@ def test_names_of_artifacts(ctx: RunContext, tmp_path: Path) -> None:
         ctx.artifact(tmp_path)
     with pytest.raises(InvalidNameError):
         ctx.artifact(tmp_path / "\udcff.fits")
+
+
+def test_an_attempt_removes_what_a_killed_one_left(port: MemoryPort, tmp_path: Path) -> None:
+    """A file of an attempt that died with its worker goes when the next attempt writes the same artifact."""
+    claim = claim_of("slots.none", {})
+    left = Path(RunContext(claim, port, run_here).artifact(tmp_path / "image.fits"))
+    left.write_text("half")
+    other = Path(RunContext(claim_of("slots.none", {}), port, run_here).artifact(tmp_path / "image.fits"))
+    other.write_text("somebody else's")
+
+    mine = RunContext(claim._replace(attempt=2, lease=claim.lease + 1), port, run_here).artifact(
+        tmp_path / "image.fits"
+    )
+
+    assert not left.exists()
+    assert other.exists()
+    assert mine != str(left)

@@ -47,7 +47,6 @@ class Ear:
             worker_id=worker,
             loop=self.loop,
             leases=lambda: leases or [],
-            running=lambda: 0,
             state=lambda: "running",
             on_held=self.held.append,
             on_lost=self._hear_of_loss,

@@ -83,6 +83,14 @@ async def test_every_slot_kind_executes(settings: Settings, client: AbsurdClient
     assert crunched.progress is not None and crunched.progress["message"] == "half"
 
 
+async def test_children_know_the_workers_database(settings: Settings, client: AbsurdClient) -> None:
+    """An executor in a child process reads the settings and finds the database its worker was given."""
+    async with working(settings):
+        done = await client.wait(await client.spawn("demo.where", {}), timeout=30)
+
+    assert done.result == {"url": settings.database_url, "schema": "absurd"}
+
+
 async def test_failures_are_retried_until_they_are_not(settings: Settings, client: AbsurdClient) -> None:
     """A task that succeeds at its second attempt completes; one that never does is failed with its last error."""
     async with working(settings):
@@ -256,8 +264,9 @@ async def test_a_worker_that_was_given_up_stops_and_its_late_word_is_refused(
     runner = asyncio.create_task(first.run())
     await soon((tmp_path / "started").exists)
     with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
-        connection.execute("update absurd.worker set last_seen = last_seen - interval '1 hour'")
-        assert connection.execute("select absurd.recover_runs()").fetchone() == (1,)
+        with connection.transaction():  # else the worker's own beat or round comes between
+            connection.execute("update absurd.worker set last_seen = last_seen - interval '1 hour'")
+            assert connection.execute("select absurd.recover_runs()").fetchone() == (1,)
     (tmp_path / "release").touch()
 
     async with working(settings):
