@@ -263,10 +263,10 @@ async def test_a_worker_that_was_given_up_stops_and_its_late_word_is_refused(
     first = AbsurdWorker(settings=settings)
     runner = asyncio.create_task(first.run())
     await soon((tmp_path / "started").exists)
-    with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
-        with connection.transaction():  # else the worker's own beat or round comes between
-            connection.execute("update absurd.worker set last_seen = last_seen - interval '1 hour'")
-            assert connection.execute("select absurd.recover_runs()").fetchone() == (1,)
+    # In one transaction: else the worker's own beat or round comes between.
+    with psycopg.connect(settings.database_url or "") as connection:
+        connection.execute("update absurd.worker set last_seen = last_seen - interval '1 hour'")
+        assert connection.execute("select absurd.recover_runs()").fetchone() == (1,)
     (tmp_path / "release").touch()
 
     async with working(settings):
