@@ -45,7 +45,9 @@ begin
                 update level set base = v_lowest where queue_id = v_level.queue_id and level = v_level.level;
             end if;
         end loop;
-        v_horizon.tally_base := v_horizon.tally + 1;
+        -- Tallies that are committed but not yet folded hold their mark back in the same way.
+        select t.id into v_lowest from tally t where t.id >= v_horizon.tally_base order by t.id limit 1;
+        v_horizon.tally_base := greatest(v_horizon.tally_base, least(v_lowest, v_horizon.tally + 1));
         v_horizon.xid := null;
         v_risen := true;
     end if;
@@ -56,7 +58,9 @@ begin
         v_horizon.xid := pg_current_xact_id();
     end if;
     update horizon set seq = v_horizon.seq, tally = v_horizon.tally, xid = v_horizon.xid, tally_base = v_horizon.tally_base,
-        noted_seq = (select last_value from ready_seq), noted_tally = (select last_value from tally_id_seq);
+        -- A sequence that was never drawn from names its first number as the last.
+        noted_seq = (select last_value - (not is_called)::integer from ready_seq),
+        noted_tally = (select last_value - (not is_called)::integer from tally_id_seq);
     return v_risen;
 end $$;
 comment on function advance_marks() is 'Advance the marks below which claims and folds need not look.';

@@ -1,3 +1,7 @@
+create function _tasks(p_count bigint) returns text
+    language sql immutable
+    as $$ select case p_count when 1 then '1 task' else p_count || ' tasks' end $$;
+
 -- The state of the whole in one document, with what is wrong and what to do about it.
 create function get_status() returns jsonb
     language plpgsql volatile security definer set search_path from current
@@ -13,18 +17,18 @@ begin
     select coalesce(jsonb_agg(to_jsonb(w) order by w.id), '[]') into v_workers from list_workers() w;
     select coalesce(jsonb_agg(to_jsonb(p)), '[]') into v_problems from (
         select 'queue_unserved' as code,
-               format('queue %s has %s pending tasks and no worker', q.name, q.pending) as message,
+               format('%s of queue %s pending and no worker serves it', _tasks(q.pending), q.name) as message,
                format('absurd-worker --queue %s', q.name) as action
         from list_queues() q
         where q.pending > 0 and not q.paused
           and not exists (select from worker w where w.state = 'running' and q.name = any (w.queues)
                           and w.last_seen > v_now - make_interval(secs => w.lease_seconds))
         union all
-        select 'queue_paused', format('queue %s is paused with %s pending tasks', q.name, q.pending),
+        select 'queue_paused', format('queue %s is paused with %s pending', q.name, _tasks(q.pending)),
                format('absurd queue resume %s', q.name)
         from list_queues() q where q.paused and q.pending > 0
         union all
-        select 'executor_unknown', format('%s tasks ask for the executor %s, which no worker knows', count(*), x.name),
+        select 'executor_unknown', format('%s for the executor %s, which no worker knows', _tasks(count(*)), x.name),
                'absurd-worker --import MODULE'
         from (select task_id from timer where reason = 'no_executor' limit 10000) s
         join task t on t.id = s.task_id join executor x on x.id = t.executor_id group by x.name
@@ -32,7 +36,7 @@ begin
         select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all
-        select 'dead_letters', format('%s tasks of queue %s failed for good', count(*), q.name),
+        select 'dead_letters', format('%s of queue %s failed for good', _tasks(count(*)), q.name),
                format('absurd task list --state failed --queue %s', q.name)
         from dead_letter d join queue q on q.id = d.queue_id group by q.name
         union all

@@ -213,6 +213,40 @@ def test_the_base_mark_passes_what_is_over(sessions: Callable[[], Session]) -> N
     assert leases.claim(9)[1] == tasks[9:]
 
 
+def test_marks_that_rise_before_the_first_task_strand_nothing(sessions: Callable[[], Session]) -> None:
+    """Rounds on an empty queue note that nothing was handed out yet: the first task is found and counted."""
+    observer = sessions()
+    leases = Leases(observer)
+    for _ in range(4):
+        observer.call("maintain()")
+        observer.call("advance_marks()")
+    task = observer.call(SPAWN, None)
+    for _ in range(4):
+        observer.call("maintain()")
+        observer.call("advance_marks()")
+
+    assert observer.call("(get_queue_stats('default')).pending") == 1
+    assert leases.claim()[1] == [task]
+    assert observer.call("count(*) from tally") == 1  # of the claim: what came before is folded
+
+
+def test_counts_wait_for_the_fold(sessions: Callable[[], Session]) -> None:
+    """However far the marks rise, a count that was not folded yet stays counted, and is folded once."""
+    observer = sessions()
+    for _ in range(3):
+        observer.call(SPAWN, None)
+        for _ in range(4):
+            observer.call("advance_marks()")
+    assert observer.call("(get_queue_stats('default')).pending") == 3
+
+    assert observer.call("fold_tallies()") == 3
+    for _ in range(4):
+        observer.call("advance_marks()")
+
+    assert observer.call("fold_tallies()") == 0
+    assert observer.call("(get_queue_stats('default')).pending") == 3
+
+
 def test_overlapping_cascades_do_not_deadlock(sessions: Callable[[], Session], until: Until) -> None:
     """Two failures whose subtrees share nodes cancel the union, whichever commits first."""
     one, two, observer = sessions(), sessions(), sessions()
