@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import os
 import re
 import sys
 import typing
@@ -175,16 +176,20 @@ def executor(
 def load_modules(modules: list[str], *, shipped: bool = True) -> list[str]:
     """Import `modules`, so that their executors register, and those that packages publish.
 
+    Modules in the working folder are found too, after all others.
     Returns a sentence for each published module that could not be imported (an extra is missing);
     a module named here must import.
     """
+    if modules and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     for module in modules:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
                 raise ConfigurationError(
-                    f"module {module!r} cannot be imported: {error}; is its folder on PYTHONPATH?", module=module
+                    f"module {module!r} cannot be imported: {error}; the working folder and PYTHONPATH are searched",
+                    module=module,
                 ) from error
             raise
     from importlib.metadata import entry_points  # 30 ms to import: not for those who only decorate

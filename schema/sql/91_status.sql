@@ -1,8 +1,9 @@
+-- The state of the whole, with what is wrong and what to do about it; and emptying a queue.
+
 create function _tasks(p_count bigint) returns text
     language sql immutable
     as $$ select case p_count when 1 then '1 task' else p_count || ' tasks' end $$;
 
--- The state of the whole in one document, with what is wrong and what to do about it.
 create function get_status() returns jsonb
     language plpgsql volatile security definer set search_path from current
     as $$
