@@ -19,7 +19,7 @@ from absurd import claims
 from absurd.client import resolve_database
 from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase
-from absurd.errors import AbsurdError, ConfigurationError
+from absurd.errors import AbsurdError, ConfigurationError, DatabaseUnavailableError
 from absurd.executor import Executor, Registry, load_modules
 from absurd.executor import registry as default_registry
 from absurd.loop import Loop
@@ -96,6 +96,11 @@ class AbsurdWorker:
         self._stopped.clear()
         try:
             await self._run(until)
+        except DatabaseUnavailableError as error:
+            if not self._stopping:
+                raise
+            # Nobody to hand back to: the leases end by themselves, and others take over.
+            log.warning("worker_left_unheard", worker=self.name, error=error.message)
         finally:
             self._stopped.set()
 

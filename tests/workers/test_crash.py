@@ -20,6 +20,7 @@ from absurd.config import Settings, load_settings
 from absurd.embedded import EmbeddedServer
 from absurd.errors import DatabaseUnavailableError
 from absurd.workers import AbsurdWorker
+from absurd.workers import worker as worker_module
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -227,6 +228,32 @@ async def test_a_worker_outlives_a_killed_server(tmp_path_factory: pytest.TempPa
 
     assert [(run.attempt, run.state) for run in done.runs] == [(1, "completed")]
     assert later.result == {"sum": 2}
+
+
+async def test_a_worker_can_be_stopped_while_the_database_is_away(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nobody to hand back to it leaves all the same, without an error; its leases end by themselves."""
+    monkeypatch.setattr(worker_module, "LAST_WORD_SECONDS", 0.2)
+    settings = load_settings(environ={}, home=tmp_path_factory.mktemp("away-home"), imports=("demo_executors",))
+    server = EmbeddedServer(settings)
+    server.start()
+    try:
+        async with AbsurdClient(settings=settings) as client:
+            held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "never")}
+            await client.spawn("demo.hold", held)
+        worker = AbsurdWorker(settings=settings)
+        runner = asyncio.create_task(worker.run())
+        async with asyncio.timeout(30):
+            while not (tmp_path / "started").exists():
+                await asyncio.sleep(0.01)
+        server.stop("immediate")
+
+        async with asyncio.timeout(30):
+            await worker.stop(grace=0)
+            await runner
+    finally:
+        server.destroy()
 
 
 def _alive(pid: int) -> bool:
