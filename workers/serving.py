@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
@@ -32,6 +33,8 @@ from absurd.workers.wire import dump_outcome, load_claim, load_error
 def serve(descriptor: int) -> None:
     """Serve runs until the worker closes the socket."""
     faulthandler.enable()  # where native code has faulted, on stderr
+    if isinstance(sys.stdout, TextIOWrapper):  # what is printed is seen when it is printed, not when a buffer is full
+        sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the worker's to handle
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as read, channel.makefile("wb") as write:
         server = _Server(Pipe(read, write))
