@@ -7,6 +7,7 @@ import gc
 import os
 import platform
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -39,6 +40,9 @@ from absurd.workers.slots import Slots
 
 LAST_WORD_SECONDS = 10.0
 """How long a worker whose grace is over tries to reach the database to hand back what it holds."""
+
+OVERDUE_SECONDS = 15.0
+"""How often a worker looks for files that another left unpublished; it may be the one that sees their folder."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -82,6 +86,7 @@ class AbsurdWorker:
         self._stopped.set()
         self._patience = True
         self._background: set[asyncio.Task[None]] = set()
+        self._publications_due = 0.0
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -297,9 +302,10 @@ class AbsurdWorker:
         done = await make_round(self._database)
         if done.moved and self._pump is not None:
             self._pump.wake()
-        for task_id, path, attempt_path in await self._database.run(get_overdue_publications()):
-            artifact = PendingArtifact(attempt_path, path, "", "", 0)
-            await self._publish_file(task_id, artifact)
+        if time.monotonic() >= self._publications_due:
+            self._publications_due = time.monotonic() + OVERDUE_SECONDS
+            for task_id, path, attempt_path in await self._database.run(get_overdue_publications()):
+                await self._publish_file(task_id, PendingArtifact(attempt_path, path, "", "", 0))
         return done.next_wake
 
     def _given_up(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -168,6 +169,33 @@ async def test_artifacts_are_published_before_wait_returns(
     assert [each.name for each in path.parent.iterdir()] == ["hello.txt"]
     (artifact,) = done.artifacts
     assert (artifact.path, artifact.bytes) == (str(path), 5)
+
+
+async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(
+    settings: Settings, client: AbsurdClient, tmp_path: Path
+) -> None:
+    """A worker that died between completion and renaming leaves the file to the others; `wait` returns after it."""
+    final, mine = tmp_path / "image.txt", tmp_path / ".image.part"
+    mine.write_text("whole")
+    task_id = await client.spawn("demo.write", {})
+    files = [{"task": str(task_id), "path": str(final), "attempt_path": str(mine), "kind": "text", "bytes": 5}]
+    with psycopg.connect(settings.database_url or "", options="-c search_path=absurd") as connection:
+        worker = connection.execute("select register_worker('w', 'h', 1, '{default}', 1, '{}', '{}', 30)").fetchone()
+        assert worker is not None
+        lease = (worker[0] << 32) + 1
+        connection.execute("select claim_runs(%s, (select id from queue), 1, '{}', '{}')", (lease,))
+        connection.execute(
+            "select complete_runs(%s::bigint[], %s, '{0}', '{null}', %s)", ([lease], [task_id], json.dumps(files))
+        )
+        connection.execute("update artifact set completed_at = now() - interval '1 minute'")
+    assert not final.exists()
+
+    async with working(settings):
+        done = await client.wait(task_id, timeout=30)
+
+    assert final.read_text() == "whole"
+    assert not mine.exists()
+    assert done.artifacts[0].path == str(final)
 
 
 async def test_cancel_stops_what_runs(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
