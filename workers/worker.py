@@ -81,7 +81,7 @@ class AbsurdWorker:
         self._executors: dict[int, str] = {}
         self._queue_ids: dict[str, int] = {}
         self._pump: Pump | None = None
-        self._stopping = False
+        self._stop_asked = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._patience = True
@@ -96,13 +96,13 @@ class AbsurdWorker:
         "burst" leaves when nothing can be claimed now, "drain" when nothing is pending, sleeping or
         running in the queues of this worker.  A worker that was stopped does not run again.
         """
-        if self._stopping:
+        if self._stop_asked.is_set():
             return
         self._stopped.clear()
         try:
             await self._run(until)
         except DatabaseUnavailableError as error:
-            if not self._stopping:
+            if not self._stop_asked.is_set():
                 raise
             # Nobody to hand back to: the leases end by themselves, and others take over.
             log.warning("worker_left_unheard", worker=self.name, error=error.message)
@@ -130,7 +130,7 @@ class AbsurdWorker:
 
         Handed-back runs spend no attempt.  Returns when the worker has left.
         """
-        self._stopping = True
+        self._stop_asked.set()
         if self._pump is not None:
             self._pump.stop()
         try:
@@ -172,7 +172,7 @@ class AbsurdWorker:
             poll_seconds=self.settings.worker_poll_interval,
             dead_letters=self.settings.dlq_enabled,
         )
-        if self._stopping:
+        if self._stop_asked.is_set():
             pump.stop()
         listener = Listener(self._database, ["ready", "lease"])
         heartbeat = Heartbeat(
