@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from absurd.errors import InvalidOptionError
+
 
 @dataclass(frozen=True, slots=True)
 class PendingArtifact:
@@ -67,12 +69,20 @@ class Signal(Exception):
     """Root of what an executor may raise to end its run otherwise than by failing."""
 
 
+def _delay(name: str, delay: float | timedelta) -> float:
+    """A delay in seconds; InvalidOptionError for one that is no time."""
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+    if not seconds >= 0:
+        raise InvalidOptionError(f"the delay of {name} is {delay!r}; it must be 0 seconds or more", option="delay")
+    return seconds
+
+
 class RetryLater(Signal):
     """End this attempt as failed and try again after `delay` seconds, whatever the policy says."""
 
     def __init__(self, delay: float | timedelta, reason: str = "retry later") -> None:
         super().__init__(reason)
-        self.delay = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        self.delay = _delay("RetryLater", delay)
 
 
 class Snooze(Signal):
@@ -80,7 +90,7 @@ class Snooze(Signal):
 
     def __init__(self, delay: float | timedelta, reason: str = "snooze") -> None:
         super().__init__(reason)
-        self.delay = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        self.delay = _delay("Snooze", delay)
 
 
 class Reject(Signal):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +125,8 @@ def outcome_of(
         case Suspend(outcome=outcome):
             return outcome
         case Snooze(delay=delay) as signal:
-            return Suspended(describe(signal)["message"] or "snooze", delay=_seconds(delay))
+            # Not at once: it spends no attempt, and would spin.
+            return Suspended(describe(signal)["message"] or "snooze", delay=max(0.1, _seconds(delay)))
         case Cancel() as signal:
             return Cancelled(describe(signal)["message"] or "by its executor")
         case Reject() as signal:
@@ -185,4 +185,4 @@ def _only(error: BaseException) -> BaseException:
 
 def _seconds(delay: float) -> float:
     """A delay that the database can add to a time."""
-    return min(max(delay, 0.0), LONGEST_SECONDS) if math.isfinite(delay) else 0.0
+    return min(delay, LONGEST_SECONDS)

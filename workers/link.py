@@ -11,11 +11,20 @@ import structlog
 
 from absurd.call import Call
 from absurd.database import AsyncDatabase, AsyncSession
-from absurd.errors import DatabaseUnavailableError
+from absurd.errors import AbsurdError, AuthenticationError, DatabaseUnavailableError
 
 T = TypeVar("T")
 
 log = structlog.get_logger("absurd.worker")
+
+
+_PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
+"""SQLSTATEs of a statement that was sacrificed, not refused: deadlock, serialization, lock or statement time-out."""
+
+
+def is_passing(error: AbsurdError) -> bool:
+    """Whether the same call may succeed if it is made again."""
+    return getattr(error.__cause__, "sqlstate", None) in _PASSING
 
 
 class Link:
@@ -38,8 +47,13 @@ class Link:
                 if self._session is None:
                     self._session = await self._connect()
                 answer = await self._session.run(call)
-            except DatabaseUnavailableError as error:
-                await self.close()
+            except AbsurdError as error:
+                if isinstance(error, AuthenticationError) or not (
+                    isinstance(error, DatabaseUnavailableError) or is_passing(error)
+                ):
+                    raise
+                if isinstance(error, DatabaseUnavailableError):
+                    await self.close()
                 if not self._patient():
                     raise
                 if failures == 0:

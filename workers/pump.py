@@ -138,6 +138,8 @@ class Pump:
         known = {claim.lease for claim, _ in list(self.running.values())}
         known.update(claim.lease for claim in list(self._waiting))
         known.update(report.claim.lease for report in [*self._reports, *self._recording])
+        if (unread := self._unread) is not None:
+            known.add(unread.lease)
         return list(known)
 
     def lose(self, held: dict[int, set[UUID]]) -> None:
@@ -178,6 +180,9 @@ class Pump:
         """
         if self._step_sent is not None:
             await self._read_answer()
+        elif self._recording:  # not acknowledged: told again, and recognised if it had arrived
+            self._reports[:0] = self._recording
+            self._recording = []
         while True:
             source = None if self.stopping else self._claimable()
             if source is not None or self._report_due():
@@ -237,8 +242,8 @@ class Pump:
         The answer before is read while the database works on this step, and this one's with the next.
         """
         now = time.monotonic()
-        reports, self._reports = self._reports, []
-        self._recording = reports
+        reports = self._recording = self._reports
+        self._reports = []
         special = [report for report in reports if not is_plain(report)]
         if special:
             reports = [report for report in reports if is_plain(report)]
@@ -332,11 +337,11 @@ class Pump:
         if claim.task_id in self._lost:  # nobody to report to
             self._lost.discard(claim.task_id)
             outcome = None
-        del self.running[claim.task_id]
         ended = time.monotonic()
         self._pace = ended - started if self._pace is None else self._pace + 0.02 * (ended - started - self._pace)
         if outcome is not None:
             self._add_report(Report(claim, started, outcome))
+        del self.running[claim.task_id]  # only now: the heartbeat must find its lease in one place or the other
         if self._waiting:
             self._fill()
         self._wake.set()

@@ -85,6 +85,7 @@ class AbsurdWorker:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._patience = True
+        self._lost = False  # taken for dead by the others
         self._background: set[asyncio.Task[None]] = set()
         self._publications_due = 0.0
 
@@ -118,8 +119,12 @@ class AbsurdWorker:
         await self._database.open()
         self._link = Link(self._database, lambda: self._patience)
         try:
-            await self._register()
-            await self._work(url, until)
+            while True:
+                self._lost = False
+                await self._register()
+                await self._work(url, until)
+                if not self._lost or self._stop_asked.is_set():
+                    return
         finally:
             self._patience = False
             await self._link.close()
@@ -133,6 +138,8 @@ class AbsurdWorker:
         self._stop_asked.set()
         if self._pump is not None:
             self._pump.stop()
+        if self._pump is None:  # nothing runs yet
+            grace = 0
         try:
             async with asyncio.timeout(self.settings.worker_grace if grace is None else grace):
                 await self._stopped.wait()
@@ -311,6 +318,7 @@ class AbsurdWorker:
     def _given_up(self) -> None:
         """The others took this worker for dead: stop the work, and come back under a new number."""
         log.error("worker_given_up", worker=self.name, id=self.id)
+        self._lost = True
         if self._pump is not None:
             self._pump.lose_all()
             self._pump.stop()

@@ -20,7 +20,8 @@ create type _spawn as (
 );
 
 -- One option as a number within bounds; AB001 names the option and its value.
-create function _option_number(p_options jsonb, p_name text, p_low double precision, p_high double precision)
+create function _option_number(p_options jsonb, p_name text, p_low double precision, p_high double precision,
+                               p_whole boolean default false)
     returns double precision
     language plpgsql immutable
     as $$
@@ -33,6 +34,9 @@ begin
     if jsonb_typeof(v_value) <> 'number' or not (v_value::double precision between p_low and p_high) then
         raise exception 'option % is %; it must be a number from % to %', p_name, left(v_value::text, 100), p_low, p_high
             using errcode = 'AB001';
+    end if;
+    if p_whole and v_value::numeric % 1 <> 0 then
+        raise exception 'option % is %; it must be a whole number', p_name, left(v_value::text, 100) using errcode = 'AB001';
     end if;
     return v_value::double precision;
 end $$;
@@ -72,13 +76,20 @@ begin
         raise exception 'unknown option %; known are priority, delay, run_at, key, depends_on, headers, tags, max_attempts, timeout, retry, needs',
             v_unknown using errcode = 'AB001';
     end if;
-    p_spawn.priority := coalesce(_option_number(p_options, 'priority', -10000, 10000), 0);
-    p_spawn.max_attempts := _option_number(p_options, 'max_attempts', 0, 32767);
+    p_spawn.priority := coalesce(_option_number(p_options, 'priority', -10000, 10000, true), 0);
+    p_spawn.max_attempts := _option_number(p_options, 'max_attempts', 0, 32767, true);
     p_spawn.timeout := make_interval(secs => _option_number(p_options, 'timeout', 0.001, 31536000));
     p_spawn.key := _option(p_options, 'key', 'string') #>> '{}';
     p_spawn.headers := _option(p_options, 'headers', 'object');
     p_spawn.retry := _option(p_options, 'retry', 'object');
     p_spawn.needs := _option(p_options, 'needs', 'object');
+    for v_text in select unnest(array['tags', 'depends_on']) loop
+        if exists (select from jsonb_array_elements(coalesce(_option(p_options, v_text, 'array'), '[]')) e
+                   where jsonb_typeof(e) <> 'string') then
+            raise exception 'option % is %; it must be a list of strings', v_text, left((p_options -> v_text)::text, 100)
+                using errcode = 'AB001';
+        end if;
+    end loop;
     if length(p_spawn.key) not between 1 and 1000 then
         raise exception 'option key has % characters; it must have 1 to 1000', length(p_spawn.key) using errcode = 'AB001';
     end if;
@@ -91,6 +102,9 @@ begin
         end if;
         v_text := p_options ->> 'run_at';
         begin
+            if v_text !~ '\d(Z|[+-]\d\d(:?\d\d)?)$' then
+                raise exception 'no zone';
+            end if;
             p_spawn.run_at := v_text::timestamptz;
         exception when others then
             raise exception 'option run_at is %; it must be a time with its zone', quote_literal(left(v_text, 100))

@@ -89,6 +89,10 @@ declare
     v_lease lease;
 begin
     perform _require_read_committed();
+    -- The worker's row before its leases, as recover_runs does.
+    update worker set state = 'stopped', last_seen = clock_time()
+    where id = p_worker and state in ('running', 'stopping');
+    delete from listener where worker_id = p_worker;
     for v_lease in
         select * from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 order by id for update
     loop
@@ -96,9 +100,6 @@ begin
         perform _requeue(v_lease.task_ids, v_lease.attempts::integer[],
                          array_fill(null::timestamptz, array[cardinality(v_lease.task_ids)]), null, true);
     end loop;
-    update worker set state = 'stopped', last_seen = clock_time()
-    where id = p_worker and state in ('running', 'stopping');
-    delete from listener where worker_id = p_worker;
 end $$;
 comment on function unregister_worker(integer) is 'A worker leaves; what it still holds goes back.';
 

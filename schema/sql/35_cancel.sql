@@ -119,6 +119,13 @@ begin
     values (v_task.queue_id, 1, -(v_state = 'completed')::integer, -(v_state = 'failed')::integer, -(v_state = 'cancelled')::integer);
     insert into audit (at, task_id, action, detail) values (clock_time(), p_task, 'retry', 'was ' || v_state);
     perform _restore_children(p_task);
+    -- Children still blocked may have counted it off already: sweep_late counts them anew.
+    insert into late (child_id)
+        select b.task_id from edge e join blocked b on b.task_id = e.child_id where e.parent_id = p_task
+        on conflict do nothing;
+    if found then
+        perform pg_notify(current_schema() || '_ready', '');
+    end if;
     perform _wake(array[v_task.queue_id]);
     return 'pending';
 end $$;
@@ -148,7 +155,7 @@ begin
     insert into tally (queue_id, blocked, cancelled)
         select t.queue_id, count(*), -count(*) from task t where t.id = any (v_children) group by t.queue_id;
     -- Other parents may have ended: sweep_late counts anew.
-    insert into late (child_id) select unnest(v_children);
+    insert into late (child_id) select unnest(v_children) on conflict do nothing;
     perform pg_notify(current_schema() || '_ready', '');
 end $$;
 
@@ -159,6 +166,6 @@ create function _ended_upstream(p_task uuid) returns boolean
            and not exists (select from ready where task_id = p_task)
            and not exists (select from timer where task_id = p_task)
            and coalesce((
-            select r.state = 'cancelled' and r.started_at is null and r.error ->> 'message' = 'upstream'
+            select r.state = 'cancelled' and r.started_at is null and r.error ->> 'code' = 'upstream'
             from run r where r.task_id = p_task and r.ends order by r.finished_at desc limit 1), false)
     $$;

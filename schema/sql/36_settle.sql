@@ -102,7 +102,8 @@ begin
     written as (
         insert into run (task_id, finished_at, state, attempt, ends, error)
         select task_id, v_now, 'cancelled', attempt, true,
-               _cancellation(case when task_id = p_root then p_reason else 'upstream' end)
+               case when task_id = p_root then _cancellation(p_reason)
+                    else '{"code": "upstream", "type": "cancelled", "message": "upstream"}' end
         from gone),
     counted as (
         insert into tally (queue_id, blocked, cancelled) select queue_id, -count(*), count(*) from gone group by queue_id)

@@ -52,7 +52,8 @@ create function await_tasks(p_tasks uuid[]) returns void
     language sql volatile security definer set search_path from current
     as $$
         insert into waiter (task_id, expires_at)
-        select distinct t, clock_time() + interval '1 hour' from unnest(p_tasks) t order by 1
+        select distinct t, clock_time() + interval '1 hour' from unnest(p_tasks) t
+        where exists (select from task where id = t) order by 1
         on conflict (task_id) do update set expires_at = excluded.expires_at
     $$;
 comment on function await_tasks(uuid[]) is 'Ask that the end of these tasks be notified.';

@@ -293,6 +293,22 @@ def test_a_child_runs_after_all_its_parents(queue: Queue) -> None:
     assert json.loads(row[0])["parents"] == {str(parents[0]): 7, str(parents[1]): 7, str(parents[2]): 8}
 
 
+def test_retrying_a_completed_parent_counts_its_children_anew(queue: Queue) -> None:
+    """A parent that completes, is retried and completes again counts once; the child waits for the other."""
+    parent, other = queue.spawn(), queue.spawn(delay=3600)
+    child = queue.spawn(depends_on=[str(parent), str(other)])
+    queue.call("sweep_late()")
+    for _ in range(2):
+        lease, _, _ = queue.claim()
+        queue.complete(lease, parent)
+        queue.call("sweep_late()")
+        if queue.document(parent)["attempts"] == 1:
+            queue.call("retry_task(%s)", parent)
+
+    assert queue.state(child) == "blocked"
+    assert queue.call("remaining from blocked where task_id = %s", child) == 1
+
+
 def test_a_child_of_ended_parents_is_swept(queue: Queue) -> None:
     """Spawned on parents that have ended already, a child becomes pending, or cancelled with a failed one."""
     good, bad = queue.spawn(), queue.spawn()
@@ -387,6 +403,11 @@ def test_a_repeated_spawn_is_the_same_spawn(queue: Queue) -> None:
         ({"depends_on": ["me"]}, "depends_on"),
         ({"tags": {"a": 1}}, "tags"),
         ({"timeout": 0}, "timeout"),
+        ({"priority": 1.5}, "priority"),
+        ({"max_attempts": 2.6}, "max_attempts"),
+        ({"tags": [None]}, "tags"),
+        ({"depends_on": [None]}, "depends_on"),
+        ({"run_at": "2026-01-01 00:00"}, "run_at"),
         ({"key": ""}, "key"),
         ({"id": "12"}, "id"),
     ],

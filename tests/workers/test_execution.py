@@ -16,7 +16,7 @@ import pytest
 from memory_port import MemoryPort, claim_of
 
 from absurd.context import RunContext, run_here
-from absurd.errors import InvalidParamsError, StaleClaimError, TaskNotFoundError
+from absurd.errors import InvalidOptionError, InvalidParamsError, StaleClaimError, TaskNotFoundError
 from absurd.executor import Executor
 from absurd.outcome import Cancel, Cancelled, Completed, Failed, Outcome, Reject, RetryLater, Snooze, Suspended
 from absurd.retry import RetryPolicy
@@ -219,11 +219,19 @@ def test_signals_end_a_run_otherwise() -> None:
     )
 
 
-@pytest.mark.parametrize(("delay", "stored"), [(-1, 0.0), (math.nan, 0.0), (math.inf, 0.0), (1e300, 315_360_000.0)])
-def test_odd_delays_become_ones_that_can_be_stored(delay: float, stored: float) -> None:
+@pytest.mark.parametrize("delay", [math.inf, 1e300])
+def test_endless_delays_become_ones_that_can_be_stored(delay: float) -> None:
     """A delay that no time can be reckoned from does not spoil the report of a whole batch."""
-    assert stored == failed(raising(RetryLater(delay))).delay
-    assert Suspended("snooze", delay=stored) == outcome_of(raising(Snooze(delay)))
+    assert failed(raising(RetryLater(delay))).delay == 315_360_000.0
+    assert Suspended("snooze", delay=315_360_000.0) == outcome_of(raising(Snooze(delay)))
+
+
+@pytest.mark.parametrize("delay", [-1, math.nan])
+@pytest.mark.parametrize("signal", [RetryLater, Snooze])
+def test_delays_that_are_no_time_are_refused(signal: type[RetryLater | Snooze], delay: float) -> None:
+    """Below zero or not a number: refused where it is written, so that no task can spin."""
+    with pytest.raises(InvalidOptionError, match="delay"):
+        signal(delay)
 
 
 def test_a_stale_claim_that_is_not_this_runs_own_is_a_failure() -> None:

@@ -291,6 +291,7 @@ async def test_a_worker_that_was_given_up_stops_and_its_late_word_is_refused(
     first = AbsurdWorker(settings=settings)
     runner = asyncio.create_task(first.run())
     await soon((tmp_path / "started").exists)
+    given_up = first.id
     # In one transaction: else the worker's own beat or round comes between.
     with psycopg.connect(settings.database_url or "") as connection:
         connection.execute("update absurd.worker set last_seen = last_seen - interval '1 hour'")
@@ -299,6 +300,7 @@ async def test_a_worker_that_was_given_up_stops_and_its_late_word_is_refused(
 
     async with working(settings):
         done = await client.wait(task_id, timeout=30)
+    await soon(lambda: first.id != given_up)  # it goes on under a new number
     await first.stop(grace=5)
     await runner
 
