@@ -37,12 +37,13 @@ def register_worker(
     versions: dict[str, Any],
     offers: dict[str, Any],
     lease_seconds: float,
+    machine: str | None = None,
 ) -> Call[int]:
     """Announce a worker; gives its number, the high half of its lease ids."""
     return Call(
         "select {schema}.register_worker($1::text, $2::text, $3::integer, $4::text[], $5::integer,"
-        " $6::text::jsonb, $7::text::jsonb, $8::double precision) as id",
-        (name, host, pid, list(queues), concurrency, encode(versions), encode(offers), lease_seconds),
+        " $6::text::jsonb, $7::text::jsonb, $8::double precision, $9::text) as id",
+        (name, host, pid, list(queues), concurrency, encode(versions), encode(offers), lease_seconds, machine),
         one_value("id"),
         repeatable=False,
     )
@@ -54,14 +55,16 @@ def register_executors(executors: Sequence[dict[str, Any]]) -> Call[None]:
     return Call(sql, (encode(list(executors), "executors", limit=None),), nothing)
 
 
-def beat(worker: int, leases: Sequence[int], state: str = "running") -> Call[list[tuple[int, UUID]]]:
+def beat(
+    worker: int, leases: Sequence[int], state: str = "running", started: Sequence[UUID] = ()
+) -> Call[list[tuple[int, UUID]]]:
     """A sign of life; gives (lease, task) for everything the worker still holds.
 
-    Raises StaleClaimError when the worker was given up.
+    `started` are the tasks that are at work.  Raises StaleClaimError when the worker was given up.
     """
     return Call(
-        "select lease_id, task_id from {schema}.beat($1::integer, $2::bigint[], $3::text)",
-        (worker, list(leases), state),
+        "select lease_id, task_id from {schema}.beat($1::integer, $2::bigint[], $3::text, $4::uuid[])",
+        (worker, list(leases), state, list(started)),
         lambda rows: [(row["lease_id"], task_uuid(row["task_id"])) for row in rows],
     )
 

@@ -124,6 +124,12 @@ class TaskNotFoundError(NotFoundError):
     code = "task_not_found"
 
 
+class WorkflowNotFoundError(NotFoundError):
+    """No workflow has that id."""
+
+    code = "workflow_not_found"
+
+
 class QueueNotFoundError(NotFoundError):
     """No queue has that name."""
 
@@ -246,4 +252,5 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB008": UnknownParentError,
     "AB009": PayloadTooLargeError,
     "AB010": InvalidParamsError,
+    "AB011": WorkflowNotFoundError,
 }

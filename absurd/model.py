@@ -70,6 +70,14 @@ class TaskSpec:
     timeout: float | timedelta | None = None
     retry: Any = None
     needs: dict[str, float] | None = None
+    lane: str | None = None
+    when: str | None = None
+    key_period: float | timedelta | None = None
+    key_scope: str | None = None
+    start_within: float | timedelta | None = None
+    finish_within: float | timedelta | None = None
+    workflow: UUID | str | None = None
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,23 @@ class SpawnOptions(TypedDict, total=False):
     """When the next attempt comes.  Default: the executor's."""
     needs: Mapping[str, float] | None
     """What a worker must offer to run the task, such as ``{"cpu": 1, "memory_gib": 4}``."""
+    lane: str | None
+    """Tasks of one lane share the queue's limit per lane, and lanes take turns where the queue is fair."""
+    when: str | None
+    """Which ends of the parents let the task run: "all_success" (default), "all_done", "any_success", "any_failed"
+    or "quorum(K)": at least K completed."""
+    key_period: float | timedelta | None
+    """For how long the key counts, in seconds; after that a spawn under it makes a new task.  Default: for ever."""
+    key_scope: str | None
+    """"unfinished": the key is free again once its task has ended.  Default "ever": until the task is removed."""
+    start_within: float | timedelta | None
+    """The task is cancelled if it has not started so many seconds after its spawn."""
+    finish_within: float | timedelta | None
+    """The task is cancelled if it has not ended so many seconds after its spawn."""
+    workflow: UUID | str | None
+    """The running workflow that the task joins."""
+    node: str | None
+    """What the task is called in its workflow.  Default: its executor's name."""
 
 
 def prepare(spec: TaskSpec, default_queue: str = "default") -> Spawn:
@@ -106,6 +123,14 @@ def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
         "timeout": _seconds(spec.timeout if spec.timeout is not None else executor.timeout if executor else None),
         "retry": retry.to_json() if retry else None,
         "needs": dict(spec.needs) if spec.needs else None,
+        "lane": spec.lane,
+        "when": spec.when,
+        "key_period": _seconds(spec.key_period),
+        "key_scope": spec.key_scope,
+        "start_within": _seconds(spec.start_within),
+        "finish_within": _seconds(spec.finish_within),
+        "workflow": str(spec.workflow) if spec.workflow is not None else None,
+        "node": spec.node,
     }
     asked = {name: value for name, value in given.items() if value is not None}
     return encode(asked, "options", limit=None, error=InvalidOptionError) if asked else None

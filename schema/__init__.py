@@ -8,7 +8,7 @@ from importlib.resources.abc import Traversable
 
 from absurd.errors import ConfigurationError
 
-VERSION = 1
+VERSION = 2
 """The schema this program installs and needs, as the row `version` of `meta` in sql/00_schema.sql has it."""
 
 PRODUCT = "absurd-observatory"

@@ -178,7 +178,7 @@ def python_page() -> str:
 def sql_page() -> str:
     """Every public function and every table of the schema, with the comment that the database holds on it."""
     sql = "\n".join(text for _, text in schema.scripts())
-    arguments = dict(re.findall(r"^create function (\w+)\(((?:[^()]|\([^()]*\))*)\)", sql, re.MULTILINE))
+    arguments = dict(re.findall(r"^create or replace function (\w+)\(((?:[^()]|\([^()]*\))*)\)", sql, re.MULTILINE))
     comments = re.findall(r"^comment on (function|table) (\w+)[^;']*? is\s+'((?:[^']|'')+)';", sql, re.MULTILINE)
     told = [(kind, name, " ".join(text.replace("''", "'").split())) for kind, name, text in comments]
     functions = [

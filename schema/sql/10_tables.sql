@@ -3,21 +3,42 @@
 --     blocked -> ready (pending) -> lease (running) -> run (completed, failed, cancelled)
 --                timer (sleeping) <-'
 --
--- The body in `task` is written once and never updated.  No status column exists that could
--- disagree: a task stands in exactly one of blocked, ready, timer and lease, or it has ended and
--- its last run tells how.
+-- The body in `task` is written once; only people's edits and amended retries touch it again.  No
+-- status column exists that could disagree: a task stands in exactly one of blocked, ready, timer
+-- and lease, or it has ended and its last run tells how.
 --
--- Lock order, for every function: task, lease by id, ready and timer by task id (claims skip what
--- is locked and never wait), blocked by task id and once per transaction, then tables that only grow.
+-- Lock order, for every function: advisory locks of event names, task by id, worker, lease by id,
+-- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
+-- once per transaction, workflow by id, throttle, then tables that only grow.
 
 create table queue (
     id         integer generated always as identity primary key,
     name       text not null unique,
     paused_at  timestamptz,
     created_at timestamptz not null default clock_timestamp(),
-    constraint queue_name_valid check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$')
+    max_running          integer,
+    max_running_per_lane integer,
+    rate                 integer,
+    rate_period          interval,
+    fair                 boolean not null default false,
+    retention            interval,
+    constraint queue_name_valid check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$'),
+    constraint queue_max_running_positive check (max_running > 0),
+    constraint queue_max_running_per_lane_positive check (max_running_per_lane > 0),
+    constraint queue_rate_positive check (rate > 0 and rate_period > interval '0'),
+    constraint queue_rate_whole check ((rate is null) = (rate_period is null)),
+    constraint queue_retention_positive check (retention > interval '0')
 );
-comment on table queue is 'Names of queues; a paused queue hands out nothing.';
+comment on table queue is 'Names of queues and their limits; a paused queue hands out nothing.';
+comment on column queue.fair is 'Whether lanes take turns instead of going by the order of their tasks.';
+comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
+
+create table throttle (
+    queue_id integer primary key,
+    next_at  timestamptz not null
+) with (fillfactor = 50);
+comment on table throttle is
+    'Queues with a rate: when the next start would be due if all starts came evenly (the theoretical arrival time of GCRA).';
 
 create table executor (
     id            integer generated always as identity primary key,
@@ -51,12 +72,15 @@ create table task (
     depends_on   uuid[],
     retry        jsonb,
     needs        jsonb,
+    lane         text,
+    condition    text,
     primary key (id),
     constraint task_priority_range check (priority between -10000 and 10000),
     constraint task_max_attempts_range check (max_attempts >= 0),
     constraint task_timeout_positive check (timeout > interval '0')
 ) partition by range (id);
-comment on table task is 'The body of a task: written once at spawn, never updated, dropped with its partition.';
+comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, dropped with its partition.';
+comment on column task.condition is 'When a task with parents may run; null: once all have completed.';
 
 create sequence ready_seq cache 1;
 
@@ -66,14 +90,20 @@ create table ready (
     queue_id integer not null,
     level    integer not null,
     attempt  smallint not null,
+    suspect  boolean not null default false,
+    lane     text,
+    needs    jsonb,
     constraint ready_attempt_counts check (attempt > 0)
 );
 create index ready_claim on ready (queue_id, level, seq);
 create unique index ready_task on ready (task_id);
+create index ready_lane on ready (queue_id, lane, level desc, seq) where lane is not null;
 alter sequence ready_seq owned by ready.seq;
 comment on table ready is
     'Pending: may be claimed. Inserted, deleted by the claim, never updated: a row that moves could be passed over by a claim.';
 comment on column ready.level is '2 x priority, + 1 for runs that were handed back and go ahead of their priority.';
+comment on column ready.suspect is
+    'Its last run was lost with the worker or killed its process: it runs in a process of its own.';
 comment on column ready.seq is
     'Order within a level. Drawn after the body was inserted, so the drawing transaction has an xid the marks can wait for.';
 
@@ -83,6 +113,9 @@ create table timer (
     queue_id integer not null,
     level    integer not null,
     attempt  smallint not null,
+    suspect  boolean not null default false,
+    lane     text,
+    needs    jsonb,
     reason   text not null,
     constraint timer_attempt_counts check (attempt > 0)
 );
@@ -94,11 +127,21 @@ create table blocked (
     queue_id  integer not null,
     level     integer not null,
     attempt   smallint not null default 1,
-    remaining integer not null,
+    suspect   boolean not null default false,
+    lane      text,
+    needs     jsonb,
     run_at    timestamptz,
-    constraint blocked_waits_for_something check (remaining > 0)
+    condition text not null default 'all_success',
+    quorum    integer,
+    remaining integer not null,
+    succeeded integer not null default 0,
+    failed    integer not null default 0,
+    constraint blocked_condition_known check (condition in ('all_success', 'all_done', 'any_success', 'any_failed', 'quorum')),
+    constraint blocked_quorum_counts check ((condition = 'quorum') = (quorum is not null)),
+    constraint blocked_counts check (remaining >= 0 and succeeded >= 0 and failed >= 0)
 );
-comment on table blocked is 'Waits for `remaining` parents to complete.';
+comment on table blocked is
+    'Waits for parents: so many have not ended yet, have completed, have failed (the others of them were cancelled).';
 
 create table edge (
     parent_id uuid not null,
@@ -144,6 +187,7 @@ create table run (
     constraint run_of_a_claim check (lease_id is not null or state = 'cancelled')
 ) partition by range (finished_at);
 create index run_task on run (task_id);
+create index run_finished on run using brin (finished_at);
 create index run_unfortunate on run (task_id) where ends and state <> 'completed';
 comment on table run is 'History: appended when a run ends. `ends` marks the run with which its task ended.';
 
@@ -153,20 +197,67 @@ create table dead_letter (
     queue_id    integer not null,
     executor_id integer not null,
     attempts    smallint not null,
+    fingerprint text not null,
+    host        text,
+    versions    jsonb,
     error       jsonb,
-    body        jsonb not null
+    body        jsonb not null,
+    runs        jsonb not null
 );
+create index dead_letter_queue on dead_letter (queue_id, died_at);
+create index dead_letter_fingerprint on dead_letter (fingerprint);
 comment on table dead_letter is
-    'Tasks whose attempts are spent, with a copy of the body: they outlive the partitions they came from.';
+    'Tasks whose attempts are spent, with copies of body and history: they outlive the partitions they came from.';
+comment on column dead_letter.fingerprint is 'Same for failures that look alike: executor, error type, and message without its numbers.';
 
 create table task_key (
     queue_id integer not null,
     key      text not null,
     task_id  uuid not null,
+    expires_at timestamptz,
+    until_ended boolean not null default false,
     primary key (queue_id, key)
 );
 create index task_key_task on task_key (task_id);
-comment on table task_key is 'Idempotency: the first task spawned under a key of a queue.';
+comment on table task_key is 'Idempotency: the first task spawned under a key of a queue, until the key is free again.';
+
+create table workflow (
+    id         uuid primary key,
+    name       text not null,
+    created_at timestamptz not null,
+    nodes      integer not null,
+    remaining  integer not null,
+    state      text not null default 'running',
+    ended_at   timestamptz,
+    reason     text,
+    constraint workflow_name_valid check (length(name) between 1 and 500),
+    constraint workflow_counts check (remaining between 0 and nodes),
+    constraint workflow_state_known check (state in ('running', 'completed', 'failed', 'cancelled')),
+    constraint workflow_ended check ((state = 'running') = (ended_at is null))
+) with (fillfactor = 50);
+create index workflow_running on workflow (id) where ended_at is null;
+comment on table workflow is
+    'Graphs of tasks. `remaining` nodes have not ended; the transaction that ends the last one decides the state.';
+comment on column workflow.reason is 'Why it was cancelled as a whole, if it was.';
+
+create table node (
+    workflow_id uuid not null,
+    name        text not null,
+    task_id     uuid not null,
+    primary key (workflow_id, name)
+);
+create unique index node_task on node (task_id);
+comment on table node is 'Which tasks make up a workflow, and what they are called in it.';
+
+create table deadline (
+    task_id uuid not null,
+    kind    text not null,
+    due_at  timestamptz not null,
+    primary key (task_id, kind),
+    constraint deadline_kind_known check (kind in ('start', 'finish'))
+);
+create index deadline_due on deadline (due_at);
+comment on table deadline is 'By when a task must have started, or ended; it is cancelled if not.';
 
 create table checkpoint (
     task_id    uuid not null,
@@ -230,7 +321,7 @@ create table audit (
     detail  text
 );
 create index audit_task on audit (task_id);
-comment on table audit is 'What people did to tasks: cancel, retry.';
+comment on table audit is 'What people did to tasks: cancel, retry, edit, requeue.';
 
 create table worker (
     id            integer generated always as identity primary key,
@@ -243,6 +334,8 @@ create table worker (
     lease_seconds double precision not null,
     versions      jsonb not null,
     offers        jsonb not null,
+    machine       text,
+    started       uuid[] not null default '{}',
     started_at    timestamptz not null,
     last_seen     timestamptz not null,
     constraint worker_state_known check (state in ('running', 'stopping', 'stopped', 'lost')),
@@ -250,6 +343,16 @@ create table worker (
 ) with (fillfactor = 50);
 create index worker_alive on worker (id) where state in ('running', 'stopping');
 comment on table worker is 'Workers that ever were; one small update a beat keeps all their leases alive.';
+
+comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
+comment on column worker.started is 'Tasks it had started by its last sign of life.';
+
+create table pulse (
+    singleton   boolean primary key default true check (singleton),
+    at          timestamptz not null,
+    grace_until timestamptz not null default '-infinity'
+) with (fillfactor = 50);
+comment on table pulse is 'When the last round was made. After a longer silence nothing is taken from workers until grace_until.';
 
 create table listener (
     queue_id  integer not null,

@@ -6,7 +6,7 @@ create table run_default partition of run default;
 
 -- Make the partitions for the weeks around now: ids may be a day behind, and a fortnight ahead is
 -- kept in stock.  Returns how many were made.  The default partitions catch what no week holds.
-create function ensure_partitions() returns integer
+create or replace function ensure_partitions() returns integer
     language plpgsql security definer set search_path from current set lock_timeout = '1s'
     as $$
 declare

@@ -1,7 +1,7 @@
 -- Queues: make, pause, resume, purge.
 
 -- The id of a queue, made at its first use.  Raises AB007 for a name that is not allowed.
-create function _queue_id(p_name text) returns integer
+create or replace function _queue_id(p_name text) returns integer
     language plpgsql
     as $$
 declare
@@ -24,7 +24,7 @@ begin
 end $$;
 
 -- The id of an executor's name, made at its first use.  Raises AB007 for a name that is not allowed.
-create function _executor_id(p_name text) returns integer
+create or replace function _executor_id(p_name text) returns integer
     language plpgsql
     as $$
 declare
@@ -45,7 +45,7 @@ begin
 end $$;
 
 -- The id of a queue that must exist.  Raises AB005.
-create function _known_queue_id(p_name text) returns integer
+create or replace function _known_queue_id(p_name text) returns integer
     language plpgsql stable
     as $$
 declare
@@ -59,7 +59,7 @@ begin
     return v_id;
 end $$;
 
-create function create_queue(p_name text) returns boolean
+create or replace function create_queue(p_name text) returns boolean
     language plpgsql security definer set search_path from current
     as $$
 begin
@@ -72,7 +72,7 @@ end $$;
 comment on function create_queue(text) is 'Make a queue; false if it exists. Spawning makes queues by itself.';
 
 -- The word of a pause travels with the next claim: nothing is notified, what runs goes on.
-create function set_queue_paused(p_name text, p_paused boolean) returns void
+create or replace function set_queue_paused(p_name text, p_paused boolean) returns void
     language plpgsql security definer set search_path from current
     as $$
 declare
@@ -88,7 +88,7 @@ comment on function set_queue_paused(text, boolean) is 'Pause a queue (nothing n
 -- Tell idle workers that something became claimable: one coalesced NOTIFY a queue and transaction,
 -- and none while every worker is busy, because NOTIFY takes an instance-wide lock at commit.
 -- plpgsql for its cached plan: a volatile SQL function would be planned at every call.
-create function _wake(p_queue_ids integer[]) returns void
+create or replace function _wake(p_queue_ids integer[]) returns void
     language plpgsql
     as $$
 begin

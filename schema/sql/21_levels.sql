@@ -1,7 +1,7 @@
 -- Levels a queue uses, and the marks below which no claim needs to look.
 
 -- Remember that a queue uses a level: claims discover levels here, not in `ready`.
-create function _use_level(p_queue_id integer, p_level integer) returns void
+create or replace function _use_level(p_queue_id integer, p_level integer) returns void
     language plpgsql
     as $$
 begin
@@ -16,7 +16,7 @@ end $$;
 -- ended, what a later statement sees at or below the note is all there will ever be there.
 -- Called about once a second, alone in its transaction; each call moves one note and judges one.
 -- Returns whether marks were advanced.
-create function advance_marks() returns boolean
+create or replace function advance_marks() returns boolean
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare

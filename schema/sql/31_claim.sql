@@ -1,7 +1,7 @@
 -- Hand runs to a worker, with a lease on the batch.
 
 -- What few tasks have, as one JSON text; null for the others.
-create function _details(p_task task) returns text
+create or replace function _details(p_task task) returns text
     language plpgsql stable
     as $$
 begin
@@ -22,7 +22,7 @@ end $$;
 -- entries of what was claimed before, or from its base mark where the caller names none.
 -- A lease that exists already is a claim whose answer was lost: its runs are given again.
 -- Returns one row of parallel arrays, ordered as the runs should start; null when nothing was claimed.
-create function claim_runs(
+create or replace function claim_runs(
     p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[],
     out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
     out executor_ids integer[], out params text[], out details text[])
@@ -79,7 +79,7 @@ comment on function claim_runs(bigint, integer, integer, integer[], bigint[]) is
     'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays.';
 
 -- Results of completed parents, by task id.
-create function _parent_results(p_parents uuid[]) returns jsonb
+create or replace function _parent_results(p_parents uuid[]) returns jsonb
     language sql stable
     as $$
         select jsonb_object_agg(r.task_id, r.result)
@@ -89,7 +89,7 @@ create function _parent_results(p_parents uuid[]) returns jsonb
     $$;
 
 -- Close finished runs and claim the next in one round trip: what a busy worker does all day.
-create function step(
+create or replace function step(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[],
     p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[],
     out stale uuid[], out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],

@@ -4,7 +4,7 @@
 -- Take tasks out of their leases: the fence that every outcome passes.  A lease loses the reported
 -- tasks and keeps its id; reported whole, it goes.  Returns what was held.
 -- Leases are locked in id order.
-create function _take_claims(p_leases bigint[], p_tasks uuid[])
+create or replace function _take_claims(p_leases bigint[], p_tasks uuid[])
     returns table (n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz)
     language plpgsql
     as $$
@@ -41,12 +41,9 @@ begin
     end loop;
 end $$;
 
-create type _held as (
-    n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz);
-
 -- What was reported and not held.  A report that arrived before and is repeated after a lost answer
 -- is not stale: its run stands in the history under the same lease, ended the same way.
-create function _stale(p_leases bigint[], p_tasks uuid[], p_held _held[], p_state run_state) returns uuid[]
+create or replace function _stale(p_leases bigint[], p_tasks uuid[], p_held _held[], p_state run_state) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -64,7 +61,7 @@ end $$;
 -- files, artifacts: [{task, path, attempt_path, kind, sha256, bytes}].  Ages are milliseconds since
 -- the start, so that the worker's clock never enters.  Returns the stale tasks, null when there are none.
 -- Touches lease, run, artifact, tally; then edge, blocked, ready for the dependents; waiter.
-create function complete_runs(
+create or replace function complete_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null) returns uuid[]
     language plpgsql security definer
     set search_path from current set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
@@ -99,14 +96,14 @@ comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb) is
     'Close completed runs; their results, artifacts and dependents in one transaction. Returns the stale ones.';
 
 -- Files of a task that a crash may have left under the attempt's own name.
-create function get_publications(p_task uuid)
+create or replace function get_publications(p_task uuid)
     returns table (path text, attempt_path text, attempt smallint)
     language sql stable security definer set search_path from current
     as $$ select path, attempt_path, attempt from artifact where task_id = p_task and published_at is null $$;
 comment on function get_publications(uuid) is 'Artifacts of a completed task that are not yet known to be renamed.';
 
 -- Artifacts that should have been renamed long ago: the worker that completed them has died meanwhile.
-create function get_overdue_publications(p_seconds double precision default 10, p_limit integer default 100)
+create or replace function get_overdue_publications(p_seconds double precision default 10, p_limit integer default 100)
     returns table (task_id uuid, path text, attempt_path text, attempt smallint)
     language sql stable security definer set search_path from current
     as $$
@@ -118,7 +115,7 @@ comment on function get_overdue_publications(double precision, integer) is 'Arti
 
 -- An attempt's rename was done.  A later attempt of a task run anew is not touched by an earlier
 -- one's word.  Who waits for the task is told again: its files are now in place.
-create function mark_published(p_task uuid, p_path text, p_attempt_path text) returns void
+create or replace function mark_published(p_task uuid, p_path text, p_attempt_path text) returns void
     language plpgsql security definer set search_path from current
     as $$
 begin

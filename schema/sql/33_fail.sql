@@ -3,31 +3,30 @@
 
 -- Put tasks whose claim was just taken into their next place: at the tail of their level when due,
 -- else to sleep.  p_ahead: ahead of their priority instead (handed back, recovered).
-create function _requeue(p_tasks uuid[], p_attempts integer[], p_wake_at timestamptz[], p_reasons text[], p_ahead boolean) returns void
+create or replace function _requeue(p_tasks uuid[], p_attempts integer[], p_wake_at timestamptz[], p_reasons text[], p_ahead boolean,
+                                    p_suspects boolean[] default null) returns void
     language plpgsql
     as $$
-#variable_conflict use_column
 declare
     v_now    timestamptz := clock_time();
     v_queues integer[];
 begin
     with item as materialized (
-        select u.task, u.attempt, u.wake_at, coalesce(u.reason, 'retry') as reason, t.queue_id,
-               2 * t.priority + p_ahead::integer as level
-        from unnest(p_tasks, p_attempts, p_wake_at, p_reasons) with ordinality as u (task, attempt, wake_at, reason, n)
+        select u.task, u.attempt, u.wake_at, coalesce(u.reason, 'retry') as reason, coalesce(u.suspect, false) as suspect,
+               t.queue_id, 2 * t.priority + p_ahead::integer as level, t.lane, t.needs,
+               coalesce(u.wake_at > v_now, false) as later
+        from unnest(p_tasks, p_attempts, p_wake_at, p_reasons, p_suspects) with ordinality as u (task, attempt, wake_at, reason, suspect, n)
         join task t on t.id = u.task order by n),
     readied as (
-        insert into ready (task_id, queue_id, level, attempt)
-        select task, queue_id, level, attempt from item where wake_at is null or wake_at <= v_now
-        returning queue_id, level),
+        insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
+        select task, queue_id, level, attempt, suspect, lane, needs from item where not later),
     slept as (
-        insert into timer (task_id, wake_at, queue_id, level, attempt, reason)
-        select task, wake_at, queue_id, level, attempt, reason from item where wake_at > v_now),
+        insert into timer (task_id, wake_at, queue_id, level, attempt, suspect, lane, needs, reason)
+        select task, wake_at, queue_id, level, attempt, suspect, lane, needs, reason from item where later),
     counted as (
         insert into tally (queue_id, running, pending, sleeping)
-        select queue_id, -count(*), count(*) filter (where wake_at is null or wake_at <= v_now), count(*) filter (where wake_at > v_now)
-        from item group by queue_id)
-    select array_agg(distinct queue_id) into v_queues from readied;
+        select queue_id, -count(*), count(*) filter (where not later), count(*) filter (where later) from item group by queue_id)
+    select array_agg(distinct queue_id) filter (where not later) into v_queues from item;
     if p_ahead then
         perform _use_level(l.queue_id, l.level)
             from (select distinct t.queue_id, 2 * t.priority + 1 as level from task t where t.id = any (p_tasks) order by 1, 2) l;
@@ -37,7 +36,7 @@ end $$;
 
 -- Failed runs.  A delay in seconds asks for another attempt after it; null ends the task: it goes
 -- to the dead letters (unless p_dead_letters is false) and its dependents end as `upstream`.
-create function fail_runs(
+create or replace function fail_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_errors text[], p_delays double precision[],
     p_dead_letters boolean default true) returns uuid[]
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
@@ -64,7 +63,7 @@ comment on function fail_runs(bigint[], uuid[], integer[], text[], double precis
     'Close failed runs: next attempt after a delay, or dead letter. Returns the stale ones.';
 
 -- End tasks whose last run has failed.
-create function _bury(p_held _held[], p_errors jsonb[], p_dead_letters boolean) returns void
+create or replace function _bury(p_held _held[], p_errors jsonb[], p_dead_letters boolean) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -73,10 +72,12 @@ begin
         return;
     end if;
     if p_dead_letters then
-        insert into dead_letter (task_id, died_at, queue_id, executor_id, attempts, error, body)
-            select t.id, clock_time(), t.queue_id, t.executor_id, h.attempt, p_errors[o], to_jsonb(t)
+        insert into dead_letter (task_id, died_at, queue_id, executor_id, attempts, fingerprint, host, versions, error, body, runs)
+            select t.id, clock_time(), t.queue_id, t.executor_id, h.attempt, _fingerprint(t.executor_id, p_errors[o]),
+                   w.host, w.versions, p_errors[o], to_jsonb(t), _runs_of(t.id)
             from unnest(p_held) with ordinality as h (n, task_id, attempt, lease_id, queue_id, claimed_at, o)
             join task t on t.id = h.task_id
+            left join worker w on w.id = lease_worker(h.lease_id)
             on conflict (task_id) do nothing;
     end if;
     insert into tally (queue_id, running, failed)
@@ -86,7 +87,7 @@ end $$;
 
 -- Runs that went to sleep (a delay in seconds) or to wait for an event (with a delay as its
 -- time-out, or null for ever).  No attempt is spent.
-create function suspend_runs(
+create or replace function suspend_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_delays double precision[], p_reasons text[], p_events text[])
     returns uuid[]
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
@@ -121,7 +122,7 @@ comment on function suspend_runs(bigint[], uuid[], integer[], double precision[]
     'Put running tasks to sleep until a time or an event; no attempt is spent. Returns the stale ones.';
 
 -- Runs handed back unfinished.  An age of null tells that the run never started: it leaves no trace.
-create function return_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[]) returns uuid[]
+create or replace function return_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[]) returns uuid[]
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
@@ -143,7 +144,7 @@ comment on function return_runs(bigint[], uuid[], integer[]) is
     'Hand claimed runs back, attempts intact, ahead of their priority. Returns the stale ones.';
 
 -- Runs whose executor asked to cancel its own task.
-create function cancel_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[], p_reasons text[]) returns uuid[]
+create or replace function cancel_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[], p_reasons text[]) returns uuid[]
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column

@@ -1,24 +1,24 @@
 -- Workers and their leases: a worker's heartbeat keeps all it holds.
 
-create function register_worker(
+create or replace function register_worker(
     p_name text, p_host text, p_pid integer, p_queues text[], p_concurrency integer,
-    p_versions jsonb, p_offers jsonb, p_lease_seconds double precision) returns integer
+    p_versions jsonb, p_offers jsonb, p_lease_seconds double precision, p_machine text default null) returns integer
     language plpgsql security definer set search_path from current
     as $$
 declare
     v_id integer;
 begin
     perform _queue_id(q) from unnest(p_queues) q;
-    insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, started_at, last_seen)
-    values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, clock_time(), clock_time())
+    insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, started_at, last_seen)
+    values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, clock_time(), clock_time())
     returning id into v_id;
     return v_id;
 end $$;
-comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision) is
+comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text) is
     'Announce a worker; returns its number, the high half of its lease ids.';
 
 -- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up.
-create function register_executors(p_executors jsonb) returns void
+create or replace function register_executors(p_executors jsonb) returns void
     language plpgsql security definer set search_path from current
     as $$
 declare
@@ -49,7 +49,7 @@ comment on function register_executors(jsonb) is 'Tell what a worker can run: [{
 -- leases it does not list and that are older than its lease time were never heard of by it (the
 -- answer to its claim was lost): they go back, attempts intact.
 -- Raises AB002 when the worker was given up meanwhile.
-create function beat(p_worker integer, p_leases bigint[], p_state text default 'running')
+create or replace function beat(p_worker integer, p_leases bigint[], p_state text default 'running', p_started uuid[] default '{}')
     returns table (lease_id bigint, task_id uuid)
     language plpgsql security definer set search_path from current
     as $$
@@ -59,7 +59,7 @@ declare
     v_lost   lease;
 begin
     perform _require_read_committed();
-    update worker set last_seen = clock_time(), state = p_state
+    update worker set last_seen = clock_time(), state = p_state, started = p_started
     where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
     if not found then
         raise exception 'worker % was given up: it did not answer for longer than its lease', p_worker using errcode = 'AB002';
@@ -78,10 +78,10 @@ begin
         select l.id, t from lease l cross join unnest(l.task_ids) t
         where l.id = any (p_leases) and lease_worker(l.id) = p_worker;
 end $$;
-comment on function beat(integer, bigint[], text) is 'A worker''s sign of life; returns what it still holds.';
+comment on function beat(integer, bigint[], text, uuid[]) is 'A worker''s sign of life; returns what it still holds.';
 
 -- A worker that leaves in good order.  What it still holds goes back, attempts intact.
-create function unregister_worker(p_worker integer) returns void
+create or replace function unregister_worker(p_worker integer) returns void
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -105,7 +105,7 @@ comment on function unregister_worker(integer) is 'A worker leaves; what it stil
 
 -- Say whether a worker is idle.  It then claims once more before it listens: a spawn that looked
 -- before this committed has not notified it.
-create function set_listening(p_worker integer, p_queue_ids integer[], p_listening boolean) returns void
+create or replace function set_listening(p_worker integer, p_queue_ids integer[], p_listening boolean) returns void
     language plpgsql security definer set search_path from current
     as $$
 begin
@@ -119,7 +119,7 @@ comment on function set_listening(integer, integer[], boolean) is 'An idle worke
 
 -- Is this claim still held?  Raises AB002 when not.  The row is locked: what the caller writes next
 -- in this transaction cannot outlive the claim.
-create function check_claim(p_lease bigint, p_task uuid) returns void
+create or replace function check_claim(p_lease bigint, p_task uuid) returns void
     language plpgsql security definer set search_path from current
     as $$
 begin
@@ -132,7 +132,7 @@ end $$;
 comment on function check_claim(bigint, uuid) is 'Raise AB002 unless the task is still held under this lease.';
 
 -- Names and ids a worker needs to read its claims.
-create function get_names() returns table (kind text, id integer, name text)
+create or replace function get_names() returns table (kind text, id integer, name text)
     language sql stable security definer set search_path from current
     as $$
         select 'queue', id, name from queue

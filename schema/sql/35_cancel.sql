@@ -1,7 +1,7 @@
 -- Cancel a task in any state; retry one that has ended.
 
 -- The state in which a task ended, by its last run.
-create function _end_state(p_task uuid) returns text
+create or replace function _end_state(p_task uuid) returns text
     language sql stable
     as $$
         select case when r.state = 'lost' then 'failed' else r.state::text end
@@ -11,7 +11,7 @@ create function _end_state(p_task uuid) returns text
     $$;
 
 -- Where a task stands, in one statement; null for an id that was never a task.
-create function get_state(p_task uuid) returns text
+create or replace function get_state(p_task uuid) returns text
     language sql stable security definer set search_path from current
     as $$
         select coalesce(
@@ -23,7 +23,7 @@ create function get_state(p_task uuid) returns text
     $$;
 comment on function get_state(uuid) is 'The state of a task, null for an unknown id.';
 
-create function get_states(p_tasks uuid[]) returns table (task_id uuid, state text)
+create or replace function get_states(p_tasks uuid[]) returns table (task_id uuid, state text)
     language sql stable security definer set search_path from current
     as $$ select t, get_state(t) from unnest(p_tasks) t $$;
 comment on function get_states(uuid[]) is 'States of several tasks; null for unknown ids.';
@@ -31,7 +31,7 @@ comment on function get_states(uuid[]) is 'States of several tasks; null for unk
 -- Cancel a task and all that waits for it.  What runs is taken from its lease at once, so that
 -- nothing it reports from now on counts, and its worker is told to stop it.  A task that has ended
 -- stays as it is.  Returns the state afterwards.  Raises AB003.
-create function cancel_task(p_task uuid, p_reason text default null) returns text
+create or replace function cancel_task(p_task uuid, p_reason text default null) returns text
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -90,7 +90,7 @@ comment on function cancel_task(uuid, text) is 'Cancel a task and its dependents
 
 -- Give a task that has ended one more attempt, in place: same id, history kept.
 -- Raises AB003, AB004.
-create function retry_task(p_task uuid) returns text
+create or replace function retry_task(p_task uuid) returns text
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -114,7 +114,8 @@ begin
         from run r where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day';
     delete from dead_letter where task_id = p_task;
     delete from edge where child_id = p_task;
-    insert into ready (task_id, queue_id, level, attempt) values (p_task, v_task.queue_id, 2 * v_task.priority, v_attempt);
+    insert into ready (task_id, queue_id, level, attempt, lane, needs)
+    values (p_task, v_task.queue_id, 2 * v_task.priority, v_attempt, v_task.lane, v_task.needs);
     insert into tally (queue_id, pending, completed, failed, cancelled)
     values (v_task.queue_id, 1, -(v_state = 'completed')::integer, -(v_state = 'failed')::integer, -(v_state = 'cancelled')::integer);
     insert into audit (at, task_id, action, detail) values (clock_time(), p_task, 'retry', 'was ' || v_state);
@@ -132,7 +133,7 @@ end $$;
 comment on function retry_task(uuid) is 'Give an ended task one more attempt; its descendants that ended as upstream wait again.';
 
 -- Descendants that were cancelled only because this task could not complete wait for it again.
-create function _restore_children(p_task uuid) returns void
+create or replace function _restore_children(p_task uuid) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -149,8 +150,10 @@ begin
         return;
     end if;
     perform from task where id = any (v_children) order by id for update;
-    insert into blocked (task_id, queue_id, level, attempt, remaining, run_at)
-        select t.id, t.queue_id, 2 * t.priority, 1, cardinality(t.depends_on), t.run_at
+    insert into blocked (task_id, queue_id, level, attempt, lane, needs, run_at, condition, quorum, remaining)
+        select t.id, t.queue_id, 2 * t.priority, 1, t.lane, t.needs, t.run_at,
+               coalesce(substring(t.condition from '^[a-z_]+'), 'all_success'), substring(t.condition from '\d+')::integer,
+               cardinality(t.depends_on)
         from task t where t.id = any (v_children) and _ended_upstream(t.id);
     insert into tally (queue_id, blocked, cancelled)
         select t.queue_id, count(*), -count(*) from task t where t.id = any (v_children) group by t.queue_id;
@@ -159,7 +162,7 @@ begin
     perform pg_notify(current_schema() || '_ready', '');
 end $$;
 
-create function _ended_upstream(p_task uuid) returns boolean
+create or replace function _ended_upstream(p_task uuid) returns boolean
     language sql stable
     as $$
         select not exists (select from blocked where task_id = p_task)

@@ -3,7 +3,7 @@
 -- p_completed: whether the tasks completed (else failed or cancelled).  Runs in a statement after
 -- the one that wrote their runs and deleted their places, so that sweep_late and this function
 -- cannot both miss an edge.
-create function _settle(p_tasks uuid[], p_completed boolean) returns void
+create or replace function _settle(p_tasks uuid[], p_completed boolean) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -20,7 +20,7 @@ end $$;
 
 -- Count the completed parents off their children and release those that wait for nothing more.
 -- Children whose count is still late are left to sweep_late, which will see these ends.
-create function _release_children(p_parents uuid[]) returns void
+create or replace function _release_children(p_parents uuid[]) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -50,7 +50,7 @@ begin
 end $$;
 
 -- Move blocked tasks, already locked, to where their own start time sends them.
-create function _unblock(p_tasks uuid[]) returns void
+create or replace function _unblock(p_tasks uuid[]) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -62,13 +62,14 @@ begin
         return;
     end if;
     with freed as (
-        delete from blocked where task_id = any (p_tasks) returning task_id, queue_id, level, attempt, run_at),
+        delete from blocked where task_id = any (p_tasks)
+        returning task_id, queue_id, level, attempt, suspect, lane, needs, run_at),
     slept as (
-        insert into timer (task_id, wake_at, queue_id, level, attempt, reason)
-        select task_id, run_at, queue_id, level, attempt, 'delay' from freed where run_at > v_now),
+        insert into timer (task_id, wake_at, queue_id, level, attempt, suspect, lane, needs, reason)
+        select task_id, run_at, queue_id, level, attempt, suspect, lane, needs, 'delay' from freed where run_at > v_now),
     readied as (
-        insert into ready (task_id, queue_id, level, attempt)
-        select task_id, queue_id, level, attempt from freed where run_at is null or run_at <= v_now order by task_id
+        insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
+        select task_id, queue_id, level, attempt, suspect, lane, needs from freed where run_at is null or run_at <= v_now order by task_id
         returning queue_id),
     counted as (
         insert into tally (queue_id, blocked, sleeping, pending)
@@ -81,7 +82,7 @@ end $$;
 -- Cancel blocked tasks and all that depends on them; p_root, if it is among them, for p_reason, the
 -- others as "upstream".  The closure is read first without locks, then locked once in id order: level
 -- by level two overlapping cancels deadlock even though each level is sorted.
-create function _cancel_blocked(p_tasks uuid[], p_root uuid, p_reason text) returns uuid[]
+create or replace function _cancel_blocked(p_tasks uuid[], p_root uuid, p_reason text) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -113,6 +114,6 @@ begin
     return v_cancelled;
 end $$;
 
-create function _cancellation(p_reason text) returns jsonb
+create or replace function _cancellation(p_reason text) returns jsonb
     language sql immutable
     as $$ select jsonb_build_object('code', 'cancelled', 'type', 'cancelled', 'message', coalesce(p_reason, 'by request')) $$;

@@ -1,11 +1,11 @@
 -- Steps that a run saves, and what it tells of its progress; both fenced by the claim.
 
-create function get_checkpoints(p_task uuid) returns table (name text, value jsonb)
+create or replace function get_checkpoints(p_task uuid) returns table (name text, value jsonb)
     language sql stable security definer set search_path from current
     as $$ select name, value from checkpoint where task_id = p_task $$;
 comment on function get_checkpoints(uuid) is 'Saved steps of a task.';
 
-create function set_checkpoint(p_lease bigint, p_task uuid, p_name text, p_value jsonb) returns void
+create or replace function set_checkpoint(p_lease bigint, p_task uuid, p_name text, p_value jsonb) returns void
     language plpgsql security definer set search_path from current
     as $$
 begin
@@ -15,7 +15,7 @@ begin
 end $$;
 comment on function set_checkpoint(bigint, uuid, text, jsonb) is 'Save a step. Raises AB002 when the claim is lost.';
 
-create function set_progress(p_lease bigint, p_task uuid, p_done double precision, p_total double precision, p_message text)
+create or replace function set_progress(p_lease bigint, p_task uuid, p_done double precision, p_total double precision, p_message text)
     returns void
     language plpgsql security definer set search_path from current
     as $$

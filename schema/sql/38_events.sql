@@ -2,7 +2,7 @@
 
 -- Waiting and emitting take one lock per name, so that neither can miss the other: without it an
 -- emission would not see the uncommitted wait, nor the wait the uncommitted emission.
-create function emit_event(p_name text, p_payload jsonb default null) returns boolean
+create or replace function emit_event(p_name text, p_payload jsonb default null) returns boolean
     language plpgsql security definer set search_path from current
     as $$
 begin
@@ -21,7 +21,7 @@ end $$;
 comment on function emit_event(text, jsonb) is 'Emit an event; false when it was emitted before (nothing changes then).';
 
 -- Wake the tasks that wait for an event; each finds the payload as a checkpoint.
-create function _wake_waiting(p_event text, p_payload jsonb) returns void
+create or replace function _wake_waiting(p_event text, p_payload jsonb) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -38,9 +38,10 @@ begin
     insert into checkpoint (task_id, name, value, created_at)
         select t, 'event:' || p_event, jsonb_build_object('payload', p_payload), clock_time() from unnest(v_tasks) t
         on conflict (task_id, name) do nothing;
-    with woken as (delete from timer where task_id = any (v_tasks) returning task_id, queue_id, level, attempt),
+    with woken as (delete from timer where task_id = any (v_tasks) returning task_id, queue_id, level, attempt, suspect, lane, needs),
     readied as (
-        insert into ready (task_id, queue_id, level, attempt) select task_id, queue_id, level, attempt from woken),
+        insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
+        select task_id, queue_id, level, attempt, suspect, lane, needs from woken order by task_id),
     counted as (
         insert into tally (queue_id, sleeping, pending) select queue_id, -count(*), count(*) from woken group by queue_id)
     select array_agg(distinct queue_id) into v_queues from woken;
@@ -48,7 +49,7 @@ begin
 end $$;
 
 -- Have the end of tasks notified on channel <schema>_ended, for an hour.
-create function await_tasks(p_tasks uuid[]) returns void
+create or replace function await_tasks(p_tasks uuid[]) returns void
     language sql volatile security definer set search_path from current
     as $$
         insert into waiter (task_id, expires_at)

@@ -5,7 +5,7 @@
 -- in `late`, and after its commit this sweep takes the count: it locks the places where the parents
 -- stand (their ends delete those places first), and reads in a new statement.  Returns how many
 -- children were counted; those with a parent in motion are left for the next sweep.
-create function sweep_late(p_limit integer default 500) returns integer
+create or replace function sweep_late(p_limit integer default 500) returns integer
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column

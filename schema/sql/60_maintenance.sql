@@ -2,7 +2,7 @@
 -- any number of processes: one does the work, the others pass by.
 
 -- Sleepers that are due become ready.
-create function promote_timers(p_limit integer default 1000) returns integer
+create or replace function promote_timers(p_limit integer default 1000) returns integer
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
@@ -14,10 +14,10 @@ begin
     with due as (
         delete from timer where ctid = any (array(
             select ctid from timer where wake_at <= v_now order by wake_at limit p_limit for update skip locked))
-        returning task_id, wake_at, queue_id, level, attempt),
+        returning task_id, wake_at, queue_id, level, attempt, suspect, lane, needs),
     readied as (
-        insert into ready (task_id, queue_id, level, attempt)
-        select task_id, queue_id, level, attempt from due order by wake_at),
+        insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
+        select task_id, queue_id, level, attempt, suspect, lane, needs from due order by wake_at),
     counted as (
         insert into tally (queue_id, sleeping, pending) select queue_id, -count(*), count(*) from due group by queue_id)
     select array_agg(task_id), array_agg(distinct queue_id) into v_tasks, v_queues from due;
@@ -37,7 +37,7 @@ comment on function promote_timers(integer) is 'Make due sleepers ready; returns
 -- Workers that have not answered for longer than their lease are given up; what they held goes to
 -- others as a new attempt, or to the dead letters when that was the last.  The zombie finds no
 -- lease any more and changes nothing.  Returns how many runs were recovered.
-create function recover_runs() returns integer
+create or replace function recover_runs() returns integer
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -67,7 +67,7 @@ begin
 end $$;
 comment on function recover_runs() is 'Take back the runs of workers that stopped answering; returns how many.';
 
-create function _lose_runs(p_lease lease, p_worker text) returns void
+create or replace function _lose_runs(p_lease lease, p_worker text) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -97,7 +97,7 @@ end $$;
 
 -- Fold tallies into totals.  One folder at a time; it reads from its mark, not through what it
 -- deleted before.
-create function fold_tallies(p_limit integer default 10000) returns integer
+create or replace function fold_tallies(p_limit integer default 10000) returns integer
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
@@ -129,7 +129,7 @@ comment on function fold_tallies(integer) is 'Fold appended counts into totals; 
 -- The regular round of a worker or scheduler.  What it returns: how much was done, whether late
 -- children wait for sweep_late (which needs a transaction of its own), and in how many seconds the
 -- next sleeper is due (null: none).
-create function maintain() returns jsonb
+create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare

@@ -1,10 +1,7 @@
 -- Every read the command line and the interfaces make.
 
-create type queue_stats as (
-    blocked bigint, pending bigint, sleeping bigint, running bigint, completed bigint, failed bigint, cancelled bigint);
-
 -- Counts of all queues: totals and what is not folded yet, read in one statement.
-create function _counts() returns table (queue_id integer, stats queue_stats)
+create or replace function _counts() returns table (queue_id integer, stats queue_stats)
     language sql stable
     set enable_seqscan = off set jit = off
     as $$
@@ -16,7 +13,7 @@ create function _counts() returns table (queue_id integer, stats queue_stats)
         group by c.queue_id
     $$;
 
-create function get_queue_stats(p_queue text) returns queue_stats
+create or replace function get_queue_stats(p_queue text) returns queue_stats
     language plpgsql stable security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -29,7 +26,7 @@ begin
 end $$;
 comment on function get_queue_stats(text) is 'How many tasks of a queue are in each state; its cost does not depend on how many there are.';
 
-create function list_queues()
+create or replace function list_queues()
     returns table (name text, paused boolean, blocked bigint, pending bigint, sleeping bigint, running bigint,
                    completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision)
     language sql volatile security definer set search_path from current set enable_seqscan = off set jit = off
@@ -48,7 +45,7 @@ create function list_queues()
     $$;
 comment on function list_queues() is 'Queues with their counts and the age of their oldest pending task.';
 
-create function list_workers(p_all boolean default false)
+create or replace function list_workers(p_all boolean default false)
     returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
                    started_at timestamptz, last_seen timestamptz)
     language sql stable security definer set search_path from current
@@ -63,7 +60,7 @@ create function list_workers(p_all boolean default false)
     $$;
 comment on function list_workers(boolean) is 'Workers that are alive, and those lost within the hour; with p_all all that ever were.';
 
-create function list_executors()
+create or replace function list_executors()
     returns table (name text, queue text, runs_in text, description text, max_attempts smallint, timeout double precision,
                    params_schema jsonb, registered_at timestamptz)
     language sql stable security definer set search_path from current
@@ -73,7 +70,7 @@ create function list_executors()
     $$;
 comment on function list_executors() is 'Executors that workers have registered.';
 
-create function get_task(p_task uuid) returns jsonb
+create or replace function get_task(p_task uuid) returns jsonb
     language plpgsql stable security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -137,7 +134,7 @@ end $$;
 comment on function get_task(uuid) is 'Everything about a task as one document; null for an unknown id.';
 
 -- Tasks, newest first, from below p_after.  Null means any.
-create function list_tasks(p_queue text default null, p_state text default null, p_name text default null, p_tag text default null,
+create or replace function list_tasks(p_queue text default null, p_state text default null, p_name text default null, p_tag text default null,
                            p_after uuid default null, p_limit integer default 50)
     returns setof jsonb
     language plpgsql stable security definer set search_path from current
@@ -181,7 +178,7 @@ comment on function list_tasks(text, text, text, text, uuid, integer) is
     'Tasks, newest first, filtered; p_after is the last id of the page before.';
 
 -- What a task waits for, in a sentence; null for an unknown id.
-create function task_why(p_task uuid) returns text
+create or replace function task_why(p_task uuid) returns text
     language plpgsql stable security definer set search_path from current
     as $$
 #variable_conflict use_column

@@ -1,10 +1,10 @@
 -- The state of the whole, with what is wrong and what to do about it; and emptying a queue.
 
-create function _tasks(p_count bigint) returns text
+create or replace function _tasks(p_count bigint) returns text
     language sql immutable
     as $$ select case p_count when 1 then '1 task' else p_count || ' tasks' end $$;
 
-create function get_status() returns jsonb
+create or replace function get_status() returns jsonb
     language plpgsql volatile security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -53,7 +53,7 @@ end $$;
 comment on function get_status() is 'Queues, workers, dead letters, and problems with what to do about each.';
 
 -- Cancel all that waits in a queue.  Returns how many tasks that are (p_dry_run: would be).
-create function purge_queue(p_queue text, p_dry_run boolean default false) returns bigint
+create or replace function purge_queue(p_queue text, p_dry_run boolean default false) returns bigint
     language plpgsql security definer set search_path from current
     as $$
 declare

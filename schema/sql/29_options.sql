@@ -1,0 +1,193 @@
+-- Options of a spawn: read and checked, so that a typing error is never a lost wish.
+
+-- One option as a number within bounds; AB001 names the option and its value.
+create or replace function _option_number(p_options jsonb, p_name text, p_low double precision, p_high double precision,
+                               p_whole boolean default false)
+    returns double precision
+    language plpgsql immutable
+    as $$
+declare
+    v_value jsonb := p_options -> p_name;
+begin
+    if v_value is null or v_value = 'null' then
+        return null;
+    end if;
+    if jsonb_typeof(v_value) <> 'number' or not (v_value::double precision between p_low and p_high) then
+        raise exception 'option % is %; it must be a number from % to %', p_name, left(v_value::text, 100), p_low, p_high
+            using errcode = 'AB001';
+    end if;
+    if p_whole and v_value::numeric % 1 <> 0 then
+        raise exception 'option % is %; it must be a whole number', p_name, left(v_value::text, 100) using errcode = 'AB001';
+    end if;
+    return v_value::double precision;
+end $$;
+
+-- One option as a value of the wanted JSON type; AB001 names the option and its value.
+create or replace function _option(p_options jsonb, p_name text, p_type text) returns jsonb
+    language plpgsql immutable
+    as $$
+declare
+    v_value jsonb := p_options -> p_name;
+begin
+    if v_value is null or v_value = 'null' then
+        return null;
+    end if;
+    if jsonb_typeof(v_value) <> p_type then
+        raise exception 'option % is %; it must be a JSON %', p_name, left(v_value::text, 100), p_type
+            using errcode = 'AB001';
+    end if;
+    return v_value;
+end $$;
+
+-- One option as a list of texts.
+create or replace function _option_texts(p_options jsonb, p_name text) returns text[]
+    language plpgsql immutable
+    as $$
+declare
+    v_value jsonb := _option(p_options, p_name, 'array');
+begin
+    if v_value is null then
+        return null;
+    end if;
+    if exists (select from jsonb_array_elements(v_value) e where jsonb_typeof(e) <> 'string') then
+        raise exception 'option % is %; it must be a list of strings', p_name, left(v_value::text, 100) using errcode = 'AB001';
+    end if;
+    return array(select jsonb_array_elements_text(v_value));
+end $$;
+
+-- One option as a text of 1 to p_longest characters.
+create or replace function _option_text(p_options jsonb, p_name text, p_longest integer) returns text
+    language plpgsql immutable
+    as $$
+declare
+    v_value text := _option(p_options, p_name, 'string') #>> '{}';
+begin
+    if length(v_value) not between 1 and p_longest then
+        raise exception 'option % has % characters; it must have 1 to %', p_name, length(v_value), p_longest using errcode = 'AB001';
+    end if;
+    return v_value;
+end $$;
+
+-- One option as a number of seconds.
+create or replace function _option_seconds(p_options jsonb, p_name text, p_low double precision, p_high double precision)
+    returns interval
+    language sql immutable
+    as $$ select make_interval(secs => _option_number(p_options, p_name, p_low, p_high)) $$;
+
+-- One option as a task id or several.
+create or replace function _option_ids(p_options jsonb, p_name text) returns uuid[]
+    language plpgsql immutable
+    as $$
+begin
+    return nullif(array(select distinct t::uuid from unnest(_option_texts(p_options, p_name)) t order by 1), '{}');
+exception when invalid_text_representation then
+    raise exception 'option % is %; it must be a list of task ids', p_name, left((p_options -> p_name)::text, 100)
+        using errcode = 'AB001';
+end $$;
+
+-- The time before which a task shall not start: option run_at, or delay from now.
+create or replace function _option_start(p_options jsonb) returns timestamptz
+    language plpgsql stable
+    as $$
+declare
+    v_text  text := _option(p_options, 'run_at', 'string') #>> '{}';
+    v_delay double precision := _option_number(p_options, 'delay', 0, 315360000);
+    v_time  timestamptz;
+begin
+    if v_text is null then
+        return clock_time() + make_interval(secs => nullif(v_delay, 0));
+    end if;
+    if v_delay is not null then
+        raise exception 'options delay and run_at exclude each other' using errcode = 'AB001';
+    end if;
+    begin
+        if v_text !~ '\d(Z|[+-]\d\d(:?\d\d)?)$' then
+            raise exception 'no zone';
+        end if;
+        v_time := v_text::timestamptz;
+    exception when others then
+        raise exception 'option run_at is %; it must be a time with its zone', quote_literal(left(v_text, 100))
+            using errcode = 'AB001';
+    end;
+    if not isfinite(v_time) then
+        raise exception 'option run_at is %; it must be finite', v_text using errcode = 'AB001';
+    end if;
+    return v_time;
+end $$;
+
+-- Option when: under which ends of its parents a task runs.  Null means all_success.
+create or replace function _option_condition(p_options jsonb, p_parents integer) returns text
+    language plpgsql immutable
+    as $$
+declare
+    v_text   text := _option_text(p_options, 'when', 100);
+    v_quorum integer := substring(v_text from '^quorum\((\d{1,9})\)$')::integer;
+begin
+    if v_text is null or v_text = 'all_success' then
+        return null;
+    end if;
+    if v_quorum is null and v_text not in ('all_done', 'any_success', 'any_failed') then
+        raise exception 'option when is %; it must be all_success, all_done, any_success, any_failed or quorum(K)',
+            quote_literal(v_text) using errcode = 'AB001';
+    end if;
+    if p_parents is null then
+        raise exception 'option when is %, but the task has no parents: name them in depends_on', quote_literal(v_text)
+            using errcode = 'AB001';
+    end if;
+    if v_quorum not between 1 and p_parents then
+        raise exception 'option when is %, but the task has % parents', quote_literal(v_text), p_parents using errcode = 'AB001';
+    end if;
+    return v_text;
+end $$;
+
+-- Options of one task, checked.  Unknown keys are refused.
+create or replace function _read_options(p_spawn _spawn, p_options jsonb) returns _spawn
+    language plpgsql stable
+    as $$
+declare
+    v_known   constant text[] := array[
+        'priority', 'delay', 'run_at', 'key', 'key_period', 'key_scope', 'depends_on', 'when', 'headers', 'tags', 'max_attempts',
+        'timeout', 'retry', 'needs', 'lane', 'start_within', 'finish_within', 'workflow', 'node', 'id'];
+    v_unknown text;
+begin
+    if jsonb_typeof(p_options) <> 'object' then
+        raise exception 'options are %; they must be a JSON object', left(p_options::text, 100) using errcode = 'AB001';
+    end if;
+    select string_agg(k, ', ') into v_unknown from jsonb_object_keys(p_options) k where k <> all (v_known);
+    if v_unknown is not null then
+        raise exception 'unknown option %; known are %', v_unknown, array_to_string(v_known, ', ') using errcode = 'AB001';
+    end if;
+    p_spawn.priority := coalesce(_option_number(p_options, 'priority', -10000, 10000, true), 0);
+    p_spawn.run_at := _option_start(p_options);
+    p_spawn.key := _option_text(p_options, 'key', 1000);
+    p_spawn.key_period := _option_seconds(p_options, 'key_period', 0.001, 3153600000);
+    p_spawn.key_scope := _option_text(p_options, 'key_scope', 100);
+    p_spawn.depends_on := _option_ids(p_options, 'depends_on');
+    p_spawn.condition := _option_condition(p_options, cardinality(p_spawn.depends_on));
+    p_spawn.headers := _option(p_options, 'headers', 'object');
+    p_spawn.tags := _option_texts(p_options, 'tags');
+    p_spawn.max_attempts := _option_number(p_options, 'max_attempts', 0, 32767, true);
+    p_spawn.timeout := _option_seconds(p_options, 'timeout', 0.001, 31536000);
+    p_spawn.retry := _option(p_options, 'retry', 'object');
+    p_spawn.needs := nullif(_option(p_options, 'needs', 'object'), '{}');
+    p_spawn.lane := _option_text(p_options, 'lane', 500);
+    p_spawn.start_within := _option_seconds(p_options, 'start_within', 0.001, 315360000);
+    p_spawn.finish_within := _option_seconds(p_options, 'finish_within', 0.001, 315360000);
+    p_spawn.node := _option_text(p_options, 'node', 500);
+    if p_spawn.key_scope not in ('ever', 'unfinished') then
+        raise exception 'option key_scope is %; it must be ever or unfinished', quote_literal(p_spawn.key_scope)
+            using errcode = 'AB001';
+    end if;
+    if p_spawn.key is null and (p_spawn.key_period is not null or p_spawn.key_scope is not null) then
+        raise exception 'options key_period and key_scope tell how long a key counts, but there is no key' using errcode = 'AB001';
+    end if;
+    select k into v_unknown from jsonb_each(p_spawn.needs) n (k, v)
+    where jsonb_typeof(v) <> 'number' or v::double precision < 0 limit 1;
+    if found then
+        raise exception 'option needs.% is %; it must be a number of at least 0', v_unknown, p_spawn.needs -> v_unknown
+            using errcode = 'AB001';
+    end if;
+    p_spawn.workflow_id := (_option_ids(jsonb_build_object('workflow', array_remove(array[_option_text(p_options, 'workflow', 100)], null)),
+                                        'workflow'))[1];
+    return p_spawn;
+end $$;
