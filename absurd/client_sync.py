@@ -151,13 +151,23 @@ class SyncAbsurdClient:
                     waiting.endure(error)
                 await_end(waiting.pause())
 
-    def cancel(self, task_id: UUID | str, reason: str | None = None) -> TaskState:
-        """Cancel a task and what waits for it; gives the state afterwards, which an ended task keeps."""
-        return self.run(queue.cancel_task(task_id, reason))
+    def cancel(self, task_id: UUID | str, reason: str | None = None, *, subtree: bool = False) -> TaskState:
+        """Cancel a task and what cannot run without it; gives the state afterwards, which an ended task keeps.
+
+        With `subtree` everything that depends on it is cancelled, even what has started or would run all the same.
+        """
+        return self.run(queue.cancel_task(task_id, reason, subtree=subtree))
 
     def retry(self, task_id: UUID | str) -> TaskState:
         """Give an ended task one more attempt.  Raises TaskNotFoundError, TaskStateError if it has not ended."""
         return self.run(queue.retry_task(task_id))
+
+    def rerun(self, task_id: UUID | str, *, descendants: bool = True) -> int:
+        """Run an ended task and all that depends on it anew; the rest is reused.  Gives how many tasks run again.
+
+        Checkpoints of those tasks go.  Raises TaskNotFoundError, TaskStateError if one of them has not ended.
+        """
+        return self.run(queue.rerun_task(task_id, descendants=descendants))
 
     def task_why(self, task_id: UUID | str) -> str:
         """What a task waits for, or how it ended, in a sentence."""

@@ -105,17 +105,25 @@ def _spawned(rows: Sequence[Row]) -> list[Spawned]:
     return [Spawned(task_uuid(row["task_id"]), row["created"]) for row in rows]
 
 
-def cancel_task(task_id: UUID | str, reason: str | None = None) -> Call[TaskState]:
-    """Cancel a task and what waits for it; gives the state afterwards, which an ended task keeps."""
-    return Call(
-        "select {schema}.cancel_task($1::uuid, $2::text) as state", (task_uuid(task_id), reason), _state_of_first
-    )
+def cancel_task(task_id: UUID | str, reason: str | None = None, *, subtree: bool = False) -> Call[TaskState]:
+    """Cancel a task and what cannot run without it; gives the state afterwards, which an ended task keeps.
+
+    With `subtree` everything that depends on it is cancelled, whatever its condition and even if it has started.
+    """
+    sql = "select {schema}.cancel_task($1::uuid, $2::text, $3::boolean) as state"
+    return Call(sql, (task_uuid(task_id), reason, subtree), _state_of_first)
 
 
 def retry_task(task_id: UUID | str) -> Call[TaskState]:
     """Give an ended task one more attempt; gives its new state."""
     sql = "select {schema}.retry_task($1::uuid) as state"
     return Call(sql, (task_uuid(task_id),), _state_of_first, repeatable=False)
+
+
+def rerun_task(task_id: UUID | str, *, descendants: bool = True) -> Call[int]:
+    """Run an ended task and its descendants anew, reusing the rest; gives how many tasks run again."""
+    sql = "select {schema}.rerun_task($1::uuid, $2::boolean) as again"
+    return Call(sql, (task_uuid(task_id), descendants), one_value("again"), repeatable=False)
 
 
 def get_states(task_ids: Iterable[UUID | str]) -> Call[dict[UUID, TaskState | None]]:

@@ -17,7 +17,10 @@ READER = frozenset({
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 
-SPAWNER = READER | {"cancel_task", "emit_event", "new_task_id", "retry_task", "spawn_task", "spawn_tasks"}
+SPAWNER = READER | {
+    "cancel_task", "cancel_workflow", "emit_event", "new_task_id", "rerun_task", "retry_task", "retry_workflow",
+    "spawn_task", "spawn_tasks",
+}  # fmt: skip
 """Hands in work, and takes it back."""
 
 WORKER = SPAWNER | {

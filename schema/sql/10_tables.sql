@@ -132,25 +132,28 @@ create table blocked (
     needs     jsonb,
     run_at    timestamptz,
     condition text not null default 'all_success',
-    quorum    integer,
+    awaiting  boolean not null default false,
+    quorum    integer not null default 0,
     remaining integer not null,
     succeeded integer not null default 0,
     failed    integer not null default 0,
     constraint blocked_condition_known check (condition in ('all_success', 'all_done', 'any_success', 'any_failed', 'quorum')),
-    constraint blocked_quorum_counts check ((condition = 'quorum') = (quorum is not null)),
     constraint blocked_counts check (remaining >= 0 and succeeded >= 0 and failed >= 0)
 );
 comment on table blocked is
     'Waits for parents: so many have not ended yet, have completed, have failed (the others of them were cancelled).';
+comment on column blocked.quorum is 'How many parents must complete, whatever the condition is called.';
+comment on column blocked.awaiting is 'Whether its run waits for tasks (ctx.wait_for): then only edges that are awaited count.';
 
 create table edge (
     parent_id uuid not null,
     child_id  uuid not null,
+    awaited   boolean not null default false,
     primary key (parent_id, child_id),
     constraint edge_not_to_itself check (parent_id <> child_id)
 );
 create index edge_child on edge (child_id);
-comment on table edge is 'Which task waits for which.';
+comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';
 
 create table late (
     child_id uuid primary key

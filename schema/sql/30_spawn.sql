@@ -250,8 +250,7 @@ begin
         where fresh and depends_on is null and run_at > p_now;
     insert into blocked (task_id, queue_id, level, lane, needs, run_at, condition, quorum, remaining)
         select id, queue_id, 2 * priority, lane, needs, run_at,
-               coalesce(substring(condition from '^[a-z_]+'), 'all_success'), substring(condition from '\d+')::integer,
-               cardinality(depends_on)
+               _condition_name(condition), _quorum(condition, cardinality(depends_on)), cardinality(depends_on)
         from unnest(p_specs)
         where fresh and depends_on is not null;
     insert into deadline (task_id, kind, due_at)

@@ -89,7 +89,7 @@ begin
                 set (attempt, attempt_path, kind, sha256, bytes, completed_at, published_at)
                   = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, v_now, null);
     end if;
-    perform _settle(array(select h.task_id from unnest(v_held) h), true);
+    perform _settle(array(select h.task_id from unnest(v_held) h), 'completed');
     return _stale(p_leases, p_tasks, v_held, 'completed');
 end $$;
 comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb) is

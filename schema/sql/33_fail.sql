@@ -82,7 +82,7 @@ begin
     end if;
     insert into tally (queue_id, running, failed)
         select queue_id, -count(*), count(*) from unnest(p_held) group by queue_id;
-    perform _settle(array(select h.task_id from unnest(p_held) h), false);
+    perform _settle(array(select h.task_id from unnest(p_held) h), 'failed');
 end $$;
 
 -- Runs that went to sleep (a delay in seconds) or to wait for an event (with a delay as its
@@ -160,7 +160,7 @@ begin
         from unnest(v_held) h;
     insert into tally (queue_id, running, cancelled)
         select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
-    perform _settle(array(select h.task_id from unnest(v_held) h), false);
+    perform _settle(array(select h.task_id from unnest(v_held) h), 'cancelled');
     return _stale(p_leases, p_tasks, v_held, 'cancelled');
 end $$;
 comment on function cancel_runs(bigint[], uuid[], integer[], text[]) is

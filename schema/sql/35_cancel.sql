@@ -1,4 +1,4 @@
--- Cancel a task in any state; retry one that has ended.
+-- Where a task stands, and cancelling it in any state.
 
 -- The state in which a task ended, by its last run.
 create or replace function _end_state(p_task uuid) returns text
@@ -28,147 +28,109 @@ create or replace function get_states(p_tasks uuid[]) returns table (task_id uui
     as $$ select t, get_state(t) from unnest(p_tasks) t $$;
 comment on function get_states(uuid[]) is 'States of several tasks; null for unknown ids.';
 
--- Cancel a task and all that waits for it.  What runs is taken from its lease at once, so that
--- nothing it reports from now on counts, and its worker is told to stop it.  A task that has ended
--- stays as it is.  Returns the state afterwards.  Raises AB003.
-create or replace function cancel_task(p_task uuid, p_reason text default null) returns text
+-- Cancel a task, and what can no longer run because of it; with p_subtree everything that depends on
+-- it, directly or not, even what has started or would run all the same.  What runs is taken from its
+-- lease at once, so that nothing it reports from now on counts, and its worker is told to stop it.
+-- A task that has ended stays as it is.  Returns the state afterwards.  Raises AB003.
+create or replace function cancel_task(p_task uuid, p_reason text default null, p_subtree boolean default false) returns text
     language plpgsql security definer set search_path from current
     as $$
-#variable_conflict use_column
 declare
-    v_now   timestamptz := clock_time();
-    v_state text;
-    v_lease lease;
-    v_place record;
+    v_tasks uuid[] := array[p_task];
 begin
     perform _require_read_committed();
-    perform from task where id = p_task for update;
-    if not found then
+    if p_subtree then
+        v_tasks := _descendants(v_tasks, false);
+    end if;
+    perform from task where id = any (v_tasks) order by id for update;
+    if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;
-    -- A row that moves between the look and the lock is looked for again.
-    for i in 1..100 loop
-        v_state := get_state(p_task);
-        case v_state
-        when 'running' then
-            select * into v_lease from lease where p_task = any (task_ids) for update;
-            continue when not found or p_task <> all (v_lease.task_ids);
-            select h.attempt, h.claimed_at, h.lease_id, h.queue_id into v_place from _take_claims(array[v_lease.id], array[p_task]) h;
-            insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
-            values (p_task, v_place.claimed_at, v_now, v_place.lease_id, 'cancelled', v_place.attempt, true, _cancellation(p_reason));
-            insert into tally (queue_id, running, cancelled) values (v_place.queue_id, -1, 1);
-            perform pg_notify(current_schema() || '_lease', v_lease.id::text);
-            perform _settle(array[p_task], false);
-        when 'pending' then
-            delete from ready where task_id = p_task returning queue_id, attempt into v_place;
-            continue when not found;
-            insert into run (task_id, finished_at, state, attempt, ends, error)
-            values (p_task, v_now, 'cancelled', v_place.attempt, true, _cancellation(p_reason));
-            insert into tally (queue_id, pending, cancelled) values (v_place.queue_id, -1, 1);
-            perform _settle(array[p_task], false);
-        when 'sleeping' then
-            delete from timer where task_id = p_task returning queue_id, attempt into v_place;
-            continue when not found;
-            delete from wait where task_id = p_task;
-            insert into run (task_id, finished_at, state, attempt, ends, error)
-            values (p_task, v_now, 'cancelled', v_place.attempt, true, _cancellation(p_reason));
-            insert into tally (queue_id, sleeping, cancelled) values (v_place.queue_id, -1, 1);
-            perform _settle(array[p_task], false);
-        when 'blocked' then
-            continue when p_task <> all (coalesce(_cancel_blocked(array[p_task], p_task, p_reason), '{}'));
-        when 'completed', 'failed', 'cancelled' then
-            return v_state;
-        else
-            continue;  -- between two places of an uncommitted move
-        end case;
-        insert into audit (at, task_id, action, detail) values (v_now, p_task, 'cancel', p_reason);
-        return 'cancelled';
-    end loop;
-    raise exception 'task % moves too fast to be cancelled; try again', p_task using errcode = 'AB004';
+    v_tasks := _cancel_tasks(v_tasks, _cancellation(p_reason));
+    insert into audit (at, task_id, action, detail) select clock_time(), t, 'cancel', p_reason from unnest(v_tasks) t;
+    perform _close(v_tasks || _end_parents(v_tasks, 'cancelled'));
+    return get_state(p_task);
 end $$;
-comment on function cancel_task(uuid, text) is 'Cancel a task and its dependents; returns the state afterwards.';
+comment on function cancel_task(uuid, text, boolean) is
+    'Cancel a task and what cannot run without it, or all that depends on it; returns the state afterwards.';
 
--- Give a task that has ended one more attempt, in place: same id, history kept.
--- Raises AB003, AB004.
-create or replace function retry_task(p_task uuid) returns text
-    language plpgsql security definer set search_path from current
+-- Those of the tasks that have not ended; one that is between two places has not.
+create or replace function _unended(p_tasks uuid[]) returns uuid[]
+    language sql stable
     as $$
-#variable_conflict use_column
-declare
-    v_task    task;
-    v_state   text;
-    v_attempt integer;
-begin
-    perform _require_read_committed();
-    -- The lock first, then the look: two retries of one task would else make two rows.
-    select * into v_task from task where id = p_task for update;
-    if not found then
-        raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
-    end if;
-    v_state := get_state(p_task);
-    if v_state is null or v_state not in ('completed', 'failed', 'cancelled') then
-        raise exception 'task % is %; only a task that has ended can be retried', p_task, coalesce(v_state, 'moving') using errcode = 'AB004';
-    end if;
-    -- A run that was cancelled before it started has used no attempt.
-    select max(r.attempt + (r.started_at is not null)::integer) into v_attempt
-        from run r where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day';
-    delete from dead_letter where task_id = p_task;
-    delete from edge where child_id = p_task;
-    insert into ready (task_id, queue_id, level, attempt, lane, needs)
-    values (p_task, v_task.queue_id, 2 * v_task.priority, v_attempt, v_task.lane, v_task.needs);
-    insert into tally (queue_id, pending, completed, failed, cancelled)
-    values (v_task.queue_id, 1, -(v_state = 'completed')::integer, -(v_state = 'failed')::integer, -(v_state = 'cancelled')::integer);
-    insert into audit (at, task_id, action, detail) values (clock_time(), p_task, 'retry', 'was ' || v_state);
-    perform _restore_children(p_task);
-    -- Children still blocked may have counted it off already: sweep_late counts them anew.
-    insert into late (child_id)
-        select b.task_id from edge e join blocked b on b.task_id = e.child_id where e.parent_id = p_task
-        on conflict do nothing;
-    if found then
-        perform pg_notify(current_schema() || '_ready', '');
-    end if;
-    perform _wake(array[v_task.queue_id]);
-    return 'pending';
-end $$;
-comment on function retry_task(uuid) is 'Give an ended task one more attempt; its descendants that ended as upstream wait again.';
+        select array(select s.task_id from get_states(p_tasks) s
+                     where coalesce(s.state, 'moving') not in ('completed', 'failed', 'cancelled') order by 1)
+    $$;
 
--- Descendants that were cancelled only because this task could not complete wait for it again.
-create or replace function _restore_children(p_task uuid) returns void
+-- Take tasks, whose bodies are locked, from wherever they stand and end them as cancelled.  Those
+-- that have ended stay as they are.  Returns what was cancelled; its dependents are the caller's.
+create or replace function _cancel_tasks(p_tasks uuid[], p_cause jsonb) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
 declare
-    v_children uuid[];
+    v_left      uuid[] := p_tasks;
+    v_cancelled uuid[] := '{}';
+    v_moved     uuid[];
 begin
-    v_children := array(
-        with recursive down (id) as (
-            select e.child_id from edge e where e.parent_id = p_task
-            union
-            select e.child_id from down d join edge e on e.parent_id = d.id)
-        select d.id from down d where _ended_upstream(d.id) order by d.id);
-    if cardinality(v_children) = 0 then
-        return;
+    -- A row that moves between two looks is looked for again.
+    for i in 1..100 loop
+        v_left := _unended(v_left);
+        exit when cardinality(v_left) = 0;
+        v_moved := _cancel_running(v_left, p_cause) || _cancel_waiting(v_left, p_cause);
+        perform from blocked where task_id = any (v_left || _descendants(v_left)) order by task_id for update;
+        v_moved := v_moved || _cancel_blocked(v_left, p_cause);
+        v_cancelled := v_cancelled || v_moved;
+        v_left := array(select unnest(v_left) except select unnest(v_moved));
+        exit when cardinality(v_left) = 0;
+    end loop;
+    if cardinality(v_left) > 0 then
+        raise exception 'task % moves too fast to be cancelled; try again', v_left[1] using errcode = 'AB004';
     end if;
-    perform from task where id = any (v_children) order by id for update;
-    insert into blocked (task_id, queue_id, level, attempt, lane, needs, run_at, condition, quorum, remaining)
-        select t.id, t.queue_id, 2 * t.priority, 1, t.lane, t.needs, t.run_at,
-               coalesce(substring(t.condition from '^[a-z_]+'), 'all_success'), substring(t.condition from '\d+')::integer,
-               cardinality(t.depends_on)
-        from task t where t.id = any (v_children) and _ended_upstream(t.id);
-    insert into tally (queue_id, blocked, cancelled)
-        select t.queue_id, count(*), -count(*) from task t where t.id = any (v_children) group by t.queue_id;
-    -- Other parents may have ended: sweep_late counts anew.
-    insert into late (child_id) select unnest(v_children) on conflict do nothing;
-    perform pg_notify(current_schema() || '_ready', '');
+    return v_cancelled;
 end $$;
 
-create or replace function _ended_upstream(p_task uuid) returns boolean
-    language sql stable
+-- Those that run.
+create or replace function _cancel_running(p_tasks uuid[], p_cause jsonb) returns uuid[]
+    language plpgsql
     as $$
-        select not exists (select from blocked where task_id = p_task)
-           and not exists (select from ready where task_id = p_task)
-           and not exists (select from timer where task_id = p_task)
-           and coalesce((
-            select r.state = 'cancelled' and r.started_at is null and r.error ->> 'code' = 'upstream'
-            from run r where r.task_id = p_task and r.ends order by r.finished_at desc limit 1), false)
-    $$;
+#variable_conflict use_column
+declare
+    v_held _held[];
+begin
+    v_held := array(
+        select row(h.*)::_held
+        from (select array_agg(l.id order by l.id, u.task) as leases, array_agg(u.task order by l.id, u.task) as tasks
+              from lease l cross join lateral unnest(l.task_ids) u (task)
+              where l.task_ids && p_tasks and u.task = any (p_tasks)) found
+        cross join lateral _take_claims(found.leases, found.tasks) h);
+    insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
+        select h.task_id, h.claimed_at, clock_time(), h.lease_id, 'cancelled', h.attempt, true, p_cause from unnest(v_held) h;
+    insert into tally (queue_id, running, cancelled) select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
+    perform pg_notify(current_schema() || '_lease', h.lease_id::text) from unnest(v_held) h;
+    return array(select h.task_id from unnest(v_held) h);
+end $$;
+
+-- Those that are pending or asleep.
+create or replace function _cancel_waiting(p_tasks uuid[], p_cause jsonb) returns uuid[]
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
+    v_cancelled uuid[];
+begin
+    perform from ready where task_id = any (p_tasks) order by task_id for update;
+    perform from timer where task_id = any (p_tasks) order by task_id for update;
+    with pending as (delete from ready where task_id = any (p_tasks) returning task_id, queue_id, attempt),
+    sleeping as (delete from timer where task_id = any (p_tasks) returning task_id, queue_id, attempt),
+    gone as (select *, true as pending from pending union all select *, false from sleeping),
+    written as (
+        insert into run (task_id, finished_at, state, attempt, ends, error)
+        select task_id, clock_time(), 'cancelled', attempt, true, p_cause from gone),
+    counted as (
+        insert into tally (queue_id, pending, sleeping, cancelled)
+        select queue_id, -count(*) filter (where pending), -count(*) filter (where not pending), count(*) from gone group by queue_id)
+    select coalesce(array_agg(task_id), '{}') into v_cancelled from gone;
+    delete from wait where task_id = any (v_cancelled);
+    return v_cancelled;
+end $$;

@@ -1,53 +1,143 @@
--- What the end of tasks means for others: their dependents, and whoever waits for them.
+-- What the end of tasks means for others: their dependents, their workflows, and whoever waits for them.
 
--- p_completed: whether the tasks completed (else failed or cancelled).  Runs in a statement after
--- the one that wrote their runs and deleted their places, so that sweep_late and this function
--- cannot both miss an edge.
-create or replace function _settle(p_tasks uuid[], p_completed boolean) returns void
+-- The name of a condition as `blocked` holds it, and how many parents must complete for it.
+create or replace function _condition_name(p_condition text) returns text
+    language sql immutable
+    as $$ select coalesce(substring(p_condition from '^[a-z_]+'), 'all_success') $$;
+
+create or replace function _quorum(p_condition text, p_parents integer) returns integer
+    language sql immutable
+    as $$
+        select case _condition_name(p_condition)
+            when 'all_success' then p_parents
+            when 'any_success' then 1
+            when 'quorum' then substring(p_condition from '\d+')::integer
+            else 0 end
+    $$;
+
+-- May a task run whose parents stand so?  Null: that is still open; false: it never may.
+create or replace function _verdict(p_condition text, p_quorum integer, p_remaining integer, p_succeeded integer, p_failed integer)
+    returns boolean
+    language sql immutable
+    as $$
+        select case
+            when p_condition = 'all_done' then case when p_remaining = 0 then true end
+            when p_condition = 'any_failed' then case when p_failed > 0 then true when p_remaining = 0 then false end
+            when p_succeeded >= p_quorum then true
+            when p_succeeded + p_remaining < p_quorum then false
+        end
+    $$;
+
+-- Tasks have ended, all in one state.  Runs in a statement after the one that wrote their runs and
+-- deleted their places, so that sweep_late and this function cannot both miss an edge.
+create or replace function _settle(p_tasks uuid[], p_state text) returns void
+    language plpgsql
+    as $$
+begin
+    perform _close(p_tasks || _end_parents(p_tasks, p_state));
+end $$;
+
+-- Workflows count the ended tasks down, and who waits for one is told.  Comes after all locks on
+-- `blocked`, because it locks workflows.
+create or replace function _close(p_tasks uuid[]) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
 begin
-    if exists (select from edge where parent_id = any (p_tasks)) then
-        if p_completed then
-            perform _release_children(p_tasks);
-        else
-            perform _cancel_blocked(array(select child_id from edge where parent_id = any (p_tasks)), null, null);
-        end if;
+    if exists (select from workflow where ended_at is null) then
+        perform _count_down(p_tasks);
     end if;
     perform pg_notify(current_schema() || '_ended', w.task_id::text) from waiter w where w.task_id = any (p_tasks);
 end $$;
 
--- Count the completed parents off their children and release those that wait for nothing more.
--- Children whose count is still late are left to sweep_late, which will see these ends.
-create or replace function _release_children(p_parents uuid[]) returns void
+-- Count ended parents off their children; release those that may run now, cancel those that never
+-- may, and go on with the children of these.  Returns what was cancelled.
+-- A child whose count is late stands as if none of its parents had ended: what is certain even so
+-- holds, and the rest is left to sweep_late, which will see these ends.
+create or replace function _end_parents(p_parents uuid[], p_state text) returns uuid[]
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
+    v_ended     uuid[] := p_parents;
+    v_state     text := p_state;
+    v_locked    uuid[];
+    v_free      uuid[];
+    v_never     uuid[];
+    v_late      uuid[];
+    v_cancelled uuid[] := '{}';
+begin
+    if not exists (select from edge where parent_id = any (p_parents)) then
+        return v_cancelled;
+    end if;
+    v_locked := _lock_dependents(p_parents, p_state);
+    while cardinality(v_ended) > 0 loop
+        -- Grouped by child: joined plainly, a child of two ended parents would lose only one.
+        -- In one statement what goes is told from what stays, so that no row is changed twice.
+        with ended as materialized (
+            select e.child_id, e.awaited, count(*)::integer as n
+            from edge e
+            where e.parent_id = any (v_ended) and e.child_id = any (v_locked)
+            group by e.child_id, e.awaited),
+        counted as materialized (
+            select b.task_id, b.condition, b.quorum, exists (select from late l where l.child_id = b.task_id) as late,
+                   b.remaining - e.n as remaining,
+                   b.succeeded + case v_state when 'completed' then e.n else 0 end as succeeded,
+                   b.failed + case v_state when 'failed' then e.n else 0 end as failed
+            from ended e join blocked b on b.task_id = e.child_id and b.awaiting = e.awaited),
+        judged as materialized (
+            select c.*, _verdict(c.condition, c.quorum, c.remaining, c.succeeded, c.failed) as verdict from counted c),
+        updated as (
+            update blocked b set (remaining, succeeded, failed) = (j.remaining, j.succeeded, j.failed)
+            from judged j where b.task_id = j.task_id and j.verdict is null and not j.late)
+        select array_agg(j.task_id order by j.task_id) filter (where j.verdict),
+               array_agg(j.task_id order by j.task_id) filter (where not j.verdict),
+               array_agg(j.task_id) filter (where j.late and j.verdict is not null)
+        into v_free, v_never, v_late from judged j;
+        if v_late is not null then
+            delete from late where child_id = any (v_late);
+        end if;
+        perform _unblock(v_free);
+        v_ended := _cancel_blocked(v_never, jsonb_build_object('code', 'upstream', 'type', 'cancelled', 'message', 'upstream'));
+        v_state := 'cancelled';
+        v_cancelled := v_cancelled || v_ended;
+    end loop;
+    return v_cancelled;
+end $$;
+
+-- Lock, once and in id order, all blocked tasks that these ends may move: level by level two
+-- overlapping cascades would deadlock even though each level is sorted.  A completion can end a
+-- child only if that waits for a failure; any other end may cancel whatever lies below.
+-- Returns those locked.
+create or replace function _lock_dependents(p_parents uuid[], p_state text) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
 declare
     v_children uuid[];
-    v_free     uuid[];
+    v_below    uuid[];
 begin
-    v_children := array(
-        select distinct e.child_id from edge e
-        where e.parent_id = any (p_parents) and not exists (select from late l where l.child_id = e.child_id)
-        order by e.child_id);
-    -- Locked in id order first: "update ... from" promises none, and two batches would deadlock.
+    v_children := array(select distinct child_id from edge where parent_id = any (p_parents));
+    v_below := case when p_state = 'completed'
+        then array(select task_id from blocked where task_id = any (v_children) and condition = 'any_failed')
+        else v_children end;
+    if cardinality(v_below) > 0 then
+        v_children := array(select unnest(v_children) union select unnest(_descendants(v_below)));
+    end if;
     perform from blocked where task_id = any (v_children) order by task_id for update;
-    -- Grouped by child: joined plainly, a child of two parents in this batch would lose only one.
-    v_free := array(
-        select b.task_id
-        from (select child_id, count(*) as ended from edge
-              where parent_id = any (p_parents) and child_id = any (v_children) group by child_id) e
-        join blocked b on b.task_id = e.child_id
-        where b.remaining <= e.ended);
-    update blocked b set remaining = b.remaining - e.ended
-    from (select child_id, count(*)::integer as ended from edge
-          where parent_id = any (p_parents) and child_id = any (v_children) and child_id <> all (v_free)
-          group by child_id) e
-    where b.task_id = e.child_id;
-    perform _unblock(v_free);
+    return v_children;
 end $$;
+
+-- The tasks and all that waits for them, directly or not; p_awaited: counting runs that await tasks too.
+create or replace function _descendants(p_tasks uuid[], p_awaited boolean default true) returns uuid[]
+    language sql stable
+    as $$
+        with recursive down (id) as (
+            select unnest(p_tasks)
+            union
+            select e.child_id from down d join edge e on e.parent_id = d.id where p_awaited or not e.awaited)
+        select coalesce(array_agg(id order by id), '{}') from down
+    $$;
 
 -- Move blocked tasks, already locked, to where their own start time sends them.
 create or replace function _unblock(p_tasks uuid[]) returns void
@@ -58,7 +148,7 @@ declare
     v_now    timestamptz := clock_time();
     v_queues integer[];
 begin
-    if cardinality(p_tasks) = 0 then
+    if coalesce(cardinality(p_tasks), 0) = 0 then
         return;
     end if;
     with freed as (
@@ -69,7 +159,8 @@ begin
         select task_id, run_at, queue_id, level, attempt, suspect, lane, needs, 'delay' from freed where run_at > v_now),
     readied as (
         insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
-        select task_id, queue_id, level, attempt, suspect, lane, needs from freed where run_at is null or run_at <= v_now order by task_id
+        select task_id, queue_id, level, attempt, suspect, lane, needs
+        from freed where run_at is null or run_at <= v_now order by task_id
         returning queue_id),
     counted as (
         insert into tally (queue_id, blocked, sleeping, pending)
@@ -79,38 +170,27 @@ begin
     perform _wake(v_queues);
 end $$;
 
--- Cancel blocked tasks and all that depends on them; p_root, if it is among them, for p_reason, the
--- others as "upstream".  The closure is read first without locks, then locked once in id order: level
--- by level two overlapping cancels deadlock even though each level is sorted.
-create or replace function _cancel_blocked(p_tasks uuid[], p_root uuid, p_reason text) returns uuid[]
+-- End blocked tasks, already locked, as cancelled.  Returns those that were blocked.
+create or replace function _cancel_blocked(p_tasks uuid[], p_cause jsonb) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
 declare
-    v_closure   uuid[];
-    v_cancelled uuid[];
     v_now       timestamptz := clock_time();
+    v_cancelled uuid[];
 begin
-    v_closure := array(
-        with recursive down (id) as (
-            select unnest(p_tasks)
-            union
-            select e.child_id from down d join edge e on e.parent_id = d.id)
-        select id from down order by id);
-    perform from blocked where task_id = any (v_closure) order by task_id for update;
+    if coalesce(cardinality(p_tasks), 0) = 0 then
+        return '{}';
+    end if;
     with gone as (
-        delete from blocked where task_id = any (v_closure) returning task_id, queue_id, attempt),
+        delete from blocked where task_id = any (p_tasks) returning task_id, queue_id, attempt),
     written as (
         insert into run (task_id, finished_at, state, attempt, ends, error)
-        select task_id, v_now, 'cancelled', attempt, true,
-               case when task_id = p_root then _cancellation(p_reason)
-                    else '{"code": "upstream", "type": "cancelled", "message": "upstream"}' end
-        from gone),
+        select task_id, v_now, 'cancelled', attempt, true, p_cause from gone),
     counted as (
         insert into tally (queue_id, blocked, cancelled) select queue_id, -count(*), count(*) from gone group by queue_id)
-    select array_agg(task_id) into v_cancelled from gone;
+    select coalesce(array_agg(task_id), '{}') into v_cancelled from gone;
     delete from late where child_id = any (v_cancelled);
-    perform pg_notify(current_schema() || '_ended', w.task_id::text) from waiter w where w.task_id = any (v_cancelled);
     return v_cancelled;
 end $$;
 

@@ -1,0 +1,141 @@
+-- Ended tasks come back: one more attempt, or a whole part of a graph run anew.
+
+-- Give a task that has ended one more attempt, in place: same id, history and checkpoints kept.
+-- Raises AB003, AB004.
+create or replace function retry_task(p_task uuid) returns text
+    language plpgsql security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_state text;
+begin
+    perform _require_read_committed();
+    -- The lock first, then the look: two retries of one task would else make two rows.
+    perform from task where id = p_task for update;
+    if not found then
+        raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
+    end if;
+    v_state := get_state(p_task);
+    if v_state is null or v_state not in ('completed', 'failed', 'cancelled') then
+        raise exception 'task % is %; only a task that has ended can be retried', p_task, coalesce(v_state, 'moving') using errcode = 'AB004';
+    end if;
+    insert into audit (at, task_id, action, detail) values (clock_time(), p_task, 'retry', 'was ' || v_state);
+    perform _revive(array[p_task], _ended_upstream_of(array[p_task]));
+    return 'pending';
+end $$;
+comment on function retry_task(uuid) is 'Give an ended task one more attempt; its descendants that ended as upstream wait again.';
+
+-- Run an ended task anew, and with p_descendants all that depends on it; the rest of the graph is
+-- left as it is, and its results are used again.  Checkpoints go, so that no step is passed over.
+-- Returns how many tasks run again.  Raises AB003, AB004.
+create or replace function rerun_task(p_task uuid, p_descendants boolean default true) returns integer
+    language plpgsql security definer set search_path from current
+    as $$
+#variable_conflict use_column
+declare
+    v_tasks uuid[] := case when p_descendants then _descendants(array[p_task], false) else array[p_task] end;
+    v_ended uuid[];
+    v_busy  record;
+begin
+    perform _require_read_committed();
+    perform from task where id = any (v_tasks) order by id for update;
+    if not exists (select from task where id = p_task) then
+        raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
+    end if;
+    -- Blocked descendants wait on; whatever else is unfinished would run beside its own parent.
+    select s.task_id, coalesce(s.state, 'moving') as state into v_busy from get_states(v_tasks) s
+        where s.state is null or s.state in ('pending', 'sleeping', 'running') or (s.state = 'blocked' and s.task_id = p_task) limit 1;
+    if found then
+        raise exception 'task % is %; only what has ended can run again: wait for it, or cancel it first', v_busy.task_id, v_busy.state
+            using errcode = 'AB004';
+    end if;
+    v_ended := array(select s.task_id from get_states(v_tasks) s where s.state in ('completed', 'failed', 'cancelled') order by 1);
+    delete from checkpoint where task_id = any (v_ended);
+    insert into audit (at, task_id, action, detail) select clock_time(), t, 'rerun', 'from ' || p_task from unnest(v_ended) t;
+    perform _revive(array[p_task], array_remove(v_ended, p_task));
+    return cardinality(v_ended);
+end $$;
+comment on function rerun_task(uuid, boolean) is
+    'Run an ended task and its descendants anew, reusing the results of the rest; returns how many run again.';
+
+-- Put ended tasks back: p_ready may be claimed at once, p_blocked wait for their parents again.
+-- Children that are blocked already may have counted them off, so they are counted anew.
+create or replace function _revive(p_ready uuid[], p_blocked uuid[]) returns void
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
+    v_all    uuid[] := p_ready || p_blocked;
+    v_queues integer[];
+begin
+    perform from task where id = any (p_blocked) order by id for update;
+    with revived as materialized (
+        select t.id, t.queue_id, 2 * t.priority as level, t.lane, t.needs, t.run_at, t.condition, t.depends_on,
+               _end_state(t.id) as state, t.id = any (p_ready) as at_once,
+               -- A run that was cancelled before it started has used no attempt.
+               coalesce((select max(r.attempt + (r.started_at is not null)::integer) from run r
+                         where r.task_id = t.id and r.finished_at >= _id_time(t.id) - interval '1 day'), 1) as attempt
+        from task t where t.id = any (v_all)),
+    readied as (
+        insert into ready (task_id, queue_id, level, attempt, lane, needs)
+        select id, queue_id, level, attempt, lane, needs from revived where at_once),
+    waiting as (
+        insert into blocked (task_id, queue_id, level, attempt, lane, needs, run_at, condition, quorum, remaining)
+        select id, queue_id, level, attempt, lane, needs, run_at, _condition_name(condition),
+               _quorum(condition, cardinality(depends_on)), coalesce(cardinality(depends_on), 0)
+        from revived where not at_once),
+    counted as (
+        insert into tally (queue_id, pending, blocked, completed, failed, cancelled)
+        select queue_id, count(*) filter (where at_once), count(*) filter (where not at_once),
+               -count(*) filter (where state = 'completed'), -count(*) filter (where state = 'failed'),
+               -count(*) filter (where state = 'cancelled')
+        from revived group by queue_id)
+    select array_agg(distinct queue_id) filter (where at_once) into v_queues from revived;
+    delete from dead_letter where task_id = any (v_all);
+    perform _use_level(l.queue_id, l.level)
+        from (select distinct queue_id, 2 * priority as level from task where id = any (v_all) order by 1, 2) l;
+    perform _count_anew(array(
+        select unnest(p_blocked)
+        union
+        select b.task_id from edge e join blocked b on b.task_id = e.child_id where e.parent_id = any (v_all)));
+    perform _count_up(v_all);
+    perform _wake(v_queues);
+end $$;
+
+-- Have sweep_late count the parents of blocked tasks.  Until then they stand as if none had ended.
+create or replace function _count_anew(p_children uuid[]) returns void
+    language plpgsql
+    as $$
+#variable_conflict use_column
+begin
+    if cardinality(p_children) = 0 then
+        return;
+    end if;
+    perform from blocked where task_id = any (p_children) order by task_id for update;
+    update blocked b
+    set (remaining, succeeded, failed)
+      = ((select count(*) from edge e where e.child_id = b.task_id and e.awaited = b.awaiting), 0, 0)
+    where b.task_id = any (p_children);
+    insert into late (child_id) select c from unnest(p_children) c where exists (select from blocked b where b.task_id = c) order by 1
+        on conflict do nothing;
+    perform pg_notify(current_schema() || '_ready', '');
+end $$;
+
+-- Whether a task was cancelled only because a parent could not complete.
+create or replace function _ended_upstream(p_task uuid) returns boolean
+    language sql stable
+    as $$
+        select not exists (select from blocked where task_id = p_task)
+           and not exists (select from ready where task_id = p_task)
+           and not exists (select from timer where task_id = p_task)
+           and coalesce((
+            select r.state = 'cancelled' and r.started_at is null and r.error ->> 'code' = 'upstream'
+            from run r where r.task_id = p_task and r.ends order by r.finished_at desc limit 1), false)
+    $$;
+
+-- Descendants that were cancelled only because these tasks could not complete.
+create or replace function _ended_upstream_of(p_tasks uuid[]) returns uuid[]
+    language sql stable
+    as $$
+        select array(select d from unnest(_descendants(p_tasks)) d where d <> all (p_tasks) and _ended_upstream(d) order by d)
+    $$;
