@@ -73,21 +73,23 @@ declare
     v_cancelled uuid[] := '{}';
     v_moved     uuid[];
 begin
-    -- A row that moves between two looks is looked for again.
+    -- A row that moves between two looks is looked for again; blocked ones come last, as everywhere.
     for i in 1..100 loop
-        v_left := _unended(v_left);
-        exit when cardinality(v_left) = 0;
         v_moved := _cancel_running(v_left, p_cause) || _cancel_waiting(v_left, p_cause);
-        perform from blocked where task_id = any (v_left || _descendants(v_left)) order by task_id for update;
-        v_moved := v_moved || _cancel_blocked(v_left, p_cause);
         v_cancelled := v_cancelled || v_moved;
-        v_left := array(select unnest(v_left) except select unnest(v_moved));
-        exit when cardinality(v_left) = 0;
+        v_left := _unended(array(select unnest(v_left) except select unnest(v_moved)));
+        begin
+            perform from blocked where task_id = any (_descendants(p_tasks)) order by task_id for update;
+            if not exists (select unnest(v_left) except select task_id from blocked where task_id = any (v_left)) then
+                return v_cancelled || _cancel_blocked(v_left, p_cause);
+            end if;
+            raise sqlstate 'AB000';
+        exception when sqlstate 'AB000' then
+            -- Some were released while we waited.  Leases come before blocked rows, so the locks are let
+            -- go, which leaving this block by an exception does, before we go back for them.
+        end;
     end loop;
-    if cardinality(v_left) > 0 then
-        raise exception 'task % moves too fast to be cancelled; try again', v_left[1] using errcode = 'AB004';
-    end if;
-    return v_cancelled;
+    raise exception 'task % moves too fast to be cancelled; try again', v_left[1] using errcode = 'AB004';
 end $$;
 
 -- Those that run.

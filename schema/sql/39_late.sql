@@ -19,7 +19,11 @@ declare
     v_ended    uuid[];
 begin
     perform _require_read_committed();
-    v_children := array(select child_id from late order by child_id limit p_limit for update skip locked);
+    if not pg_try_advisory_xact_lock(hashtext(current_schema() || '.late')) then
+        return 0;  -- another session sweeps
+    end if;
+    -- Not locked: a row of `late` is its child's, and whoever touches it holds that one's place.
+    v_children := array(select child_id from late order by child_id limit p_limit);
     if cardinality(v_children) = 0 then
         return 0;
     end if;
@@ -40,7 +44,7 @@ begin
                count(p.state) filter (where p.state = 'completed')::integer as succeeded,
                count(p.state) filter (where p.state = 'failed')::integer as failed
         from blocked b left join parent p on p.child_id = b.task_id
-        where b.task_id = any (v_children)
+        where b.task_id = any (v_children) and exists (select from late l where l.child_id = b.task_id)
         group by b.task_id, b.condition, b.quorum
         having not coalesce(bool_or(p.state = 'moving'), false)),
     judged as materialized (

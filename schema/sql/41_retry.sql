@@ -7,12 +7,13 @@ create or replace function retry_task(p_task uuid) returns text
     as $$
 #variable_conflict use_column
 declare
-    v_state text;
+    v_state    text;
+    v_upstream uuid[] := _ended_upstream_of(array[p_task]);
 begin
     perform _require_read_committed();
-    -- The lock first, then the look: two retries of one task would else make two rows.
-    perform from task where id = p_task for update;
-    if not found then
+    -- The locks first, then the look: two retries of one task would else make two rows.
+    perform from task where id = any (p_task || v_upstream) order by id for update;
+    if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;
     v_state := get_state(p_task);
@@ -20,7 +21,7 @@ begin
         raise exception 'task % is %; only a task that has ended can be retried', p_task, coalesce(v_state, 'moving') using errcode = 'AB004';
     end if;
     insert into audit (at, task_id, action, detail) values (clock_time(), p_task, 'retry', 'was ' || v_state);
-    perform _revive(array[p_task], _ended_upstream_of(array[p_task]));
+    perform _revive(array[p_task], array(select u from unnest(v_upstream) u where _ended_upstream(u) order by u));
     return 'pending';
 end $$;
 comment on function retry_task(uuid) is 'Give an ended task one more attempt; its descendants that ended as upstream wait again.';
@@ -58,8 +59,9 @@ end $$;
 comment on function rerun_task(uuid, boolean) is
     'Run an ended task and its descendants anew, reusing the results of the rest; returns how many run again.';
 
--- Put ended tasks back: p_ready may be claimed at once, p_blocked wait for their parents again.
--- Children that are blocked already may have counted them off, so they are counted anew.
+-- Put ended tasks back, whose bodies are locked: p_ready may be claimed at once, p_blocked wait for
+-- their parents again.  Children that are blocked already may have counted them off, so they are
+-- counted anew.
 create or replace function _revive(p_ready uuid[], p_blocked uuid[]) returns void
     language plpgsql
     as $$
@@ -68,7 +70,6 @@ declare
     v_all    uuid[] := p_ready || p_blocked;
     v_queues integer[];
 begin
-    perform from task where id = any (p_blocked) order by id for update;
     with revived as materialized (
         select t.id, t.queue_id, 2 * t.priority as level, t.lane, t.needs, t.run_at, t.condition, t.depends_on,
                _end_state(t.id) as state, t.id = any (p_ready) as at_once,
@@ -125,12 +126,9 @@ end $$;
 create or replace function _ended_upstream(p_task uuid) returns boolean
     language sql stable
     as $$
-        select not exists (select from blocked where task_id = p_task)
-           and not exists (select from ready where task_id = p_task)
-           and not exists (select from timer where task_id = p_task)
-           and coalesce((
-            select r.state = 'cancelled' and r.started_at is null and r.error ->> 'code' = 'upstream'
-            from run r where r.task_id = p_task and r.ends order by r.finished_at desc limit 1), false)
+        select get_state(p_task) = 'cancelled' and (
+            select r.started_at is null and r.error ->> 'code' = 'upstream'
+            from run r where r.task_id = p_task and r.ends order by r.finished_at desc limit 1)
     $$;
 
 -- Descendants that were cancelled only because these tasks could not complete.
