@@ -216,7 +216,7 @@ def think(ctx: Any, params: dict[str, Any]) -> None:
 @executor("slots.say")
 def say(ctx: Any, params: Any) -> None:
     """Write to stdout, which is nobody's channel."""
-    print("hello from a run")  # noqa: T201
+    print("hello from a run")
 
 
 @executor("slots.exit")
