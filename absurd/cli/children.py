@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,7 +25,15 @@ WATCH = 5.0
 """Seconds between two looks at the embedded server."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)  # loaded here: between fork and exec it could wait for a lock for ever
+
 Say = Callable[[str], None]
+
+
+def _stop_with_parent() -> None:
+    """In the new process: be asked to stop if the one that watches it is killed, which nothing else would tell."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 class Child:
@@ -39,7 +49,10 @@ class Child:
     async def start(self) -> None:
         """Start the process, in a session of its own: Ctrl-C at the terminal reaches it through us only."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            *self._command,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
         )
         self.pid = self._process.pid
 

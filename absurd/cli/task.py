@@ -93,14 +93,15 @@ def why(ctx: click.Context, task_id: str, as_json: bool) -> None:
 @task.command(epilog="Example: absurd task cancel 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e --reason 'wrong field'")
 @click.argument("task_id", metavar="ID")
 @click.option("--reason", help="Kept in the task's history.")
+@click.option("--subtree", is_flag=True, help="Cancel all that depends on it too, even what would run all the same.")
 @json_option
 @click.pass_context
-def cancel(ctx: click.Context, task_id: str, reason: str | None, as_json: bool) -> None:
-    """Cancel a task and all that waits for it; a task that has ended stays as it is."""
+def cancel(ctx: click.Context, task_id: str, reason: str | None, subtree: bool, as_json: bool) -> None:
+    """Cancel a task and what cannot run without it; a task that has ended stays as it is."""
     from absurd.queue import cancel_task
 
     with database_of(ctx) as database:
-        state = database.run(cancel_task(task_id, reason))
+        state = database.run(cancel_task(task_id, reason, subtree=subtree))
     text = f"Task {task_id} " + ("is cancelled." if state == "cancelled" else f"had {state}; nothing has changed.")
     emit({"id": task_id, "state": state}, as_json=as_json, text=text)
 

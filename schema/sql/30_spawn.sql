@@ -3,7 +3,7 @@
 -- Spawn many tasks at once.  The arrays run in parallel; options may be null, as a whole or for one
 -- task.  Ids are UUIDv7 made by the caller, so that a spawn repeated after a lost answer is the
 -- same spawn.  All or nothing.  Returns one row for each task, in order: the id it has (that of the
--- first task when its key was taken) and whether this call created it.
+-- first task when its key was taken) and whether it is this spawn's own, be it come again or not.
 -- Raises AB001, AB004, AB007, AB008.  Touches queue, executor, task, task_key, edge, late, ready, timer, blocked,
 -- deadline, level, tally; workflow, node.
 create or replace function spawn_tasks(p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[] default null)
@@ -40,10 +40,10 @@ begin
     perform _insert_edges(v_specs);
     perform _place(v_specs, v_now);
     perform _join_workflows(v_specs);
-    return query select s.ordinal, s.id, s.fresh from unnest(v_specs) s;
+    return query select s.ordinal, s.id, s.id = p_ids[s.ordinal] from unnest(v_specs) s;
 end $$;
 comment on function spawn_tasks(uuid[], text[], text[], jsonb[], jsonb[]) is
-    'Spawn many tasks, all or nothing; one row each: its id and whether this call created it.';
+    'Spawn many tasks, all or nothing; one row each: its id, and whether this spawn made it rather than one before with its key.';
 
 create or replace function spawn_task(p_queue text, p_name text, p_params jsonb, p_options jsonb default null)
     returns table (task_id uuid, created boolean)
@@ -105,8 +105,7 @@ begin
         where cardinality(v_new) = cardinality(p_ids) or id = any (v_new) group by queue_id;
     perform _use_level(u.queue_id, 0) from (select distinct unnest(v_queue_ids) as queue_id) u;
     perform _wake(v_queue_ids);
-    return query select n::integer, id, cardinality(v_new) = cardinality(p_ids) or id = any (v_new)
-        from unnest(p_ids) with ordinality as u (id, n);
+    return query select n::integer, id, true from unnest(p_ids) with ordinality as u (id, n);
 end $$;
 
 -- The arrays as rows, names turned into ids, options read.
@@ -135,11 +134,14 @@ begin
     return v_specs;
 end $$;
 
--- Claim idempotency keys.  A spec whose key is taken becomes the task that took it first.
+-- Claim idempotency keys.  A spec whose key is taken becomes the task that took it first, for those
+-- that depend on it too.
 create or replace function _take_keys(p_specs _spawn[], p_now timestamptz) returns _spawn[]
     language plpgsql
     as $$
 #variable_conflict use_column
+declare
+    v_taken jsonb;
 begin
     if not exists (select from unnest(p_specs) s where s.key is not null) then
         return p_specs;
@@ -159,11 +161,19 @@ begin
         where key is not null order by queue_id, key, ordinal
         on conflict do nothing;
     -- In a new statement, which sees the rows that other sessions committed while we waited.
+    select coalesce(jsonb_object_agg(s.id, k.task_id), '{}') into v_taken
+        from unnest(p_specs) s join task_key k on k.queue_id = s.queue_id and k.key = s.key
+        where k.task_id <> s.id;
+    if v_taken = '{}' then
+        return p_specs;
+    end if;
     return array(
-        select case when k.task_id = s.id and not exists (select from task t where t.id = s.id) or k.task_id is null then s
-                    else jsonb_populate_record(s, jsonb_build_object('id', k.task_id, 'fresh', false)) end
-        from unnest(p_specs) s left join task_key k on k.queue_id = s.queue_id and k.key = s.key
-        order by s.ordinal);
+        select case when v_taken ? s.id::text then jsonb_populate_record(s, jsonb_build_object('id', v_taken -> s.id::text, 'fresh', false))
+                    when exists (select from unnest(s.depends_on) d where v_taken ? d::text)
+                    then jsonb_populate_record(s, jsonb_build_object('depends_on', array(
+                        select distinct coalesce((v_taken ->> d::text)::uuid, d) from unnest(s.depends_on) d order by 1)))
+                    else s end
+        from unnest(p_specs) s order by s.ordinal);
 end $$;
 
 -- Insert the bodies.  An id that exists already is the same spawn come again: not fresh.

@@ -59,6 +59,23 @@ def test_up_works_and_leaves_nothing(start: Start, program: Run, embedded: Embed
     assert not alive(first["scheduler"])
 
 
+def test_up_killed_takes_its_processes_along(start: Start, embedded: EmbeddedServer, until: Until) -> None:
+    """Nothing tells its worker and scheduler that it was killed, and yet they leave."""
+    embedded.start()
+    up = start("absurd", "up", "--json")
+    assert up.stdout is not None
+    lines: list[str] = []
+    while not lines or lines[-1] != "}\n":
+        lines.append(up.stdout.readline())
+        assert lines[-1], up.communicate()
+    first = json.loads("".join(lines))
+
+    up.kill()
+    up.communicate(timeout=60)
+
+    until(lambda: not alive(first["worker"]) and not alive(first["scheduler"]))
+
+
 def test_up_leaves_a_server_alone_that_ran_before(start: Start, embedded: EmbeddedServer) -> None:
     """What others use goes on."""
     embedded.start()

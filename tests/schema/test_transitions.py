@@ -298,14 +298,34 @@ def test_a_key_names_one_task(queue: Queue) -> None:
     assert queue.call("count(*) from task") == 2
 
 
+def test_a_child_follows_its_parent_to_the_task_that_has_the_key(queue: Queue) -> None:
+    """A parent whose key is taken is the first task of that key, for its child in the same call too."""
+    first = queue.spawn(key="night")
+    parent, child = sorted((queue.call("new_task_id()"), queue.call("new_task_id()")))
+    options = [json.dumps({"key": "night"}), json.dumps({"depends_on": [str(parent)]})]
+
+    rows = queue.connection.execute(
+        "select task_id, created from spawn_tasks(%s, '{default,default}', '{demo.add,demo.add}',"
+        " array['{}','{}']::jsonb[], %s::jsonb[])",
+        ([parent, child], options),
+    ).fetchall()
+
+    assert [(first, False), (child, True)] == rows
+    assert [str(first)] == queue.document(child)["depends_on"]
+    lease, _, _ = queue.claim()
+    queue.complete(lease, first)
+    queue.call("sweep_late()")
+    assert "pending" == queue.state(child)
+
+
 def test_a_repeated_spawn_is_the_same_spawn(queue: Queue) -> None:
-    """The caller's id makes a spawn repeatable: the second call creates nothing."""
+    """The caller's id makes a spawn repeatable: the second call answers as the first and spawns nothing (B116)."""
     task = queue.call("new_task_id()")
-    for created in (True, False):
+    for _ in range(2):
         row = queue.connection.execute(
             "select * from spawn_tasks(%s, '{default}', '{demo.add}', array['{}']::jsonb[])", ([task],)
         ).fetchone()
-        assert row == (1, task, created)
+        assert row == (1, task, True)
     assert queue.counts() == {"pending": 1}
 
 

@@ -34,7 +34,7 @@ class Workflow:
             "select state, remaining, ended_at is not null, reason from workflow where id = %s", [self.id]
         ).fetchone()
         assert row is not None
-        return row
+        return tuple(row)
 
 
 @pytest.fixture

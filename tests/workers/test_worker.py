@@ -245,6 +245,30 @@ async def test_cancelling_the_worker_hands_back_too(settings: Settings, client: 
     assert (await client.get_states([task_id]))[task_id] is TaskState.PENDING
 
 
+async def test_an_outcome_on_its_way_survives_cancelling_the_worker(
+    settings: Settings, client: AbsurdClient, tmp_path: Path
+) -> None:
+    """A worker cancelled while the database takes its report still reads the answer: the task has completed, once."""
+    held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
+    task_id = await client.spawn("demo.hold", held)
+    runner = asyncio.create_task(AbsurdWorker(settings=settings).run())
+    await soon((tmp_path / "started").exists)
+    url = settings.database_url or ""
+    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as observer:
+        holder.execute("select from absurd.lease for update")
+        (tmp_path / "release").touch()
+        waits = "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%step(%'"
+        await soon(lambda: observer.execute(waits).fetchall())
+
+        runner.cancel()
+        holder.rollback()
+        with pytest.raises(asyncio.CancelledError):
+            await runner
+
+    task = await client.get_task(task_id)
+    assert (TaskState.COMPLETED, ["completed"]) == (task.state, [run.state for run in task.runs])
+
+
 async def test_two_workers_drain_ten_thousand_tasks_once(settings: Settings, client: AbsurdClient) -> None:
     """Each task runs exactly once, with fewer than 0.1 statements a task, and no body is updated."""
     from absurd.executor import executor
