@@ -37,7 +37,7 @@ def test_a_task_runs_and_completes(queue: Queue) -> None:
 
 
 def test_claims_take_each_task_once_in_order(queue: Queue) -> None:
-    """Higher priority first, first come first served within one; nothing is handed out twice."""
+    """Higher priority first, first come first served within one; nothing is handed out twice (B12)."""
     low = [queue.spawn() for _ in range(3)]
     high = [queue.spawn(priority=5) for _ in range(2)]
 
