@@ -35,7 +35,9 @@ begin
     perform from blocked where task_id = any (v_parents || _descendants(v_children)) order by task_id for update;
 
     with parent as materialized (
-        select e.child_id, coalesce(get_state(e.parent_id), 'moving') as state
+        -- A parent that is gone, history and all, will never complete.
+        select e.child_id, coalesce(get_state(e.parent_id),
+                                    case when exists (select from task t where t.id = e.parent_id) then 'moving' else 'cancelled' end) as state
         from edge e join blocked b on b.task_id = e.child_id and b.awaiting = e.awaited
         where e.child_id = any (v_children)),
     counted as materialized (

@@ -155,6 +155,20 @@ def test_a_subtree_is_cancelled_whatever_it_waits_for(queue: Queue) -> None:
     assert "pending" == queue.state(follows)
 
 
+def test_a_parent_that_was_removed_is_not_waited_for(queue: Queue) -> None:
+    """A child spawned on a task that retention takes away before it is counted ends as upstream instead of waiting."""
+    parent = queue.spawn()
+    lease, _, _ = queue.claim()
+    queue.complete(lease, parent)
+    child = queue.spawn(depends_on=[str(parent)])
+    for table, column in (("run", "task_id"), ("task", "id")):
+        queue.connection.execute(f"delete from {table} where {column} = %s", [parent])
+
+    queue.call("sweep_late()")
+
+    assert "cancelled" == queue.state(child)
+
+
 # Coming back ---------------------------------------------------------------------------------------
 
 
