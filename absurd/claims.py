@@ -74,6 +74,11 @@ def unregister_worker(worker: int) -> Call[None]:
     return Call("select {schema}.unregister_worker($1::integer)", (worker,), nothing)
 
 
+def give_up_worker(worker: int) -> Call[int]:
+    """Take back what a worker held whose process is certainly gone; gives how many runs."""
+    return Call("select {schema}.give_up_worker($1::integer) as recovered", (worker,), one_value("recovered"))
+
+
 def maintain() -> Call[dict[str, Any]]:
     """The regular upkeep; gives what was done, and in how many seconds the next sleeper is due."""
     return Call("select {schema}.maintain()::text as done", (), lambda rows: dict(decode(rows[0]["done"])))

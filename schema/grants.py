@@ -25,7 +25,8 @@ SPAWNER = READER | {
 
 WORKER = SPAWNER | {
     "advance_marks", "beat", "cancel_runs", "check_claim", "claim_runs", "complete_runs", "create_queue",
-    "ensure_partitions", "fail_runs", "fold_tallies", "get_names", "get_overdue_publications", "lease_worker",
+    "ensure_partitions", "fail_runs", "fold_tallies", "get_identity", "get_names", "get_neighbours",
+    "get_overdue_publications", "give_up_worker", "lease_worker",
     "maintain", "mark_published", "promote_timers", "recover_runs", "register_executors", "register_worker",
     "return_runs", "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late",
     "unregister_worker",

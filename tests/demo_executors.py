@@ -43,10 +43,12 @@ async def fail(ctx: Any, params: dict[str, Any]) -> int:
 
 @executor("demo.hold")
 async def hold(ctx: Any, params: dict[str, Any]) -> str:
-    """Write one's pid to a file, then wait until another file exists."""
+    """Write one's pid to a file, then wait until another file exists; then write an artifact if one is named."""
     Path(params["started"]).write_text(f"{os.getpid()} {ctx.attempt}")
     while not Path(params["release"]).exists():
         await asyncio.sleep(0.01)
+    if "artifact" in params:
+        Path(ctx.artifact(params["artifact"], kind="text")).write_text(f"attempt {ctx.attempt}")
     return f"attempt {ctx.attempt}"
 
 

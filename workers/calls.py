@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from absurd.call import Call, Row, nothing
+from absurd.call import Call, Row, nothing, one_value
 from absurd.model import Claim
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -80,6 +80,28 @@ def set_listening(worker: int, queue_ids: Sequence[int], listening: bool) -> Cal
     """Ask for notifications of what becomes claimable in these queues, or for no more of them."""
     sql = "select {schema}.set_listening($1::integer, $2::integer[], $3::boolean)"
     return Call(sql, (worker, list(queue_ids), listening), nothing)
+
+
+class Neighbour(NamedTuple):
+    """Another worker that said it is on this machine."""
+
+    id: int
+    pid: int
+    machine: str
+
+
+def get_neighbours(worker: int) -> Call[list[Neighbour]]:
+    """The other workers of this worker's machine that have not left."""
+    return Call(
+        "select id, pid, machine from {schema}.get_neighbours($1::integer)",
+        (worker,),
+        lambda rows: [Neighbour(row["id"], row["pid"], row["machine"]) for row in rows],
+    )
+
+
+def get_identity() -> Call[str]:
+    """Which queue this is, so that a receipt never goes to another."""
+    return Call("select {schema}.get_identity() as identity", (), one_value("identity"))
 
 
 def get_overdue_publications() -> Call[list[tuple[UUID, str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,18 +32,27 @@ class Link:
     """One connection outside the pool, made anew when it is lost.
 
     All calls of the worker's side may be repeated, so an answer that was lost is asked for again,
-    for as long as `patient` says.
+    for as long as `patient` says, after pauses that double up to `longest_pause` seconds.
     """
 
-    def __init__(self, database: AsyncDatabase, patient: Callable[[], bool]) -> None:
+    def __init__(self, database: AsyncDatabase, patient: Callable[[], bool], *, longest_pause: float = 5.0) -> None:
         self._database = database
         self._patient = patient
+        self._longest_pause = longest_pause
         self._session: AsyncSession | None = None
+        self._asked: float | None = None
+        self.away = False
+        """Whether the last try of a call that is still to be answered found no database."""
+
+    def silent_seconds(self) -> float:
+        """How long a call has been waiting for its answer; 0 while none is."""
+        return 0.0 if self._asked is None else time.monotonic() - self._asked
 
     async def run(self, call: Call[T]) -> T:
         """Make `call`.  Raises DatabaseUnavailableError once patience is at its end."""
         failures = 0
         while True:
+            self._asked = time.monotonic()
             try:
                 if self._session is None:
                     self._session = await self._connect()
@@ -53,14 +63,17 @@ class Link:
                 ):
                     raise
                 if isinstance(error, DatabaseUnavailableError):
+                    self.away = True
                     await self.close()
                 if not self._patient():
                     raise
                 if failures == 0:
                     log.warning("database_away", error=error.message)
                 failures += 1
-                await asyncio.sleep(min(5.0, 0.05 * 2 ** min(failures, 8)) * random.uniform(0.5, 1.0))
+                await asyncio.sleep(min(self._longest_pause, 0.05 * 2 ** min(failures, 8)) * random.uniform(0.5, 1.0))
             else:
+                self.away = False
+                self._asked = None
                 if failures:
                     log.info("database_back", failures=failures)
                 return answer
@@ -75,7 +88,8 @@ class Link:
         )
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection; a call that waits on it is made again on another."""
+        self._asked = None
         session, self._session = self._session, None
         if session is not None:
             session.connection.terminate()

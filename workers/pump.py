@@ -117,6 +117,8 @@ class Pump:
         self._reports: list[Report] = []
         self._recording: list[Report] = []  # on their way to the database
         self._oldest_report = 0.0
+        self.stale: set[UUID] = set()
+        """Tasks whose outcome came too late, until the keeper of receipts has seen them."""
         self._pace: float | None = None  # seconds a run takes, smoothed
         self._wake = asyncio.Event()
         self._listening = False
@@ -141,6 +143,10 @@ class Pump:
         if (unread := self._unread) is not None:
             known.add(unread.lease)
         return list(known)
+
+    def unrecorded(self) -> list[Report]:
+        """Outcomes that the database has not acknowledged."""
+        return [*self._recording, *self._reports]
 
     def lose(self, held: dict[int, set[UUID]]) -> None:
         """Stop what is no longer ours: `held` tells, for each lease asked about, what still is."""
@@ -290,6 +296,7 @@ class Pump:
                 self._publish(report)
 
     def _tell_stale(self, stale: Sequence[UUID]) -> None:
+        self.stale.update(stale)
         for task_id in stale:
             log.warning("stale_claim", task_id=str(task_id), note="the claim was lost before its outcome arrived")
 

@@ -30,11 +30,14 @@ from absurd.outcome import PendingArtifact
 from absurd.queue import get_queue_stats
 from absurd.retry import RetryPolicy
 from absurd.workers.artifacts import publish
-from absurd.workers.calls import get_names, get_overdue_publications, set_listening
+from absurd.workers.calls import get_identity, get_names, get_overdue_publications, set_listening
+from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
+from absurd.workers.machine import describe_process
 from absurd.workers.port import DatabasePort
 from absurd.workers.pump import Pump, Source, Until
+from absurd.workers.receipts import Spool
 from absurd.workers.reports import Report
 from absurd.workers.slots import Slots
 
@@ -43,6 +46,9 @@ LAST_WORD_SECONDS = 10.0
 
 OVERDUE_SECONDS = 15.0
 """How often a worker looks for files that another left unpublished; it may be the one that sees their folder."""
+
+INHERIT_SECONDS = 5.0
+"""How often a worker looks for receipts of others on its machine that have died; less than any lease in use."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -86,6 +92,7 @@ class AbsurdWorker:
         self._stopped.set()
         self._patience = True
         self._lost = False  # taken for dead by the others
+        self._succeeding = True  # whether dead workers of this machine are still to be looked for
         self._background: set[asyncio.Task[None]] = set()
         self._publications_due = 0.0
 
@@ -117,16 +124,22 @@ class AbsurdWorker:
         url = await asyncio.to_thread(resolve_database, self.settings)
         self._database = AsyncDatabase(url, schema=self.settings.schema)
         await self._database.open()
-        self._link = Link(self._database, lambda: self._patience)
+        # Back well within the lease that a worker gets after an outage.
+        self._link = Link(
+            self._database, lambda: self._patience, longest_pause=min(5.0, self.settings.worker_lease / 6)
+        )
+        spool = self._spool = Spool(self.settings.home, await self._link.run(get_identity()))
         try:
             while True:
                 self._lost = False
+                self._succeeding = True
                 await self._register()
                 await self._work(url, until)
                 if not self._lost or self._stop_asked.is_set():
                     return
         finally:
             self._patience = False
+            spool.close()
             await self._link.close()
             await self._database.close()
 
@@ -196,6 +209,11 @@ class AbsurdWorker:
         listener.start()
         self._rounds = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
         await self._rounds.start()
+        keeper = Keeper(self._spool, pump, self._link, worker_id=self.id, lease=self.settings.worker_lease)
+        keeping = Loop("receipts", keeper.look, pause=1.0)
+        await keeping.start()
+        inheriting = Loop("inheritance", self._inherit, pause=INHERIT_SECONDS)
+        await inheriting.start()
         hearing = asyncio.create_task(self._hear(listener, pump, heartbeat))
         log.info("worker_started", worker=self.name, id=self.id, queues=list(self.queues), concurrency=self.concurrency)
         try:
@@ -208,6 +226,9 @@ class AbsurdWorker:
                 raise
         finally:
             hearing.cancel()
+            await keeping.stop()
+            keeper.close()
+            await inheriting.stop()
             await self._rounds.stop()
             await asyncio.gather(hearing, *self._background, return_exceptions=True)
             await slots.close()
@@ -227,6 +248,7 @@ class AbsurdWorker:
                 versions={"absurd": version("absurd"), "python": platform.python_version()},
                 offers={},
                 lease_seconds=self.settings.worker_lease,
+                machine=describe_process(self._spool.make_home()),
             )
         )
         default = RetryPolicy(max_attempts=self.settings.max_attempts)
@@ -314,6 +336,17 @@ class AbsurdWorker:
             for task_id, path, attempt_path in await self._database.run(get_overdue_publications()):
                 await self._publish_file(task_id, PendingArtifact(attempt_path, path, "", "", 0))
         return done.next_wake
+
+    async def _inherit(self) -> float | None:
+        """Deliver what dead workers of this machine left behind; the first time, take their runs over as well."""
+        assert self.id is not None
+        deliverer = Deliverer(self._spool, self._database, self._publish, dead_letters=self.settings.dlq_enabled)
+        delivered = await deliverer.deliver()
+        if delivered and self._succeeding:
+            self._succeeding = not await deliverer.give_up_dead(self.id)
+            if self._pump is not None:
+                self._pump.wake()
+        return None if delivered and not self._succeeding else 1.0
 
     def _given_up(self) -> None:
         """The others took this worker for dead: stop the work, and come back under a new number."""

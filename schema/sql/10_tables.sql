@@ -351,11 +351,14 @@ comment on column worker.machine is 'Tells whether the process still lives, for 
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 
 create table pulse (
-    singleton   boolean primary key default true check (singleton),
-    at          timestamptz not null,
-    grace_until timestamptz not null default '-infinity'
+    singleton boolean primary key default true check (singleton),
+    at        timestamptz not null default clock_timestamp(),
+    away_from timestamptz,
+    back_at   timestamptz
 ) with (fillfactor = 50);
-comment on table pulse is 'When the last round was made. After a longer silence nothing is taken from workers until grace_until.';
+insert into pulse default values;
+comment on table pulse is
+    'When the last round was made, and the last silence in which there was none: its workers get a lease''s time from back_at on.';
 
 create table listener (
     queue_id  integer not null,

@@ -34,38 +34,143 @@ begin
 end $$;
 comment on function promote_timers(integer) is 'Make due sleepers ready; returns how many.';
 
+-- Note that a round is made now.  A silence of more than five seconds (a third of the shortest lease, if that
+-- is less), or a server that was started meanwhile, means that the database was away for the workers too, or that nobody made rounds: see
+-- _seen().  Returns false when another session is just noting it: what that will find is not known
+-- here, so nobody may be given up in this round.
+create or replace function _note_round() returns boolean
+    language plpgsql
+    as $$
+declare
+    v_now   timestamptz := clock_time();
+    v_long  interval := least(interval '5 seconds', (
+        select min(lease_seconds) / 3 * interval '1 second' from worker where state in ('running', 'stopping')));
+    v_pulse pulse;
+begin
+    select * into v_pulse from pulse;
+    if not found then
+        insert into pulse (at) values (v_now) on conflict do nothing;
+        return true;
+    end if;
+    -- That often is enough: a row that every round of every worker updates would grow beside a held snapshot.
+    if v_pulse.at between v_now - v_long / 5 and v_now and v_pulse.at > pg_postmaster_start_time() then
+        return true;
+    end if;
+    select * into v_pulse from pulse for update skip locked;
+    if not found then
+        return false;
+    end if;
+    update pulse set at = v_now;
+    if v_pulse.at < v_now - v_long or pg_postmaster_start_time() between v_pulse.at and v_now then
+        update pulse set (away_from, back_at) = (v_pulse.at, v_now);
+    elsif v_pulse.back_at > v_now then  -- the clock was set back
+        update pulse set back_at = v_now;
+    end if;
+    return true;
+end $$;
+
+-- Since when a worker is silent.  One that could not answer because the database was away counts as
+-- seen when it was back, so that it has a whole lease to come back in; one that was overdue before
+-- that does not.  Where rounds are always far apart, a dead worker is thus found one round later.
+create or replace function _seen(p_last_seen timestamptz, p_lease_seconds double precision) returns timestamptz
+    language sql stable
+    as $$
+        select coalesce(
+            (select greatest(p_last_seen, back_at) from pulse
+             where p_last_seen >= away_from - make_interval(secs => p_lease_seconds)),
+            p_last_seen)
+    $$;
+
 -- Workers that have not answered for longer than their lease are given up; what they held goes to
 -- others as a new attempt, or to the dead letters when that was the last.  The zombie finds no
 -- lease any more and changes nothing.  Returns how many runs were recovered.
 create or replace function recover_runs() returns integer
     language plpgsql security definer set search_path from current
     as $$
-#variable_conflict use_column
 declare
     v_now       timestamptz := clock_time();
     v_worker    record;
-    v_lease     lease;
     v_recovered integer := 0;
 begin
     perform _require_read_committed();
     for v_worker in
         select id, name from worker
         where state in ('running', 'stopping') and last_seen < v_now - make_interval(secs => lease_seconds)
+          and _seen(last_seen, lease_seconds) < v_now - make_interval(secs => lease_seconds)
         order by id for update skip locked
     loop
-        update worker set state = 'lost' where id = v_worker.id;
-        delete from listener where worker_id = v_worker.id;
-        for v_lease in
-            select * from lease where id >= v_worker.id::bigint << 32 and id < (v_worker.id + 1)::bigint << 32 order by id for update
-        loop
-            delete from lease where id = v_lease.id;
-            perform _lose_runs(v_lease, v_worker.name);
-            v_recovered := v_recovered + cardinality(v_lease.task_ids);
-        end loop;
+        v_recovered := v_recovered + _give_up(v_worker.id, v_worker.name);
     end loop;
     return v_recovered;
 end $$;
 comment on function recover_runs() is 'Take back the runs of workers that stopped answering; returns how many.';
+
+-- A worker that is certainly dead, as only its machine can tell: nobody has to wait for its lease.
+-- Returns how many runs were recovered, 0 when it had left or was given up before.
+create or replace function give_up_worker(p_worker integer) returns integer
+    language plpgsql security definer set search_path from current
+    as $$
+declare
+    v_name text;
+begin
+    perform _require_read_committed();
+    select name into v_name from worker where id = p_worker and state in ('running', 'stopping') for update;
+    if not found then
+        return 0;
+    end if;
+    return _give_up(p_worker, v_name);
+end $$;
+comment on function give_up_worker(integer) is
+    'Take back at once the runs of a worker whose process is certainly gone; returns how many.';
+
+-- Workers that said they are on the same machine as this one and have not left, with what tells
+-- their processes apart.
+create or replace function get_neighbours(p_worker integer) returns table (id integer, pid integer, machine text)
+    language sql stable security definer set search_path from current
+    as $$
+        select w.id, w.pid, w.machine from worker me join worker w on w.id <> me.id
+        where me.id = p_worker and w.state in ('running', 'stopping')
+          and regexp_replace(w.machine, '/[^/]*$', '') = regexp_replace(me.machine, '/[^/]*$', '')
+        order by w.id
+    $$;
+comment on function get_neighbours(integer) is 'The other workers of a worker''s machine that have not left.';
+
+-- The worker's row is locked; then come its leases.
+create or replace function _give_up(p_worker integer, p_name text) returns integer
+    language plpgsql
+    as $$
+declare
+    v_lease     lease;
+    v_recovered integer := 0;
+begin
+    update worker set state = 'lost' where id = p_worker;
+    delete from listener where worker_id = p_worker;
+    for v_lease in
+        select * from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 order by id for update
+    loop
+        delete from lease where id = v_lease.id;
+        perform _lose_runs(v_lease, p_name);
+        v_recovered := v_recovered + cardinality(v_lease.task_ids);
+    end loop;
+    return v_recovered;
+end $$;
+
+-- Which queue this is, wherever it is reached from: the database cluster, which its standbys share, the
+-- database and the schema.
+create or replace function get_identity() returns text
+    language plpgsql stable security definer set search_path from current
+    as $$
+declare
+    v_cluster text := '';
+begin
+    begin
+        select system_identifier::text into v_cluster from pg_control_system();
+    exception when insufficient_privilege then  -- some hosted servers
+        null;
+    end;
+    return concat_ws('/', v_cluster, current_database(), current_schema());
+end $$;
+comment on function get_identity() is 'Tells this queue from any other: database cluster, database and schema.';
 
 create or replace function _lose_runs(p_lease lease, p_worker text) returns void
     language plpgsql
@@ -133,7 +238,7 @@ create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare
-    v_recovered integer := recover_runs();
+    v_recovered integer := case when _note_round() then recover_runs() else 0 end;
     v_promoted  integer := promote_timers();
     v_folded    integer := fold_tallies();
     v_next      timestamptz;
