@@ -15,7 +15,7 @@ T ?=
 V ?=
 COVERAGE ?=
 
-.PHONY: help install demo test lint docs clean
+.PHONY: help install demo test soak lint docs clean
 
 help: ## tell what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ demo: $(INSTALLED) ## run real work from start to pictures, in a few minutes
 
 test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, COVERAGE=1 with coverage)
 	@$(BIN)/pytest $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
+
+soak: $(INSTALLED) ## run the long versions of the tests
+	@$(BIN)/pytest $(if $(V),-v,) tests/soak
 
 lint: $(INSTALLED) ## check style, types, import floors and packaging
 	@$(BIN)/ruff check .
