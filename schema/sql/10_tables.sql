@@ -358,7 +358,7 @@ create table pulse (
 ) with (fillfactor = 50);
 insert into pulse default values;
 comment on table pulse is
-    'When the last round was made, and the last silence in which there was none: its workers get a lease''s time from back_at on.';
+    'When anybody last gave a sign of life, and the last silence of all: workers have a lease''s time from back_at on.';
 
 create table listener (
     queue_id  integer not null,

@@ -1,5 +1,58 @@
 -- Workers and their leases: a worker's heartbeat keeps all it holds.
 
+-- Note that somebody is there: every round, every beat and every worker that registers does so.  If
+-- nobody was for longer than workers are silent between two beats, or the server was started
+-- meanwhile, then the database was away for all of them: see _seen().  Returns false when another
+-- session is just noting it: what that will find is not known here, so nobody may be given up now.
+-- Called before anything else is locked or changed; never waits.
+create or replace function _note_pulse() returns boolean
+    language plpgsql
+    as $$
+declare
+    v_now   timestamptz := clock_time();
+    v_short double precision;  -- the shortest lease in use; a beat comes at least three times in it
+    v_long  double precision;
+    v_pulse pulse;
+begin
+    select coalesce(min(lease_seconds), 30), coalesce(max(lease_seconds), 30) into v_short, v_long
+        from worker where state in ('running', 'stopping');
+    select * into v_pulse from pulse;
+    if not found then
+        insert into pulse (at) values (v_now) on conflict do nothing;
+        return true;
+    end if;
+    -- Now and then is enough: a row that everybody updates all the time would grow beside a held snapshot.
+    if v_pulse.at between v_now - least(1, 0.08 * v_short) * interval '1 second' and v_now
+       and v_pulse.at > pg_postmaster_start_time() then
+        return true;
+    end if;
+    select * into v_pulse from pulse for update skip locked;
+    if not found then
+        return false;
+    end if;
+    update pulse set at = v_now;
+    if v_pulse.at < v_now - 0.4 * v_short * interval '1 second' or pg_postmaster_start_time() between v_pulse.at and v_now then
+        -- A database that goes away again before all had time to come back was away the whole time.
+        update pulse set back_at = v_now,
+            away_from = case when v_pulse.at < v_pulse.back_at + v_long * interval '1 second' then away_from else v_pulse.at end;
+    elsif v_pulse.back_at > v_now then  -- the clock was set back
+        update pulse set back_at = v_now;
+    end if;
+    return true;
+end $$;
+
+-- Since when a worker is silent.  One that could not answer because the database was away counts as
+-- seen when it was back, so that it has a whole lease to come back in; one that was overdue before
+-- that does not.
+create or replace function _seen(p_last_seen timestamptz, p_lease_seconds double precision) returns timestamptz
+    language sql stable
+    as $$
+        select coalesce(
+            (select greatest(p_last_seen, back_at) from pulse
+             where p_last_seen >= away_from - make_interval(secs => p_lease_seconds)),
+            p_last_seen)
+    $$;
+
 create or replace function register_worker(
     p_name text, p_host text, p_pid integer, p_queues text[], p_concurrency integer,
     p_versions jsonb, p_offers jsonb, p_lease_seconds double precision, p_machine text default null) returns integer
@@ -8,6 +61,7 @@ create or replace function register_worker(
 declare
     v_id integer;
 begin
+    perform _note_pulse();
     perform _queue_id(q) from unnest(p_queues) q;
     insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, started_at, last_seen)
     values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, clock_time(), clock_time())
@@ -59,6 +113,7 @@ declare
     v_lost   lease;
 begin
     perform _require_read_committed();
+    perform _note_pulse();
     update worker set last_seen = clock_time(), state = p_state, started = p_started
     where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
     if not found then

@@ -34,53 +34,6 @@ begin
 end $$;
 comment on function promote_timers(integer) is 'Make due sleepers ready; returns how many.';
 
--- Note that a round is made now.  A silence of more than five seconds (a third of the shortest lease, if that
--- is less), or a server that was started meanwhile, means that the database was away for the workers too, or that nobody made rounds: see
--- _seen().  Returns false when another session is just noting it: what that will find is not known
--- here, so nobody may be given up in this round.
-create or replace function _note_round() returns boolean
-    language plpgsql
-    as $$
-declare
-    v_now   timestamptz := clock_time();
-    v_long  interval := least(interval '5 seconds', (
-        select min(lease_seconds) / 3 * interval '1 second' from worker where state in ('running', 'stopping')));
-    v_pulse pulse;
-begin
-    select * into v_pulse from pulse;
-    if not found then
-        insert into pulse (at) values (v_now) on conflict do nothing;
-        return true;
-    end if;
-    -- That often is enough: a row that every round of every worker updates would grow beside a held snapshot.
-    if v_pulse.at between v_now - v_long / 5 and v_now and v_pulse.at > pg_postmaster_start_time() then
-        return true;
-    end if;
-    select * into v_pulse from pulse for update skip locked;
-    if not found then
-        return false;
-    end if;
-    update pulse set at = v_now;
-    if v_pulse.at < v_now - v_long or pg_postmaster_start_time() between v_pulse.at and v_now then
-        update pulse set (away_from, back_at) = (v_pulse.at, v_now);
-    elsif v_pulse.back_at > v_now then  -- the clock was set back
-        update pulse set back_at = v_now;
-    end if;
-    return true;
-end $$;
-
--- Since when a worker is silent.  One that could not answer because the database was away counts as
--- seen when it was back, so that it has a whole lease to come back in; one that was overdue before
--- that does not.  Where rounds are always far apart, a dead worker is thus found one round later.
-create or replace function _seen(p_last_seen timestamptz, p_lease_seconds double precision) returns timestamptz
-    language sql stable
-    as $$
-        select coalesce(
-            (select greatest(p_last_seen, back_at) from pulse
-             where p_last_seen >= away_from - make_interval(secs => p_lease_seconds)),
-            p_last_seen)
-    $$;
-
 -- Workers that have not answered for longer than their lease are given up; what they held goes to
 -- others as a new attempt, or to the dead letters when that was the last.  The zombie finds no
 -- lease any more and changes nothing.  Returns how many runs were recovered.
@@ -238,7 +191,7 @@ create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare
-    v_recovered integer := case when _note_round() then recover_runs() else 0 end;
+    v_recovered integer := case when _note_pulse() then recover_runs() else 0 end;
     v_promoted  integer := promote_timers();
     v_folded    integer := fold_tallies();
     v_next      timestamptz;
