@@ -28,6 +28,9 @@ AWAY_SECONDS = 1.0
 WATCH_SECONDS = 0.5
 """How often a worker looks whether it still gets answers."""
 
+ANSWER_SECONDS = 30.0
+"""How long a delivery may take before the database counts as away; a worker that stops waits for it."""
+
 KEEP_SECONDS = 0.1
 """How often new outcomes are written to disk while the database is away."""
 
@@ -106,8 +109,8 @@ class Deliverer:
         self._publish = publish
         self._dead_letters = dead_letters
 
-    async def deliver(self) -> bool:
-        """Deliver all receipts of processes that have ended; false if the database went away meanwhile."""
+    async def deliver(self) -> None:
+        """Deliver all receipts of processes that have ended.  Raises DatabaseUnavailableError."""
         try:
             folders = self._spool.inherit()
             while (folder := await asyncio.to_thread(next, folders, None)) is not None:
@@ -116,14 +119,14 @@ class Deliverer:
                         await self._deliver(folder, file)
                 finally:
                     folder.release()
-        except DatabaseUnavailableError:
-            return False
         except OSError as error:
             log.error("receipts_failed", error=str(error), note="receipts of an earlier worker cannot be delivered")
-        return True
 
     async def give_up_dead(self, worker_id: int) -> bool:
-        """Have dead workers of this machine given up; false if one has to wait for the delivery of its receipts."""
+        """Have dead workers of this machine given up; false if one has to wait for the delivery of its receipts.
+
+        Raises DatabaseUnavailableError.
+        """
         neighbours = await self._database.run(get_neighbours(worker_id))
         dead = [each for each in neighbours if is_gone(each.pid, each.machine)]
         # Looked up only now: a process that is gone writes nothing more.
@@ -150,7 +153,10 @@ class Deliverer:
         refused: list[UUID] = []
         for call, group in calls_for(reports, time.monotonic(), dead_letters=self._dead_letters):
             try:
-                late = await self._database.run(call)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    late = await self._database.run(call)
+            except TimeoutError:
+                raise DatabaseUnavailableError(f"no answer to receipts for {ANSWER_SECONDS:.0f} s") from None
             except AbsurdError as error:
                 if (getattr(error.__cause__, "sqlstate", None) or "")[:2] not in _REFUSED:
                     raise  # not the fault of the receipt

@@ -70,12 +70,13 @@ class Folder:
 
     def release(self) -> None:
         """Give the lock up, and remove the folder if it holds no receipt."""
-        if not self.files():
-            for left in (*self.path.glob("*.new"), self.path / "lock"):
-                left.unlink(missing_ok=True)
-            with suppress(OSError):
+        try:
+            if not self.files():
+                for left in (*self.path.glob("*.new"), self.path / "lock"):
+                    left.unlink(missing_ok=True)
                 self.path.rmdir()
-        os.close(self._descriptor)
+        finally:
+            os.close(self._descriptor)
 
 
 class Spool:
@@ -117,7 +118,8 @@ class Spool:
         """The process is done: others may deliver what it leaves."""
         own, self._own = self._own, None
         if own is not None:
-            own.release()
+            with suppress(OSError):  # an empty folder stays
+                own.release()
 
     def drop(self, file: Path, where: str | None) -> None:
         """Remove a file of this process, or put it aside."""

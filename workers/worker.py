@@ -341,12 +341,15 @@ class AbsurdWorker:
         """Deliver what dead workers of this machine left behind; the first time, take their runs over as well."""
         assert self.id is not None
         deliverer = Deliverer(self._spool, self._database, self._publish, dead_letters=self.settings.dlq_enabled)
-        delivered = await deliverer.deliver()
-        if delivered and self._succeeding:
-            self._succeeding = not await deliverer.give_up_dead(self.id)
-            if self._pump is not None:
-                self._pump.wake()
-        return None if delivered and not self._succeeding else 1.0
+        try:
+            await deliverer.deliver()
+            if self._succeeding:
+                self._succeeding = not await deliverer.give_up_dead(self.id)
+                if self._pump is not None:
+                    self._pump.wake()
+        except DatabaseUnavailableError:
+            return 1.0  # not the loop's ever longer pauses: a lease's time is all there is
+        return 1.0 if self._succeeding else None
 
     def _given_up(self) -> None:
         """The others took this worker for dead: stop the work, and come back under a new number."""

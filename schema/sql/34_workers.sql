@@ -11,7 +11,7 @@ create or replace function _note_pulse() returns boolean
 declare
     v_now   timestamptz := clock_time();
     v_short double precision;  -- the shortest lease in use; a beat comes at least three times in it
-    v_long  double precision;
+    v_long  double precision;  -- the longest
     v_pulse pulse;
 begin
     select coalesce(min(lease_seconds), 30), coalesce(max(lease_seconds), 30) into v_short, v_long
@@ -31,10 +31,12 @@ begin
         return false;
     end if;
     update pulse set at = v_now;
-    if v_pulse.at < v_now - 0.4 * v_short * interval '1 second' or pg_postmaster_start_time() between v_pulse.at and v_now then
-        -- A database that goes away again before all had time to come back was away the whole time.
+    if v_pulse.at < v_now - greatest(1, 0.4 * v_short) * interval '1 second' or pg_postmaster_start_time() between v_pulse.at and v_now then
+        -- A database that goes away again before all had time to come back was away the whole time; for
+        -- an hour at most, because where no worker is left the rounds may simply be far apart.
         update pulse set back_at = v_now,
-            away_from = case when v_pulse.at < v_pulse.back_at + v_long * interval '1 second' then away_from else v_pulse.at end;
+            away_from = case when v_pulse.at < v_pulse.back_at + v_long * interval '1 second' and v_now < away_from + interval '1 hour'
+                             then away_from else v_pulse.at end;
     elsif v_pulse.back_at > v_now then  -- the clock was set back
         update pulse set back_at = v_now;
     end if;

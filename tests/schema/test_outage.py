@@ -125,6 +125,11 @@ def test_rounds_may_be_far_apart(queue: Queue, clock: Clock) -> None:
     assert recovered(queue) == 1
 
 
+def test_the_dead_are_found_where_nobody_beats(queue: Queue, clock: Clock) -> None:
+    """Where every round follows a silence because no worker is left, it takes an hour, and not for ever."""
+    assert 3600 <= rounds(queue, clock, 4000, every=20) <= 3700
+
+
 def test_each_worker_gets_its_own_lease(queue: Queue, clock: Clock) -> None:
     """A worker with a long lease does not hold up the recovery of others."""
     queue.new_worker(lease_seconds=3600)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -13,6 +15,8 @@ import pytest
 from outage import Outage, outage_below, outlive, wait_until
 
 from absurd.model import Task
+from absurd.workers import AbsurdWorker
+from absurd.workers import worker as worker_module
 
 
 @pytest.fixture
@@ -67,6 +71,34 @@ def test_the_receipt_of_a_killed_worker_is_delivered_by_the_next(outage: Outage)
     wait_until(lambda: second.says("worker_succeeded"))
     wait_until(lambda: not receipt.parent.exists())
     assert outage.client.get_queue_stats("default").completed == 1
+
+
+async def test_a_worker_that_leaves_in_an_outage_leaves_its_receipts(
+    outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped with nobody to report to, it gives its receipts free; another in the same process may deliver them."""
+    monkeypatch.setattr(worker_module, "LAST_WORD_SECONDS", 0.2)
+    settings = replace(outage.settings, database_url=outage.url, imports=("demo_executors",), worker_poll_interval=0.1)
+    worker = AbsurdWorker(settings=settings)
+    running = asyncio.create_task(worker.run())
+    task_id = await asyncio.to_thread(outage.hold)
+    await asyncio.to_thread(wait_until, outage.at_work)
+    await asyncio.to_thread(outage.stop_server)
+    outage.release()
+    await asyncio.to_thread(wait_until, outage.receipts)
+    await worker.stop(grace=0)
+    await running
+    assert outage.receipts()
+
+    await asyncio.to_thread(outage.start_server)
+    after = AbsurdWorker(settings=settings)
+    running = asyncio.create_task(after.run())
+    done = await asyncio.to_thread(outage.client.wait, task_id, timeout=60)
+    await after.stop(grace=5)
+    await running
+
+    assert runs(done) == [(1, "completed")]
+    assert not outage.receipts()
 
 
 def test_artifacts_of_a_delivered_completion_are_published(outage: Outage, tmp_path: Path) -> None:
