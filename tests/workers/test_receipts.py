@@ -45,7 +45,7 @@ def finish_unheard(outage: Outage, **params: str) -> tuple[str, Path]:
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["stopped", "mute"])
 def test_a_finished_run_outlives_an_outage_longer_than_its_lease(outage: Outage, *, frozen: bool) -> None:
-    """Its receipt is on disk, its outcome is recorded when the database is back: attempt 1, no second run."""
+    """Its receipt is on disk, its outcome is recorded when the database is back: attempt 1, one run (B61, B115)."""
     done = outlive(outage, lease=1.5, frozen=frozen)
 
     assert runs(done) == [(1, "completed")]
