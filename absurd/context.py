@@ -24,6 +24,7 @@ from absurd.encoding import encode
 from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
 from absurd.model import Claim
 from absurd.outcome import Suspend, Suspended
+from absurd.telemetry import safe
 
 T = TypeVar("T")
 
@@ -120,9 +121,10 @@ class RunContext:
     def log(self) -> Any:
         """A structlog logger bound to the task and the attempt."""
         if self._log is None:
-            self._log = structlog.get_logger("absurd.run").bind(
-                task_id=str(self.task_id), task=self.name, attempt=self.attempt
-            )
+            # Whoever configured structlog, or nobody: an executor's line may hold params, and so secrets.
+            processors = safe(structlog.get_config()["processors"])
+            logger = structlog.wrap_logger(None, processors, logger_factory_args=("absurd.run",))
+            self._log = logger.bind(task_id=str(self.task_id), task=self.name, attempt=self.attempt)
         return self._log
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from absurd.errors import ConfigurationError, InvalidNameError, InvalidParamsError, UnknownExecutorError
+from absurd.redaction import hide_in_text, is_secret
 from absurd.retry import RetryPolicy
 
 RunsIn = Literal["loop", "thread", "process"]
@@ -242,9 +243,14 @@ def _modern(typed_dict: Any) -> Any:
 def _explain(error: Any) -> str:
     """The first three problems of a pydantic error, each with its field, in one line."""
     problems = error.errors(include_url=False)
-    told = [f"{'.'.join(map(str, each['loc'])) or 'params'}: {each['msg']}" for each in problems[:3]]
+    told = [f"{'.'.join(map(str, each['loc'])) or 'params'}: {_problem(each)}" for each in problems[:3]]
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return "; ".join(told) + more
+
+
+def _problem(each: Any) -> str:
+    """What is wrong with a field; of one whose name tells of a secret only the kind of it, for a message may quote."""
+    return hide_in_text(each["type"] if any(map(is_secret, each["loc"])) else each["msg"])
 
 
 def _origin(each: Executor) -> str:

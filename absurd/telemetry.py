@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -18,7 +19,10 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from absurd.config import Settings, redact_url
+from absurd.config import Settings
+from absurd.redaction import HIDDEN, SECRET_KEYS, hide_in_text, is_secret
+
+__all__ = ["SECRET_KEYS", "Event", "configure_logging", "redact", "redact_exception"]
 
 
 class Event(StrEnum):
@@ -84,12 +88,6 @@ class Event(StrEnum):
     """A worker has ended; what it held has ended too or was handed back."""
 
 
-SECRET_KEYS = re.compile(
-    r"passw(or)?d|passphrase|secret|token|authorization|api_?key|cookie|credential|private_?key", re.IGNORECASE
-)
-"""Keys whose values never reach a log."""
-
-
 def configure_logging(settings: Settings) -> None:
     """Send structlog's and the standard library's log lines to stderr as `settings` say; may be called again."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -116,12 +114,27 @@ def configure_logging(settings: Settings) -> None:
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: values become plain ones, without secrets."""
-    return {key: "***" if _is_secret(key) else _plain(value) for key, value in event.items()}
+    """A structlog processor: values become plain ones, without secrets.  It goes before the one that makes text."""
+    return {key: HIDDEN if is_secret(key) else _plain(value) for key, value in event.items()}
 
 
-def _is_secret(key: object) -> bool:
-    return isinstance(key, str) and SECRET_KEYS.search(key) is not None
+def redact_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: an exception becomes text, so that `redact`, which comes next, sees what it says."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    elif isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["traceback"] = "".join(traceback.format_exception(error))
+    return event
+
+
+def safe(processors: Sequence[Processor]) -> list[Processor]:
+    """`processors`, whose last makes text, with `redact` before that one where it is missing."""
+    if redact in processors:
+        return list(processors)
+    return [*processors[:-1], redact_exception, redact, *processors[-1:]]
 
 
 def _plain(value: Any) -> Any:
@@ -131,14 +144,17 @@ def _plain(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else str(value)  # JSON has no word for the others
         case Mapping():
-            return {str(key): "***" if _is_secret(key) else _plain(inner) for key, inner in value.items()}
+            return {str(key): HIDDEN if is_secret(key) else _plain(inner) for key, inner in value.items()}
+        case tuple() if hasattr(value, "_asdict"):
+            return _plain(value._asdict())
         case list() | tuple() | set() | frozenset():
             return [_plain(inner) for inner in value]
         case date():
             return value.isoformat()
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return _plain({each.name: getattr(value, each.name) for each in fields(value) if each.repr})
         case _:
-            text = str(value)
-            return redact_url(text) if "://" in text or "password" in text.lower() else text
+            return hide_in_text(str(value))
 
 
 def _renderer(log_format: str) -> Processor:

@@ -126,17 +126,17 @@ def outcome_of(
             return outcome
         case Snooze(delay=delay) as signal:
             # Not at once: it spends no attempt, and would spin.
-            return Suspended(describe(signal)["message"] or "snooze", delay=max(0.1, _seconds(delay)))
+            return Suspended(describe(signal, claim=claim)["message"] or "snooze", delay=max(0.1, _seconds(delay)))
         case Cancel() as signal:
-            return Cancelled(describe(signal)["message"] or "by its executor")
+            return Cancelled(describe(signal, claim=claim)["message"] or "by its executor")
         case Reject() as signal:
-            return Failed(describe(signal, code="rejected"), None)
+            return Failed(describe(signal, "rejected", claim), None)
         case RetryLater(delay=delay) as signal:
-            described = describe(signal, code="retry_later")
+            described = describe(signal, "retry_later", claim)
             return Failed(described, _seconds(delay) if attempts_left(claim, executor, defaults) else None)
         case InvalidInputError() | ResultError() as useless:  # to repeat: it would end the same way
-            return Failed(describe(useless), None)
-    return failure(describe(error), claim, executor, defaults)
+            return Failed(describe(useless, claim=claim), None)
+    return failure(describe(error, claim=claim), claim, executor, defaults)
 
 
 def failure(described: dict[str, Any], claim: Claim, executor: Executor, defaults: Defaults) -> Failed:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
 from absurd.errors import AbsurdError
+from absurd.model import Claim
+from absurd.redaction import hide_in_text, secrets_in
 
 MESSAGE_LIMIT = 5_000
 """Most characters of a message that are kept."""
@@ -21,25 +23,30 @@ RELATIVES_LIMIT = 1_000
 _UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
 
-def describe(error: BaseException, code: str | None = None) -> dict[str, Any]:
+def describe(error: BaseException, code: str | None = None, claim: Claim | None = None) -> dict[str, Any]:
     """`error` as ``{code, type, message, traceback}``; never raises.
 
-    `code` is the error's own where none is given, and "exception" for what is not of absurd.
+    `code` is the error's own where none is given, and "exception" for what is not of absurd.  Secrets
+    of `claim`, and what stands behind a secret's name, are hidden: errors are stored and shown.
     """
     if code is None:
         code = error.code if isinstance(error, AbsurdError) else "exception"
+    secrets = () if claim is None else secrets_in(claim.params, claim.headers, claim.parents)
     return {
         "code": code,
         "type": type(error).__qualname__,
-        "message": _told(lambda: str(error), MESSAGE_LIMIT),
-        "traceback": _told(lambda: "".join(_traceback(error)), TRACEBACK_LIMIT),
+        "message": _told(lambda: str(error), MESSAGE_LIMIT, secrets),
+        "traceback": _told(lambda: "".join(_traceback(error)), TRACEBACK_LIMIT, secrets),
     }
 
 
-def _told(tell: Callable[[], str], limit: int) -> str:
-    """What `tell` returns as text that PostgreSQL takes: no NUL, no lone surrogates, not without end."""
+def _told(tell: Callable[[], str], limit: int, secrets: Sequence[str]) -> str:
+    """What `tell` returns as text that PostgreSQL takes: no NUL, no lone surrogates, not without end, no secrets."""
     try:
         text = str.__str__(tell())
+        if len(text) > 20 * limit:  # before it is searched
+            text = f"{text[: 10 * limit]}\n… characters left out …\n{text[-10 * limit :]}"
+        text = hide_in_text(text, secrets)
     except BaseException as broken:  # an exception that cannot be told must not hide the failure
         return f"(this cannot be told: {type(broken).__qualname__} was raised)"
     if len(text) > limit:
