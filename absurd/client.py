@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Self, TypeVar, Unpack, overload
@@ -17,6 +17,7 @@ from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
+from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Listener
 from absurd.queue import Spawned
@@ -54,7 +55,8 @@ class AbsurdClient:
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.
     Belongs to the event loop in which it connects.  `prepared_statements=False` is for poolers in
-    transaction mode that do not keep prepared statements.
+    transaction mode that do not keep prepared statements.  Every task that is spawned goes through
+    `middleware`, the first one first; None: that of the settings.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class AbsurdClient:
         database_url: str | None = None,
         *,
         settings: Settings | None = None,
+        middleware: Sequence[SpawnMiddleware] | None = None,
         prepared_statements: bool = True,
         max_connections: int = 8,
     ) -> None:
         self.settings = merge_settings(database_url, settings)
+        self.middleware = load(self.settings.spawn_middleware) if middleware is None else list(middleware)
         self._prepared_statements = prepared_statements
         self._max_connections = max_connections
         self._database: AsyncDatabase | None = None
@@ -260,7 +264,7 @@ class AbsurdClient:
         return await (await self._opened()).run(call)
 
     async def _spawn(self, specs: Iterable[TaskSpec], connection: Any) -> list[Spawned]:
-        calls = spawn_calls(specs, self.settings.queue_name)
+        calls = spawn_calls(specs, self.settings.queue_name, self.middleware)
         if connection is None:
             results = await (await self._opened()).run_all(calls)
         else:

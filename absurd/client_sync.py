@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
@@ -18,6 +18,7 @@ from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
+from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
 from absurd.spawning import SpawnOptions, spawn_calls
@@ -31,7 +32,8 @@ class SyncAbsurdClient:
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.
     Threads may share it: they take turns on one connection.  `prepared_statements=False` is for
-    poolers in transaction mode that do not keep prepared statements.
+    poolers in transaction mode that do not keep prepared statements.  Every task that is spawned goes through
+    `middleware`, the first one first; None: that of the settings.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class SyncAbsurdClient:
         database_url: str | None = None,
         *,
         settings: Settings | None = None,
+        middleware: Sequence[SpawnMiddleware] | None = None,
         prepared_statements: bool = True,
     ) -> None:
         self.settings = merge_settings(database_url, settings)
+        self.middleware = load(self.settings.spawn_middleware) if middleware is None else list(middleware)
         self._prepared_statements = prepared_statements
         self._database: SyncDatabase | None = None
         self._connecting = threading.Lock()
@@ -228,7 +232,7 @@ class SyncAbsurdClient:
         return (self._opened()).run(call)
 
     def _spawn(self, specs: Iterable[TaskSpec], connection: Any) -> list[Spawned]:
-        calls = spawn_calls(specs, self.settings.queue_name)
+        calls = spawn_calls(specs, self.settings.queue_name, self.middleware)
         if connection is None:
             results = (self._opened()).run_all(calls)
         else:

@@ -37,6 +37,12 @@ class Settings:
     """The queue a worker serves, and a task goes to, when nothing else names one."""
     imports: tuple[str, ...] = ()
     """Modules to import for their executors, beside the entry points.  In the environment: separated by commas."""
+    spawn_middleware: tuple[str, ...] = ()
+    """Functions (``module:function``) that every task goes through when it is spawned, the first one first."""
+    run_middleware: tuple[str, ...] = ()
+    """Functions (``module:function``) that a worker wraps around each run, the first one outermost."""
+    call_middleware: tuple[str, ...] = ()
+    """Context managers (``module:function``) around an executor's function, wherever it runs; the first is outermost."""
     worker_concurrency: int = 4
     """How many runs a worker executes at once."""
     worker_prefetch: int | None = None
@@ -239,6 +245,12 @@ def _modules(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _functions(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(re.split(r"[,\s]+", value.strip(", \t\n")) if isinstance(value, str) else value)
+    _check(all(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", name) for name in names))
+    return names
+
+
 def _switch(value: str | bool) -> bool:
     word = str(value).strip().lower()
     _check(word in ("true", "yes", "on", "1", "false", "no", "off", "0"))
@@ -284,6 +296,9 @@ _READERS: dict[str, _Reader] = {
     "pg_bin": (_path, "the path of a folder"),
     "queue_name": (_name, "the name of a queue"),
     "imports": (_modules, "a list of module names such as mysite.executors"),
+    "spawn_middleware": (_functions, "a list of functions such as mysite.tracing:traced"),
+    "run_middleware": (_functions, "a list of functions such as mysite.tracing:traced"),
+    "call_middleware": (_functions, "a list of functions such as mysite.tracing:traced"),
     "worker_concurrency": _count(1, 10_000),
     "worker_prefetch": _count(0, 100_000),
     "worker_poll_interval": _seconds(0.01, 3600),

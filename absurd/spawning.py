@@ -11,6 +11,7 @@ from absurd.call import Call
 from absurd.encoding import check_size, encode
 from absurd.errors import InvalidOptionError
 from absurd.executor import Executor, check_name, registry
+from absurd.middleware import SpawnMiddleware, through
 from absurd.model import TaskSpec
 from absurd.queue import Spawn, Spawned, new_task_id, spawn_tasks
 from absurd.retry import RetryPolicy
@@ -91,13 +92,15 @@ def prepare(spec: TaskSpec, default_queue: str = "default") -> Spawn:
     )
 
 
-def spawn_calls(specs: Iterable[TaskSpec], default_queue: str = "default") -> list[Call[list[Spawned]]]:
-    """Calls that spawn `specs` in order, each of a size that is good to send."""
+def spawn_calls(
+    specs: Iterable[TaskSpec], default_queue: str = "default", middleware: Sequence[SpawnMiddleware] = ()
+) -> list[Call[list[Spawned]]]:
+    """Calls that spawn `specs` in order, each of a size that is good to send; each spec goes through `middleware`."""
     calls: list[Call[list[Spawned]]] = []
     chunk: list[Spawn] = []
     characters = 0
     for spec in specs:
-        spawn = prepare(spec, default_queue)
+        spawn = prepare(through(spec, middleware) if middleware else spec, default_queue)
         characters += len(spawn.params) + len(spawn.options or "")
         chunk.append(spawn)
         if len(chunk) >= CHUNK_TASKS or characters >= CHUNK_CHARACTERS:

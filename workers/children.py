@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absurd.context import Port
 from absurd.executor import Executor
@@ -19,11 +20,19 @@ from absurd.workers.process import BrokenChildError, ChildProcess
 class Children:
     """Runs executors in child processes, one run in each at a time."""
 
-    def __init__(self, modules: Sequence[str], port: Port, defaults: Defaults, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        modules: Sequence[str],
+        port: Port,
+        defaults: Defaults,
+        environment: Mapping[str, str],
+        greeting: Mapping[str, Any] | None = None,
+    ) -> None:
         self._modules = list(modules)
         self._port = port
         self._defaults = defaults
         self._environment = environment
+        self._greeting = dict(greeting or {})
         self._idle: list[ChildProcess] = []
         self._all: set[ChildProcess] = set()
 
@@ -70,7 +79,7 @@ class Children:
     async def _start(self) -> ChildProcess:
         child = await ChildProcess.launch(self._environment)
         self._all.add(child)
-        greeting = {
+        greeting = self._greeting | {
             "path": sys.path,
             "modules": self._modules,
             "retry": self._defaults.retry.to_json(),

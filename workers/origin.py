@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
 import sys
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from absurd.errors import ConfigurationError, UnknownExecutorError
 from absurd.executor import Executor, load_modules, registry
@@ -29,7 +31,11 @@ class Origin:
 
 def origin_of(executor: Executor) -> Origin:
     """Where the function of `executor` is defined."""
-    function = executor.function
+    return origin_of_function(executor.function)
+
+
+def origin_of_function(function: Any) -> Origin:
+    """Where a function is defined."""
     name = getattr(function, "__module__", None) or "__main__"
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
@@ -60,6 +66,15 @@ def find(name: str, origin: Origin) -> Executor:
             name=name,
         )
     return found
+
+
+def find_function(origin: Origin) -> Any:
+    """The function at `origin`, importing what is needed.  Raises ConfigurationError when it is not there."""
+    module = _import(origin.qualname, origin)
+    try:
+        return functools.reduce(getattr, origin.qualname.split("."), module)
+    except AttributeError:
+        raise ConfigurationError(f"there is no function {origin.qualname} in module {origin.module}") from None
 
 
 def refuse_in_child() -> None:

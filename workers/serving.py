@@ -19,14 +19,17 @@ from types import FrameType
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from absurd.config import Settings
 from absurd.context import RunContext, run_here
 from absurd.executor import Executor, load_modules
+from absurd.middleware import CallMiddleware, around
 from absurd.model import Claim
 from absurd.outcome import Outcome
 from absurd.retry import RetryPolicy
+from absurd.telemetry import configure_logging
 from absurd.workers.execution import Defaults, run_sync
 from absurd.workers.failures import describe
-from absurd.workers.origin import Origin, find
+from absurd.workers.origin import Origin, find, find_function
 from absurd.workers.wire import dump_outcome, load_claim, load_error
 
 
@@ -46,13 +49,17 @@ class _Server:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._context: RunContext | None = None
+        self._middleware: list[CallMiddleware] = []
 
     def serve(self) -> None:
         greeting = self._pipe.receive()
         sys.path[:] = greeting["path"]
         defaults = Defaults(RetryPolicy.from_json(greeting["retry"]), greeting["timeout"])
+        if "log" in greeting:  # as the worker's own, without secrets
+            configure_logging(Settings(log_level=greeting["log"][0], log_format=greeting["log"][1]))
         try:
             load_modules(greeting["modules"], shipped=False)
+            self._middleware = [find_function(Origin(*each)) for each in greeting.get("middleware", ())]
         except Exception as error:  # a module of the user's: anything may come
             self._pipe.send({"broken": describe(error)})
             return
@@ -79,7 +86,8 @@ class _Server:
     def _execute(self, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
         self._context = _Context(claim, self._pipe, run_here)
         try:
-            return run_sync(self._context, claim, executor, defaults)
+            surrounded = around(executor, self._middleware) if self._middleware else executor
+            return run_sync(self._context, claim, surrounded, defaults)
         finally:
             self._context = None
 

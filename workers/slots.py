@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,14 @@ import structlog
 from absurd.config import Settings
 from absurd.context import Port, RunContext, run_on
 from absurd.executor import Executor
+from absurd.middleware import CallMiddleware, around, check_importable
 from absurd.model import Claim
 from absurd.outcome import Outcome
 from absurd.retry import RetryPolicy
 from absurd.workers.children import Children
 from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
 from absurd.workers.failures import describe
-from absurd.workers.origin import refuse_in_child
+from absurd.workers.origin import origin_of_function, refuse_in_child
 from absurd.workers.threads import DaemonThreads
 
 log = structlog.get_logger("absurd.worker")
@@ -27,13 +29,32 @@ log = structlog.get_logger("absurd.worker")
 class Slots:
     """Executes claims.  How many at once is the pump's to say: `concurrency` is not counted here."""
 
-    def __init__(self, *, concurrency: int, settings: Settings, modules: Sequence[str], port: Port) -> None:
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        settings: Settings,
+        modules: Sequence[str],
+        port: Port,
+        middleware: Sequence[CallMiddleware] = (),
+    ) -> None:
         refuse_in_child()
         self.concurrency = concurrency
         self._port = port
+        self._middleware = middleware
+        self._surrounded: dict[str, tuple[Executor, Executor]] = {}
         self._defaults = Defaults(RetryPolicy(max_attempts=settings.max_attempts), settings.task_timeout)
         self._threads = DaemonThreads()
-        self._children = Children(modules, port, self._defaults, settings.environment())
+        greeting = {
+            "log": [settings.log_level, settings.log_format],
+            "middleware": [astuple(origin_of_function(check_importable(each))) for each in middleware],
+        }
+        self._children = Children(modules, port, self._defaults, settings.environment(), greeting)
+
+    @property
+    def defaults(self) -> Defaults:
+        """What holds where neither the task nor its executor says otherwise."""
+        return self._defaults
 
     def run(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         """A coroutine that runs the claim to its Outcome; None when the claim was lost meanwhile.
@@ -42,11 +63,19 @@ class Slots:
         await in the loop, by SIGTERM and SIGKILL in a process.  A thread cannot be stopped; it is
         told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
+        if self._middleware and executor.runs_in != "process":
+            executor = self._around(executor)
         if executor.runs_in == "loop":
             return run_in_loop(claim, executor, self._port, self._defaults)
         if executor.runs_in == "thread":
             return self._run_in_thread(claim, executor)
         return self._children.run(claim, executor)
+
+    def _around(self, executor: Executor) -> Executor:
+        found = self._surrounded.get(executor.name)
+        if found is None or found[0] is not executor:
+            found = self._surrounded[executor.name] = (executor, around(executor, self._middleware))
+        return found[1]
 
     async def close(self) -> None:
         """End the child processes; threads still at work are left behind."""

@@ -25,6 +25,7 @@ from absurd.executor import Executor, Registry, load_modules
 from absurd.executor import registry as default_registry
 from absurd.loop import Loop
 from absurd.maintenance import make_round
+from absurd.middleware import CallMiddleware, RunMiddleware, load
 from absurd.notify import Listener
 from absurd.outcome import PendingArtifact
 from absurd.queue import get_queue_stats
@@ -40,6 +41,7 @@ from absurd.workers.pump import Pump, Source, Until
 from absurd.workers.receipts import Spool
 from absurd.workers.reports import Report
 from absurd.workers.slots import Slots
+from absurd.workers.surround import surround
 
 LAST_WORD_SECONDS = 10.0
 """How long a worker whose grace is over tries to reach the database to hand back what it holds."""
@@ -58,7 +60,8 @@ class AbsurdWorker:
 
     None for any argument means: as the settings say.  `queues` may map names to weights: a queue of
     weight 2 is claimed from twice as often as one of weight 1.  `executors` limits the worker to
-    these; otherwise it runs every executor that its modules register.
+    these; otherwise it runs every executor that its modules register.  `middleware` is awaited around
+    each run, `call_middleware` surrounds the executor's function where that runs; the first is outermost.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class AbsurdWorker:
         prefetch: int | None = None,
         *,
         settings: Settings | None = None,
+        middleware: Sequence[RunMiddleware] | None = None,
+        call_middleware: Sequence[CallMiddleware] | None = None,
     ) -> None:
         self.settings = settings or load_settings(database_url=database_url)
         if settings is not None and database_url is not None:
@@ -82,6 +87,8 @@ class AbsurdWorker:
             if value is not None and value < least:
                 raise ConfigurationError(f"{name} of a worker is {value}; it must be {least} or more")
         self._registry = _registry_of(executors) if executors is not None else default_registry
+        self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
+        self.call_middleware = load(self.settings.call_middleware) if call_middleware is None else list(call_middleware)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.id: int | None = None
         self._executors: dict[int, str] = {}
@@ -170,12 +177,8 @@ class AbsurdWorker:
         """Run the pump among its helpers, and take them down again."""
         assert self.id is not None
         port = DatabasePort(self._database)
-        slots = Slots(
-            concurrency=self.concurrency,
-            settings=self.settings,
-            modules=[*self.settings.imports],
-            port=port,
-        )
+        slots = self._make_slots(port)
+        execute = surround(slots.run, self.middleware, port, slots.defaults) if self.middleware else slots.run
         pump = self._pump = Pump(
             link=self._link,
             worker_id=self.id,
@@ -183,7 +186,7 @@ class AbsurdWorker:
             executors=self._executors,
             refresh_names=self._read_names,
             registry=self._registry,
-            execute=slots.run,
+            execute=execute,
             publish=self._publish,
             listen=self._listen,
             remaining=self._remaining,
@@ -236,6 +239,15 @@ class AbsurdWorker:
             await listener.stop()
             await self._leave()
             log.info("worker_stopped", worker=self.name, id=self.id)
+
+    def _make_slots(self, port: DatabasePort) -> Slots:
+        return Slots(
+            concurrency=self.concurrency,
+            settings=self.settings,
+            modules=[*self.settings.imports],
+            port=port,
+            middleware=self.call_middleware,
+        )
 
     async def _register(self) -> None:
         self.id = await self._link.run(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,12 @@ def run(environment: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def start(environment: dict[str, str]) -> Start:
-    """``start("absurd-worker", "--burst")`` starts a console script of the environment."""
+def start(environment: dict[str, str]) -> Iterator[Start]:
+    """``start("absurd-worker", "--burst")`` starts a console script of the environment.
+
+    Programs inherit that SIGINT is ignored, as it is in a background job of a shell without job control.
+    What is handled here is back at its default in what is started, so that a Ctrl-C sent to it arrives.
+    """
 
     def start(program: str, *words: str, **changes: str) -> subprocess.Popen[str]:
         script = Path(sys.executable).with_name(program)
@@ -79,7 +84,9 @@ def start(environment: dict[str, str]) -> Start:
             text=True,
         )
 
-    return start
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield start
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
