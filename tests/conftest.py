@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +11,11 @@ import psycopg
 import pytest
 
 from absurd.config import Settings, load_settings
-from absurd.database_sync import install
 from absurd.embedded import EmbeddedServer
+from absurd.testing import ThrowawayServer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real data and harnesses beside the checkout; tests that need them skip where they are absent."""
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -51,24 +48,24 @@ def server_url(server: EmbeddedServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> str:
-    """Name of a database in which the queue is installed, to be cloned."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute("create database queue_template")
-    install(database_at(server_url, "queue_template"))
-    return "queue_template"
+def databases(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThrowawayServer]:
+    """Makes databases on the session's server, as it does for users' tests."""
+    with ThrowawayServer(tmp_path_factory.mktemp("unused"), server_url) as made:
+        yield made
 
 
 @pytest.fixture
-def empty_database_url(server_url: str) -> Iterator[str]:
+def empty_database_url(databases: ThrowawayServer) -> Iterator[str]:
     """A fresh database without the queue."""
-    yield from _fresh(server_url, "template1")
+    with databases.database("template1") as url:
+        yield url
 
 
 @pytest.fixture
-def database_url(server_url: str, template: str) -> Iterator[str]:
+def database_url(databases: ThrowawayServer) -> Iterator[str]:
     """A fresh database with the queue installed."""
-    yield from _fresh(server_url, template)
+    with databases.database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -103,17 +100,3 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder shared/ with real data is not beside this checkout")
     return SHARED
-
-
-def database_at(url: str, name: str) -> str:
-    """`url` with another database name."""
-    head, _, query = url.partition("?")
-    return f"{head.rpartition('/')[0]}/{name}?{query}"
-
-
-def _fresh(server_url: str, template_name: str) -> Iterator[str]:
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template_name}")
-        yield database_at(server_url, name)
-        connection.execute(f"drop database {name} with (force)")

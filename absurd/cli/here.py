@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from absurd.cli.output import duration, in_order, note
+from absurd.cli.output import discreet, duration, in_order, note
 from absurd.cli.queue import HERE
 from absurd.cli.waiting import ENDED, Document, Painter
 from absurd.errors import AbsurdError, WaitTimeoutError
@@ -94,4 +94,4 @@ async def _watch(
 async def _document(client: AbsurdClient, task_id: UUID) -> Document:
     from absurd.inspection import get_task_document
 
-    return in_order(await client.run(get_task_document(task_id)), *Task.__dataclass_fields__)
+    return discreet(in_order(await client.run(get_task_document(task_id)), *Task.__dataclass_fields__))

@@ -17,6 +17,7 @@ from uuid import UUID
 import click
 
 from absurd.errors import InvalidOptionError
+from absurd.redaction import hide
 
 if TYPE_CHECKING:
     from absurd.config import Settings
@@ -152,6 +153,11 @@ def to_json(document: Any) -> str:
 def in_order(document: dict[str, Any], *names: str) -> dict[str, Any]:
     """`document` with `names` first; the database keeps no order of keys."""
     return {name: document[name] for name in names if name in document} | document
+
+
+def discreet(document: dict[str, Any]) -> dict[str, Any]:
+    """A task's document without the values of params and headers whose names tell of a secret."""
+    return document | {name: hide(document[name]) for name in ("params", "headers") if name in document}
 
 
 def clean(text: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from absurd.cli.connection import client_of, database_of
-from absurd.cli.output import Cell, Table, emit, in_order, json_option, note
+from absurd.cli.output import Cell, Table, discreet, emit, in_order, json_option, note
 from absurd.cli.values import seconds
 from absurd.cli.worker import ago
 from absurd.model import Task, TaskState
@@ -64,16 +64,22 @@ def list_(
 
 @task.command(epilog="Example: absurd task show 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e")
 @click.argument("task_id", metavar="ID")
+@click.option("--reveal", is_flag=True, help="Show the values of params and headers whose name tells of a secret.")
 @json_option
 @click.pass_context
-def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
-    """Show all about a task: params, result, files, and its history."""
+def show(ctx: click.Context, task_id: str, reveal: bool, as_json: bool) -> None:
+    """Show all about a task: params, result, files, and its history.
+
+    Values of params and headers under names such as token or password are shown as ***.
+    """
     from absurd.cli.story import tell
     from absurd.inspection import get_task_document, task_why
 
     with database_of(ctx) as database:
         document = in_order(database.run(get_task_document(task_id)), *Task.__dataclass_fields__)
         why = "" if as_json else database.run(task_why(task_id))
+    if not reveal:
+        document = discreet(document)
     emit(document, as_json=as_json, text="" if as_json else tell(document, why))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from absurd.cli.output import clean, duration, emit, in_order, note
+from absurd.cli.output import clean, discreet, duration, emit, in_order, note
 from absurd.cli.story import apart, artifact_table, progress
 from absurd.errors import DatabaseUnavailableError, TaskCancelled, TaskFailed
 from absurd.model import Task
@@ -52,7 +52,7 @@ def wait_for(client: SyncAbsurdClient, task_id: str, timeout: float | None, *, s
         raise
     finally:
         painter.clear()
-    return in_order(client.run(get_task_document(task_id)), *Task.__dataclass_fields__)
+    return discreet(in_order(client.run(get_task_document(task_id)), *Task.__dataclass_fields__))
 
 
 def report(document: Document, *, as_json: bool) -> None:

@@ -84,3 +84,19 @@ def test_wait_gives_up_in_time_and_tells_the_fate(run: Run) -> None:
     assert "was cancelled: clouds" in ended.err
     as_json = run("task", "wait", task_id, "--json")
     assert (1, "cancelled") == (as_json.code, as_json.document["state"])
+
+
+def test_secrets_are_shown_on_request_only(run: Run) -> None:
+    """Values under a secret's name are hidden in text and JSON alike, unless they are asked for."""
+    words = ["--params", '{"a": 1, "b": 2, "api_token": "geheim"}', "--header", "authorization=geheim"]
+    task_id = run("spawn", "cli.fail", *words).out.strip()
+
+    hidden, revealed = (
+        run("task", "show", task_id, "--json").document,
+        run("task", "show", task_id, "--json", "--reveal"),
+    )
+
+    assert ({"a": 1, "b": 2, "api_token": "***"}, {"authorization": "***"}) == (hidden["params"], hidden["headers"])
+    assert "geheim" == revealed.document["params"]["api_token"] == revealed.document["headers"]["authorization"]
+    assert "geheim" not in run("task", "show", task_id).out
+    assert "geheim" in run("task", "show", task_id, "--reveal").out

@@ -30,7 +30,7 @@ async def echo(ctx: Any, params: dict[str, Any]) -> Any:
     return params
 
 
-@executor("kit.flaky", retry=RetryPolicy(max_attempts=2, base=600.0, jitter=0.0))
+@executor("kit.flaky", retry=RetryPolicy(max_attempts=2, base=200.0, jitter=0.0))
 async def flaky(ctx: Any, params: dict[str, Any]) -> str:
     if ctx.attempt == 1:
         raise ValueError("clouds")
@@ -94,14 +94,14 @@ def test_retries_come_by_the_fake_clock(client: SyncAbsurdClient, settings: Sett
 
     first = drain_sync("default", settings)
     early = drain_sync("default", settings)
-    clock.advance(600)
+    clock.advance(200)
     second = drain_sync("default", settings)
 
-    assert [("failed", 600.0)] == [(each.state, each.retry_in) for each in first]
+    assert [("failed", 200.0)] == [(each.state, each.retry_in) for each in first]
     assert first[0].error is not None and first[0].error["message"] == "clouds"
     assert [] == early
     assert [("completed", 2, "clear")] == [(each.state, each.attempt, each.result) for each in second]
-    assert client.get_task(task_id).finished_at == NIGHT + timedelta(seconds=600)
+    assert client.get_task(task_id).finished_at == NIGHT + timedelta(seconds=200)
 
 
 def test_sleepers_go_on_when_they_are_due(client: SyncAbsurdClient, settings: Settings, clock: FakeClock) -> None:
@@ -216,6 +216,6 @@ def test_assert_spawned_shows_near_misses(client: SyncAbsurdClient) -> None:
 
 def test_the_users_own_database_is_refused() -> None:
     """Without a database named, nothing is drained or asserted on: the embedded one is the user's."""
-    for call in (lambda: assert_spawned("x"), lambda: FakeClock(), lambda: asyncio.run(drain("default"))):
+    for call in (lambda: assert_spawned("x"), FakeClock, lambda: asyncio.run(drain("default"))):
         with pytest.raises(ConfigurationError, match="meant for tests"):
             call()

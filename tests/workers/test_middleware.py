@@ -192,7 +192,7 @@ def test_settings_name_middleware() -> None:
 
     assert ("os.path:join", "json:dumps") == settings.run_middleware
     assert 2 == len(load(settings.run_middleware))
-    with pytest.raises(ConfigurationError, match="ABSURD_RUN_MIDDLEWARE is 'os.path'"):
+    with pytest.raises(ConfigurationError, match=r"ABSURD_RUN_MIDDLEWARE is 'os\.path'"):
         load_settings(environ={"ABSURD_RUN_MIDDLEWARE": "os.path"})
     for name in ("os.path:jon", "nowhere_at_all:x", "os:name"):
         with pytest.raises(ConfigurationError, match=name):
