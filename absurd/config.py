@@ -42,7 +42,7 @@ class Settings:
     run_middleware: tuple[str, ...] = ()
     """Functions (``module:function``) that a worker wraps around each run, the first one outermost."""
     call_middleware: tuple[str, ...] = ()
-    """Context managers (``module:function``) around an executor's function, wherever it runs; the first is outermost."""
+    """Context managers (``module:function``) around an executor's function, wherever that runs, the first outermost."""
     worker_concurrency: int = 4
     """How many runs a worker executes at once."""
     worker_prefetch: int | None = None

@@ -54,6 +54,12 @@ def databases(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield made
 
 
+@pytest.fixture(scope="session")
+def template(databases: ThrowawayServer) -> str:
+    """Name of a database in which the queue is installed, to be cloned."""
+    return databases.template
+
+
 @pytest.fixture
 def empty_database_url(databases: ThrowawayServer) -> Iterator[str]:
     """A fresh database without the queue."""
