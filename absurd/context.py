@@ -24,6 +24,7 @@ from absurd.encoding import encode
 from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
 from absurd.model import Claim
 from absurd.outcome import Suspend, Suspended
+from absurd.redaction import secrets_in
 from absurd.telemetry import safe
 
 T = TypeVar("T")
@@ -122,7 +123,7 @@ class RunContext:
         """A structlog logger bound to the task and the attempt."""
         if self._log is None:
             # Whoever configured structlog, or nobody: an executor's line may hold params, and so secrets.
-            processors = safe(structlog.get_config()["processors"])
+            processors = safe(structlog.get_config()["processors"], secrets_in(self._claim.params, self._claim.headers))
             logger = structlog.wrap_logger(None, processors, logger_factory_args=("absurd.run",))
             self._log = logger.bind(task_id=str(self.task_id), task=self.name, attempt=self.attempt)
         return self._log

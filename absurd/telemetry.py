@@ -130,11 +130,24 @@ def redact_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> 
     return event
 
 
-def safe(processors: Sequence[Processor]) -> list[Processor]:
-    """`processors`, whose last makes text, with `redact` before that one where it is missing."""
-    if redact in processors:
-        return list(processors)
-    return [*processors[:-1], redact_exception, redact, *processors[-1:]]
+def safe(processors: Sequence[Processor], secrets: Sequence[str] = ()) -> list[Processor]:
+    """`processors`, whose last makes text, with `redact` before that one, which takes out `secrets` too."""
+
+    def without(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {key: _without(value, secrets) for key, value in event.items()}
+
+    return [*processors[:-1], redact_exception, redact, *([without] if secrets else []), *processors[-1:]]
+
+
+def _without(value: Any, secrets: Sequence[str]) -> Any:
+    match value:
+        case str():
+            return hide_in_text(value, secrets)
+        case dict():
+            return {key: _without(inner, secrets) for key, inner in value.items()}
+        case list():
+            return [_without(inner, secrets) for inner in value]
+    return value
 
 
 def _plain(value: Any) -> Any:
