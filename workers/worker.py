@@ -135,8 +135,9 @@ class AbsurdWorker:
         self._link = Link(
             self._database, lambda: self._patience, longest_pause=min(5.0, self.settings.worker_lease / 6)
         )
-        spool = self._spool = Spool(self.settings.home, await self._link.run(get_identity()))
+        spool: Spool | None = None
         try:
+            spool = self._spool = Spool(self.settings.home, await self._link.run(get_identity()))
             while True:
                 self._lost = False
                 self._succeeding = True
@@ -146,7 +147,8 @@ class AbsurdWorker:
                     return
         finally:
             self._patience = False
-            spool.close()
+            if spool is not None:
+                spool.close()
             await self._link.close()
             await self._database.close()
 
