@@ -34,11 +34,14 @@ comment on column queue.fair is 'Whether lanes take turns instead of going by th
 comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
 
 create table throttle (
-    queue_id integer primary key,
-    next_at  timestamptz not null
+    queue_id  integer primary key,
+    next_at   timestamptz not null default '-infinity',
+    last_lane text not null default ''
 ) with (fillfactor = 50);
-comment on table throttle is
-    'Queues with a rate: when the next start would be due if all starts came evenly (the theoretical arrival time of GCRA).';
+comment on table throttle is 'Queues that ever had limits: claims on a limited queue lock its row and so come one after the other.';
+comment on column throttle.next_at is
+    'When the next start would be due if all starts came evenly (the theoretical arrival time of GCRA).';
+comment on column throttle.last_lane is 'The lane that had the last turn; empty: tasks without a lane.';
 
 create table executor (
     id            integer generated always as identity primary key,
@@ -167,11 +170,14 @@ create table lease (
     queue_id   integer not null,
     task_ids   uuid[] not null,
     attempts   smallint[] not null,
+    suspects   uuid[],
     constraint lease_holds_something check (cardinality(task_ids) > 0),
     constraint lease_attempt_per_task check (cardinality(task_ids) = cardinality(attempts))
 );
 comment on table lease is
     'Running: one row for each claimed batch. Its id is the epoch that fences every write; reporting a part narrows the row.';
+
+comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
 
 create type run_state as enum ('completed', 'failed', 'lost', 'suspended', 'returned', 'cancelled');
 
