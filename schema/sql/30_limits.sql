@@ -107,8 +107,9 @@ begin
     select next_at into v_next from throttle where queue_id = p_queue.id for update;
     -- From here on each statement sees what the claim before has committed.
     if p_queue.max_running is not null then
+        -- `id > 0` has it read by index, because the table swells beside a held snapshot.
         granted := least(granted, p_queue.max_running - (
-            select coalesce(sum(cardinality(task_ids)), 0) from lease where queue_id = p_queue.id));
+            select coalesce(sum(cardinality(task_ids)), 0) from lease where id > 0 and queue_id = p_queue.id));
     end if;
     if p_queue.rate is not null and granted > 0 then
         v_now := clock_time();
@@ -167,7 +168,7 @@ begin
         select p_lease, v_now, p_queue.id, array_agg(task_id), array_agg(attempt), array_agg(task_id) filter (where suspect)
         from ordered having count(*) > 0)
     select array_agg(o.task_id), array_agg(o.attempt), array_agg(0), array_agg(0::bigint),
-           array_agg(o.task_id) filter (where o.suspect), (array_agg(coalesce(o.lane, '') order by o.place desc))[1]
+           array_agg(o.task_id) filter (where o.suspect), (array_agg(coalesce(o.lane, '')))[count(*)]
     into task_ids, attempts, levels, seqs, suspects, v_last from ordered o;
     update throttle set last_lane = v_last where queue_id = p_queue.id and last_lane <> v_last;
 end $$;
@@ -194,7 +195,7 @@ begin
         busy as materialized (
             select t.lane, count(*)::integer as n
             from lease l cross join lateral unnest(l.task_ids) u (id) join task t on t.id = u.id
-            where l.queue_id = p_queue.id group by t.lane),
+            where l.id > 0 and l.queue_id = p_queue.id group by t.lane),
         after_last (lane, n) as (
             (select r.lane, 1 from ready r where r.queue_id = p_queue.id and r.lane > v_last order by r.lane limit 1)
             union all
@@ -231,14 +232,17 @@ begin
                 select r.task_id, r.level, r.seq, r.lane, r.needs from ready r
                 where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.base order by r.seq limit 10000) h
             limit 10000),
+        -- Not sorted before they are limited: the look ends with the last that is wanted.
+        without as (
+            select f.task_id, f.level, f.seq from first f
+            where f.lane is null and (f.needs is null or _fits(f.needs, p_offers)) limit p_wanted),
         loose as (
-            select f.task_id, null::text as lane,
-                   -- Its turn in the circle of lanes: before the first, which is the last when that has just been.
+            select w.task_id, null::text as lane,
+                   -- Its turn in the circle of lanes: before the first of them.
                    case when v_last = '' then 1000000000 else (select count(*) + 0.5 from found where lane > v_last) end as turn,
-                   f.level, f.seq,
-                   (select coalesce(sum(n), 0) from busy where lane is null) + row_number() over (order by f.level desc, f.seq) as nth
-            from first f where f.lane is null and (f.needs is null or _fits(f.needs, p_offers))
-            order by f.level desc, f.seq limit p_wanted)
+                   w.level, w.seq,
+                   (select coalesce(sum(n), 0) from busy where lane is null) + row_number() over (order by w.level desc, w.seq) as nth
+            from without w)
         select c.task_id, c.lane,
                row_number() over (order by case when p_queue.fair then c.nth end, case when p_queue.fair then c.turn end,
                                            c.level desc, c.seq)

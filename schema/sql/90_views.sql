@@ -28,11 +28,11 @@ comment on function get_queue_stats(text) is 'How many tasks of a queue are in e
 
 create or replace function list_queues()
     returns table (name text, paused boolean, blocked bigint, pending bigint, sleeping bigint, running bigint,
-                   completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision)
+                   completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision, limits jsonb)
     language sql volatile security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
         select q.name, q.paused_at is not null, (c.stats).*,
-               extract(epoch from clock_time() - oldest.created_at)::double precision
+               extract(epoch from clock_time() - oldest.created_at)::double precision, _limits(q)
         from queue q join _counts() c on c.queue_id = q.id
         left join lateral (
             select min(t.created_at) as created_at
@@ -43,7 +43,7 @@ create or replace function list_queues()
             where l.queue_id = q.id) oldest on true
         order by q.name
     $$;
-comment on function list_queues() is 'Queues with their counts and the age of their oldest pending task.';
+comment on function list_queues() is 'Queues with their counts, the age of their oldest pending task, and their limits.';
 
 create or replace function list_workers(p_all boolean default false)
     returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
