@@ -23,6 +23,7 @@ def test_queues_are_made_paused_and_listed(run: Run) -> None:
         {
             "name": "cutouts", "paused": True, "blocked": 0, "pending": 0, "sleeping": 0, "running": 0,
             "completed": 0, "failed": 0, "cancelled": 0, "oldest_pending_seconds": None,
+            "limits": {},
         }
     ] == listed  # fmt: skip
     assert "paused" in run("queue", "list").out

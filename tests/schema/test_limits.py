@@ -39,7 +39,8 @@ class Limited(Queue):
     def claim_with_wait(self, wanted: int = 10) -> tuple[list[UUID], int | None]:
         self.claims += 1
         row = self.connection.execute(
-            "select task_ids, wait_ms from claim_runs(%s, (select id from queue where name = 'default'), %s, '{}', '{}')",
+            "select task_ids, wait_ms"
+            " from claim_runs(%s, (select id from queue where name = 'default'), %s, '{}', '{}')",
             ((self.worker << 32) + self.claims, wanted),
         ).fetchone()
         assert row is not None
@@ -249,6 +250,7 @@ def test_the_limited_claim_reads_no_table_whole(queue: Limited) -> None:
         "array_fill('demo.add'::text, array[20000]), array_fill('{}'::jsonb, array[20000]),"
         "array(select jsonb_build_object('lane', 'l' || g % 10) from generate_series(1, 20000) g))"
     )
+
     def reads() -> tuple[int, int]:
         row = queue.connection.execute(
             "select sum(seq_tup_read)::bigint, sum(idx_tup_fetch)::bigint from pg_stat_xact_user_tables"
@@ -335,7 +337,7 @@ def test_many_workers_never_exceed_the_limits(queue: Limited, database_url: str,
     for n in range(count):
         lane = lanes[n % 4]
         queue.spawn(priority=n % 3, **{"lane": lane} if lane else {})
-    finished, over = threading.Event(), []
+    finished, over = threading.Event(), list[Any]()
 
     def work(number: int) -> None:
         chance = random.Random(seed + number)
