@@ -45,7 +45,7 @@ def read_rate(rate: Any) -> tuple[int | None, float | None]:
     count, period = parts if isinstance(parts, Sequence) and len(parts) == 2 else (None, None)
     seconds = period.total_seconds() if isinstance(period, timedelta) else PERIODS.get(str(period), period)
     if re.fullmatch(r"\d{1,9}", str(count)) and re.fullmatch(r"\d{1,9}(\.\d+)?", str(seconds)):
-        return int(count), float(seconds)
+        return int(str(count)), float(str(seconds))
     raise InvalidOptionError(
         f"limit rate is {rate!r}; write so many starts in a time: '100/minute', or '5/30' for 5 in 30 seconds",
         option="rate",
