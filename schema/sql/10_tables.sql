@@ -39,8 +39,7 @@ create table throttle (
     last_lane text not null default ''
 ) with (fillfactor = 50);
 comment on table throttle is 'Queues that ever had limits: claims on a limited queue lock its row and so come one after the other.';
-comment on column throttle.next_at is
-    'When the next start would be due if all starts came evenly (the theoretical arrival time of GCRA).';
+comment on column throttle.next_at is 'When the next start is due if all come evenly (the theoretical arrival time of GCRA).';
 comment on column throttle.last_lane is 'The lane that had the last turn; empty: tasks without a lane.';
 
 create table executor (
@@ -178,7 +177,6 @@ comment on table lease is
     'Running: one row for each claimed batch. Its id is the epoch that fences every write; reporting a part narrows the row.';
 
 comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
-
 create type run_state as enum ('completed', 'failed', 'lost', 'suspended', 'returned', 'cancelled');
 
 create table run (

@@ -109,8 +109,7 @@ begin
     end if;
 end $$;
 comment on function claim_runs(bigint, integer, integer, integer[], bigint[]) is
-    'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays. '
-    'wait_ms tells in how many milliseconds a rate lets the next run start.';
+    'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays, and in how many milliseconds a rate lets more start.';
 
 -- Results of completed parents, by task id.
 create or replace function _parent_results(p_parents uuid[]) returns jsonb
