@@ -250,8 +250,7 @@ declare
     v_text text;
 begin
     if p_document ->> 'reason' is distinct from 'upstream' then
-        return format('It was cancelled at %s: %s.', _moment((p_document ->> 'finished_at')::timestamptz),
-                      rtrim(coalesce(p_document ->> 'reason', 'no reason was given'), '.'));
+        return format('It was cancelled: %s.', rtrim(coalesce(p_document ->> 'reason', 'no reason was given'), '.'));
     end if;
     with recursive up (id, last) as (
         select p_task, null::run

@@ -271,8 +271,7 @@ def test_how_it_ended(queue: Asked) -> None:
     assert told["completed"].startswith("It completed at 2")
     assert told["completed"].endswith("in attempt 1.")
     assert told["failed"] == "It failed for good in attempt 1: it broke."
-    assert told["cancelled"].startswith("It was cancelled at 2")
-    assert told["cancelled"].endswith(": by request.")
+    assert told["cancelled"] == "It was cancelled: by request."
 
     queue.connection.execute(
         "update run set error = %s where state = 'failed'",

@@ -84,7 +84,7 @@ async def test_a_worker_comes_again_when_the_rate_says(settings: Settings, clien
         done = [await client.wait(each, timeout=30) for each in ids]
 
     starts = sorted(each.started_at for each in done if each.started_at)
-    assert (starts[-1] - starts[0]).total_seconds() > 0.4
+    assert (starts[-1] - starts[0]).total_seconds() > 0.3  # 9 times 50 ms, less what a start is told late
 
 
 async def test_a_worker_takes_what_fits_it(settings: Settings, client: AbsurdClient) -> None:
