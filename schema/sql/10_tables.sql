@@ -33,15 +33,6 @@ comment on table queue is 'Names of queues and their limits; a paused queue hand
 comment on column queue.fair is 'Whether lanes take turns instead of going by the order of their tasks.';
 comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
 
-create table throttle (
-    queue_id  integer primary key,
-    next_at   timestamptz not null default '-infinity',
-    last_lane text not null default ''
-) with (fillfactor = 50);
-comment on table throttle is 'Queues that ever had limits: claims on a limited queue lock its row and so come one after the other.';
-comment on column throttle.next_at is 'When the next start is due if all come evenly (the theoretical arrival time of GCRA).';
-comment on column throttle.last_lane is 'The lane that had the last turn; empty: tasks without a lane.';
-
 create table executor (
     id            integer generated always as identity primary key,
     name          text not null unique,
