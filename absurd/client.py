@@ -17,6 +17,7 @@ from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
+from absurd.limits import QueueLimits, set_queue_limits
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Listener
@@ -230,6 +231,13 @@ class AbsurdClient:
     async def resume_queue(self, name: str) -> None:
         """End a pause."""
         await self.run(queue.set_queue_paused(name, paused=False))
+
+    async def limit_queue(self, name: str, **limits: Unpack[QueueLimits]) -> dict[str, Any]:
+        """Change limits of a queue: ``running``, ``per_lane``, ``rate``, ``fair``; gives those now in force.
+
+        What is left out stays as it is, None lifts a limit.  What runs goes on.  Raises QueueNotFoundError.
+        """
+        return await self.run(set_queue_limits(name, limits))
 
     async def purge_queue(self, name: str, *, dry_run: bool = False) -> int:
         """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""

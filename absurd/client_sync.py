@@ -18,6 +18,7 @@ from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
+from absurd.limits import QueueLimits, set_queue_limits
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
@@ -198,6 +199,13 @@ class SyncAbsurdClient:
     def resume_queue(self, name: str) -> None:
         """End a pause."""
         self.run(queue.set_queue_paused(name, paused=False))
+
+    def limit_queue(self, name: str, **limits: Unpack[QueueLimits]) -> dict[str, Any]:
+        """Change limits of a queue: ``running``, ``per_lane``, ``rate``, ``fair``; gives those now in force.
+
+        What is left out stays as it is, None lifts a limit.  What runs goes on.  Raises QueueNotFoundError.
+        """
+        return self.run(set_queue_limits(name, limits))
 
     def purge_queue(self, name: str, *, dry_run: bool = False) -> int:
         """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""

@@ -55,6 +55,9 @@ class Settings:
     """Seconds without a sign of life after which a worker is given up and its runs go to others."""
     worker_grace: float = 30.0
     """Seconds a stopping worker gives its runs to end before it hands them back; 0 hands them back at once."""
+    worker_offers: Mapping[str, float] | None = field(default=None, hash=False)
+    """What a worker offers to tasks that need it, as in ``cpu=8,memory_gib=64,gpu=1``, or a table in the file.
+    None: ``cpu`` and ``memory_gib`` as found on the machine; names given here go before those."""
     task_timeout: float | None = None
     """Time limit of a run in seconds where neither task nor executor sets one.  None (or 0): no limit."""
     max_retries: int = 4
@@ -187,6 +190,7 @@ _FLAG_NAMES = {
     "task_timeout": "--timeout",
     "worker_concurrency": "--concurrency",
     "worker_grace": "--grace",
+    "worker_offers": "--offers",
     "worker_prefetch": "--prefetch",
 }
 
@@ -289,6 +293,13 @@ def _limit(value: str | float) -> float | None:
     return seconds or None
 
 
+def _amounts(value: str | Mapping[str, float]) -> dict[str, float]:
+    pairs: Any = value.items() if isinstance(value, Mapping) else [part.split("=") for part in value.split(",")]
+    amounts = {name.strip(): float(amount) for name, amount in pairs}
+    _check(all(name and 0 <= amount < float("inf") for name, amount in amounts.items()))
+    return amounts
+
+
 _READERS: dict[str, _Reader] = {
     "database_url": (_database, "a URL such as postgresql://user@host/database or a DSN such as 'host=... dbname=...'"),
     "schema": (_identifier, "lower-case letters, digits and _, at most 50, not beginning with a digit or pg_"),
@@ -305,6 +316,7 @@ _READERS: dict[str, _Reader] = {
     "worker_heartbeat_interval": _seconds(0.1, 3600),
     "worker_lease": _seconds(1, 86_400),
     "worker_grace": _seconds(0, 86_400),
+    "worker_offers": (_amounts, "names with amounts of at least 0 such as cpu=8,memory_gib=64"),
     "task_timeout": (_limit, "a number of seconds up to a year, or 0 for no limit"),
     "max_retries": _count(0, 32_766),
     "dlq_enabled": (_switch, "true or false"),

@@ -52,6 +52,7 @@ class Executor(Generic[ParamsT]):
     queue: str | None = None
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    lane: str | None = None
     runs_in: RunsIn = "process"
     description: str = ""
     params_type: Any = None
@@ -136,13 +137,15 @@ def executor(
     queue: str | None = None,
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
+    lane: str | None = None,
     runs_in: RunsIn | None = None,
 ) -> Callable[[Callable[[Any, ParamsT], Any]], Executor[ParamsT]]:
     """Register the decorated function as the executor for tasks called `name`.
 
-    `timeout` is in seconds.  `runs_in` defaults to "loop" for ``async def`` and "process" for
-    ``def``.  The function takes ``(ctx, params)``; annotate `params` with a pydantic model, a
-    dataclass or a TypedDict and it is checked at spawn and at run.
+    `timeout` is in seconds.  `lane` is that of its tasks unless their spawn names one.  `runs_in`
+    defaults to "loop" for ``async def`` and "process" for ``def``.  The function takes
+    ``(ctx, params)``; annotate `params` with a pydantic model, a dataclass or a TypedDict and it is
+    checked at spawn and at run.
     """
     check_name("executor", name)
     if queue is not None:
@@ -164,6 +167,7 @@ def executor(
             queue=queue,
             retry=retry,
             timeout=timeout,
+            lane=lane,
             runs_in=where,
             description=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
             params_type=_params_type(function),

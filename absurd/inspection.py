@@ -91,7 +91,7 @@ def list_tasks(
 
 
 def list_queues() -> Call[list[Document]]:
-    """Queues by name: paused, counts per state, oldest_pending_seconds."""
+    """Queues by name: paused, counts per state, oldest_pending_seconds, limits."""
     return _listing("list_queues()")
 
 

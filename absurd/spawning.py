@@ -50,7 +50,8 @@ class SpawnOptions(TypedDict, total=False):
     needs: Mapping[str, float] | None
     """What a worker must offer to run the task, such as ``{"cpu": 1, "memory_gib": 4}``."""
     lane: str | None
-    """Tasks of one lane share the queue's limit per lane, and lanes take turns where the queue is fair."""
+    """Tasks of one lane share the queue's limit per lane, and lanes take turns where the queue is fair.
+    Default: the executor's."""
     when: str | None
     """Which ends of the parents let the task run: "all_success" (default), "all_done", "any_success", "any_failed"
     or "quorum(K)": at least K completed."""
@@ -71,7 +72,7 @@ class SpawnOptions(TypedDict, total=False):
 def prepare(spec: TaskSpec, default_queue: str = "default") -> Spawn:
     """`spec` as the database takes it, under a new id.
 
-    An executor that this process knows checks the params and lends its queue, retry policy and
+    An executor that this process knows checks the params and lends its queue, retry policy, lane and
     timeout; of one that it does not know, the name is all there is.  Raises InvalidNameError,
     InvalidParamsError, InvalidOptionError, PayloadTooLargeError.
     """
@@ -126,7 +127,7 @@ def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
         "timeout": _seconds(spec.timeout if spec.timeout is not None else executor.timeout if executor else None),
         "retry": retry.to_json() if retry else None,
         "needs": dict(spec.needs) if spec.needs else None,
-        "lane": spec.lane,
+        "lane": spec.lane if spec.lane is not None else executor.lane if executor else None,
         "when": spec.when,
         "key_period": _seconds(spec.key_period),
         "key_scope": spec.key_scope,

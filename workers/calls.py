@@ -34,6 +34,8 @@ class Answer(NamedTuple):
     executor_ids: Sequence[int]
     params: Sequence[str]
     details: Sequence[str | None]
+    wait_ms: int | None = None
+    """In how many milliseconds it is worth looking again, where a rate lets nothing start before."""
 
 
 def step(
@@ -63,6 +65,7 @@ def _answer(rows: Sequence[Row]) -> Answer:
         row["executor_ids"] or (),
         row["params"] or (),
         row["details"] or (),
+        row["wait_ms"],
     )
 
 
@@ -137,6 +140,7 @@ def read_claims(answer: Answer, lease: int, queue: str, executors: Mapping[int, 
                     more.get("max_attempts"),
                     more.get("retry"),
                     more.get("parents", NOTHING),
+                    more.get("suspect", False),
                 )
             )
     return claims

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple
 from uuid import UUID
 
@@ -43,7 +44,7 @@ log = structlog.get_logger("absurd.worker")
 class Source:
     """A queue this worker claims from."""
 
-    __slots__ = ("credit", "hungry", "marks", "name", "queue_id", "weight")
+    __slots__ = ("credit", "due", "hungry", "marks", "name", "queue_id", "weight")
 
     def __init__(self, name: str, queue_id: int, weight: int = 1) -> None:
         self.name = name
@@ -53,6 +54,13 @@ class Source:
         self.marks = Marks()
         self.hungry = True
         """Whether a claim may find something: false once a look from the base came back short."""
+        self.due = 0.0
+        """When to look again all the same, in monotonic seconds; counts while not hungry."""
+
+    def rest(self, seconds: float) -> None:
+        """Claim nothing for so long, unless something is heard."""
+        self.hungry = False
+        self.due = time.monotonic() + seconds
 
 
 class _Step(NamedTuple):
@@ -222,8 +230,14 @@ class Pump:
 
     def _claimable(self) -> Source | None:
         """The queue whose turn it is, among those that may have something; None without room."""
+        if self._room() <= 0:
+            return None
+        now = time.monotonic()
+        for source in self._sources:
+            if not source.hungry and now >= source.due:
+                source.hungry = True
         hungry = [source for source in self._sources if source.hungry]
-        if not hungry or self._room() <= 0:
+        if not hungry:
             return None
         if len(hungry) == 1:
             return hungry[0]
@@ -285,8 +299,10 @@ class Pump:
         if answer.task_ids:
             self._next_lease += 1
             self._unread = _Unread(answer, sent.lease, sent.source.name)
-        elif sent.from_base:
-            sent.source.hungry = False
+        if answer.wait_ms is not None:  # never longer than a poll: the rate may be changed meanwhile
+            sent.source.rest(min(answer.wait_ms / 1000, self._poll_seconds))
+        elif sent.from_base and not answer.task_ids:
+            sent.source.rest(self._poll_seconds)
 
     async def _record(self, call: Call[list[UUID]], group: list[Report]) -> None:
         stale = await self._link.run(call)
@@ -371,15 +387,14 @@ class Pump:
             self.wake()
             return
         self._wake.clear()
-        timeout = self._poll_seconds
+        until = time.monotonic() + self._poll_seconds
         if self._reports:
-            timeout = max(0.0, self._oldest_report + FLUSH_SECONDS - time.monotonic())
-        try:
-            async with asyncio.timeout(timeout):
+            until = min(until, self._oldest_report + FLUSH_SECONDS)
+        if not self.stopping and self._room() > 0:
+            until = min(until, *(source.due for source in self._sources))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await self._wake.wait()
-        except TimeoutError:
-            if timeout == self._poll_seconds:
-                self.wake()
 
     async def _hush(self, now: float, found: bool) -> None:
         """Once busy for a while, ask for no more notifications: they cost the spawners."""

@@ -36,6 +36,7 @@ from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
 from absurd.workers.machine import describe_process
+from absurd.workers.offers import offers as find_offers
 from absurd.workers.port import DatabasePort
 from absurd.workers.pump import Pump, Source, Until
 from absurd.workers.receipts import Spool
@@ -60,8 +61,10 @@ class AbsurdWorker:
 
     None for any argument means: as the settings say.  `queues` may map names to weights: a queue of
     weight 2 is claimed from twice as often as one of weight 1.  `executors` limits the worker to
-    these; otherwise it runs every executor that its modules register.  `middleware` is awaited around
-    each run, `call_middleware` surrounds the executor's function where that runs; the first is outermost.
+    these; otherwise it runs every executor that its modules register.  `offers` is what tasks with
+    `needs` may count on; beside it stand the machine's ``cpu`` and ``memory_gib``.  `middleware` is
+    awaited around each run, `call_middleware` surrounds the executor's function where that runs; the
+    first is outermost.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class AbsurdWorker:
         executors: Sequence[Executor] | None = None,
         prefetch: int | None = None,
         *,
+        offers: Mapping[str, float] | None = None,
         settings: Settings | None = None,
         middleware: Sequence[RunMiddleware] | None = None,
         call_middleware: Sequence[CallMiddleware] | None = None,
@@ -86,6 +90,7 @@ class AbsurdWorker:
         for name, value, least in (("concurrency", self.concurrency, 1), ("prefetch", self.prefetch, 0)):
             if value is not None and value < least:
                 raise ConfigurationError(f"{name} of a worker is {value}; it must be {least} or more")
+        self.offers = find_offers(self.settings.worker_offers if offers is None else offers)
         self._registry = _registry_of(executors) if executors is not None else default_registry
         self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
         self.call_middleware = load(self.settings.call_middleware) if call_middleware is None else list(call_middleware)
@@ -260,7 +265,7 @@ class AbsurdWorker:
                 list(self.queues),
                 self.concurrency,
                 versions={"absurd": version("absurd"), "python": platform.python_version()},
-                offers={},
+                offers=self.offers,
                 lease_seconds=self.settings.worker_lease,
                 machine=describe_process(self._spool.make_home()),
             )

@@ -1,11 +1,16 @@
-"""``absurd queue``: list, make, pause, resume and purge queues."""
+"""``absurd queue``: list, make, pause, resume, limit and purge queues."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from absurd.cli.connection import database_of
 from absurd.cli.output import Cell, Table, agree, duration, emit, in_order, json_option, plural
+from absurd.errors import InvalidInputError
+from absurd.limits import QueueLimits, tell_limits
 from absurd.model import TaskState
 
 HERE = "here."
@@ -17,10 +22,13 @@ def queue_table(queues: list[dict[str, object]]) -> Table:
     """Queues as a table; a zero is a dot, so that the eye finds the rest."""
 
     def row(each: dict[str, object]) -> list[object]:
-        paused = Cell("paused", "warn") if each["paused"] else None
+        limits = each.get("limits")
+        held = (
+            Cell("paused", "warn") if each["paused"] else tell_limits(limits) if isinstance(limits, Mapping) else None
+        )
         counts = [Cell(f"{each[state]:,}", state) if each[state] else "·" for state in STATES]
         oldest = each["oldest_pending_seconds"]
-        return [each["name"], *counts, duration(oldest) if isinstance(oldest, int | float) else None, paused]
+        return [each["name"], *counts, duration(oldest) if isinstance(oldest, int | float) else None, held]
 
     headers = ["queue", *STATES, "oldest wait", ""]
     return Table(headers, map(row, queues), right=(*STATES, "oldest wait"), empty="There are no queues yet.")
@@ -28,7 +36,7 @@ def queue_table(queues: list[dict[str, object]]) -> Table:
 
 @click.group()
 def queue() -> None:
-    """List, create, pause, resume and purge queues."""
+    """List, create, pause, resume, limit and purge queues."""
 
 
 @queue.command("list", epilog="Example: absurd queue list")
@@ -83,6 +91,44 @@ def resume(ctx: click.Context, name: str, as_json: bool) -> None:
     with database_of(ctx) as database:
         database.run(set_queue_paused(name, False))
     emit({"name": name, "paused": False}, as_json=as_json, text=f"Queue {name} goes on.")
+
+
+@queue.command(epilog="Example: absurd queue limit cutouts --running 8 --per-lane 2 --rate 100/minute")
+@click.argument("name")
+@click.option("--running", type=click.IntRange(1), metavar="N", help="How many of its tasks run at once.")
+@click.option("--per-lane", type=click.IntRange(1), metavar="N", help="How many tasks of one lane run at once.")
+@click.option("--rate", metavar="N/TIME", help="How many start in a time: 100/minute, or 5/30 in seconds.")
+@click.option("--fair/--no-fair", default=None, help="Lanes take turns, or go by priority and order.")
+@click.option("--none", "lift", is_flag=True, help="Lift all limits first.")
+@json_option
+@click.pass_context
+def limit(
+    ctx: click.Context,
+    name: str,
+    running: int | None,
+    per_lane: int | None,
+    rate: str | None,
+    fair: bool | None,
+    lift: bool,
+    as_json: bool,
+) -> None:
+    """Limit what runs and starts of a queue at once, for all workers together.
+
+    What is not named stays as it is, and what runs goes on.
+    """
+    from absurd.limits import set_queue_limits
+
+    given: dict[str, Any] = {"running": running, "per_lane": per_lane, "rate": rate, "fair": fair}
+    limits: QueueLimits = {"running": None, "per_lane": None, "rate": None, "fair": None} if lift else {}
+    limits.update({key: value for key, value in given.items() if value is not None})  # type: ignore[typeddict-item]
+    if not limits:
+        raise InvalidInputError(
+            "name a limit: --running, --per-lane, --rate, --fair, or --none to lift all", queue=name
+        )
+    with database_of(ctx) as database:
+        in_force = database.run(set_queue_limits(name, limits))
+    words = tell_limits(in_force) or "none"
+    emit({"name": name, "limits": in_force}, as_json=as_json, text=f"Limits of queue {name}: {words}.")
 
 
 @queue.command(epilog="Example: absurd queue purge cutouts --dry-run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +30,18 @@ if TYPE_CHECKING:
 @click.option("--at", "run_at", type=instant, metavar="TIME", help="Not before this time (2027-01-31T21:30Z).")
 @click.option("--key", help="Idempotency: the same queue and key give the first task's id.")
 @click.option("--tag", "tags", multiple=True, help="A word to find the task by; repeatable.")
-@click.option("--after", "parents", multiple=True, metavar="ID", help="Wait for this task to complete; repeatable.")
+@click.option("--key-period", type=seconds, help="For how long the key counts.  [for ever]")
+@click.option(
+    "--key-scope",
+    type=click.Choice(["ever", "unfinished"]),
+    help="unfinished: the key is free once its task has ended.",
+)
+@click.option("--lane", help="Lane that it shares a limit with, and that takes turns with others.  [the executor's]")
+@click.option("--need", "needs", multiple=True, metavar="NAME=N", help="What its worker must offer; repeatable.")
+@click.option("--after", "parents", multiple=True, metavar="ID", help="Wait for this task to end; repeatable.")
+@click.option("--when", metavar="CONDITION", help="all_done, any_success, any_failed, quorum(K).  [all_success]")
+@click.option("--start-within", type=seconds, help="Cancel it if it has not started after this time.")
+@click.option("--finish-within", type=seconds, help="Cancel it if it has not ended after this time.")
 @click.option("--max-attempts", type=int, metavar="N", help="How often it is tried in all.")
 @click.option("--timeout", type=seconds, help="Longest time a run may take.")
 @click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="Travels with the task; repeatable.")
@@ -53,6 +63,7 @@ def spawn(
     modules: tuple[str, ...],
     as_json: bool,
     headers: tuple[str, ...],
+    needs: tuple[str, ...],
     **given: Any,
 ) -> None:
     """Spawn a task for the executor NAME and print its id.
@@ -65,7 +76,7 @@ def spawn(
     from absurd.executor import registry
 
     params = read_params(words, document)
-    options = spawn_options(headers=pairs(headers, "a header"), **given)
+    options = spawn_options(headers=pairs(headers, "a header"), needs=pairs(needs, "a need"), **given)
     settings = with_modules(settings_of(ctx), modules)
     missing = load_here(settings)
     if here:
@@ -96,30 +107,14 @@ def spawn(
 
 
 def spawn_options(
-    *,
-    queue: str | None,
-    priority: int | None,
-    delay: float | None,
-    run_at: datetime | None,
-    key: str | None,
-    tags: tuple[str, ...],
-    parents: tuple[str, ...],
-    max_attempts: int | None,
-    timeout: float | None,
-    headers: dict[str, Any],
+    *, tags: tuple[str, ...], parents: tuple[str, ...], headers: dict[str, Any], needs: dict[str, Any], **others: Any
 ) -> dict[str, Any]:
     """The options of `SyncAbsurdClient.spawn`; what was not given is left out."""
-    given = {
-        "queue": queue,
-        "priority": priority,
-        "delay": delay,
-        "run_at": run_at,
-        "key": key,
+    given = others | {
         "tags": list(tags) or None,
         "depends_on": list(parents) or None,
-        "max_attempts": max_attempts,
-        "timeout": timeout,
         "headers": headers or None,
+        "needs": needs or None,
     }
     return {option: value for option, value in given.items() if value is not None}
 

@@ -84,6 +84,7 @@ def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
 @click.option("--queue", "-q", "queues", multiple=True, metavar="NAME[=WEIGHT]", help=QUEUE_HELP)
 @click.option("--concurrency", "-c", type=int, metavar="N", help="How many runs at once.  [ABSURD_WORKER_CONCURRENCY]")
 @click.option("--prefetch", type=int, metavar="N", help="How many runs to claim ahead of those.  [as measured]")
+@click.option("--offers", metavar="NAME=N,...", help="What tasks may need: cpu=8,memory_gib=64.  [as found]")
 @import_option
 @click.option("--grace", type=seconds, help="Time that runs get to end after SIGTERM.  [30s]")
 @click.option("--burst", "until", flag_value="burst", help="Leave when nothing can be claimed now.")
@@ -96,6 +97,7 @@ def absurd_worker(
     queues: tuple[str, ...],
     concurrency: int | None,
     prefetch: int | None,
+    offers: str | None,
     modules: tuple[str, ...],
     grace: float | None,
     until: Literal["burst", "drain"] | None,
@@ -105,7 +107,12 @@ def absurd_worker(
     SIGTERM or Ctrl-C: claim nothing more, let runs end, hand back what has not ended after --grace, exit 0.
     A second signal hands back at once.
     """
-    flags = {"worker_concurrency": concurrency, "worker_prefetch": prefetch, "worker_grace": grace}
+    flags = {
+        "worker_concurrency": concurrency,
+        "worker_prefetch": prefetch,
+        "worker_offers": offers,
+        "worker_grace": grace,
+    }
     settings = with_modules(settings_of(ctx, **flags), modules)
     weights = read_queues(queues) or {settings.queue_name: 1}
     from absurd.telemetry import configure_logging

@@ -33,13 +33,6 @@ comment on table queue is 'Names of queues and their limits; a paused queue hand
 comment on column queue.fair is 'Whether lanes take turns instead of going by the order of their tasks.';
 comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
 
-create table throttle (
-    queue_id integer primary key,
-    next_at  timestamptz not null
-) with (fillfactor = 50);
-comment on table throttle is
-    'Queues with a rate: when the next start would be due if all starts came evenly (the theoretical arrival time of GCRA).';
-
 create table executor (
     id            integer generated always as identity primary key,
     name          text not null unique,
@@ -167,12 +160,14 @@ create table lease (
     queue_id   integer not null,
     task_ids   uuid[] not null,
     attempts   smallint[] not null,
+    suspects   uuid[],
     constraint lease_holds_something check (cardinality(task_ids) > 0),
     constraint lease_attempt_per_task check (cardinality(task_ids) = cardinality(attempts))
 );
 comment on table lease is
     'Running: one row for each claimed batch. Its id is the epoch that fences every write; reporting a part narrows the row.';
 
+comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
 create type run_state as enum ('completed', 'failed', 'lost', 'suspended', 'returned', 'cancelled');
 
 create table run (

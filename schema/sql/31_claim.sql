@@ -1,18 +1,18 @@
 -- Hand runs to a worker, with a lease on the batch.
 
 -- What few tasks have, as one JSON text; null for the others.
-create or replace function _details(p_task task) returns text
+create or replace function _details(p_task task, p_suspect boolean default false) returns text
     language plpgsql stable
     as $$
 begin
     if p_task.headers is null and p_task.tags is null and p_task.timeout is null and p_task.max_attempts is null
-       and p_task.retry is null and p_task.depends_on is null and p_task.needs is null then
+       and p_task.retry is null and p_task.depends_on is null and p_task.needs is null and not p_suspect then
         return null;
     end if;
     return jsonb_strip_nulls(jsonb_build_object(
         'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
         'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
-        'parents', _parent_results(p_task.depends_on)));
+        'parents', _parent_results(p_task.depends_on), 'suspect', nullif(p_suspect, false)));
 end $$;
 
 -- One statement takes the rows and writes the lease.  It is safe at READ COMMITTED: the inner select
@@ -20,63 +20,96 @@ end $$;
 -- locked (so nobody else moves them).  Split over two statements it would not be.
 -- Levels are walked from the highest; each is read from the caller's mark up, which skips the dead
 -- entries of what was claimed before, or from its base mark where the caller names none.
+-- What needs more than the worker offers is passed over; it never will fit this worker, so that its
+-- marks may rise above it.
 -- A lease that exists already is a claim whose answer was lost: its runs are given again.
 -- Returns one row of parallel arrays, ordered as the runs should start; null when nothing was claimed.
+-- Touches lease, ready, level; throttle for a limited queue; tally.
 create or replace function claim_runs(
     p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[],
     out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
-    out executor_ids integer[], out params text[], out details text[])
+    out executor_ids integer[], out params text[], out details text[], out wait_ms integer)
     language plpgsql security definer
     set search_path from current set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 #variable_conflict use_column
 declare
-    v_now timestamptz := clock_time();
+    v_now      timestamptz := clock_time();
+    v_queue    queue;
+    v_offers   jsonb;
+    v_wanted   integer := p_wanted;
+    v_limited  boolean;
+    v_suspects uuid[];
 begin
     perform _require_read_committed();
     if exists (select from lease where id = p_lease) then
-        select l.task_ids, l.attempts into task_ids, attempts from lease l where l.id = p_lease;
+        select l.task_ids, l.attempts, l.suspects into task_ids, attempts, v_suspects from lease l where l.id = p_lease;
+        -- Nothing for the marks to learn.
         levels := array_fill(0, array[cardinality(task_ids)]);
         seqs := array_fill(0::bigint, array[cardinality(task_ids)]);
-    elsif p_wanted > 0 and exists (select from queue where id = p_queue_id and paused_at is null)
-          and exists (select from worker where id = lease_worker(p_lease) and state in ('running', 'stopping')) then
-        with taken as (
-            delete from ready
-            where ctid = any (array(
-                select r.ctid
-                from (select l.level, coalesce(known.mark, l.base) as mark
-                      from level l left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
-                      where l.queue_id = p_queue_id order by l.level desc) m
-                cross join lateral (
-                    select ctid from ready
-                    where queue_id = p_queue_id and level = m.level and seq >= m.mark
-                    order by seq limit p_wanted
-                    for update skip locked) r
-                limit p_wanted))
-            returning task_id, attempt, level, seq),
-        ordered as materialized (select * from taken order by level desc, seq),
-        leased as (
-            insert into lease (id, claimed_at, queue_id, task_ids, attempts)
-            select p_lease, v_now, p_queue_id, array_agg(task_id), array_agg(attempt) from ordered having count(*) > 0)
-        select array_agg(o.task_id), array_agg(o.attempt), array_agg(o.level), array_agg(o.seq)
-        into task_ids, attempts, levels, seqs from ordered o;
+    elsif p_wanted > 0 then
+        select * into v_queue from queue where id = p_queue_id and paused_at is null;
+        select w.offers into v_offers from worker w where w.id = lease_worker(p_lease) and w.state in ('running', 'stopping');
+        if v_queue.id is null or v_offers is null then
+            return;
+        end if;
+        v_limited := _has_limits(v_queue);
+        if v_limited then
+            select * into v_wanted, wait_ms from _grant(v_queue, p_wanted);
+        end if;
+        if v_queue.fair or v_queue.max_running_per_lane is not null then
+            if v_wanted > 0 then
+                select * into task_ids, attempts, levels, seqs, v_suspects from _claim_lanes(v_queue, v_offers, p_lease, v_wanted);
+            end if;
+        elsif v_wanted > 0 then
+            with taken as (
+                delete from ready
+                where ctid = any (array(
+                    select r.ctid
+                    from (select l.level, coalesce(known.mark, l.base) as mark
+                          from level l left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
+                          where l.queue_id = p_queue_id order by l.level desc) m
+                    cross join lateral (
+                        select ctid from ready
+                        where queue_id = p_queue_id and level = m.level and seq >= m.mark
+                          and (needs is null or _fits(needs, v_offers))
+                        order by seq limit v_wanted
+                        for update skip locked) r
+                    limit v_wanted))
+                returning task_id, attempt, level, seq, suspect),
+            ordered as materialized (select * from taken order by level desc, seq),
+            leased as (
+                insert into lease (id, claimed_at, queue_id, task_ids, attempts, suspects)
+                select p_lease, v_now, p_queue_id, array_agg(task_id), array_agg(attempt), array_agg(task_id) filter (where suspect)
+                from ordered having count(*) > 0)
+            select array_agg(o.task_id), array_agg(o.attempt), array_agg(o.level), array_agg(o.seq),
+                   array_agg(o.task_id) filter (where o.suspect)
+            into task_ids, attempts, levels, seqs, v_suspects from ordered o;
+        end if;
         if task_ids is not null then
             insert into tally (queue_id, pending, running)
             values (p_queue_id, -cardinality(task_ids), cardinality(task_ids));
+        end if;
+        if v_limited and v_wanted > 0 then
+            perform _spend(v_queue, coalesce(cardinality(task_ids), 0));
+            if coalesce(cardinality(task_ids), 0) < v_wanted then
+                wait_ms := null;  -- it is not the rate that kept more from starting
+            end if;
         end if;
     end if;
     if task_ids is not null then
         -- Bounded by the lowest and highest id, so that only their partitions are opened.
         select array_agg(b.executor_id), array_agg(b.params), array_agg(b.details)
         into executor_ids, params, details
-        from (select t.executor_id, t.params::text as params, _details(t) as details
+        from (select t.executor_id, t.params::text as params,
+                     _details(t, v_suspects is not null and t.id = any (v_suspects)) as details
               from unnest(task_ids) with ordinality as wanted (id, n)
               join task t on t.id = wanted.id
               order by n) b;
     end if;
 end $$;
 comment on function claim_runs(bigint, integer, integer, integer[], bigint[]) is
-    'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays.';
+    'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays, and in how many milliseconds a rate lets more start.';
 
 -- Results of completed parents, by task id.
 create or replace function _parent_results(p_parents uuid[]) returns jsonb
@@ -93,7 +126,7 @@ create or replace function step(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[],
     p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[],
     out stale uuid[], out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
-    out executor_ids integer[], out params text[], out details text[])
+    out executor_ids integer[], out params text[], out details text[], out wait_ms integer)
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -101,8 +134,8 @@ begin
     if cardinality(p_tasks) > 0 then
         stale := complete_runs(p_leases, p_tasks, p_ages, p_results);
     end if;
-    select c.task_ids, c.attempts, c.levels, c.seqs, c.executor_ids, c.params, c.details
-    into task_ids, attempts, levels, seqs, executor_ids, params, details
+    select c.task_ids, c.attempts, c.levels, c.seqs, c.executor_ids, c.params, c.details, c.wait_ms
+    into task_ids, attempts, levels, seqs, executor_ids, params, details, wait_ms
     from claim_runs(p_lease, p_queue_id, p_wanted, p_levels, p_marks) c;
 end $$;
 comment on function step(bigint[], uuid[], integer[], text[], bigint, integer, integer, integer[], bigint[]) is

@@ -38,6 +38,7 @@ begin
                 from unnest(v_lease.task_ids, v_lease.attempts) as h (task, attempt)
                 join unnest(v_group.tasks, v_group.places) as g (task, place) on g.task = h.task;
         end if;
+        perform _wake_limited(v_lease.queue_id);
     end loop;
 end $$;
 

@@ -28,11 +28,11 @@ comment on function get_queue_stats(text) is 'How many tasks of a queue are in e
 
 create or replace function list_queues()
     returns table (name text, paused boolean, blocked bigint, pending bigint, sleeping bigint, running bigint,
-                   completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision)
+                   completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision, limits jsonb)
     language sql volatile security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
         select q.name, q.paused_at is not null, (c.stats).*,
-               extract(epoch from clock_time() - oldest.created_at)::double precision
+               extract(epoch from clock_time() - oldest.created_at)::double precision, _limits(q)
         from queue q join _counts() c on c.queue_id = q.id
         left join lateral (
             select min(t.created_at) as created_at
@@ -43,7 +43,7 @@ create or replace function list_queues()
             where l.queue_id = q.id) oldest on true
         order by q.name
     $$;
-comment on function list_queues() is 'Queues with their counts and the age of their oldest pending task.';
+comment on function list_queues() is 'Queues with their counts, the age of their oldest pending task, and their limits.';
 
 create or replace function list_workers(p_all boolean default false)
     returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
@@ -176,55 +176,3 @@ begin
 end $$;
 comment on function list_tasks(text, text, text, text, uuid, integer) is
     'Tasks, newest first, filtered; p_after is the last id of the page before.';
-
--- What a task waits for, in a sentence; null for an unknown id.
-create or replace function task_why(p_task uuid) returns text
-    language plpgsql stable security definer set search_path from current
-    as $$
-#variable_conflict use_column
-declare
-    v_task  jsonb := get_task(p_task);
-    v_text  text;
-    v_count bigint;
-begin
-    if v_task is null then
-        return null;
-    end if;
-    case v_task ->> 'state'
-    when 'blocked' then
-        select string_agg(format('%s (%s)', e.parent_id, coalesce(get_state(e.parent_id), 'moving')), ', ' order by e.parent_id), count(*)
-        into v_text, v_count
-        from edge e where e.child_id = p_task and get_state(e.parent_id) is distinct from 'completed';
-        return format('It waits for %s of its parents to complete: %s.', v_count, v_text);
-    when 'sleeping' then
-        select w.event into v_text from wait w where w.task_id = p_task;
-        return case
-            when v_text is not null then format('It waits for the event %s.', quote_literal(v_text))
-            when v_task ->> 'reason' = 'no_executor' then
-                format('No worker that has claimed it knows the executor %s; start one with the module that defines it.', v_task ->> 'name')
-            when v_task ->> 'reason' = 'retry' then format('Its last attempt failed; the next is due at %s.', v_task ->> 'run_at')
-            else format('It sleeps (%s) until %s.', v_task ->> 'reason', v_task ->> 'run_at') end;
-    when 'pending' then
-        if exists (select from queue where name = v_task ->> 'queue' and paused_at is not null) then
-            return format('Its queue %s is paused; `absurd queue resume %s` lets it go on.', v_task ->> 'queue', v_task ->> 'queue');
-        end if;
-        if not exists (select from worker where state = 'running' and v_task ->> 'queue' = any (queues)) then
-            return format('No worker serves its queue %s; start one with `absurd-worker --queue %s`.', v_task ->> 'queue', v_task ->> 'queue');
-        end if;
-        select count(*) into v_count from (
-            select from ready mine join ready r on r.queue_id = mine.queue_id
-                and (r.level > mine.level or (r.level = mine.level and r.seq < mine.seq))
-            where mine.task_id = p_task limit 10000) ahead;
-        return format('It may be claimed now; %s tasks of its queue are ahead of it.',
-                      case when v_count >= 10000 then 'at least 10000' else v_count::text end);
-    when 'running' then
-        return format('It runs on %s since %s.', v_task -> 'runs' -> -1 ->> 'worker', v_task -> 'runs' -> -1 ->> 'started_at');
-    when 'failed' then
-        return format('It failed for good: %s', v_task -> 'error' ->> 'message');
-    when 'cancelled' then
-        return format('It was cancelled: %s.', v_task ->> 'reason');
-    else
-        return format('It is %s.', v_task ->> 'state');
-    end case;
-end $$;
-comment on function task_why(uuid) is 'What a task waits for, or how it ended, in a sentence.';

@@ -23,6 +23,7 @@ def test_queues_are_made_paused_and_listed(run: Run) -> None:
         {
             "name": "cutouts", "paused": True, "blocked": 0, "pending": 0, "sleeping": 0, "running": 0,
             "completed": 0, "failed": 0, "cancelled": 0, "oldest_pending_seconds": None,
+            "limits": {},
         }
     ] == listed  # fmt: skip
     assert "paused" in run("queue", "list").out
@@ -53,3 +54,24 @@ def test_the_first_emission_of_an_event_counts(run: Run, connection: Connection)
     assert {"name": "night", "emitted": True} == run("event", "emit", "night", "n=1", "--json").document
     assert "was emitted before" in run("event", "emit", "night", "n=2").out
     assert [("night", {"n": 1})] == connection.execute("select name, payload from event").fetchall()
+
+
+def test_a_queue_is_limited_and_lifted(run: Run, connection: Connection) -> None:
+    """Limits are set one by one, shown in the list, and lifted together; without any there is nothing to do."""
+    connection.execute("select create_queue('cutouts')")
+
+    limited = run("queue", "limit", "cutouts", "--running", "8", "--per-lane", "2", "--rate", "100/minute", "--json")
+    assert {"running": 8, "per_lane": 2, "rate": 100, "rate_seconds": 60} == limited.document["limits"]
+    assert (
+        "Limits of queue cutouts: 8 running, 2 per lane, 100/minute, lanes in turn.\n"
+        == run("queue", "limit", "cutouts", "--fair").out
+    )
+    assert "8 running, 2 per lane" in run("queue", "list").out
+    only = run("queue", "limit", "cutouts", "--none", "--rate", "5/30", "--json").document["limits"]
+    assert {"rate": 5, "rate_seconds": 30} == only
+    assert "Limits of queue cutouts: 5/30 s.\n" == run("queue", "limit", "cutouts", "--no-fair").out
+    assert "Limits of queue cutouts: none.\n" == run("queue", "limit", "cutouts", "--none").out
+
+    assert 2 == run("queue", "limit", "cutouts").code
+    assert 2 == run("queue", "limit", "cutouts", "--rate", "fast").code
+    assert 3 == run("queue", "limit", "nowhere", "--running", "1").code

@@ -47,6 +47,28 @@ def test_options_arrive(run: Run) -> None:
     assert task["run_at"] is not None
 
 
+def test_options_of_lanes_keys_and_conditions_arrive(run: Run, connection: Connection) -> None:
+    """Each is found again where the database keeps it."""
+    parent = run("spawn", "cli.fail").out.strip()
+    words = ["--lane", "tile-7", "--need", "cpu=2", "--need", "gpu=1", "--key", "k", "--key-period", "1h"]
+    words += ["--key-scope", "unfinished", "--after", parent, "--when", "all_done"]
+
+    task_id = run("spawn", "cli.fail", *words, "--start-within", "10m", "--finish-within", "2h").out.strip()
+
+    assert connection.execute("select condition, lane, needs from blocked").fetchall() == [
+        ("all_done", "tile-7", {"cpu": 2, "gpu": 1})
+    ]
+    assert connection.execute(
+        "select expires_at - clock_timestamp() between '59 min' and '60 min', until_ended from task_key"
+    ).fetchall() == [(True, True)]
+    assert connection.execute(
+        "select kind from deadline where task_id = %s order by due_at", (task_id,)
+    ).fetchall() == [
+        ("start",),
+        ("finish",),
+    ]
+
+
 def test_a_key_spawns_once(run: Run) -> None:
     """The second spawn with a key gives the first one's id and says so."""
     first = run("spawn", "cli.fail", "--key", "k", "--json").document

@@ -15,7 +15,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 QUEUE = {
     "name", "paused", "blocked", "pending", "sleeping", "running", "completed", "failed", "cancelled",
-    "oldest_pending_seconds",
+    "oldest_pending_seconds", "limits",
 }  # fmt: skip
 WORKER = {"id", "host", "state", "queues", "running", "concurrency", "last_seen"}
 

@@ -53,3 +53,13 @@ def test_an_exhausted_level_keeps_its_highest_mark() -> None:
     marks.note([20, 0], [40, 7], wanted=2, from_base=True, now=1.0)
 
     assert marks.arrays(from_base=False) == ([20, 0], [101, 8])
+
+
+def test_a_claim_on_lanes_moves_no_mark() -> None:
+    """What a limited claim passed over may be taken later: its rows, all told as level 0 and seq 0, teach nothing."""
+    marks = Marks()
+    marks.note([20, 0], [100, 50], wanted=2, from_base=False, now=0.0)
+    marks.note([0, 0, 0], [0, 0, 0], wanted=5, from_base=False, now=0.5)
+
+    assert marks.from_base(0.6)  # it came back short
+    assert marks.arrays(from_base=False) == ([20, 0], [101, 50 + 1])

@@ -1,0 +1,146 @@
+"""Idempotency keys: the first task under a key of a queue, for as long as the key counts."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from sql_queue import Queue
+
+Connection = psycopg.Connection[Any]
+
+
+class Keyed(Queue):
+    """The queue `default`, and a clock that can be moved."""
+
+    def spawn_or_get(self, queue: str = "default", /, **options: Any) -> tuple[UUID, bool]:
+        row = self.connection.execute(
+            "select task_id, created from spawn_task(%s, 'demo.add', '{}', %s)", (queue, json.dumps(options))
+        ).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def advance(self, seconds: float) -> None:
+        self.connection.execute(
+            "create or replace function clock_time() returns timestamptz language sql stable as"
+            f" $$ select clock_timestamp() + interval '{seconds} seconds' $$"
+        )
+
+
+@pytest.fixture
+def queue(connection: Connection) -> Keyed:
+    return Keyed(connection)
+
+
+def test_a_key_means_the_first_task_of_its_queue(queue: Keyed) -> None:
+    """The same key gives the first task, in each queue its own, and even after that has completed (B23)."""
+    first, created = queue.spawn_or_get(key="k")
+    assert created
+    assert queue.spawn_or_get(key="k") == (first, False)
+    elsewhere, created = queue.spawn_or_get("other", key="k")
+    assert created
+    assert elsewhere != first
+
+    lease, _, _ = queue.claim()
+    queue.complete(lease, first)
+    assert queue.spawn_or_get(key="k") == (first, False)
+    assert queue.state(elsewhere) == "pending"
+
+
+def test_a_key_counts_for_its_period(queue: Keyed) -> None:
+    """Once the period of the task that took it is over, the key makes a new task, whatever the first does (B24)."""
+    first, _ = queue.spawn_or_get(key="k", key_period=3600)
+    queue.advance(3599)
+    assert queue.spawn_or_get(key="k", key_period=3600) == (first, False)
+    queue.advance(3601)
+    second, created = queue.spawn_or_get(key="k", key_period=3600)
+    assert created
+    assert second != first
+
+    queue.advance(3602)  # the second one's period has only begun
+    assert queue.spawn_or_get(key="k") == (second, False)
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "cancelled"])
+def test_a_key_of_unfinished_tasks_is_free_once_its_task_has_ended(queue: Keyed, state: str) -> None:
+    """With scope `unfinished` the key holds while its task waits, sleeps or runs, and no longer (B24)."""
+    first, _ = queue.spawn_or_get(key="k", key_scope="unfinished")
+    assert queue.spawn_or_get(key="k", key_scope="unfinished") == (first, False)
+    lease, _, _ = queue.claim()
+    assert queue.spawn_or_get(key="k", key_scope="unfinished") == (first, False)
+    queue.fail(lease, first, 60)
+    assert queue.spawn_or_get(key="k", key_scope="unfinished") == (first, False)
+    queue.connection.execute("update timer set wake_at = now()")
+    queue.call("promote_timers()")
+    lease, _, _ = queue.claim()
+    queue.end(lease, first, state)
+
+    second, created = queue.spawn_or_get(key="k", key_scope="unfinished")
+
+    assert created
+    assert second != first
+
+
+def test_a_key_taken_for_ever_stays_taken(queue: Keyed) -> None:
+    """It is the first spawn that says for how long its key counts; a later one cannot shorten it."""
+    first, _ = queue.spawn_or_get(key="k")
+    lease, _, _ = queue.claim()
+    queue.complete(lease, first)
+    queue.advance(80000)
+
+    assert queue.spawn_or_get(key="k", key_period=1, key_scope="unfinished") == (first, False)
+
+
+def test_one_call_with_the_same_key_twice_makes_one_task(queue: Keyed) -> None:
+    """Within a bulk spawn the first of a key counts; its options are those of the task."""
+    rows = queue.connection.execute(
+        "select task_id, created from spawn_tasks(array[new_task_id(), new_task_id(), new_task_id()],"
+        " array_fill('default'::text, array[3]), array_fill('demo.add'::text, array[3]),"
+        " array_fill('{}'::jsonb, array[3]), %s::text[]::jsonb[]) order by ordinal",
+        (['{"key": "k", "priority": 1}', '{"key": "k", "priority": 2}', '{"key": "l"}'],),
+    ).fetchall()
+
+    assert [created for _, created in rows] == [True, False, True]
+    assert rows[0][0] == rows[1][0] != rows[2][0]
+    assert queue.call("priority from task where id = %s", rows[0][0]) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"key_period": 3600}, {"key_scope": "unfinished"}])
+def test_many_sessions_with_one_key_make_one_task(queue: Keyed, database_url: str, options: dict[str, Any]) -> None:
+    """Eight sessions spawn under the same keys at once, some of them free again: one task for each key (B25)."""
+    if options:
+        for n in range(20):  # used, and free again by the time it counts
+            queue.spawn_or_get(key=f"k{n}", **options)
+        lease, tasks, _ = queue.claim(20)
+        queue.complete(lease, *tasks)
+        queue.advance(3601)
+    found: list[tuple[int, UUID, bool]] = []
+    start = threading.Barrier(8)
+
+    def spawn() -> None:
+        with psycopg.connect(database_url, autocommit=True, options="-c search_path=absurd,public") as connection:
+            mine = Keyed(connection)
+            start.wait()
+            found.extend((n, *mine.spawn_or_get(key=f"k{n}", **options)) for n in range(20))
+
+    threads = [threading.Thread(target=spawn) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert len(found) == 160
+    assert Counter(n for n, _, created in found if created) == dict.fromkeys(range(20), 1)
+    assert len({task for _, task, _ in found}) == 20
+
+
+def test_options_of_a_key_need_one(queue: Keyed) -> None:
+    """A period or scope without a key, or an unknown scope, is refused by name."""
+    for options in ({"key_period": 5}, {"key_scope": "ever"}, {"key": "k", "key_scope": "sometimes"}):
+        with pytest.raises(psycopg.Error, match="key_"):
+            queue.spawn_or_get(**options)
