@@ -164,3 +164,5 @@ class Claim(NamedTuple):
     retry: Mapping[str, Any] | None = None
     parents: Mapping[str, Any] = MappingProxyType({})
     """Results of the parents that completed, by task id."""
+    suspect: bool = False
+    """Whether it was lost with its worker, or killed its process, and has not been cleared."""

@@ -137,6 +137,7 @@ def read_claims(answer: Answer, lease: int, queue: str, executors: Mapping[int, 
                     more.get("max_attempts"),
                     more.get("retry"),
                     more.get("parents", NOTHING),
+                    more.get("suspect", False),
                 )
             )
     return claims
