@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from absurd.model import QueueStats, Task, TaskSpec, TaskState
     from absurd.outcome import Cancel, Reject, RetryLater, Snooze
     from absurd.queue import Spawned, new_task_id
-    from absurd.retry import RetryPolicy
+    from absurd.retry import ErrorRule, RetryPolicy
 
 __all__ = [
     "AbsurdClient",
     "AbsurdError",
     "Cancel",
+    "ErrorRule",
     "QueueStats",
     "Reject",
     "RetryLater",
@@ -60,6 +61,7 @@ _HOMES = {
     "AbsurdClient": "client",
     "AbsurdError": "errors",
     "Cancel": "outcome",
+    "ErrorRule": "retry",
     "QueueStats": "model",
     "Reject": "outcome",
     "RetryLater": "outcome",

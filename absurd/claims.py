@@ -38,12 +38,19 @@ def register_worker(
     offers: dict[str, Any],
     lease_seconds: float,
     machine: str | None = None,
+    defaults: dict[str, Any] | None = None,
 ) -> Call[int]:
-    """Announce a worker; gives its number, the high half of its lease ids."""
+    """Announce a worker; gives its number, the high half of its lease ids.
+
+    `defaults` hold for runs that are lost with it: max_attempts, dead_letters.
+    """
     return Call(
         "select {schema}.register_worker($1::text, $2::text, $3::integer, $4::text[], $5::integer,"
-        " $6::text::jsonb, $7::text::jsonb, $8::double precision, $9::text) as id",
-        (name, host, pid, list(queues), concurrency, encode(versions), encode(offers), lease_seconds, machine),
+        " $6::text::jsonb, $7::text::jsonb, $8::double precision, $9::text, $10::text::jsonb) as id",
+        (
+            *(name, host, pid, list(queues), concurrency, encode(versions), encode(offers), lease_seconds, machine),
+            encode(defaults or {}),
+        ),
         one_value("id"),
         repeatable=False,
     )
@@ -171,11 +178,17 @@ def fail_runs(
     delays: Sequence[float | None],
     *,
     dead_letters: bool = True,
+    amends: Sequence[dict[str, Any] | None] = (),
 ) -> Call[list[UUID]]:
-    """Close failed runs; errors are JSON texts, a delay in seconds asks for one more attempt, None for none."""
+    """Close failed runs; errors are JSON texts, a delay in seconds asks for one more attempt, None for none.
+
+    `amends` change the bodies of tasks that are tried again: {queue, needs, memory_factor, memory_max_gib}.
+    """
+    changes = encode(list(amends)) if any(amends) else None
     return Call(
-        f"select {{schema}}.fail_runs({_CLAIMS}, $4::text[], $5::double precision[], $6::boolean) as stale",
-        (list(leases), list(tasks), list(ages_ms), list(errors), list(delays), dead_letters),
+        f"select {{schema}}.fail_runs({_CLAIMS}, $4::text[], $5::double precision[], $6::boolean, $7::text::jsonb)"
+        " as stale",
+        (list(leases), list(tasks), list(ages_ms), list(errors), list(delays), dead_letters, changes),
         _stale,
     )
 

@@ -30,10 +30,14 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run raised.  `delay` is the wait before the next attempt in seconds, None for no further one."""
+    """The run raised.  `delay` is the wait before the next attempt in seconds, None for no further one.
+
+    `amend` changes the task before that: {queue, memory_factor, memory_max_gib}.
+    """
 
     error: dict[str, Any]
     delay: float | None = None
+    amend: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ SPAWNER = READER | {
 """Hands in work, and takes it back."""
 
 WORKER = SPAWNER | {
-    "advance_marks", "beat", "cancel_runs", "check_claim", "claim_runs", "complete_runs", "create_queue",
+    "advance_marks", "beat", "cancel_overdue", "cancel_runs", "check_claim", "claim_runs", "complete_runs",
+    "create_queue",
     "ensure_partitions", "fail_runs", "fold_tallies", "get_identity", "get_names", "get_neighbours",
     "get_overdue_publications", "give_up_worker", "lease_worker",
     "maintain", "mark_published", "promote_timers", "recover_runs", "register_executors", "register_worker",

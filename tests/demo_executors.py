@@ -117,3 +117,17 @@ def where(ctx: Any, params: dict[str, Any]) -> dict[str, str | None]:
     """Where the database is, as an executor in a child process finds it."""
     settings = load_settings()
     return {"url": settings.database_url, "schema": settings.schema}
+
+
+@executor("demo.poison")
+async def poison(ctx: Any, params: dict[str, Any]) -> None:
+    """Take the process along, the loop and all neighbours with it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@executor("demo.where.async")
+async def where_async(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Use the context as an async executor does, and tell which process this is."""
+    value = await ctx.step("square", lambda: params["n"] ** 2)
+    await ctx.progress(1, 1)
+    return {"pid": os.getpid(), "value": value}

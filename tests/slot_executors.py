@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -223,3 +224,29 @@ def say(ctx: Any, params: Any) -> None:
 def leave(ctx: Any, params: Any) -> None:
     """Raise SystemExit."""
     sys.exit("enough")
+
+
+@executor("slots.suspect.loop")
+async def suspect_in_loop(ctx: Any, params: Any) -> dict[str, Any]:
+    """Tell which process this is, with what a context does on the way; or wait to be told to stop."""
+    Path(ctx.artifact(params["path"])).write_text("hello")
+    await ctx.progress(1, 2)
+    value = await ctx.step("value", lambda: 7)
+    while "started" in params:
+        Path(params["started"]).write_text(str(os.getpid()))
+        await asyncio.sleep(0.01)
+    return {"pid": os.getpid(), "value": value}
+
+
+@executor("slots.suspect.thread", runs_in="thread")
+def suspect_in_thread(ctx: Any, params: Any) -> dict[str, Any]:
+    """As `suspect_in_loop`, without awaiting."""
+    Path(ctx.artifact(params["path"])).write_text("hello")
+    ctx.progress(1, 2)
+    return {"pid": os.getpid(), "value": ctx.step("value", lambda: 7)}
+
+
+@executor("slots.poison.loop")
+async def poison_in_loop(ctx: Any, params: Any) -> None:
+    """Kill the process that the loop is in."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from absurd.context import Port
 from absurd.executor import Executor
 from absurd.model import Claim
@@ -15,6 +17,8 @@ from absurd.workers.execution import Defaults, failure, out_of_time, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.origin import origin_of
 from absurd.workers.process import BrokenChildError, ChildProcess
+
+log = structlog.get_logger("absurd.worker")
 
 
 class Children:
@@ -39,9 +43,14 @@ class Children:
     async def run(self, claim: Claim, executor: Executor) -> Outcome | None:
         """Run a claim to its outcome.  Cancelled, or out of time, it ends the process before it returns."""
         try:
-            child = await self._take() or await self._start()
+            return await self.attempt(claim, executor)
         except BrokenChildError as broken:
             return failure(broken.described, claim, executor, self._defaults)
+
+    async def attempt(self, claim: Claim, executor: Executor) -> Outcome | None:
+        """As `run`, but raises BrokenChildError where no process can execute this executor."""
+        try:
+            child = await self._take() or await self._start()
         except OSError as error:  # no memory, no processes or no files left
             return failure(describe(error), claim, executor, self._defaults)
         timeout = time_limit(claim, executor, self._defaults)
@@ -51,11 +60,14 @@ class Children:
         except TimeoutError:
             if timeout is None or not limit.expired():
                 raise
-            return failure(describe(out_of_time(claim, timeout)), claim, executor, self._defaults)
+            await self._stop(child, claim)
+            late = describe(out_of_time(claim, timeout)) | {"killed_by": child.killed_by}
+            return failure(late, claim, executor, self._defaults)
+        except asyncio.CancelledError:
+            await self._stop(child, claim)
+            raise
         except EOFError:
-            return failure(describe(await child.cause_of_death()), claim, executor, self._defaults)
-        except BrokenChildError as broken:
-            return failure(broken.described, claim, executor, self._defaults)
+            return failure((await child.cause_of_death()).described(), claim, executor, self._defaults)
         finally:
             if child.usable:
                 self._idle.append(child)
@@ -91,6 +103,11 @@ class Children:
             self._all.discard(child)
             raise
         return child
+
+    async def _stop(self, child: ChildProcess, claim: Claim) -> None:
+        """End a process in the middle of its run, and tell what it took."""
+        await self._end(child)
+        log.info("run_stopped", task_id=str(claim.task_id), attempt=claim.attempt, killed_by=child.killed_by)
 
     async def _end(self, child: ChildProcess) -> None:
         await child.end()

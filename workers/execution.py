@@ -46,9 +46,12 @@ class Defaults:
 # Executing ---------------------------------------------------------------------------------------
 
 
-async def run_in_loop(claim: Claim, executor: Executor, port: Port, defaults: Defaults) -> Outcome | None:
+async def run_in_loop(
+    claim: Claim, executor: Executor, port: Port, defaults: Defaults, context: RunContext | None = None
+) -> Outcome | None:
     """Run an async executor.  The hot path: no timer, no logger and no checks that nobody asked for."""
-    context = RunContext(claim, port)
+    if context is None:
+        context = RunContext(claim, port)
     try:
         params = claim.params if executor.params_type is None else executor.load_params(claim.params)
         timeout = claim.timeout or executor.timeout or defaults.timeout
@@ -140,10 +143,14 @@ def outcome_of(
 
 
 def failure(described: dict[str, Any], claim: Claim, executor: Executor, defaults: Defaults) -> Failed:
-    """A failed attempt, with the delay before the next one if there is one."""
+    """A failed attempt, with the delay before the next one if there is one, and what changes for that."""
     if not attempts_left(claim, executor, defaults):
         return Failed(described, None)
-    return Failed(described, policy_of(claim, executor, defaults).delay(claim.attempt))
+    policy = policy_of(claim, executor, defaults)
+    rule = policy.rule_for(described)
+    if rule is not None and rule.action == "reject":
+        return Failed(described, None)
+    return Failed(described, policy.delay_for(rule, claim.attempt), None if rule is None else rule.amend())
 
 
 def out_of_time(claim: Claim, timeout: float) -> RunTimeoutError:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +20,10 @@ MESSAGE_LIMIT = 5_000
 TRACEBACK_LIMIT = 20_000
 FRAME_LIMIT = 50
 """Most frames of a traceback that are kept: the innermost."""
+CLASSES_LIMIT = 20
+"""Most classes of an exception that are told."""
+OUT_OF_MEMORY = 137
+"""Exit code of programs that were killed for want of memory: 128 + SIGKILL."""
 RELATIVES_LIMIT = 1_000
 """Most causes, and members of groups, whose tracebacks are taken."""
 
@@ -24,10 +31,11 @@ _UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
 
 def describe(error: BaseException, code: str | None = None, claim: Claim | None = None) -> dict[str, Any]:
-    """`error` as ``{code, type, message, traceback}``; never raises.
+    """`error` as ``{code, type, classes, message, traceback}``; never raises.
 
-    `code` is the error's own where none is given, and "exception" for what is not of absurd.  Secrets
-    of `claim`, and what stands behind a secret's name, are hidden: errors are stored and shown.
+    `code` is the error's own where none is given, and "exception" for what is not of absurd.  Where a
+    process ended, ``exit_code`` or ``signal`` tells how; ``out_of_memory`` is there where memory ran out.
+    Secrets of `claim`, and what stands behind a secret's name, are hidden: errors are stored and shown.
     """
     if code is None:
         code = error.code if isinstance(error, AbsurdError) else "exception"
@@ -35,9 +43,23 @@ def describe(error: BaseException, code: str | None = None, claim: Claim | None 
     return {
         "code": code,
         "type": type(error).__qualname__,
+        "classes": [f"{each.__module__}.{each.__qualname__}" for each in type(error).__mro__[:-1]][:CLASSES_LIMIT],
         "message": _told(lambda: str(error), MESSAGE_LIMIT, secrets),
         "traceback": _told(lambda: "".join(_traceback(error)), TRACEBACK_LIMIT, secrets),
-    }
+    } | _cause(error)
+
+
+def _cause(error: BaseException) -> dict[str, Any]:
+    """What rules can tell apart beside class and text."""
+    if isinstance(error, MemoryError):
+        return {"out_of_memory": True}
+    if not isinstance(error, subprocess.CalledProcessError) or not isinstance(error.returncode, int):
+        return {}
+    if error.returncode < 0:
+        with suppress(ValueError):  # a real-time signal has no name
+            return {"signal": signal.Signals(-error.returncode).name}
+        return {"signal": str(-error.returncode)}
+    return {"exit_code": error.returncode} | ({"out_of_memory": True} if error.returncode == OUT_OF_MEMORY else {})
 
 
 def _told(tell: Callable[[], str], limit: int, secrets: Sequence[str]) -> str:

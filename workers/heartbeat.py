@@ -29,7 +29,7 @@ class Heartbeat:
 
     On `loop`, it calls `on_held` with what each of `leases` still holds after each beat, and `on_lost`
     once, as its last act, when the worker was given up by the others or must take itself for it.
-    `leases` and `state` are called in the thread.
+    `leases`, `started` (the tasks at work) and `state` are called in the thread.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Heartbeat:
         worker_id: int,
         loop: asyncio.AbstractEventLoop,
         leases: Callable[[], list[int]],
+        started: Callable[[], list[UUID]],
         state: Callable[[], str],
         on_held: Callable[[dict[int, set[UUID]]], None],
         on_lost: Callable[[], None],
@@ -51,6 +52,7 @@ class Heartbeat:
         self._worker_id = worker_id
         self._loop = loop
         self._leases = leases
+        self._started = started
         self._state = state
         self._on_held = on_held
         self._on_lost = on_lost
@@ -115,7 +117,7 @@ class Heartbeat:
             )
         leases = self._leases()
         held: dict[int, set[UUID]] = {lease: set() for lease in leases}
-        for lease, task_id in await self._session.run(beat(self._worker_id, leases, self._state())):
+        for lease, task_id in await self._session.run(beat(self._worker_id, leases, self._state(), self._started())):
             held[lease].add(task_id)
         return held
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from absurd.errors import AbsurdError, ExecutionError
 from absurd.model import Claim
 from absurd.outcome import Outcome
 from absurd.workers.artifacts import discard
-from absurd.workers.failures import describe
+from absurd.workers.failures import OUT_OF_MEMORY, describe
 from absurd.workers.origin import Origin
 from absurd.workers.wire import LINE_LIMIT, dump_claim, dump_error, load_outcome
 
@@ -32,7 +33,13 @@ KILL_SECONDS = 5.0
 START_SECONDS = 300.0
 """What a child gets to import the worker's modules."""
 
-_HINTS = {"SIGKILL": " (by somebody, or because memory ran out)", "SIGSEGV": " (a fault in native code)"}
+_HINTS = {"SIGSEGV": " (a fault in native code)"}
+_KILLERS = {
+    None: "by somebody, or because memory ran out",
+    True: "because memory ran out",
+    False: "by somebody; memory did not run out",
+}
+"""Who sent SIGKILL, by whether the control group counted a process killed for want of memory; None: unknown."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -41,6 +48,10 @@ class ChildDiedError(ExecutionError):
     """The process of a run ended in the middle of it."""
 
     code = "child_died"
+
+    def described(self) -> dict[str, Any]:
+        """As it is stored with the run: exit_code or signal, and out_of_memory (null where it cannot be told)."""
+        return describe(self) | self.details
 
 
 class BrokenChildError(Exception):
@@ -68,6 +79,9 @@ class ChildProcess:
         self._files: list[tuple[str, str, str]] = []
         self._ending: asyncio.Task[None] | None = None
         self._idle = False
+        self._oom_kills = oom_kills()
+        self.killed_by: str | None = None
+        """The signal it took to end it."""
 
     @classmethod
     async def launch(cls, environment: Mapping[str, str]) -> ChildProcess:
@@ -113,7 +127,7 @@ class ChildProcess:
             late = ChildDiedError(f"a new process was not ready after {START_SECONDS:g} s")
             raise BrokenChildError(describe(late)) from None
         except EOFError:
-            raise BrokenChildError(describe(await self.cause_of_death())) from None
+            raise BrokenChildError((await self.cause_of_death()).described()) from None
         finally:
             if not self._idle:
                 await self.end()
@@ -129,6 +143,7 @@ class ChildProcess:
         Raises EOFError when the process has ended, BrokenChildError when it does not find the executor.
         """
         self._idle = False
+        self._oom_kills = oom_kills()
         self._send({"claim": dump_claim(claim), "origin": astuple(origin)})
         while True:
             try:
@@ -153,11 +168,22 @@ class ChildProcess:
         except TimeoutError:
             return ChildDiedError("the run's process closed its channel to the worker and was ended")
         if code >= 0:
-            return ChildDiedError(f"the run's process ended by itself with exit code {code}", exit_code=code)
-        with suppress(ValueError):  # a real-time signal has no name
+            return ChildDiedError(
+                f"the run's process ended by itself with exit code {code}",
+                exit_code=code,
+                out_of_memory=code == OUT_OF_MEMORY,
+            )
+        try:
             name = signal.Signals(-code).name
+        except ValueError:  # a real-time signal has no name
+            return ChildDiedError(f"the run's process was killed by signal {-code}", signal=str(-code))
+        if name != "SIGKILL":
             return ChildDiedError(f"the run's process was killed by {name}{_HINTS.get(name, '')}", signal=name)
-        return ChildDiedError(f"the run's process was killed by signal {-code}", signal=-code)
+        before, now = self._oom_kills, oom_kills()
+        starved = None if before is None or now is None else now > before
+        return ChildDiedError(
+            f"the run's process was killed by SIGKILL ({_KILLERS[starved]})", signal=name, out_of_memory=starved
+        )
 
     async def end(self) -> None:
         """End the process and all it has started, and remove what its run has written.
@@ -171,8 +197,11 @@ class ChildProcess:
 
     async def _end(self) -> None:
         self._writer.close()
-        self._signal(signal.SIGTERM)
+        if self._process.returncode is None:
+            self.killed_by = "SIGTERM"
+            self._signal(signal.SIGTERM)
         if not await self._gone(TERMINATE_SECONDS):
+            self.killed_by = "SIGKILL"
             log.warning("child_killed", pid=self._process.pid, note="it did not end after SIGTERM")
         os.close(self._lifeline)
         if not await self._gone(KILL_SECONDS):
@@ -205,6 +234,18 @@ class ChildProcess:
         if "broken" in message:
             raise BrokenChildError(message["broken"])
         return message
+
+
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """How many processes of this control group were killed for want of memory; None where that cannot be told."""
+    with suppress(OSError, ValueError, IndexError, StopIteration):
+        own = (root / "proc/self/cgroup").read_text().splitlines()
+        path = next(line for line in own if line.startswith("0::"))[3:].strip("/")
+        for events in (root / "sys/fs/cgroup" / path / "memory.events", root / "sys/fs/cgroup/memory.events"):
+            if events.is_file():
+                lines = events.read_text().splitlines()
+                return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
+    return None
 
 
 async def _answer(port: Port, method: str, args: list[Any]) -> dict[str, Any]:

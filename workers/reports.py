@@ -79,7 +79,8 @@ def _complete(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead
 
 def _fail(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
     errors, delays = [json.dumps(end.error) for end in ends], [end.delay for end in ends]
-    return claims.fail_runs(leases, tasks, ages, errors, delays, dead_letters=dead_letters)
+    amends = [end.amend for end in ends]
+    return claims.fail_runs(leases, tasks, ages, errors, delays, dead_letters=dead_letters, amends=amends)
 
 
 def _suspend(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:

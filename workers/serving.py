@@ -5,6 +5,7 @@ Messages are JSON lines.  Whatever an executor does to this process, the worker 
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import json
 import os
@@ -27,7 +28,7 @@ from absurd.model import Claim
 from absurd.outcome import Outcome
 from absurd.retry import RetryPolicy
 from absurd.telemetry import configure_logging
-from absurd.workers.execution import Defaults, run_sync
+from absurd.workers.execution import Defaults, run_in_loop, run_sync
 from absurd.workers.failures import describe
 from absurd.workers.origin import Origin, find, find_function
 from absurd.workers.wire import dump_outcome, load_claim, load_error
@@ -84,9 +85,11 @@ class _Server:
         raise SystemExit(128 + number)
 
     def _execute(self, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
-        self._context = _Context(claim, self._pipe, run_here)
+        self._context = _Context(claim, self._pipe, None if executor.is_async else run_here)
         try:
             surrounded = around(executor, self._middleware) if self._middleware else executor
+            if executor.is_async:  # a suspect
+                return asyncio.run(run_in_loop(claim, surrounded, self._pipe, defaults, self._context))
             return run_sync(self._context, claim, surrounded, defaults)
         finally:
             self._context = None

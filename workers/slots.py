@@ -21,6 +21,7 @@ from absurd.workers.children import Children
 from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.origin import origin_of_function, refuse_in_child
+from absurd.workers.process import BrokenChildError
 from absurd.workers.threads import DaemonThreads
 
 log = structlog.get_logger("absurd.worker")
@@ -63,6 +64,11 @@ class Slots:
         await in the loop, by SIGTERM and SIGKILL in a process.  A thread cannot be stopped; it is
         told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
+        if claim.suspect and executor.runs_in != "process":
+            return self._run_apart(claim, executor)
+        return self._run_where_it_belongs(claim, executor)
+
+    def _run_where_it_belongs(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         if self._middleware and executor.runs_in != "process":
             executor = self._around(executor)
         if executor.runs_in == "loop":
@@ -81,6 +87,14 @@ class Slots:
         """End the child processes; threads still at work are left behind."""
         self._threads.close()
         await self._children.close()
+
+    async def _run_apart(self, claim: Claim, executor: Executor) -> Outcome | None:
+        """Run a suspect in a child process: if it kills that, the worker lives, and knows who it was."""
+        try:
+            return await self._children.attempt(claim, executor)
+        except BrokenChildError as broken:
+            log.warning("suspect_in_worker", task_id=str(claim.task_id), name=claim.name, reason=str(broken))
+        return await self._run_where_it_belongs(claim, executor)
 
     async def _run_in_thread(self, claim: Claim, executor: Executor) -> Outcome | None:
         context = RunContext(claim, self._port, run_on(asyncio.get_running_loop()))

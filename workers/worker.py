@@ -211,6 +211,7 @@ class AbsurdWorker:
             worker_id=self.id,
             loop=asyncio.get_running_loop(),
             leases=pump.leases,
+            started=lambda: list(pump.running),
             state=lambda: "stopping" if pump.stopping else "running",
             on_held=pump.lose,
             on_lost=self._given_up,
@@ -268,6 +269,7 @@ class AbsurdWorker:
                 offers=self.offers,
                 lease_seconds=self.settings.worker_lease,
                 machine=describe_process(self._spool.make_home()),
+                defaults={"max_attempts": self.settings.max_attempts, "dead_letters": self.settings.dlq_enabled},
             )
         )
         default = RetryPolicy(max_attempts=self.settings.max_attempts)

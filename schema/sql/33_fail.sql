@@ -1,21 +1,35 @@
 -- Runs that end otherwise than well: failed, suspended, handed back, cancelled by themselves.
 -- All pass the same fence as completions (_take_claims) and return the stale tasks.
 
--- Put tasks whose claim was just taken into their next place: at the tail of their level when due,
--- else to sleep.  p_ahead: ahead of their priority instead (handed back, recovered).
-create or replace function _requeue(p_tasks uuid[], p_attempts integer[], p_wake_at timestamptz[], p_reasons text[], p_ahead boolean,
-                                    p_suspects boolean[] default null) returns void
+-- Those of the tasks that are under suspicion: since they were spawned or last ended, a run of theirs
+-- was lost with its worker, or killed its process.  History tells it, so that no place has to be told.
+create or replace function _suspects(p_tasks uuid[]) returns uuid[]
+    language sql stable
+    as $$
+        select coalesce(array_agg(distinct r.task_id), '{}')
+        from run r
+        where r.task_id = any (p_tasks)
+          and r.finished_at >= (select min(_id_time(t)) - interval '1 day' from unnest(p_tasks) t)
+          and (r.state = 'lost' or r.error ->> 'code' = 'child_died') and not r.ends
+          and not exists (select from run e where e.task_id = r.task_id and e.ends and e.finished_at >= r.finished_at)
+    $$;
+
+-- Put tasks whose claim was just taken, and whose run was closed, into their next place: at the tail
+-- of their level when due, else to sleep.  p_ahead: ahead of their priority instead (handed back, recovered).
+create or replace function _requeue(p_tasks uuid[], p_attempts integer[], p_wake_at timestamptz[], p_reasons text[], p_ahead boolean)
+    returns void
     language plpgsql
     as $$
 declare
-    v_now    timestamptz := clock_time();
-    v_queues integer[];
+    v_now      timestamptz := clock_time();
+    v_suspects uuid[] := _suspects(p_tasks);
+    v_queues   integer[];
 begin
     with item as materialized (
-        select u.task, u.attempt, u.wake_at, coalesce(u.reason, 'retry') as reason, coalesce(u.suspect, false) as suspect,
+        select u.task, u.attempt, u.wake_at, coalesce(u.reason, 'retry') as reason, u.task = any (v_suspects) as suspect,
                t.queue_id, 2 * t.priority + p_ahead::integer as level, t.lane, t.needs,
                coalesce(u.wake_at > v_now, false) as later
-        from unnest(p_tasks, p_attempts, p_wake_at, p_reasons, p_suspects) with ordinality as u (task, attempt, wake_at, reason, suspect, n)
+        from unnest(p_tasks, p_attempts, p_wake_at, p_reasons) with ordinality as u (task, attempt, wake_at, reason, n)
         join task t on t.id = u.task order by n),
     readied as (
         insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
@@ -36,31 +50,118 @@ end $$;
 
 -- Failed runs.  A delay in seconds asks for another attempt after it; null ends the task: it goes
 -- to the dead letters (unless p_dead_letters is false) and its dependents end as `upstream`.
+-- p_amends, an array in step with the tasks, changes the body of those that are tried again: each
+-- null or {queue, needs, memory_factor, memory_max_gib}, see _amend.  A task whose process died for
+-- the third time is poison and ends, whatever its policy says.
+-- Raises AB001.  Touches task when amended, lease, run, ready, timer, audit, dead_letter, tally, and what _settle does.
 create or replace function fail_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_errors text[], p_delays double precision[],
-    p_dead_letters boolean default true) returns uuid[]
+    p_dead_letters boolean default true, p_amends jsonb default null) returns uuid[]
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
-    v_now  timestamptz := clock_time();
-    v_held _held[];
+    v_now    timestamptz := clock_time();
+    v_held   _held[];
+    v_errors jsonb[];
+    v_delays double precision[] := p_delays;
 begin
     perform _require_read_committed();
+    if p_amends is not null then  -- bodies come before leases
+        perform from task where id = any (array(
+            select t from unnest(p_tasks) with ordinality u (t, n) where jsonb_typeof(p_amends -> (n::integer - 1)) = 'object'))
+            order by id for update;
+    end if;
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
+    v_errors := array(select _poisoned(t, e::jsonb) from unnest(p_tasks, p_errors) with ordinality u (t, e, n) order by n);
+    v_delays := array(select case when e ->> 'code' <> 'poison' then d end
+                      from unnest(v_errors, p_delays) with ordinality u (e, d, n) order by n);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'failed', h.attempt,
-               p_delays[h.n] is null, p_errors[h.n]::jsonb
+               v_delays[h.n] is null, v_errors[h.n]
         from unnest(v_held) h;
-    perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(v_now + make_interval(secs => p_delays[h.n])),
+    if p_amends is not null then
+        perform _amend(h.task_id, h.queue_id, p_amends -> (h.n - 1))
+            from unnest(v_held) h where v_delays[h.n] is not null and jsonb_typeof(p_amends -> (h.n - 1)) = 'object';
+    end if;
+    perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(v_now + make_interval(secs => v_delays[h.n])),
                      array_agg('retry'::text), false)
-        from unnest(v_held) h where p_delays[h.n] is not null having count(*) > 0;
-    perform _bury(array(select row(h.*)::_held from unnest(v_held) h where p_delays[h.n] is null),
-                  array(select p_errors[h.n]::jsonb from unnest(v_held) h where p_delays[h.n] is null), p_dead_letters);
+        from unnest(v_held) h where v_delays[h.n] is not null having count(*) > 0;
+    perform _bury(array(select row(h.*)::_held from unnest(v_held) h where v_delays[h.n] is null),
+                  array(select v_errors[h.n] from unnest(v_held) h where v_delays[h.n] is null), p_dead_letters);
     return _stale(p_leases, p_tasks, v_held, 'failed');
 end $$;
-comment on function fail_runs(bigint[], uuid[], integer[], text[], double precision[], boolean) is
-    'Close failed runs: next attempt after a delay, or dead letter. Returns the stale ones.';
+comment on function fail_runs(bigint[], uuid[], integer[], text[], double precision[], boolean, jsonb) is
+    'Close failed runs: next attempt after a delay, perhaps on another queue or with more memory, or dead letter. Returns the stale ones.';
+
+-- How often a task may kill its own process.
+create or replace function _poison_deaths() returns integer
+    language sql immutable
+    as $$ select 3 $$;
+
+-- The error of a run as it is stored: `poison`, with what its deaths were, when its process died for the
+-- last time that is allowed.  Deaths before the task was retried by hand are forgiven.
+create or replace function _poisoned(p_task uuid, p_error jsonb) returns jsonb
+    language plpgsql stable
+    as $$
+declare
+    v_deaths text[];
+begin
+    if p_error ->> 'code' is distinct from 'child_died' then
+        return p_error;
+    end if;
+    v_deaths := array(
+        select coalesce(r.error ->> 'signal', 'exit code ' || (r.error ->> 'exit_code'), 'its end')
+        from run r
+        where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day'
+          and r.error ->> 'code' = 'child_died' and not r.ends
+          and not exists (select from run e where e.task_id = p_task and e.ends and e.finished_at >= r.finished_at)
+        order by r.finished_at)
+        || coalesce(p_error ->> 'signal', 'exit code ' || (p_error ->> 'exit_code'), 'its end');
+    if cardinality(v_deaths) < _poison_deaths() then
+        return p_error;
+    end if;
+    return p_error || jsonb_build_object(
+        'code', 'poison', 'deaths', to_jsonb(v_deaths),
+        'message', format('the task killed its process %s times (%s); it is not tried again. The last time: %s',
+                          cardinality(v_deaths), array_to_string(v_deaths, ', '), p_error ->> 'message'));
+end $$;
+
+-- Change the body of a task, which is locked, before its next attempt: another queue, other needs, or
+-- memory_gib times memory_factor, up to memory_max_gib (a task that names none is taken to need 1).
+create or replace function _amend(p_task uuid, p_queue_id integer, p_amend jsonb) returns void
+    language plpgsql
+    as $$
+declare
+    v_old    task;
+    v_queue  integer := p_queue_id;
+    v_memory double precision;
+    v_needs  jsonb;
+begin
+    select * into v_old from task where id = p_task;
+    v_needs := coalesce(v_old.needs, '{}') || coalesce(_option(p_amend, 'needs', 'object'), '{}');
+    if p_amend ? 'memory_factor' then
+        v_memory := coalesce((v_needs ->> 'memory_gib')::double precision, 1);
+        v_needs := v_needs || jsonb_build_object('memory_gib', greatest(v_memory, least(
+            v_memory * _option_number(p_amend, 'memory_factor', 1, 1000),
+            coalesce(_option_number(p_amend, 'memory_max_gib', 0, 1000000), 1000000))));
+    end if;
+    if p_amend ? 'queue' then
+        v_queue := _queue_id(_option_text(p_amend, 'queue', 128));
+    end if;
+    update task set queue_id = v_queue, needs = nullif(v_needs, '{}') where id = p_task;
+    if v_queue <> p_queue_id then  -- it ran as one of the old queue, and goes on as one of the new
+        insert into tally (queue_id, running) values (p_queue_id, -1), (v_queue, 1);
+        perform _use_level(v_queue, 2 * v_old.priority);
+    end if;
+    insert into audit (at, task_id, action, detail)
+        select clock_time(), p_task, 'amend', jsonb_build_object(
+            'queue', case when v_queue <> p_queue_id then jsonb_build_array(
+                (select name from queue where id = p_queue_id), (select name from queue where id = v_queue)) end,
+            'needs', case when nullif(v_needs, '{}') is distinct from v_old.needs
+                          then jsonb_build_array(v_old.needs, nullif(v_needs, '{}')) end)::text
+        where v_queue <> p_queue_id or nullif(v_needs, '{}') is distinct from v_old.needs;
+end $$;
 
 -- End tasks whose last run has failed.
 create or replace function _bury(p_held _held[], p_errors jsonb[], p_dead_letters boolean) returns void

@@ -55,9 +55,11 @@ create or replace function _seen(p_last_seen timestamptz, p_lease_seconds double
             p_last_seen)
     $$;
 
+-- p_defaults is what holds for runs it loses: {max_attempts, dead_letters}.
 create or replace function register_worker(
     p_name text, p_host text, p_pid integer, p_queues text[], p_concurrency integer,
-    p_versions jsonb, p_offers jsonb, p_lease_seconds double precision, p_machine text default null) returns integer
+    p_versions jsonb, p_offers jsonb, p_lease_seconds double precision, p_machine text default null,
+    p_defaults jsonb default '{}') returns integer
     language plpgsql security definer set search_path from current
     as $$
 declare
@@ -65,12 +67,12 @@ declare
 begin
     perform _note_pulse();
     perform _queue_id(q) from unnest(p_queues) q;
-    insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, started_at, last_seen)
-    values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, clock_time(), clock_time())
+    insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, defaults, started_at, last_seen)
+    values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, p_defaults, clock_time(), clock_time())
     returning id into v_id;
     return v_id;
 end $$;
-comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text) is
+comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text, jsonb) is
     'Announce a worker; returns its number, the high half of its lease ids.';
 
 -- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up.
@@ -112,7 +114,6 @@ create or replace function beat(p_worker integer, p_leases bigint[], p_state tex
 #variable_conflict use_column
 declare
     v_worker worker;
-    v_lost   lease;
 begin
     perform _require_read_committed();
     perform _note_pulse();
@@ -121,42 +122,45 @@ begin
     if not found then
         raise exception 'worker % was given up: it did not answer for longer than its lease', p_worker using errcode = 'AB002';
     end if;
-    for v_lost in
-        select * from lease
+    perform _hand_back(array(
+        select id from lease
         where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 and id <> all (p_leases)
-          and claimed_at < clock_time() - make_interval(secs => v_worker.lease_seconds)
-        order by id for update
-    loop
-        delete from lease where id = v_lost.id;
-        perform _requeue(v_lost.task_ids, v_lost.attempts::integer[], array_fill(null::timestamptz, array[cardinality(v_lost.task_ids)]),
-                         null, true);
-    end loop;
+          and claimed_at < clock_time() - make_interval(secs => v_worker.lease_seconds)));
     return query
         select l.id, t from lease l cross join unnest(l.task_ids) t
         where l.id = any (p_leases) and lease_worker(l.id) = p_worker;
 end $$;
 comment on function beat(integer, bigint[], text, uuid[]) is 'A worker''s sign of life; returns what it still holds.';
 
+-- Dissolve leases; what they hold goes back ahead of its priority, attempts intact.
+create or replace function _hand_back(p_leases bigint[]) returns void
+    language plpgsql
+    as $$
+declare
+    v_tasks    uuid[];
+    v_attempts integer[];
+begin
+    perform from lease where id = any (p_leases) order by id for update;
+    with gone as (delete from lease where id = any (p_leases) returning *)
+    select array_agg(u.task order by g.id, u.n), array_agg(u.attempt order by g.id, u.n) into v_tasks, v_attempts
+    from gone g cross join unnest(g.task_ids, g.attempts::integer[]) with ordinality as u (task, attempt, n);
+    if v_tasks is not null then
+        perform _requeue(v_tasks, v_attempts, array_fill(null::timestamptz, array[cardinality(v_tasks)]), null, true);
+    end if;
+end $$;
+
 -- A worker that leaves in good order.  What it still holds goes back, attempts intact.
 create or replace function unregister_worker(p_worker integer) returns void
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
-declare
-    v_lease lease;
 begin
     perform _require_read_committed();
     -- The worker's row before its leases, as recover_runs does.
     update worker set state = 'stopped', last_seen = clock_time()
     where id = p_worker and state in ('running', 'stopping');
     delete from listener where worker_id = p_worker;
-    for v_lease in
-        select * from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 order by id for update
-    loop
-        delete from lease where id = v_lease.id;
-        perform _requeue(v_lease.task_ids, v_lease.attempts::integer[],
-                         array_fill(null::timestamptz, array[cardinality(v_lease.task_ids)]), null, true);
-    end loop;
+    perform _hand_back(array(select id from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32));
 end $$;
 comment on function unregister_worker(integer) is 'A worker leaves; what it still holds goes back.';
 

@@ -93,19 +93,16 @@ create or replace function _give_up(p_worker integer, p_name text) returns integ
     language plpgsql
     as $$
 declare
-    v_lease     lease;
-    v_recovered integer := 0;
+    v_worker worker;
+    v_leases lease[];
 begin
-    update worker set state = 'lost' where id = p_worker;
+    update worker set state = 'lost' where id = p_worker returning * into v_worker;
     delete from listener where worker_id = p_worker;
-    for v_lease in
-        select * from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 order by id for update
-    loop
-        delete from lease where id = v_lease.id;
-        perform _lose_runs(v_lease, p_name);
-        v_recovered := v_recovered + cardinality(v_lease.task_ids);
-    end loop;
-    return v_recovered;
+    perform from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 order by id for update;
+    with gone as (
+        delete from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 returning *)
+    select array_agg(row(g.*)::lease order by g.id) into v_leases from gone g;
+    return _lose_runs(v_worker, v_leases);
 end $$;
 
 -- Which queue this is, wherever it is reached from: the database cluster, which its standbys share, the
@@ -125,33 +122,52 @@ begin
 end $$;
 comment on function get_identity() is 'Tells this queue from any other: database cluster, database and schema.';
 
-create or replace function _lose_runs(p_lease lease, p_worker text) returns void
+-- Close the runs of leases that are gone with their worker.  One that had certainly started (alone in its
+-- lease, among those the worker last said it had started, or suspect before) has spent its attempt;
+-- in doubt none is spent, once: all come back as suspects, ahead of their priority.
+create or replace function _lose_runs(p_worker worker, p_leases lease[]) returns integer
     language plpgsql
     as $$
 #variable_conflict use_column
 declare
-    v_now  timestamptz := clock_time();
-    v_runs _held[];
-    v_last _held[];
-    v_error jsonb := jsonb_build_object('code', 'worker_lost', 'type', 'WorkerLostError',
-                                        'message', format('worker %s stopped answering', p_worker));
+    v_now    timestamptz := clock_time();
+    v_runs   _held[];
+    v_spent  uuid[];
+    v_last   uuid[];
+    v_error  jsonb := jsonb_build_object('code', 'worker_lost', 'type', 'WorkerLostError',
+                                         'message', format('worker %s stopped answering', p_worker.name));
 begin
     v_runs := array(
-        select row(u.n, u.task, u.attempt, p_lease.id, p_lease.queue_id, p_lease.claimed_at)::_held
-        from unnest(p_lease.task_ids, p_lease.attempts) with ordinality as u (task, attempt, n));
+        select row(row_number() over (order by l.id, u.n), u.task, u.attempt, l.id, l.queue_id, l.claimed_at)::_held
+        from unnest(p_leases) l cross join unnest(l.task_ids, l.attempts) with ordinality as u (task, attempt, n));
+    if cardinality(v_runs) = 0 then
+        return 0;
+    end if;
+    v_spent := array(select l.task_ids[1] from unnest(p_leases) l where cardinality(l.task_ids) = 1)
+            || p_worker.started || _suspects(array(select h.task_id from unnest(v_runs) h));
     v_last := array(
-        select row(h.*)::_held from unnest(v_runs) h
+        select h.task_id from unnest(v_runs) h
         join task t on t.id = h.task_id join executor x on x.id = t.executor_id
-        where h.attempt >= coalesce(t.max_attempts, x.max_attempts, 5));
+        where h.task_id = any (v_spent)
+          and h.attempt >= coalesce(t.max_attempts, _whole(t.retry -> 'max_attempts'), x.max_attempts,
+                                    _whole(p_worker.defaults -> 'max_attempts'), 5));
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
-        select h.task_id, h.claimed_at, v_now, h.lease_id, 'lost', h.attempt,
-               exists (select from unnest(v_last) l where l.task_id = h.task_id), v_error
+        select h.task_id, case when h.task_id = any (v_spent) then h.claimed_at end, v_now, h.lease_id, 'lost', h.attempt,
+               h.task_id = any (v_last), v_error || jsonb_build_object('spent', h.task_id = any (v_spent))
         from unnest(v_runs) h;
-    perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(null::timestamptz), array_agg(null::text), true)
-        from unnest(v_runs) h
-        where not exists (select from unnest(v_last) l where l.task_id = h.task_id) having count(*) > 0;
-    perform _bury(v_last, array_fill(v_error, array[cardinality(v_last)]), true);
+    perform _requeue(array_agg(h.task_id order by h.n), array_agg(h.attempt + (h.task_id = any (v_spent))::integer order by h.n),
+                     array_agg(null::timestamptz), array_agg(null::text), true)
+        from unnest(v_runs) h where h.task_id <> all (v_last) having count(*) > 0;
+    perform _bury(array(select row(h.*)::_held from unnest(v_runs) h where h.task_id = any (v_last)),
+                  array_fill(v_error, array[cardinality(v_last)]),
+                  coalesce(p_worker.defaults -> 'dead_letters' <> 'false', true));
+    return cardinality(v_runs);
 end $$;
+
+-- A whole number of a JSON document that nobody has checked; null for anything else.
+create or replace function _whole(p_value jsonb) returns integer
+    language sql immutable
+    as $$ select case when jsonb_typeof(p_value) = 'number' then least(p_value::numeric, 32767)::integer end $$;
 
 -- Fold tallies into totals.  One folder at a time; it reads from its mark, not through what it
 -- deleted before.
@@ -192,16 +208,19 @@ create or replace function maintain() returns jsonb
     as $$
 declare
     v_recovered integer := case when _note_pulse() then recover_runs() else 0 end;
+    -- Not both in one transaction: either locks leases before blocked tasks.
+    v_overdue   integer := case when v_recovered = 0 then cancel_overdue() else 0 end;
     v_promoted  integer := promote_timers();
     v_folded    integer := fold_tallies();
     v_next      timestamptz;
 begin
     perform ensure_partitions();
     delete from waiter where expires_at < clock_time();
-    select wake_at into v_next from timer order by wake_at limit 1;
+    select least((select wake_at from timer order by wake_at limit 1), (select due_at from deadline order by due_at limit 1))
+        into v_next;
     return jsonb_build_object(
-        'recovered', v_recovered, 'promoted', v_promoted, 'folded', v_folded,
+        'recovered', v_recovered, 'promoted', v_promoted, 'overdue', v_overdue, 'folded', v_folded,
         'late', exists (select from late),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;
-comment on function maintain() is 'Recover lost runs, wake due sleepers, fold counts, make partitions.';
+comment on function maintain() is 'Recover lost runs, cancel what is overdue, wake due sleepers, fold counts, make partitions.';

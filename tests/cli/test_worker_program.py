@@ -38,7 +38,7 @@ def test_leaves_when_the_work_is_done(program: Run, connection: Connection, opti
 def test_a_signal_hands_back_what_does_not_end(
     start: Start, until: Until, connection: Connection, grace: str, signals: list[signal.Signals]
 ) -> None:
-    """After the grace, or at a second signal, runs go back with their attempt; the exit code is 0."""
+    """After the grace, or at a second signal, runs go back with their attempt; the exit code is 0 (B56, B59)."""
     connection.execute("select spawn_task('q', 'cli.sleep', '{}', null)")
     with start("absurd-worker", "--queue", "q", "--grace", grace) as worker:
         until(lambda: connection.execute("select from lease").fetchall())
@@ -52,7 +52,7 @@ def test_a_signal_hands_back_what_does_not_end(
 
 
 def test_a_signal_while_it_starts(start: Start) -> None:
-    """A worker that is told to stop before it has begun does not begin."""
+    """A worker that is told to stop before it has begun does not begin (B59)."""
     with start("absurd-worker") as worker:
         worker.send_signal(signal.SIGTERM)
         worker.communicate(timeout=60)

@@ -126,7 +126,7 @@ def test_two_parents_ending_at_once_release_their_child_once(sessions: Callable[
 
 
 def test_claim_beside_cancel_of_one_row(sessions: Callable[[], Session], until: Until) -> None:
-    """A claim passes over what is being cancelled; a cancel that meets a claim takes the run from it."""
+    """A claim passes over what is being cancelled; a cancel that meets a claim takes the run from it (B1)."""
     one, two, observer = sessions(), sessions(), sessions()
     leases = Leases(observer)
     task = observer.call(SPAWN, None)
@@ -146,6 +146,36 @@ def test_claim_beside_cancel_of_one_row(sessions: Callable[[], Session], until: 
     assert two.result() == "cancelled"
     assert observer.call("get_state(%s)", task) == "cancelled"
     assert observer.call(COMPLETE, [lease], [task]) == [task]
+
+
+@pytest.mark.parametrize("first", ["cancel", "report"])
+@pytest.mark.parametrize("outcome", ["complete", "fail"])
+def test_cancel_beside_the_end_of_a_run(
+    sessions: Callable[[], Session], until: Until, outcome: str, first: str
+) -> None:
+    """Each is held open in turn beside the other: no deadlock, and one clean end wins (B19, B48)."""
+    one, two, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    task = observer.call(SPAWN, None)
+    lease, _ = leases.claim()
+    report = (
+        COMPLETE if outcome == "complete" else "fail_runs(%s::bigint[], %s, '{0}', array['{}'], array[null::float8])"
+    )
+    calls: list[tuple[Any, ...]] = [("cancel_task(%s)", task), (report, [lease], [task])]
+    if first == "report":
+        calls.reverse()
+
+    one.begin()
+    told = {calls[0][0]: one.call(*calls[0])}
+    two.call_later(*calls[1])
+    until(lambda: two.waits(observer))
+    one.commit()
+    told[calls[1][0]] = two.result()
+
+    end = "cancelled" if first == "cancel" else {"complete": "completed", "fail": "failed"}[outcome]
+    assert told == {"cancel_task(%s)": end, report: [task] if first == "cancel" else None}
+    assert observer.call("get_state(%s)", task) == end
+    assert observer.call("count(*) from run where ends") == 1
 
 
 @pytest.mark.parametrize("held_open", ["spawn", "completion"])
@@ -328,7 +358,7 @@ def test_one_key_from_many_sessions_is_one_task(sessions: Callable[[], Session],
 
 
 def test_claims_of_many_sessions_share_nothing(database_url: str) -> None:
-    """Eight sessions drain 2,000 tasks in batches of 7: each task is claimed once."""
+    """Eight sessions drain 2,000 tasks in batches of 7: each task is claimed once (B1)."""
     with psycopg.connect(database_url, autocommit=True, options="-c search_path=absurd,public") as connection:
         connection.execute(
             "select count(*) from (select spawn_task('default', 'demo.add', '{}') from generate_series(1, 2000)) s"

@@ -50,7 +50,7 @@ def test_claims_take_each_task_once_in_order(queue: Queue) -> None:
 
 
 def test_a_stale_report_changes_nothing(queue: Queue) -> None:
-    """After its lease was given to another worker a report is refused, and the new run goes on."""
+    """After its lease was given to another worker a report is refused, and the new run goes on (B5)."""
     task = queue.spawn()
     old, _, _ = queue.claim()
     queue.connection.execute("update worker set last_seen = last_seen - interval '1 hour'")
@@ -70,7 +70,7 @@ def test_a_stale_report_changes_nothing(queue: Queue) -> None:
 
 
 def test_a_given_up_worker_can_claim_nothing(queue: Queue) -> None:
-    """A worker that was declared lost gets no runs and hears of it at its next beat."""
+    """A worker that was declared lost gets no runs and hears of it at its next beat (B8)."""
     queue.spawn()
     queue.connection.execute("update worker set last_seen = last_seen - interval '1 hour'")
     queue.call("recover_runs()")
@@ -82,7 +82,7 @@ def test_a_given_up_worker_can_claim_nothing(queue: Queue) -> None:
 
 
 def test_a_failure_retries_then_dies(queue: Queue) -> None:
-    """A failed run with a delay sleeps and comes back as the next attempt; without one it is a dead letter."""
+    """A failed run with a delay sleeps and comes back as the next attempt; without one it is a dead letter (B35)."""
     task = queue.spawn()
     lease, _, _ = queue.claim()
     assert queue.fail(lease, task, 3600) is None
@@ -116,7 +116,7 @@ def test_part_of_a_batch_may_be_reported(queue: Queue) -> None:
 
 
 def test_a_task_cancelled_out_of_a_batch_shifts_no_result(queue: Queue) -> None:
-    """Outcomes name their task: with one cancelled meanwhile, each other gets its own result."""
+    """Outcomes name their task: with one cancelled meanwhile, each other gets its own result (B48)."""
     tasks = [queue.spawn() for _ in range(3)]
     lease, _, _ = queue.claim()
     assert queue.call("cancel_task(%s)", tasks[0]) == "cancelled"
@@ -149,7 +149,7 @@ def test_a_repeated_step_is_the_same_step(queue: Queue) -> None:
 
 
 def test_cancel_in_every_state(queue: Queue) -> None:
-    """Pending, sleeping, blocked and running tasks are cancelled at once; ended ones stay; unknown ids raise."""
+    """Pending, sleeping, blocked, running: cancelled at once; ended ones stay; unknown ids raise (B50, B51)."""
     running = queue.spawn()
     lease, _, _ = queue.claim()
     pending, sleeping = queue.spawn(), queue.spawn(delay=60)
@@ -171,7 +171,7 @@ def test_cancel_in_every_state(queue: Queue) -> None:
 
 
 def test_retry_gives_one_more_attempt_in_place(queue: Queue) -> None:
-    """An ended task keeps its id and history and becomes pending; one that has not ended is refused."""
+    """An ended task keeps its id and history and becomes pending; one that has not ended is refused (B45, B46, B47)."""
     task = queue.spawn()
     with pytest.raises(psycopg.Error) as caught:
         queue.call("retry_task(%s)", task)
@@ -390,7 +390,7 @@ def test_sleep_and_events(queue: Queue) -> None:
 
 
 def test_a_returned_run_goes_ahead_with_its_attempt(queue: Queue) -> None:
-    """What is handed back keeps its attempt and is claimed before what waits at its priority."""
+    """What is handed back keeps its attempt and is claimed before what waits at its priority (B57)."""
     task = queue.spawn()
     lease, _, _ = queue.claim()
     queue.spawn()
@@ -418,7 +418,7 @@ def test_a_paused_queue_hands_out_nothing(queue: Queue) -> None:
 
 
 def test_checkpoints_and_progress_are_fenced(queue: Queue) -> None:
-    """Only who holds the claim may save a step or tell progress."""
+    """Only who holds the claim may save a step or tell progress (B5, B9)."""
     task = queue.spawn()
     lease, _, _ = queue.claim()
     queue.call("set_checkpoint(%s, %s, 'solve', '[1]')", lease, task)
@@ -434,7 +434,7 @@ def test_checkpoints_and_progress_are_fenced(queue: Queue) -> None:
 
 
 def test_the_last_attempt_of_a_lost_worker_is_a_dead_letter(queue: Queue) -> None:
-    """A task whose attempts are spent by a lost worker fails, once, with its dependents."""
+    """A task whose attempts are spent by a lost worker fails, once, with its dependents (B43)."""
     task = queue.spawn(max_attempts=1)
     child = queue.spawn(depends_on=[str(task)])
     queue.call("sweep_late()")

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from absurd import AbsurdClient, SyncAbsurdClient, TaskState
+from absurd import AbsurdClient, SyncAbsurdClient, TaskSpec, TaskState
 from absurd.config import Settings, load_settings
 from absurd.embedded import EmbeddedServer
 from absurd.errors import DatabaseUnavailableError
@@ -61,7 +61,7 @@ def workers(settings: Settings) -> Iterator[Workers]:
 def test_a_killed_workers_task_runs_again_and_its_late_word_is_refused(
     settings: Settings, workers: Workers, until: Until, tmp_path: Path
 ) -> None:
-    """Another worker runs it within lease + poll; history shows both runs; the dead one's report is stale."""
+    """Another worker runs it within lease + poll; history shows both runs; the dead one's report is stale (B4, B58)."""
     held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
     with SyncAbsurdClient(settings=settings) as client:
         task_id = client.spawn("demo.hold", held)
@@ -109,7 +109,7 @@ def test_a_killed_worker_leaves_no_child_process(
 
 @pytest.mark.parametrize("name", ["demo.segfault", "demo.exit"])
 def test_a_run_that_kills_its_process_fails_with_the_cause(settings: Settings, workers: Workers, name: str) -> None:
-    """A crash in C or an exit in an executor is a failed run that names it; the worker goes on."""
+    """A crash in C or an exit in an executor is a failed run that names it; the worker goes on (B39)."""
     with SyncAbsurdClient(settings=settings) as client:
         worker = workers.start("--concurrency", "1")
         task_id = client.spawn(name, {}, max_attempts=1)
@@ -127,7 +127,7 @@ def test_a_run_that_kills_its_process_fails_with_the_cause(settings: Settings, w
 def test_a_run_past_its_limit_is_killed_even_if_it_ignores_sigterm(
     settings: Settings, workers: Workers, until: Until, tmp_path: Path
 ) -> None:
-    """A time limit ends the process group of the run, whatever it does with SIGTERM."""
+    """A time limit ends the process group of the run, whatever it does with SIGTERM (B41)."""
     with SyncAbsurdClient(settings=settings) as client:
         workers.start()
         params = {"started": str(tmp_path / "started"), "stubborn": True}
@@ -142,7 +142,7 @@ def test_a_run_past_its_limit_is_killed_even_if_it_ignores_sigterm(
 def test_sigterm_ends_a_worker_with_nothing_running(
     settings: Settings, workers: Workers, until: Until, tmp_path: Path
 ) -> None:
-    """The first signal waits for the grace time, then hands back: exit 0, attempt unspent."""
+    """The first signal waits for the grace time, then hands back: exit 0, attempt unspent (B55, B56, B57)."""
     held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "never")}
     with SyncAbsurdClient(settings=settings) as client:
         task_id = client.spawn("demo.hold", held)
@@ -154,6 +154,53 @@ def test_sigterm_ends_a_worker_with_nothing_running(
 
     assert task.state is TaskState.PENDING
     assert [run.state for run in task.runs] == ["returned"]
+
+
+def test_a_poison_task_in_a_full_batch_costs_its_neighbours_nothing(settings: Settings, workers: Workers) -> None:
+    """It takes one worker down; then it dies apart and ends as poison, and 199 innocents complete (B39, B58)."""
+    with SyncAbsurdClient(settings=settings) as client:
+        specs = [TaskSpec("demo.where.async", {"n": n}, max_attempts=2) for n in range(199)]
+        specs.insert(100, TaskSpec("demo.poison", {}, max_attempts=99, retry={"base": 0.01}))
+        ids = client.spawn_many(specs)
+        poison = ids.pop(100)
+        for _ in range(5):
+            worker = workers.start("--concurrency", "4", "--drain")
+            if worker.wait(timeout=120) == 0:
+                break
+        tasks = [client.get_task(task_id) for task_id in ids]
+        died = client.get_task(poison)
+
+    assert {task.state for task in tasks} == {TaskState.COMPLETED}
+    assert [task.result["value"] for task in tasks] == [n**2 for n in range(199)]
+    # Those that were at work, by the worker's last word, had certainly started.
+    assert sum(task.runs[-1].attempt > 1 for task in tasks) <= 4
+    assert len(workers.started) == 2, "one worker was taken down, and no more"
+    assert died.error is not None
+    assert (died.state, died.error["code"]) == (TaskState.FAILED, "poison")
+    assert died.error["deaths"] == ["SIGKILL"] * 3
+
+
+def test_a_worker_that_slept_through_its_lease_stops_its_work_by_itself(
+    settings: Settings, workers: Workers, until: Until, tmp_path: Path
+) -> None:
+    """Awake again, it kills the run's process at once; its successor's run is untouched (B5, B48)."""
+    started = tmp_path / "started"
+    with SyncAbsurdClient(settings=settings) as client:
+        client.spawn("demo.block", {"started": str(started), "stubborn": True})
+        first = workers.start()
+        until(lambda: started.exists() and started.read_text())
+        old = int(started.read_text())
+
+        os.kill(first.pid, signal.SIGSTOP)
+        workers.start()
+        until(lambda: started.read_text() not in ("", str(old)))
+        new = int(started.read_text())
+        assert _alive(old), "a stopped worker cannot stop its work"
+        os.kill(first.pid, signal.SIGCONT)
+
+        until(lambda: not _alive(old))
+        assert _alive(new)
+        assert first.poll() is None
 
 
 async def test_no_acknowledged_spawn_is_lost_when_postgresql_is_killed(

@@ -19,7 +19,7 @@ from absurd.context import RunContext, run_here
 from absurd.errors import InvalidOptionError, InvalidParamsError, StaleClaimError, TaskNotFoundError
 from absurd.executor import Executor
 from absurd.outcome import Cancel, Cancelled, Completed, Failed, Outcome, Reject, RetryLater, Snooze, Suspended
-from absurd.retry import RetryPolicy
+from absurd.retry import ErrorRule, RetryPolicy
 from absurd.workers.execution import Defaults, run_in_loop, run_sync
 from absurd.workers.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT
 
@@ -42,8 +42,8 @@ def outcome_of(function: Callable[[], Any], params: Any = None, **options: Any) 
 def failed(function: Callable[[], Any], **options: Any) -> Failed:
     outcome = outcome_of(function, **options)
     assert isinstance(outcome, Failed)
-    assert outcome.error.keys() == {"code", "type", "message", "traceback"}
-    for text in outcome.error.values():
+    assert outcome.error.keys() - {"out_of_memory"} == {"code", "type", "classes", "message", "traceback"}
+    for text in (outcome.error[name] for name in ("code", "type", "message", "traceback")):
         assert type(text) is str
         assert "\0" not in text
         text.encode()
@@ -134,7 +134,7 @@ def nested(depth: int) -> BaseException:
     ],
 )
 def test_every_exception_is_a_failure_that_can_be_stored(function: Callable[[], Any], kind: str, message: str) -> None:
-    """However odd it is, type, message and traceback are texts that PostgreSQL takes; it is retried."""
+    """However odd it is, type, message and traceback are texts that PostgreSQL takes; it is retried (B38)."""
     outcome = failed(function)
 
     assert (kind, "exception") == (outcome.error["type"], outcome.error["code"])
@@ -194,7 +194,7 @@ def test_the_next_attempt_is_due_by_the_task_then_the_executor_then_the_default(
 
 
 def test_params_that_do_not_fit_are_not_tried_again() -> None:
-    """The executor is not called, and the error names the field."""
+    """The executor is not called, and the error names the field (B40)."""
     outcome = failed(lambda: pytest.fail("it ran"), params={"n": "many"}, params_type=Params)
 
     assert ("invalid_params", None) == (outcome.error["code"], outcome.delay)
@@ -206,7 +206,7 @@ def test_params_that_do_not_fit_are_not_tried_again() -> None:
 
 
 def test_signals_end_a_run_otherwise() -> None:
-    """RetryLater sets the delay and spends the attempt, Snooze spends none, Reject and Cancel are final."""
+    """RetryLater sets the delay and spends the attempt, Snooze spends none, Reject and Cancel are final (B49)."""
     assert 90.0 == failed(raising(RetryLater(90))).delay
     assert failed(raising(RetryLater(90)), claim={"attempt": 5}).delay is None
     assert Suspended("clouds", delay=30.0) == outcome_of(raising(Snooze(30, "clouds")))
@@ -383,3 +383,29 @@ async def test_a_file_announced_and_not_written_fails_the_run(tmp_path: Path) ->
     assert isinstance(outcome, Failed)
     assert "two was announced and not written" in outcome.error["message"]
     assert [] == list(tmp_path.iterdir())
+
+
+OOM_RULE = ErrorRule(out_of_memory=True, delay=5, memory_factor=2, memory_max_gib=64, queue="large")
+
+
+@pytest.mark.parametrize(
+    ("error", "claim", "delay", "amend"),
+    [
+        (MemoryError(), {}, 5, {"queue": "large", "memory_factor": 2, "memory_max_gib": 64}),
+        (MemoryError(), {"attempt": 5}, None, None),
+        (ZeroDivisionError(), {}, None, None),
+        (ValueError(), {}, 2.0, None),
+        (ValueError(), {"retry": {"rules": [{"exception": "ValueError", "delay": 9}]}}, 9, None),
+        (ZeroDivisionError(), {"retry": {"rules": []}}, 2.0, None),
+    ],
+)
+def test_rules_decide_about_errors(
+    error: BaseException, claim: dict[str, Any], delay: float | None, amend: dict[str, Any] | None
+) -> None:
+    """Rules of the executor, or of the task in their place: retry, change the task, or reject."""
+    rules = (OOM_RULE, ErrorRule(exception="ArithmeticError", action="reject"))
+    outcome = failed(
+        raising(error), retry=RetryPolicy(max_attempts=5, base=2.0, jitter=0, rules=rules), claim={"attempt": 1} | claim
+    )
+
+    assert (delay, amend) == (outcome.delay, outcome.amend)

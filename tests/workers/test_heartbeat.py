@@ -47,6 +47,7 @@ class Ear:
             worker_id=worker,
             loop=self.loop,
             leases=lambda: leases or [],
+            started=list,
             state=lambda: "running",
             on_held=self.held.append,
             on_lost=self._hear_of_loss,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -87,7 +88,7 @@ async def test_a_process_is_used_again(slots: Slots) -> None:
     [
         ({"code": 3}, "ended by itself with exit code 3"),
         ({"code": 0}, "ended by itself with exit code 0"),
-        ({"signal": signal.SIGKILL}, "killed by SIGKILL (by somebody, or because memory ran out)"),
+        ({"signal": signal.SIGKILL}, "killed by SIGKILL (by somebody"),
         ({"signal": signal.SIGSEGV}, "killed by SIGSEGV (a fault in native code)"),
         ({"signal": signal.SIGRTMIN + 3}, f"killed by signal {signal.SIGRTMIN + 3}"),
     ],
@@ -126,7 +127,7 @@ async def test_nothing_a_run_has_started_outlives_it(slots: Slots, tmp_path: Pat
         assert "exit code 3" in outcome.error["message"]
     elif then == "hang":
         assert isinstance(outcome, Failed)
-        assert "run_timeout" == outcome.error["code"]
+        assert ("run_timeout", "SIGKILL") == (outcome.error["code"], outcome.error["killed_by"])
     else:
         assert isinstance(outcome, Completed)
     assert [] == [each for each in (own, *others) if alive(each)]
@@ -187,6 +188,77 @@ def test_a_process_dies_with_its_worker(tmp_path: Path, until: Callable[[Callabl
     worker.communicate()
 
     until(lambda: not any(alive(int(each)) for each in pids.read_text().split()))
+
+
+# Suspects ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["loop", "thread"])
+async def test_a_suspect_runs_in_a_process_of_its_own(slots: Slots, tmp_path: Path, where: str) -> None:
+    """With all that its context does, wherever its executor usually runs; others run where they belong."""
+    for suspect in (False, True):
+        outcome = await run(
+            slots, claim_of(f"slots.suspect.{where}", {"path": str(tmp_path / "file")}, suspect=suspect)
+        )
+        assert isinstance(outcome, Completed)
+        told = json.loads(outcome.result or "")
+        assert (told["value"], told["pid"] != os.getpid()) == (7, suspect)
+        assert len(outcome.artifacts) == 1
+
+
+async def test_a_suspect_that_kills_its_process_is_an_outcome(slots: Slots) -> None:
+    """The worker lives, and knows who it was and how (B39)."""
+    outcome = await failed(slots, "slots.poison.loop", suspect=True)
+
+    assert ("child_died", "SIGKILL") == (outcome.error["code"], outcome.error["signal"])
+    assert "out_of_memory" in outcome.error, "true, false, or null where it cannot be told"
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout"])
+async def test_a_suspect_in_the_loop_of_its_process_is_stopped(slots: Slots, tmp_path: Path, how: str) -> None:
+    """Cancelled, or out of time, its process ends, and its file is removed (B41)."""
+    started = tmp_path / "started"
+    params = {"path": str(tmp_path / "out" / "half"), "started": str(started)}
+    claim = claim_of("slots.suspect.loop", params, suspect=True, timeout=2.0 if how == "timeout" else None)
+    job = asyncio.ensure_future(run(slots, claim))
+    await soon(lambda: started.exists() and started.read_text())
+    if how == "cancel":
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        await soon(lambda: not alive(int(started.read_text())))
+    else:
+        outcome = await job
+        assert isinstance(outcome, Failed)
+        assert "run_timeout" == outcome.error["code"]
+    assert [] == list((tmp_path / "out").iterdir())
+
+
+async def test_a_suspect_that_no_process_finds_runs_in_the_worker(slots: Slots) -> None:
+    """As good as can be: an executor inside a function is known to this process only."""
+
+    async def inside(ctx: Any, params: Any) -> int:
+        return os.getpid()
+
+    outcome = await slots.run(claim_of("inside", suspect=True), Executor("inside", inside, runs_in="loop"))
+
+    assert isinstance(outcome, Completed)
+    assert str(os.getpid()) == outcome.result
+
+
+@pytest.mark.parametrize(("text", "count"), [("low 0\noom 3\noom_kill 2\n", 2), ("low 0\n", None), (None, None)])
+def test_kills_for_want_of_memory_are_counted_where_it_can_be_told(
+    tmp_path: Path, text: str | None, count: int | None
+) -> None:
+    """From the events of the control group; None where there are none."""
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/night/worker\n")
+    events = tmp_path / "sys" / "fs" / "cgroup" / "night" / "worker" / "memory.events"
+    if text is not None:
+        events.parent.mkdir(parents=True)
+        events.write_text(text)
+
+    assert count == process.oom_kills(tmp_path)
 
 
 # Finding executors -------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ async def test_children_know_the_workers_database(settings: Settings, client: Ab
 
 
 async def test_failures_are_retried_until_they_are_not(settings: Settings, client: AbsurdClient) -> None:
-    """A task that succeeds at its second attempt completes; one that never does is failed with its last error."""
+    """A task that succeeds at its second attempt completes; one that never does is failed with its last error (B35)."""
     async with working(settings):
         good = await client.spawn("demo.fail", {"until": 2})
         bad = await client.spawn("demo.fail", {})
@@ -106,8 +106,20 @@ async def test_failures_are_retried_until_they_are_not(settings: Settings, clien
     assert task.error is not None and task.error["type"] == "ValueError"
 
 
+async def test_a_rule_changes_the_task_before_its_next_attempt(settings: Settings, client: AbsurdClient) -> None:
+    """The worker reports by the rule, and the task goes on with more memory on the other queue."""
+    rule = {"exception": "ValueError", "text": "broke", "delay": 0, "queue": "large", "memory_factor": 4}
+    task_id = await client.spawn("demo.fail", {"until": 2}, needs={"memory_gib": 0.01}, retry={"rules": [rule]})
+    worker = AbsurdWorker(settings=settings, queues=["default", "large"])
+    await worker.run("drain")
+
+    task = await client.get_task(task_id)
+    assert (task.state, task.queue, task.result) == (TaskState.COMPLETED, "large", 2)
+    assert task.runs[0].error is not None and "builtins.ValueError" in task.runs[0].error["classes"]
+
+
 async def test_params_that_do_not_fit_fail_at_once(settings: Settings, client: AbsurdClient) -> None:
-    """Spawned in SQL past the check, bad params end the task without a retry, with the field's name."""
+    """Spawned in SQL past the check, bad params end the task without a retry, with the field's name (B40)."""
     async with working(settings):
         async with await psycopg.AsyncConnection.connect(settings.database_url or "", autocommit=True) as connection:
             cursor = await connection.execute(
@@ -199,7 +211,7 @@ async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(
 
 
 async def test_cancel_stops_what_runs(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
-    """A running task that is cancelled is cancelled at once, and its worker stops the work and goes on."""
+    """A running task that is cancelled is cancelled at once, and its worker stops the work and goes on (B50)."""
     async with working(settings, concurrency=1):
         held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "never")}
         task_id = await client.spawn("demo.hold", held)
@@ -213,7 +225,7 @@ async def test_cancel_stops_what_runs(settings: Settings, client: AbsurdClient, 
 
 
 async def test_stopping_hands_back_what_does_not_end(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
-    """Past its grace a stopping worker gives its runs back, attempt unspent; another finishes them."""
+    """Past its grace a stopping worker gives its runs back, attempt unspent; another finishes them (B56)."""
     held = {"started": str(tmp_path / "started"), "release": str(tmp_path / "release")}
     task_id = await client.spawn("demo.hold", held)
     worker = AbsurdWorker(settings=settings)

@@ -1,0 +1,49 @@
+-- Counting and marks: what keeps the cost of a claim and of a count flat.
+
+create table tally (
+    id        bigint generated always as identity primary key,
+    queue_id  integer not null,
+    blocked   integer not null default 0,
+    pending   integer not null default 0,
+    sleeping  integer not null default 0,
+    running   integer not null default 0,
+    completed integer not null default 0,
+    failed    integer not null default 0,
+    cancelled integer not null default 0
+);
+comment on table tally is
+    'Changes of the counts, appended by each statement that moves tasks: a counter row would be walked by every update beside a held snapshot.';
+
+create table total (
+    queue_id  integer primary key,
+    blocked   bigint not null default 0,
+    pending   bigint not null default 0,
+    sleeping  bigint not null default 0,
+    running   bigint not null default 0,
+    completed bigint not null default 0,
+    failed    bigint not null default 0,
+    cancelled bigint not null default 0
+);
+comment on table total is 'Folded tallies: a queue counts total + tallies from horizon.tally_base up.';
+
+create table level (
+    queue_id integer not null,
+    level    integer not null,
+    base     bigint not null default 0,
+    primary key (queue_id, level)
+) with (fillfactor = 50);
+comment on table level is
+    'Levels a queue has used. No row of `ready` can ever appear below `base`, so claims start there and skip what died below.';
+
+create table horizon (
+    singleton   boolean primary key default true check (singleton),
+    noted_seq   bigint not null default 0,
+    noted_tally bigint not null default 0,
+    seq         bigint,
+    tally       bigint,
+    xid         xid8,
+    tally_base  bigint not null default 0
+) with (fillfactor = 50);
+insert into horizon default values;
+comment on table horizon is
+    'How far the marks may rise: see advance_marks(). tally_base is the mark of `tally`; those of `ready` stand in `level`.';
