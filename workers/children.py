@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absurd.context import Port
 from absurd.executor import Executor
 from absurd.model import Claim
 from absurd.outcome import Outcome
+from absurd.port import Port
 from absurd.workers.execution import Defaults, failure, out_of_time, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.origin import origin_of

@@ -198,7 +198,9 @@ declare
 begin
     perform ensure_partitions();
     delete from waiter where expires_at < clock_time();
-    select wake_at into v_next from timer order by wake_at limit 1;
+    perform _end_waits();
+    select least((select wake_at from timer order by wake_at limit 1),
+                 (select run_at from blocked where awaiting and run_at is not null order by run_at limit 1)) into v_next;
     return jsonb_build_object(
         'recovered', v_recovered, 'promoted', v_promoted, 'folded', v_folded,
         'late', exists (select from late),
