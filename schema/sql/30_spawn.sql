@@ -251,7 +251,7 @@ begin
         raise exception 'depends_on names %, which is no task', v_bad.parent using errcode = 'AB008';
     end if;
     insert into edge (parent_id, child_id)
-        select unnest(s.depends_on), s.id from unnest(p_specs) s where s.fresh order by 1, 2;
+        select unnest(s.depends_on), s.id from unnest(p_specs) s where s.fresh;
     -- A parent that existed before may be ending right now, unseen by us and not seeing us.
     with spec as materialized (select id, fresh, depends_on from unnest(p_specs))
     insert into late (child_id)
