@@ -24,11 +24,14 @@ if TYPE_CHECKING:
         TaskFailed,
         TaskNotFoundError,
         WaitTimeoutError,
+        WorkflowCancelled,
+        WorkflowFailed,
     )
     from absurd.model import QueueStats, Task, TaskSpec, TaskState
     from absurd.outcome import Cancel, Reject, RetryLater, Snooze
     from absurd.queue import Spawned, new_task_id
     from absurd.retry import ErrorRule, RetryPolicy
+    from absurd.workflow import Workflow, WorkflowRun
 
 __all__ = [
     "AbsurdClient",
@@ -52,6 +55,10 @@ __all__ = [
     "TaskSpec",
     "TaskState",
     "WaitTimeoutError",
+    "Workflow",
+    "WorkflowCancelled",
+    "WorkflowFailed",
+    "WorkflowRun",
     "executor",
     "load_settings",
     "new_task_id",
@@ -79,6 +86,10 @@ _HOMES = {
     "TaskSpec": "model",
     "TaskState": "model",
     "WaitTimeoutError": "errors",
+    "Workflow": "workflow",
+    "WorkflowCancelled": "errors",
+    "WorkflowFailed": "errors",
+    "WorkflowRun": "workflow",
     "load_settings": "config",
     "new_task_id": "queue",
 }

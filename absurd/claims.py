@@ -125,6 +125,19 @@ def set_progress(
     )
 
 
+def get_results(task_ids: Sequence[UUID]) -> Call[list[tuple[Any, ...]]]:
+    """(id, name, state, result, error) of each task, in no order; a state of None for ids that are no task's."""
+    return Call(
+        "select task_id, name, state, result::text as result, error::text as error"
+        " from {schema}.get_results($1::uuid[])",
+        (list(task_ids),),
+        lambda rows: [
+            (task_uuid(row["task_id"]), row["name"], row["state"], decode(row["result"]), decode(row["error"]))
+            for row in rows
+        ],
+    )
+
+
 def check_claim(lease: int, task_id: UUID) -> Call[None]:
     """Raises StaleClaimError unless the task is still held under the lease."""
     return Call("select {schema}.check_claim($1::bigint, $2::uuid)", (lease, task_id), nothing)
@@ -154,18 +167,33 @@ def _stale(rows: Sequence[Row]) -> list[UUID]:
     return [task_uuid(each) for each in rows[0]["stale"] or ()]
 
 
+def _list(items: Sequence[dict[str, Any]] | None, what: str) -> str | None:
+    return encode(list(items), what, limit=None) if items else None
+
+
 def complete_runs(
     leases: Sequence[int],
     tasks: Sequence[UUID],
     ages_ms: Sequence[int],
     results: Sequence[str | None],
     artifacts: Sequence[dict[str, Any]] | None = None,
+    spawns: Sequence[dict[str, Any]] | None = None,
 ) -> Call[list[UUID]]:
-    """Close completed runs; results are JSON texts, artifacts {task, path, attempt_path, kind, sha256, bytes}."""
-    files = encode(list(artifacts), "artifacts", limit=None) if artifacts else None
+    """Close completed runs; results are JSON texts, artifacts {task, path, attempt_path, kind, sha256, bytes}.
+
+    `spawns` are {task, checkpoint, id, queue, name, params, options} of what the runs have spawned; one
+    that is refused undoes the whole call.
+    """
     return Call(
-        f"select {{schema}}.complete_runs({_CLAIMS}, $4::text[], $5::text::jsonb) as stale",
-        (list(leases), list(tasks), list(ages_ms), list(results), files),
+        f"select {{schema}}.complete_runs({_CLAIMS}, $4::text[], $5::text::jsonb, $6::text::jsonb) as stale",
+        (
+            list(leases),
+            list(tasks),
+            list(ages_ms),
+            list(results),
+            _list(artifacts, "artifacts"),
+            _list(spawns, "spawns"),
+        ),
         _stale,
     )
 
@@ -200,11 +228,27 @@ def suspend_runs(
     delays: Sequence[float | None],
     reasons: Sequence[str],
     events: Sequence[str | None],
+    spawns: Sequence[dict[str, Any]] | None = None,
+    awaits: Sequence[dict[str, Any]] | None = None,
 ) -> Call[list[UUID]]:
-    """Put running tasks to sleep: for a delay in seconds, or until an event with the delay as its time-out."""
+    """Put running tasks to sleep: for a delay in seconds, or until an event with the delay as its time-out.
+
+    `spawns` as in `complete_runs`; `awaits` are {task, on: [ids], seconds} of those that
+    wait for tasks to end, or for so many seconds.
+    """
     return Call(
-        f"select {{schema}}.suspend_runs({_CLAIMS}, $4::double precision[], $5::text[], $6::text[]) as stale",
-        (list(leases), list(tasks), list(ages_ms), list(delays), list(reasons), list(events)),
+        f"select {{schema}}.suspend_runs({_CLAIMS}, $4::double precision[], $5::text[], $6::text[],"
+        " $7::text::jsonb, $8::text::jsonb) as stale",
+        (
+            list(leases),
+            list(tasks),
+            list(ages_ms),
+            list(delays),
+            list(reasons),
+            list(events),
+            _list(spawns, "spawns"),
+            _list(awaits, "awaits"),
+        ),
         _stale,
     )
 

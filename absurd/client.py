@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Self, TypeVar, Unpack, overload
@@ -23,7 +23,8 @@ from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Listener
 from absurd.queue import Spawned
 from absurd.spawning import SpawnOptions, spawn_calls
-from absurd.waiting import Waiting
+from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
+from absurd.workflow import Workflow, WorkflowRun
 
 T = TypeVar("T")
 
@@ -174,19 +175,12 @@ class AbsurdClient:
         has not ended after `timeout` seconds (None: wait for ever), TaskNotFoundError.
         """
         waiting = Waiting(task_id, timeout)
-        async with self._end_of(waiting.task_id) as ended:
-            while True:
-                ended.clear()
-                try:
-                    if waiting.is_over(await self.run(waiting.look())):
-                        task = waiting.verdict(await self.get_task(waiting.task_id))
-                        if task is not None:
-                            return task
-                except DatabaseUnavailableError as error:
-                    waiting.endure(error)
-                pause = waiting.pause(notified=self._listener is not None and self._listener.listening)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), pause)
+
+        async def look() -> Task | None:
+            over = waiting.is_over(await self.run(waiting.look()))
+            return waiting.verdict(await self.get_task(waiting.id)) if over else None
+
+        return await self._wait(waiting, look)
 
     async def cancel(self, task_id: UUID | str, reason: str | None = None, *, subtree: bool = False) -> TaskState:
         """Cancel a task and what cannot run without it; gives the state afterwards, which an ended task keeps.
@@ -209,6 +203,50 @@ class AbsurdClient:
     async def task_why(self, task_id: UUID | str) -> str:
         """What a task waits for, or how it ended, in a sentence."""
         return await self.run(inspection.task_why(task_id))
+
+    # Workflows -----------------------------------------------------------------------------------
+
+    async def spawn_workflow(self, workflow: Workflow, *, connection: Any = None) -> WorkflowRun:
+        """Spawn all nodes of a workflow in one transaction, the caller's own if `connection` is given."""
+        call = workflow.spawn_call(self.settings.queue_name, self.middleware)
+        if connection is None:
+            return await self.run(call)
+        return (await session_on(connection, schema=self.settings.schema).run_all([call]))[0]
+
+    async def wait_workflow(self, workflow_id: UUID | str, timeout: float | None = None) -> Document:
+        """Wait until all nodes of a workflow have ended and it has completed, and give it as `get_workflow` does.
+
+        Raises WorkflowFailed, which names the failed nodes, WorkflowCancelled, WaitTimeoutError, WorkflowNotFoundError.
+        """
+        waiting = WorkflowWaiting(workflow_id, timeout)
+
+        async def look() -> Document | None:
+            over = waiting.is_over(await self.run(waiting.look()))
+            return waiting.verdict(await self.get_workflow(waiting.id, nodes=SHOWN_NODES)) if over else None
+
+        return await self._wait(waiting, look)
+
+    async def get_workflow(self, workflow_id: UUID | str, *, nodes: int = 1000) -> Document:
+        """A workflow with counts by state and up to `nodes` of its nodes, failed ones first.
+
+        Raises WorkflowNotFoundError.
+        """
+        return await self.run(inspection.get_workflow(workflow_id, nodes=nodes))
+
+    async def list_workflows(self, **filters: Any) -> list[Document]:
+        """Workflows, newest first; the filters are those of `inspection.list_workflows`."""
+        return await self.run(inspection.list_workflows(**filters))
+
+    async def cancel_workflow(self, workflow_id: UUID | str, reason: str | None = None) -> str:
+        """Cancel all of a workflow that has not ended; gives its state afterwards.  Raises WorkflowNotFoundError."""
+        return await self.run(queue.cancel_workflow(workflow_id, reason))
+
+    async def retry_workflow(self, workflow_id: UUID | str) -> int:
+        """Run what failed or was cancelled of a workflow again; gives how many nodes.
+
+        Raises WorkflowNotFoundError, TaskStateError if there is no such node.
+        """
+        return await self.run(queue.retry_workflow(workflow_id))
 
     # Events and queues ---------------------------------------------------------------------------
 
@@ -293,6 +331,20 @@ class AbsurdClient:
                     await database.open()
                     self._database = database
         return self._database
+
+    async def _wait(self, waiting: Patience, look: Callable[[], Awaitable[T | None]]) -> T:
+        """Look until there is something to see."""
+        async with self._end_of(waiting.id) as ended:
+            while True:
+                ended.clear()
+                try:
+                    if (found := await look()) is not None:
+                        return found
+                except DatabaseUnavailableError as error:
+                    waiting.endure(error)
+                pause = waiting.pause(notified=self._listener is not None and self._listener.listening)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), pause)
 
     @asynccontextmanager
     async def _end_of(self, task_id: UUID) -> AsyncIterator[asyncio.Event]:

@@ -23,7 +23,8 @@ from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
 from absurd.spawning import SpawnOptions, spawn_calls
-from absurd.waiting import Waiting
+from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
+from absurd.workflow import Workflow, WorkflowRun
 
 T = TypeVar("T")
 
@@ -145,16 +146,12 @@ class SyncAbsurdClient:
         has not ended after `timeout` seconds (None: wait for ever), TaskNotFoundError.
         """
         waiting = Waiting(task_id, timeout)
-        with self._end_of(waiting.task_id) as await_end:
-            while True:
-                try:
-                    if waiting.is_over(self.run(waiting.look())):
-                        task = waiting.verdict(self.get_task(waiting.task_id))
-                        if task is not None:
-                            return task
-                except DatabaseUnavailableError as error:
-                    waiting.endure(error)
-                await_end(waiting.pause())
+
+        def look() -> Task | None:
+            over = waiting.is_over(self.run(waiting.look()))
+            return waiting.verdict(self.get_task(waiting.id)) if over else None
+
+        return self._wait(waiting, look)
 
     def cancel(self, task_id: UUID | str, reason: str | None = None, *, subtree: bool = False) -> TaskState:
         """Cancel a task and what cannot run without it; gives the state afterwards, which an ended task keeps.
@@ -177,6 +174,50 @@ class SyncAbsurdClient:
     def task_why(self, task_id: UUID | str) -> str:
         """What a task waits for, or how it ended, in a sentence."""
         return self.run(inspection.task_why(task_id))
+
+    # Workflows -----------------------------------------------------------------------------------
+
+    def spawn_workflow(self, workflow: Workflow, *, connection: Any = None) -> WorkflowRun:
+        """Spawn all nodes of a workflow in one transaction, the caller's own if `connection` is given."""
+        call = workflow.spawn_call(self.settings.queue_name, self.middleware)
+        if connection is None:
+            return self.run(call)
+        return (session_on(connection, schema=self.settings.schema).run_all([call]))[0]
+
+    def wait_workflow(self, workflow_id: UUID | str, timeout: float | None = None) -> Document:
+        """Wait until all nodes of a workflow have ended and it has completed, and give it as `get_workflow` does.
+
+        Raises WorkflowFailed, which names the failed nodes, WorkflowCancelled, WaitTimeoutError, WorkflowNotFoundError.
+        """
+        waiting = WorkflowWaiting(workflow_id, timeout)
+
+        def look() -> Document | None:
+            over = waiting.is_over(self.run(waiting.look()))
+            return waiting.verdict(self.get_workflow(waiting.id, nodes=SHOWN_NODES)) if over else None
+
+        return self._wait(waiting, look)
+
+    def get_workflow(self, workflow_id: UUID | str, *, nodes: int = 1000) -> Document:
+        """A workflow with counts by state and up to `nodes` of its nodes, failed ones first.
+
+        Raises WorkflowNotFoundError.
+        """
+        return self.run(inspection.get_workflow(workflow_id, nodes=nodes))
+
+    def list_workflows(self, **filters: Any) -> list[Document]:
+        """Workflows, newest first; the filters are those of `inspection.list_workflows`."""
+        return self.run(inspection.list_workflows(**filters))
+
+    def cancel_workflow(self, workflow_id: UUID | str, reason: str | None = None) -> str:
+        """Cancel all of a workflow that has not ended; gives its state afterwards.  Raises WorkflowNotFoundError."""
+        return self.run(queue.cancel_workflow(workflow_id, reason))
+
+    def retry_workflow(self, workflow_id: UUID | str) -> int:
+        """Run what failed or was cancelled of a workflow again; gives how many nodes.
+
+        Raises WorkflowNotFoundError, TaskStateError if there is no such node.
+        """
+        return self.run(queue.retry_workflow(workflow_id))
 
     # Events and queues ---------------------------------------------------------------------------
 
@@ -259,6 +300,17 @@ class SyncAbsurdClient:
                     database.open()
                     self._database = database
         return self._database
+
+    def _wait(self, waiting: Patience, look: Callable[[], T | None]) -> T:
+        """Look until there is something to see."""
+        with self._end_of(waiting.id) as await_end:
+            while True:
+                try:
+                    if (found := look()) is not None:
+                        return found
+                except DatabaseUnavailableError as error:
+                    waiting.endure(error)
+                await_end(waiting.pause())
 
     @contextmanager
     def _end_of(self, task_id: UUID) -> Iterator[Callable[[float], None]]:

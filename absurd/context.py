@@ -12,19 +12,23 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
 import structlog
 
 from absurd.encoding import encode
 from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
-from absurd.model import Claim
+from absurd.executor import Executor
+from absurd.model import Claim, TaskSpec
+from absurd.offspring import awaited_ids, outcomes, spawn_entry
 from absurd.outcome import Suspend, Suspended
+from absurd.port import Port
 from absurd.redaction import secrets_in
+from absurd.spawning import SpawnOptions
 from absurd.telemetry import safe
 
 T = TypeVar("T")
@@ -36,27 +40,6 @@ LONGEST_NAME = 500
 LONGEST_MESSAGE = 1_000
 
 
-class Port(Protocol):
-    """The way from a run to the database; a call that names the claim may raise StaleClaimError."""
-
-    async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
-        """Saved steps by name."""
-
-    async def set_checkpoint(self, lease: int, task_id: UUID, name: str, value: str) -> None:
-        """Save a step (JSON text)."""
-
-    async def set_progress(
-        self, lease: int, task_id: UUID, done: float, total: float | None, message: str | None
-    ) -> None:
-        """Tell how far the run is."""
-
-    async def check_claim(self, lease: int, task_id: UUID) -> None:
-        """Raise StaleClaimError unless the claim is still held."""
-
-    async def clock_time(self) -> datetime:
-        """What time it is in the database."""
-
-
 Bridge = Callable[[Coroutine[Any, Any, Any]], Any]
 """How a coroutine becomes the value a method returns.  None in its place: it is returned as it is."""
 
@@ -66,8 +49,8 @@ class RunContext:
 
     # A busy worker makes a hundred thousand of them a second: what few runs use is made when it is used.
     __slots__ = (
-        "_artifacts", "_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "_told_at", "lost",
-        "watched",
+        "_artifacts", "_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "_spawns",
+        "_told_at", "lost", "watched",
     )  # fmt: skip
 
     def __init__(self, claim: Claim, port: Port, bridge: Bridge | None = None) -> None:
@@ -78,6 +61,7 @@ class RunContext:
         self._artifacts: list[tuple[str, str, str]] | None = None
         self._checkpoints: dict[str, Any] | None = None
         self._names: dict[str, int] | None = None
+        self._spawns: list[dict[str, Any]] | None = None
         self._log: Any = None
         self._told_at = -math.inf
 
@@ -187,6 +171,44 @@ class RunContext:
         """
         _check_name("event", name)
         return self._call(self._await_event(name, None if timeout is None else _seconds("timeout", timeout)))
+
+    # Other tasks ---------------------------------------------------------------------------------
+
+    def spawn(self, name: str | Executor[Any], params: Any = None, **options: Unpack[SpawnOptions]) -> Any:
+        """Spawn a task with the completion of this run, or with its next suspension, and give the id it will have.
+
+        It does not exist before, and never if the run fails or is lost.  A run after a suspension gets
+        the same ids and spawns nothing twice; so spawn in the same order each time.  Of a node, the
+        workflow gets another node (`node` is its name).  `queue` defaults to the executor's, else this task's own.
+        Raises InvalidNameError, InvalidParamsError, InvalidOptionError; what only the database can refuse
+        (an unknown parent, say) fails the run.
+        """
+        spec = TaskSpec(name, params, **options)  # type: ignore[arg-type]
+        called = name.name if isinstance(name, Executor) else str(name)
+        return self._call(self._spawn(self._unique(f"spawn {called}"), spec))
+
+    def wait_for(
+        self,
+        task_ids: Iterable[UUID | str],
+        timeout: float | timedelta | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> Any:
+        """Wait without a slot until all these tasks have ended, and give their results in order.
+
+        The executor starts again from its beginning then, as after a sleep.  Raises TaskFailed or
+        TaskCancelled for the first that did not complete, unless `return_exceptions` gives these in their
+        places; WaitTimeoutError when `timeout` seconds have passed since the first wait; TaskNotFoundError;
+        InvalidOptionError for the task's own id.  Tasks that wait for one another are cancelled.
+        """
+        seconds = None if timeout is None else _seconds("timeout", timeout)
+        name = self._unique("wait_for")
+        return self._call(self._wait_for(name, awaited_ids(task_ids, self.task_id), seconds, return_exceptions))
+
+    @property
+    def spawns(self) -> Sequence[dict[str, Any]]:
+        """What this run has spawned that is not yet written; for the worker."""
+        return self._spawns or ()
 
     # Progress and liveness ----------------------------------------------------------------------
 
@@ -306,6 +328,40 @@ class RunContext:
         if "payload" not in found:
             raise WaitTimeoutError(f"the event {name!r} was not emitted in time", event=name)
         return found["payload"]
+
+    async def _spawn(self, unique: str, spec: TaskSpec) -> UUID:
+        checkpoints = await self._load()
+        if unique in checkpoints:
+            return UUID(checkpoints[unique])
+        entry = spawn_entry(spec, self.task_id, self.queue, unique)
+        if self._spawns is None:
+            self._spawns = []
+        self._spawns.append(entry)
+        return UUID(entry["id"])
+
+    async def _wait_for(
+        self, unique: str, ids: list[UUID], timeout: float | None, return_exceptions: bool
+    ) -> list[Any]:
+        unwritten = {each["id"] for each in self.spawns}
+        written = [each for each in ids if str(each) not in unwritten]
+        found = outcomes(await self._ask(self._port.get_results, written)) if written else []
+        if found is not None and len(written) == len(ids):
+            for each in found:
+                if isinstance(each, Exception) and not return_exceptions:
+                    raise each
+            return found
+        left = None if timeout is None else await self._left(unique, timeout)
+        if left is not None and left <= 0:
+            raise WaitTimeoutError(f"the tasks waited for have not all ended after {timeout:g} s")
+        raise Suspend(Suspended("tasks", delay=left, awaits=tuple(map(str, ids))))
+
+    async def _left(self, unique: str, timeout: float) -> float:
+        """Seconds left of a wait; its end is stored, so that it is not put off by a later run."""
+        checkpoints = await self._load()
+        now = await self._ask(self._port.clock_time)
+        if unique not in checkpoints:
+            await self._save(unique, now + timedelta(seconds=timeout))
+        return (datetime.fromisoformat(checkpoints[unique]) - now).total_seconds()
 
     async def _progress(self, done: float, total: float | None, message: str | None) -> None:
         now = time.monotonic()

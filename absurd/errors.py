@@ -109,6 +109,12 @@ class UnknownParentError(InvalidInputError):
     code = "unknown_parent"
 
 
+class MissingResultError(InvalidInputError):
+    """Params refer to a parent's result that does not exist, or to a place that is not in it."""
+
+    code = "result_missing"
+
+
 class UnsupportedServerError(InvalidInputError):
     """The PostgreSQL server is older than the oldest supported version."""
 
@@ -215,6 +221,18 @@ class TaskCancelled(ExecutionError):
     """The task waited for ended as `cancelled`."""
 
     code = "task_cancelled"
+
+
+class WorkflowFailed(ExecutionError):
+    """The workflow waited for ended as `failed`; the message names the failed nodes."""
+
+    code = "workflow_failed"
+
+
+class WorkflowCancelled(ExecutionError):
+    """The workflow waited for ended as `cancelled`."""
+
+    code = "workflow_cancelled"
 
 
 class WaitTimeoutError(ExecutionError, TimeoutError):

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from absurd.call import Call, Row
 from absurd.encoding import decode
-from absurd.errors import TaskNotFoundError
+from absurd.errors import TaskNotFoundError, WorkflowNotFoundError
 from absurd.model import Artifact, Run, RunState, Task, TaskState
 from absurd.queue import task_uuid
 
@@ -50,6 +50,7 @@ def read_task(document: Document) -> Task:
             "state": TaskState(document["state"]),
             "workflow_id": UUID(workflow_id) if workflow_id else None,
             "depends_on": [UUID(each) for each in fields["depends_on"] or ()],
+            "children": [UUID(each) for each in fields["children"] or ()],
             "runs": [
                 Run(
                     attempt=run["attempt"],
@@ -86,6 +87,37 @@ def list_tasks(
         "select t.document::text as document from {schema}.list_tasks("
         "$1::text, $2::text, $3::text, $4::text, $5::uuid, $6::integer) as t (document)",
         (queue, None if state is None else str(state), name, tag, None if after is None else task_uuid(after), limit),
+        _documents,
+    )
+
+
+def get_workflow(workflow_id: UUID | str, *, nodes: int = 1000) -> Call[Document]:
+    """A workflow, its nodes counted by state, and up to `nodes` of them, failed ones first.
+
+    Raises WorkflowNotFoundError.
+    """
+    workflow_id = task_uuid(workflow_id)
+
+    def known(rows: Sequence[Row]) -> Document:
+        if rows[0]["document"] is None:
+            raise WorkflowNotFoundError(f"there is no workflow {workflow_id}", id=str(workflow_id))
+        return dict(decode(rows[0]["document"]))
+
+    sql = "select {schema}.get_workflow($1::uuid, $2::integer)::text as document"
+    return Call(sql, (workflow_id, nodes), known)
+
+
+def list_workflows(
+    *, state: str | None = None, name: str | None = None, after: UUID | str | None = None, limit: int = 50
+) -> Call[list[Document]]:
+    """Workflows, newest first, at most 1000: id, name, state, size, remaining, created_at, ended_at, reason.
+
+    None means any; `after` is the last id of the page before.
+    """
+    return Call(
+        "select w.document::text as document from {schema}.list_workflows("
+        "$1::text, $2::text, $3::uuid, $4::integer) as w (document)",
+        (state, name, None if after is None else task_uuid(after), limit),
         _documents,
     )
 

@@ -12,13 +12,15 @@ import importlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from absurd.context import RunContext
 from absurd.errors import ConfigurationError
 from absurd.executor import Executor
 from absurd.model import Claim, TaskSpec
 from absurd.outcome import Outcome
+
+if TYPE_CHECKING:
+    from absurd.context import RunContext
 
 SpawnMiddleware = Callable[[TaskSpec], TaskSpec]
 """Returns the task to spawn: the one it was given, or another made with ``dataclasses.replace``."""
@@ -29,7 +31,7 @@ CallNext = Callable[[Claim], Awaitable["Outcome | None"]]
 RunMiddleware = Callable[[Claim, CallNext], Awaitable["Outcome | None"]]
 """``async def middleware(claim, call_next)``: returns the outcome to report; None leaves that of `call_next`."""
 
-CallMiddleware = Callable[[RunContext], AbstractContextManager[Any]]
+CallMiddleware = Callable[["RunContext"], AbstractContextManager[Any]]
 """A context manager that is entered before an executor's function is called and left after it."""
 
 

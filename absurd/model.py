@@ -116,7 +116,13 @@ class Task:
     tags: list[str]
     key: str | None
     workflow_id: UUID | None
+    workflow: str | None
+    """Name of the workflow it belongs to."""
+    node: str | None
+    """Its own name there."""
     depends_on: list[UUID]
+    children: list[UUID]
+    """Tasks that depend on it, up to a thousand."""
     attempts: int
     max_attempts: int | None
     timeout: float | None
@@ -166,3 +172,5 @@ class Claim(NamedTuple):
     """Results of the parents that completed, by task id."""
     suspect: bool = False
     """Whether it was lost with its worker, or killed its process, and has not been cleared."""
+    refers: bool = False
+    """Whether the params hold references to results."""

@@ -26,6 +26,8 @@ class Completed:
 
     result: str | None = None
     artifacts: tuple[PendingArtifact, ...] = field(default=())
+    spawns: tuple[dict[str, Any], ...] = ()
+    """What it spawned: task (the spawner), checkpoint, id, queue, name, params, options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,15 @@ class Failed:
 class Suspended:
     """The task sleeps and goes on later; no attempt is spent.
 
-    `delay` seconds (or until `event` is emitted, with `delay` as its timeout; None waits for ever).
+    `delay` seconds (or until `event` is emitted, with `delay` as its timeout; None waits for ever), or
+    until all tasks of `awaits` (ids as text) have ended, or `delay` is over.
     """
 
     reason: str
     delay: float | None = None
     event: str | None = None
+    awaits: tuple[str, ...] = ()
+    spawns: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,18 +93,32 @@ class Look(NamedTuple):
 
 def spawn_tasks(spawns: Sequence[Spawn]) -> Call[list[Spawned]]:
     """Spawn tasks, all or nothing.  The ids are in the call, so making it twice spawns once."""
-    options = [each.options for each in spawns]
     return Call(
         "select task_id, created from {schema}.spawn_tasks("
         "$1::uuid[], $2::text[], $3::text[], $4::text[]::jsonb[], $5::text[]::jsonb[]) order by ordinal",
-        (
-            [each.id for each in spawns],
-            [each.queue for each in spawns],
-            [each.name for each in spawns],
-            [each.params for each in spawns],
-            options if any(each is not None for each in options) else None,
-        ),
+        _arrays(spawns),
         _spawned,
+    )
+
+
+def spawn_workflow(workflow_id: UUID, name: str, spawns: Sequence[Spawn]) -> Call[list[Spawned]]:
+    """Spawn tasks as a workflow, all or nothing; their options name it.  Making the call twice spawns once."""
+    return Call(
+        "select task_id, created from {schema}.spawn_workflow($1::uuid, $2::text,"
+        " $3::uuid[], $4::text[], $5::text[], $6::text[]::jsonb[], $7::text[]::jsonb[]) order by ordinal",
+        (workflow_id, name, *_arrays(spawns)),
+        _spawned,
+    )
+
+
+def _arrays(spawns: Sequence[Spawn]) -> tuple[Any, ...]:
+    options = [each.options for each in spawns]
+    return (
+        [each.id for each in spawns],
+        [each.queue for each in spawns],
+        [each.name for each in spawns],
+        [each.params for each in spawns],
+        options if any(each is not None for each in options) else None,
     )
 
 
@@ -159,6 +173,31 @@ def _state(text: str | None) -> TaskState | None:
 
 def _state_of_first(rows: Sequence[Row]) -> TaskState:
     return TaskState(rows[0]["state"])
+
+
+# Workflows ---------------------------------------------------------------------------------------
+
+
+def cancel_workflow(workflow_id: UUID | str, reason: str | None = None) -> Call[str]:
+    """Cancel all of a workflow that has not ended; gives its state afterwards."""
+    sql = "select {schema}.cancel_workflow($1::uuid, $2::text) as state"
+    return Call(sql, (task_uuid(workflow_id), reason), one_value("state"))
+
+
+def retry_workflow(workflow_id: UUID | str) -> Call[int]:
+    """Run what failed or was cancelled of a workflow again; gives how many nodes."""
+    sql = "select {schema}.retry_workflow($1::uuid) as again"
+    return Call(sql, (task_uuid(workflow_id),), one_value("again"), repeatable=False)
+
+
+def look_at_workflow(workflow_id: UUID, *, announce: bool) -> Call[str | None]:
+    """The state of a workflow that is waited for, None for an unknown id.  With `announce` its end will be notified."""
+    return Call(
+        "select {schema}.get_workflow_state($1::uuid) as state,"
+        " case when $2::boolean then {schema}.await_tasks(array[$1::uuid]) end",
+        (workflow_id, announce),
+        one_value("state"),
+    )
 
 
 # Events and queues -------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ from typing import Any, TypedDict
 from uuid import UUID
 
 from absurd.call import Call
-from absurd.encoding import check_size, encode
+from absurd.encoding import check_size, decode, encode
 from absurd.errors import InvalidOptionError
 from absurd.executor import Executor, check_name, registry
 from absurd.middleware import SpawnMiddleware, through
 from absurd.model import TaskSpec
 from absurd.queue import Spawn, Spawned, new_task_id, spawn_tasks
+from absurd.references import MARK, check, contains_reference
 from absurd.retry import RetryPolicy
 
 CHUNK_TASKS = 5_000
@@ -69,8 +70,10 @@ class SpawnOptions(TypedDict, total=False):
     """What the task is called in its workflow.  Default: its executor's name."""
 
 
-def prepare(spec: TaskSpec, default_queue: str = "default") -> Spawn:
-    """`spec` as the database takes it, under a new id.
+def prepare(spec: TaskSpec, default_queue: str = "default", task_id: UUID | None = None) -> Spawn:
+    """`spec` as the database takes it, under a new id unless one is given.
+
+    Params that refer to results of parents are checked when these are known, at the run.
 
     An executor that this process knows checks the params and lends its queue, retry policy, lane and
     timeout; of one that it does not know, the name is all there is.  Raises InvalidNameError,
@@ -82,13 +85,20 @@ def prepare(spec: TaskSpec, default_queue: str = "default") -> Spawn:
     else:
         executor = registry.get(spec.name) if isinstance(spec.name, str) else None
         name = executor.name if executor else check_name("executor", spec.name)
-    params = executor.dump_params(spec.params) if executor else spec.params
+    typed = executor is not None and executor.params_type is not None
+    if executor is not None and not (typed and contains_reference(spec.params)):
+        params = executor.dump_params(spec.params)
+    else:
+        params = spec.params
     queue = spec.queue or (executor.queue if executor else None) or default_queue
+    text = "{}" if params is None else encode(params, f"params of {name}")
+    if MARK in text:
+        check(decode(text), {str(each) for each in spec.depends_on or ()}, f"params of {name}")
     return Spawn(
-        id=new_task_id(),
+        id=task_id or new_task_id(),
         queue=check_name("queue", queue),
         name=name,
-        params="{}" if params is None else encode(params, f"params of {name}"),
+        params=text,
         options=_options(spec, executor),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 from uuid import UUID
 
 from absurd.call import Call
@@ -12,9 +13,12 @@ from absurd.errors import (
     TaskFailed,
     TaskNotFoundError,
     WaitTimeoutError,
+    WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowNotFoundError,
 )
 from absurd.model import Task, TaskState
-from absurd.queue import Look, look, task_uuid
+from absurd.queue import Look, look, look_at_workflow, task_uuid
 
 OUTAGE = 30.0
 """Seconds a wait bears the database being away: a restart does not end it."""
@@ -25,7 +29,11 @@ _POLL = 1.0
 _POLL_WHEN_NOTIFIED = 5.0
 
 
-class Waiting:
+SHOWN_NODES = 10
+"""Failed nodes that a message names."""
+
+
+class Patience:
     """One wait.  Look, and while it is not over, pause (or be notified) and look again.
 
     A notification alone would not do: a task that ends while the first look is on its way does not
@@ -33,30 +41,28 @@ class Waiting:
     was lost on the way.
     """
 
-    def __init__(self, task_id: UUID | str, timeout: float | None) -> None:
-        self.task_id = task_id if isinstance(task_id, UUID) else task_uuid(task_id)
+    kind = "task"
+
+    def __init__(self, id: UUID | str, timeout: float | None) -> None:
+        self.id = task_uuid(id)
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._announced: float | None = None
         self._away_since: float | None = None
         self._pause = _FIRST_PAUSE
-        self._state: TaskState | None = None
+        self._state: str | None = None
 
-    def look(self) -> Call[Look]:
-        """The call to make now."""
+    def _announce(self) -> bool:
+        """Whether to ask with the next look that the end be notified."""
         now = time.monotonic()
         announce = self._announced is None or now - self._announced > _ANNOUNCE_AGAIN
         if announce:
             self._announced = now
-        return look(self.task_id, announce=announce)
+        return announce
 
-    def is_over(self, seen: Look) -> bool:
-        """Whether the task has ended and its files are in place.  Raises TaskNotFoundError."""
-        if seen.state is None:
-            raise TaskNotFoundError(f"there is no task {self.task_id}", id=str(self.task_id))
+    def _seen(self, state: str) -> None:
         self._away_since = None
-        self._state = seen.state
-        return seen.state.ended and not seen.publishing
+        self._state = state
 
     def pause(self, *, notified: bool = False) -> float:
         """Seconds to wait for a notification before the next look.  Raises WaitTimeoutError when time is up."""
@@ -68,9 +74,9 @@ class Waiting:
         if left <= 0:
             state = f"is {self._state}" if self._state else "could not be looked at"
             raise WaitTimeoutError(
-                f"task {self.task_id} {state} after {self._timeout:g} s; it goes on, only the wait ended",
-                task_id=str(self.task_id),
+                f"{self.kind} {self.id} {state} after {self._timeout:g} s; it goes on, only the wait ended",
                 state=self._state,
+                **{f"{self.kind}_id": str(self.id)},
             )
         return min(pause, left)
 
@@ -81,6 +87,21 @@ class Waiting:
             self._away_since = now
         if now - self._away_since > OUTAGE:
             raise error
+
+
+class Waiting(Patience):
+    """One wait for a task."""
+
+    def look(self) -> Call[Look]:
+        """The call to make now."""
+        return look(self.id, announce=self._announce())
+
+    def is_over(self, seen: Look) -> bool:
+        """Whether the task has ended and its files are in place.  Raises TaskNotFoundError."""
+        if seen.state is None:
+            raise TaskNotFoundError(f"there is no task {self.id}", id=str(self.id))
+        self._seen(seen.state)
+        return seen.state.ended and not seen.publishing
 
     def verdict(self, task: Task) -> Task | None:
         """The task if it completed, None if it goes on after all (a retry).  Raises TaskFailed, TaskCancelled."""
@@ -99,3 +120,44 @@ class Waiting:
                 reason=task.reason,
             )
         return task if task.state.ended else None
+
+
+class WorkflowWaiting(Patience):
+    """One wait for a workflow."""
+
+    kind = "workflow"
+
+    def look(self) -> Call[str | None]:
+        """The call to make now."""
+        return look_at_workflow(self.id, announce=self._announce())
+
+    def is_over(self, state: str | None) -> bool:
+        """Whether the workflow has ended.  Raises WorkflowNotFoundError."""
+        if state is None:
+            raise WorkflowNotFoundError(f"there is no workflow {self.id}", id=str(self.id))
+        self._seen(state)
+        return state != "running"
+
+    def verdict(self, workflow: dict[str, Any]) -> dict[str, Any] | None:
+        """The workflow if it completed, None if it goes on after all.  Raises WorkflowFailed, WorkflowCancelled."""
+        called = f"workflow {workflow['id']} ({workflow['name']})"
+        if workflow["state"] == "failed":
+            failed = [node for node in workflow["nodes"] if node["state"] == "failed"]
+            told = "; ".join(f"{node['node']}: {_reason(node)}" for node in failed[:SHOWN_NODES])
+            more = workflow["counts"].get("failed", 0) - len(failed[:SHOWN_NODES])
+            raise WorkflowFailed(
+                f"{called} failed: {told}" + (f"; and {more} more nodes" if more > 0 else ""),
+                workflow_id=workflow["id"],
+                nodes={node["node"]: {"task_id": node["id"], "error": node["error"]} for node in failed},
+            )
+        if workflow["state"] == "cancelled":
+            raise WorkflowCancelled(
+                f"{called} was cancelled: {workflow['reason'] or 'no reason was given'}",
+                workflow_id=workflow["id"],
+                reason=workflow["reason"],
+            )
+        return workflow if workflow["state"] == "completed" else None
+
+
+def _reason(node: dict[str, Any]) -> str:
+    return str((node["error"] or {}).get("message", "no reason was kept"))

@@ -12,14 +12,15 @@ Profile = Literal["reader", "spawner", "worker", "admin"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 READER = frozenset({
-    "await_tasks", "clock_time", "get_checkpoints", "get_publications", "get_queue_stats", "get_state", "get_states",
-    "get_status", "get_task", "list_executors", "list_queues", "list_tasks", "list_workers", "task_why",
+    "await_tasks", "clock_time", "get_checkpoints", "get_publications", "get_queue_stats", "get_results", "get_state",
+    "get_states", "get_status", "get_task", "get_workflow", "get_workflow_state", "list_executors", "list_queues",
+    "list_tasks", "list_workers", "list_workflows", "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 
 SPAWNER = READER | {
     "cancel_task", "cancel_workflow", "emit_event", "new_task_id", "rerun_task", "retry_task", "retry_workflow",
-    "spawn_task", "spawn_tasks",
+    "spawn_task", "spawn_tasks", "spawn_workflow",
 }  # fmt: skip
 """Hands in work, and takes it back."""
 

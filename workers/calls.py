@@ -10,6 +10,7 @@ from uuid import UUID
 
 from absurd.call import Call, Row, nothing, one_value
 from absurd.model import Claim
+from absurd.references import MARK
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -141,6 +142,7 @@ def read_claims(answer: Answer, lease: int, queue: str, executors: Mapping[int, 
                     more.get("retry"),
                     more.get("parents", NOTHING),
                     more.get("suspect", False),
+                    MARK in params,
                 )
             )
     return claims

@@ -9,10 +9,10 @@ from typing import Any
 
 import structlog
 
-from absurd.context import Port
 from absurd.executor import Executor
 from absurd.model import Claim
 from absurd.outcome import Outcome
+from absurd.port import Port
 from absurd.workers.execution import Defaults, failure, out_of_time, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.origin import origin_of

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from absurd.context import LONGEST_SECONDS, Port, RunContext
+from absurd.context import LONGEST_SECONDS, RunContext
 from absurd.encoding import encode_result
 from absurd.errors import AbsurdError, InvalidInputError, ResultError, RunTimeoutError, StaleClaimError
 from absurd.executor import Executor
@@ -26,6 +26,8 @@ from absurd.outcome import (
     Suspend,
     Suspended,
 )
+from absurd.port import Port
+from absurd.references import resolve
 from absurd.retry import RetryPolicy
 from absurd.workers.artifacts import collect, discard
 from absurd.workers.failures import describe
@@ -53,7 +55,8 @@ async def run_in_loop(
     if context is None:
         context = RunContext(claim, port)
     try:
-        params = claim.params if executor.params_type is None else executor.load_params(claim.params)
+        given = resolve(claim.params, claim.parents) if claim.refers else claim.params
+        params = given if executor.params_type is None else executor.load_params(given)
         timeout = claim.timeout or executor.timeout or defaults.timeout
         if timeout is None:
             result = await executor.function(context, params)
@@ -61,9 +64,9 @@ async def run_in_loop(
             result = await _within(timeout, executor.function(context, params), claim)
         if context.lost:
             raise _lost(claim)
-        if context.artifacts:
-            files = await asyncio.to_thread(collect, context.artifacts)
-            return Completed(_encoded(result), files)
+        if context.artifacts or context.spawns:
+            files = await asyncio.to_thread(collect, context.artifacts) if context.artifacts else ()
+            return Completed(_encoded(result), files, tuple(context.spawns))
         return NOTHING if result is None else Completed(_encoded(result))
     except BaseException as error:
         context.cancel()
@@ -76,10 +79,11 @@ async def run_in_loop(
 def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
     """Run a plain function to its Outcome, in whichever thread or process this is."""
     try:
-        result = executor.function(context, executor.load_params(claim.params))
+        given = resolve(claim.params, claim.parents) if claim.refers else claim.params
+        result = executor.function(context, executor.load_params(given))
         if context.cancelled:
             raise _lost(claim)
-        return Completed(_encoded(result), collect(context.artifacts))
+        return Completed(_encoded(result), collect(context.artifacts), tuple(context.spawns))
     except BaseException as error:
         outcome = outcome_of(error, context, claim, executor, defaults)
     discard(context.artifacts)
@@ -126,10 +130,11 @@ def outcome_of(
         return None
     match _only(error):
         case Suspend(outcome=outcome):
-            return outcome
+            return replace(outcome, spawns=tuple(context.spawns))
         case Snooze(delay=delay) as signal:
             # Not at once: it spends no attempt, and would spin.
-            return Suspended(describe(signal, claim=claim)["message"] or "snooze", delay=max(0.1, _seconds(delay)))
+            reason = describe(signal, claim=claim)["message"] or "snooze"
+            return Suspended(reason, delay=max(0.1, _seconds(delay)), spawns=tuple(context.spawns))
         case Cancel() as signal:
             return Cancelled(describe(signal, claim=claim)["message"] or "by its executor")
         case Reject() as signal:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from absurd import claims
 from absurd.database import AsyncDatabase
+from absurd.offspring import Ending
 
 
 class DatabasePort:
@@ -37,3 +39,8 @@ class DatabasePort:
     async def clock_time(self) -> datetime:
         """What time it is in the database."""
         return await self._database.run(claims.current_time())
+
+    async def get_results(self, task_ids: Sequence[UUID]) -> list[Ending]:
+        """How tasks stand, in the order of the ids."""
+        found = {row[0]: Ending(*row) for row in await self._database.run(claims.get_results(task_ids))}
+        return [found[each] for each in task_ids]

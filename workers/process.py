@@ -17,10 +17,10 @@ from uuid import UUID
 
 import structlog
 
-from absurd.context import Port
 from absurd.errors import AbsurdError, ExecutionError
 from absurd.model import Claim
 from absurd.outcome import Outcome
+from absurd.port import Port
 from absurd.workers.artifacts import discard
 from absurd.workers.failures import OUT_OF_MEMORY, describe
 from absurd.workers.origin import Origin
@@ -261,6 +261,9 @@ async def _answer(port: Port, method: str, args: list[Any]) -> dict[str, Any]:
                 await port.set_progress(lease, UUID(task_id), done, total, message)
             case "check_claim", [lease, task_id]:
                 await port.check_claim(lease, UUID(task_id))
+            case "get_results", [task_ids]:
+                found = await port.get_results([UUID(each) for each in task_ids])
+                value = [(str(each.task_id), *each[1:]) for each in found]
             case "clock_time", []:
                 value = (await port.clock_time()).isoformat()
             case _:

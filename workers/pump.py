@@ -18,6 +18,7 @@ from uuid import UUID
 import structlog
 
 from absurd.call import Call
+from absurd.errors import ConflictError, InvalidInputError, NotFoundError
 from absurd.executor import Executor, Registry
 from absurd.model import Claim
 from absurd.outcome import Completed, Failed, Outcome, Returned, Suspended
@@ -25,7 +26,7 @@ from absurd.workers.calls import Answer, read_claims, step
 from absurd.workers.failures import describe
 from absurd.workers.link import Link
 from absurd.workers.marks import Marks
-from absurd.workers.reports import Report, calls_for, completions, is_plain
+from absurd.workers.reports import Report, calls_for, completions, is_plain, spawns_of
 
 MAX_BATCH = 500
 """Most runs of one claim."""
@@ -305,7 +306,15 @@ class Pump:
             sent.source.rest(self._poll_seconds)
 
     async def _record(self, call: Call[list[UUID]], group: list[Report]) -> None:
-        stale = await self._link.run(call)
+        try:
+            stale = await self._link.run(call)
+        except (InvalidInputError, NotFoundError, ConflictError) as error:
+            if not spawns_of(group[0]):
+                raise
+            # What it spawned was refused, which undid its report: that is how this run ends.
+            group = [group[0]._replace(outcome=Failed(describe(error), None))]
+            ((call, group),) = calls_for(group, time.monotonic(), dead_letters=self._dead_letters)
+            stale = await self._link.run(call)
         self._tell_stale(stale)
         for report in group:
             if type(report.outcome) is Completed and report.claim.task_id not in stale:

@@ -23,8 +23,14 @@ class Report(NamedTuple):
 
 
 def is_plain(report: Report) -> bool:
-    """Whether a report is a completion without files, which goes with the next step."""
-    return type(report.outcome) is Completed and not report.outcome.artifacts
+    """Whether a report is a completion without files or spawns, which goes with the next step."""
+    outcome = report.outcome
+    return type(outcome) is Completed and not outcome.artifacts and not outcome.spawns
+
+
+def spawns_of(report: Report) -> tuple[dict[str, Any], ...]:
+    """What a run has spawned that is written with its report."""
+    return report.outcome.spawns if isinstance(report.outcome, Completed | Suspended) else ()
 
 
 def completions(reports: Sequence[Report], now: float) -> Reports:
@@ -40,12 +46,16 @@ def completions(reports: Sequence[Report], now: float) -> Reports:
 def calls_for(
     reports: Iterable[Report], now: float, *, dead_letters: bool
 ) -> list[tuple[Call[list[UUID]], list[Report]]]:
-    """The calls that record `reports` of any kind: one for each kind, with the reports it records."""
-    by_kind: dict[type[Outcome], list[Report]] = {}
+    """The calls that record `reports` of any kind: one for each kind, with the reports it records.
+
+    Whoever has spawned gets a call of its own, so that a spawn which is refused undoes nobody else's report.
+    """
+    by_kind: dict[tuple[type[Outcome], UUID | None], list[Report]] = {}
     for report in reports:
-        by_kind.setdefault(type(report.outcome), []).append(report)
+        alone = report.claim.task_id if spawns_of(report) else None
+        by_kind.setdefault((type(report.outcome), alone), []).append(report)
     calls = []
-    for kind, group in by_kind.items():
+    for (kind, _), group in by_kind.items():
         leases = [report.claim.lease for report in group]
         tasks = [report.claim.task_id for report in group]
         ages = [None if report.started is None else int((now - report.started) * 1000) for report in group]
@@ -74,7 +84,8 @@ def _complete(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead
         for task, end in zip(tasks, ends, strict=True)
         for artifact in end.artifacts
     ]
-    return claims.complete_runs(leases, tasks, ages, [end.result for end in ends], artifacts)
+    spawns = [each for end in ends for each in end.spawns]
+    return claims.complete_runs(leases, tasks, ages, [end.result for end in ends], artifacts, spawns)
 
 
 def _fail(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
@@ -85,7 +96,13 @@ def _fail(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_let
 
 def _suspend(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:
     delays, reasons, events = zip(*((end.delay, end.reason, end.event) for end in ends), strict=True)
-    return claims.suspend_runs(leases, tasks, ages, delays, reasons, events)
+    spawns = [each for end in ends for each in end.spawns]
+    awaits = [
+        {"task": str(task), "on": end.awaits, "seconds": end.delay}
+        for task, end in zip(tasks, ends, strict=True)
+        if end.awaits
+    ]
+    return claims.suspend_runs(leases, tasks, ages, delays, reasons, events, spawns, awaits)
 
 
 def _return(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:

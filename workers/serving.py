@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -25,6 +26,7 @@ from absurd.context import RunContext, run_here
 from absurd.executor import Executor, load_modules
 from absurd.middleware import CallMiddleware, around
 from absurd.model import Claim
+from absurd.offspring import Ending
 from absurd.outcome import Outcome
 from absurd.retry import RetryPolicy
 from absurd.telemetry import configure_logging
@@ -142,6 +144,11 @@ class Pipe:
     async def clock_time(self) -> datetime:
         """What time it is in the database."""
         return datetime.fromisoformat(self._ask("clock_time"))
+
+    async def get_results(self, task_ids: Sequence[UUID]) -> list[Ending]:
+        """How tasks stand, in the order of the ids."""
+        found = self._ask("get_results", [str(each) for each in task_ids])
+        return [Ending(UUID(each[0]), *each[1:]) for each in found]
 
     def _ask(self, method: str, *args: Any) -> Any:
         with self._lock:

@@ -11,11 +11,12 @@ from typing import Any
 import structlog
 
 from absurd.config import Settings
-from absurd.context import Port, RunContext, run_on
+from absurd.context import RunContext, run_on
 from absurd.executor import Executor
 from absurd.middleware import CallMiddleware, around, check_importable
 from absurd.model import Claim
 from absurd.outcome import Outcome
+from absurd.port import Port
 from absurd.retry import RetryPolicy
 from absurd.workers.children import Children
 from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from absurd.context import Port, RunContext
+from absurd.context import RunContext
 from absurd.errors import ConfigurationError
 from absurd.executor import Executor
 from absurd.middleware import CallNext, RunMiddleware, told
 from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, Outcome, Returned, Suspended
+from absurd.port import Port
 from absurd.workers.artifacts import discard
 from absurd.workers.execution import Defaults, outcome_of
 

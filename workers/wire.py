@@ -50,6 +50,9 @@ def load_outcome(dumped: dict[str, Any] | None) -> Outcome | None:
         return None
     fields = dict(dumped)
     kind = fields.pop("kind")
+    for name in ("awaits", "spawns"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
     if kind == "completed":
         fields["artifacts"] = tuple(PendingArtifact(**each) for each in fields["artifacts"])
     outcome: Outcome = _KINDS[kind](**fields)

@@ -18,6 +18,7 @@ SECTIONS = {
     "Work": {
         "spawn": "absurd.cli.spawn:spawn",
         "task": "absurd.cli.task:task",
+        "workflow": "absurd.cli.workflow:workflow",
         "queue": "absurd.cli.queue:queue",
         "executor": "absurd.cli.executor:executor",
         "event": "absurd.cli.event:event",

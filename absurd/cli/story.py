@@ -40,7 +40,15 @@ def facts(task: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "time limit", duration(task.get("timeout"))
     yield "key", clean(task["key"] or "")
     yield "tags", clean(", ".join(task.get("tags") or ()))
+    if task.get("workflow_id"):
+        yield (
+            "workflow",
+            f"{clean(task.get('workflow') or '')} {task['workflow_id']}, node {clean(task.get('node') or '?')}",
+        )
     yield "waits for", ", ".join(task["depends_on"])
+    if children := task.get("children"):
+        more = f" and {len(children) - 5} more" if len(children) > 5 else ""
+        yield "waited for by", ", ".join(children[:5]) + more
     yield "params", brief(task["params"])
     yield "headers", brief(task["headers"]) if task["headers"] else ""
     yield "progress", progress(task["progress"]) if task["progress"] else ""

@@ -171,9 +171,27 @@ begin
         select case when v_taken ? s.id::text then jsonb_populate_record(s, jsonb_build_object('id', v_taken -> s.id::text, 'fresh', false))
                     when exists (select from unnest(s.depends_on) d where v_taken ? d::text)
                     then jsonb_populate_record(s, jsonb_build_object('depends_on', array(
-                        select distinct coalesce((v_taken ->> d::text)::uuid, d) from unnest(s.depends_on) d order by 1)))
+                        select distinct coalesce((v_taken ->> d::text)::uuid, d) from unnest(s.depends_on) d order by 1),
+                        'params', _follow_keys(s.params, v_taken)))
                     else s end
         from unnest(p_specs) s order by s.ordinal);
+end $$;
+
+-- Params whose references to results name the tasks that took the keys first.
+create or replace function _follow_keys(p_params jsonb, p_taken jsonb) returns jsonb
+    language plpgsql immutable
+    as $$
+declare
+    v_text text := p_params::text;
+    v_pair record;
+begin
+    if position('"$result' in v_text) = 0 then
+        return p_params;
+    end if;
+    for v_pair in select key, value from jsonb_each_text(p_taken) loop
+        v_text := replace(v_text, v_pair.key, v_pair.value);
+    end loop;
+    return v_text;
 end $$;
 
 -- Insert the bodies.  An id that exists already is the same spawn come again: not fresh.

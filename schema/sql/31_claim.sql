@@ -9,10 +9,11 @@ begin
        and p_task.retry is null and p_task.depends_on is null and p_task.needs is null and not p_suspect then
         return null;
     end if;
-    return jsonb_strip_nulls(jsonb_build_object(
+    -- Not jsonb_strip_nulls: it would go into results and headers, whose nulls are theirs.
+    return (select jsonb_object_agg(k, v) from jsonb_each(jsonb_build_object(
         'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
         'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
-        'parents', _parent_results(p_task.depends_on), 'suspect', nullif(p_suspect, false)));
+        'parents', _parent_results(p_task.depends_on), 'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
 end $$;
 
 -- One statement takes the rows and writes the lease.  It is safe at READ COMMITTED: the inner select
@@ -111,14 +112,17 @@ end $$;
 comment on function claim_runs(bigint, integer, integer, integer[], bigint[]) is
     'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays, and in how many milliseconds a rate lets more start.';
 
--- Results of completed parents, by task id.
+-- Results of parents that have completed, by task id: of their last run, for one may have run anew.
 create or replace function _parent_results(p_parents uuid[]) returns jsonb
     language sql stable
     as $$
-        select jsonb_object_agg(r.task_id, r.result)
-        from run r
-        where r.task_id = any (p_parents) and r.state = 'completed'
-          and r.finished_at >= (select min(_id_time(p)) - interval '1 day' from unnest(p_parents) p)
+        select jsonb_object_agg(last.task_id, last.result) from (
+            select distinct on (r.task_id) r.task_id, r.state, r.result
+            from run r
+            where r.task_id = any (p_parents) and r.ends
+              and r.finished_at >= (select min(_id_time(p)) - interval '1 day' from unnest(p_parents) p)
+            order by r.task_id, r.finished_at desc) last
+        where last.state = 'completed'
     $$;
 
 -- Close finished runs and claim the next in one round trip: what a busy worker does all day.

@@ -61,16 +61,19 @@ end $$;
 -- Completed runs with their results (JSON texts, null for none) and, for those that published
 -- files, artifacts: [{task, path, attempt_path, kind, sha256, bytes}].  Ages are milliseconds since
 -- the start, so that the worker's clock never enters.  Returns the stale tasks, null when there are none.
--- Touches lease, run, artifact, tally; then edge, blocked, ready for the dependents; waiter.
+-- p_spawns is what the runs have spawned (see _spawn_offspring).
+-- Touches lease, run, artifact, tally; then edge, blocked, ready for the dependents; what spawn_tasks does; waiter.
 create or replace function complete_runs(
-    p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null) returns uuid[]
+    p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null, p_spawns jsonb default null)
+    returns uuid[]
     language plpgsql security definer
     set search_path from current set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 #variable_conflict use_column
 declare
-    v_now  timestamptz := clock_time();
-    v_held _held[];
+    v_now   timestamptz := clock_time();
+    v_held  _held[];
+    v_ended uuid[];
 begin
     perform _require_read_committed();
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h);
@@ -90,11 +93,18 @@ begin
                 set (attempt, attempt_path, kind, sha256, bytes, completed_at, published_at)
                   = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, v_now, null);
     end if;
-    perform _settle(array(select h.task_id from unnest(v_held) h), 'completed');
+    v_ended := array(select h.task_id from unnest(v_held) h);
+    if p_spawns is null then
+        perform _settle(v_ended, 'completed');
+    else  -- before the workflow counts the spawner down, which may have been its last node
+        v_ended := v_ended || _end_parents(v_ended, 'completed');
+        perform _spawn_offspring(v_held, p_spawns, false);
+        perform _close(v_ended);
+    end if;
     return _stale(p_leases, p_tasks, v_held, 'completed');
 end $$;
-comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb) is
-    'Close completed runs; their results, artifacts and dependents in one transaction. Returns the stale ones.';
+comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb, jsonb) is
+    'Close completed runs; results, artifacts, what they spawned and dependents in one transaction. Returns the stale ones.';
 
 -- Files of a task that a crash may have left under the attempt's own name.
 create or replace function get_publications(p_task uuid)

@@ -187,16 +187,19 @@ begin
 end $$;
 
 -- Runs that went to sleep (a delay in seconds) or to wait for an event (with a delay as its
--- time-out, or null for ever).  No attempt is spent.
+-- time-out, or null for ever), or for the end of tasks (see _await_tasks).  No attempt is spent.
+-- p_spawns is what they have spawned until now (see _spawn_offspring).
 create or replace function suspend_runs(
-    p_leases bigint[], p_tasks uuid[], p_ages integer[], p_delays double precision[], p_reasons text[], p_events text[])
+    p_leases bigint[], p_tasks uuid[], p_ages integer[], p_delays double precision[], p_reasons text[], p_events text[],
+    p_spawns jsonb default null, p_awaits jsonb default null)
     returns uuid[]
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
-    v_now  timestamptz := clock_time();
-    v_held _held[];
+    v_now   timestamptz := clock_time();
+    v_held  _held[];
+    v_taken jsonb;
 begin
     perform _require_read_committed();
     -- Before anything else, and in name order: emit_event takes the same lock.
@@ -211,16 +214,24 @@ begin
                      array_agg(coalesce(v_now + make_interval(secs => p_delays[h.n]),
                                         case when p_events[h.n] is not null then timestamptz 'infinity' end)),
                      array_agg(p_reasons[h.n]), false)
-        from unnest(v_held) h having count(*) > 0;
+        from unnest(v_held) h
+        where p_awaits is null or h.task_id not in (select a.task from jsonb_to_recordset(p_awaits) as a (task uuid))
+        having count(*) > 0;
     insert into wait (task_id, event)
         select h.task_id, p_events[h.n] from unnest(v_held) h where p_events[h.n] is not null
         on conflict (task_id) do update set event = excluded.event;
     perform _wake_waiting(e.name, e.payload)
         from event e where e.name = any (p_events);
+    if p_spawns is not null then
+        v_taken := _spawn_offspring(v_held, p_spawns, true);
+    end if;
+    if p_awaits is not null then
+        perform _await_tasks(v_held, p_awaits, v_taken);
+    end if;
     return _stale(p_leases, p_tasks, v_held, 'suspended');
 end $$;
-comment on function suspend_runs(bigint[], uuid[], integer[], double precision[], text[], text[]) is
-    'Put running tasks to sleep until a time or an event; no attempt is spent. Returns the stale ones.';
+comment on function suspend_runs(bigint[], uuid[], integer[], double precision[], text[], text[], jsonb, jsonb) is
+    'Put running tasks to sleep until a time, an event or the end of tasks; no attempt is spent. Returns the stale ones.';
 
 -- Runs handed back unfinished.  An age of null tells that the run never started: it leaves no trace.
 create or replace function return_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[]) returns uuid[]

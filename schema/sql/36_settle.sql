@@ -153,7 +153,7 @@ begin
     end if;
     with freed as (
         delete from blocked where task_id = any (p_tasks)
-        returning task_id, queue_id, level, attempt, suspect, lane, needs, run_at),
+        returning task_id, queue_id, level, attempt, suspect, lane, needs, case when not awaiting then run_at end as run_at),
     slept as (
         insert into timer (task_id, wake_at, queue_id, level, attempt, suspect, lane, needs, reason)
         select task_id, run_at, queue_id, level, attempt, suspect, lane, needs, 'delay' from freed where run_at > v_now),

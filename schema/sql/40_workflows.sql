@@ -31,3 +31,94 @@ begin
                   from unnest(p_specs) where fresh and workflow_id = v_joined.id) s;
     end loop;
 end $$;
+
+-- Spawn a graph of tasks as one: spawn_tasks, with a workflow around them that their options name.
+-- The id is a UUIDv7 made by the caller: the same id is the same spawn come again.
+-- Raises AB001, AB004, AB007, AB008.  Touches workflow, then what spawn_tasks does.
+create or replace function spawn_workflow(
+    p_id uuid, p_name text, p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[])
+    returns table (ordinal integer, task_id uuid, created boolean)
+    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    as $$
+declare
+    v_now timestamptz := clock_time();
+begin
+    if p_id is null or p_id not between _id_floor(v_now - interval '1 day') and _id_floor(v_now + interval '1 day') then
+        raise exception 'the workflow''s id is not a UUIDv7 of the last or next day by the database''s clock' using errcode = 'AB001';
+    end if;
+    if p_name is null or length(p_name) not between 1 and 500 then
+        raise exception 'workflow name has % characters; it must have 1 to 500', coalesce(length(p_name), 0) using errcode = 'AB007';
+    end if;
+    insert into workflow (id, name, created_at, nodes, remaining) values (p_id, p_name, v_now, 0, 0) on conflict do nothing;
+    return query select s.ordinal, s.task_id, s.created from spawn_tasks(p_ids, p_queues, p_names, p_params, p_options) s;
+    -- Without a node of its own it has nothing to wait for.
+    update workflow set (state, ended_at) = ('completed', v_now) where id = p_id and nodes = 0 and ended_at is null;
+end $$;
+comment on function spawn_workflow(uuid, text, uuid[], text[], text[], jsonb[], jsonb[]) is
+    'Spawn a graph of tasks as a workflow, all or nothing; the options of each task name the workflow and its node.';
+
+create or replace function get_workflow_state(p_workflow uuid) returns text
+    language sql stable security definer set search_path from current
+    as $$ select state from workflow where id = p_workflow $$;
+comment on function get_workflow_state(uuid) is 'How a workflow stands; null for an unknown id.';
+
+-- A workflow with its nodes, the failed ones first, then in the order of their spawn; p_limit bounds
+-- them, the counts are of all.
+create or replace function get_workflow(p_workflow uuid, p_limit integer default 1000) returns jsonb
+    language plpgsql stable security definer set search_path from current set jit = off
+    as $$
+#variable_conflict use_column
+declare
+    v_workflow workflow;
+    v_document jsonb;
+begin
+    select * into v_workflow from workflow where id = p_workflow;
+    if not found then
+        return null;
+    end if;
+    with member as materialized (
+        select n.name, n.task_id, s.state
+        from node n join get_states(array(select task_id from node where workflow_id = p_workflow)) s on s.task_id = n.task_id
+        where n.workflow_id = p_workflow),
+    shown as (
+        select m.*, row_number() over (order by (m.state is distinct from 'failed'), m.task_id) as place from member m
+        order by place limit least(greatest(p_limit, 0), 10000))
+    select jsonb_build_object(
+        'id', v_workflow.id, 'name', v_workflow.name, 'state', v_workflow.state, 'reason', v_workflow.reason,
+        'created_at', v_workflow.created_at, 'ended_at', v_workflow.ended_at,
+        'size', v_workflow.nodes, 'remaining', v_workflow.remaining,
+        'counts', (select coalesce(jsonb_object_agg(c.state, c.n), '{}')
+                   from (select coalesce(state, 'moving') as state, count(*) as n from member group by 1) c),
+        'nodes', (select coalesce(jsonb_agg(jsonb_build_object(
+                'node', s.name, 'id', s.task_id, 'name', (select x.name from executor x where x.id = t.executor_id),
+                'queue', (select q.name from queue q where q.id = t.queue_id), 'state', coalesce(s.state, 'moving'),
+                'depends_on', coalesce(to_jsonb(t.depends_on), '[]'), 'when', coalesce(t.condition, 'all_success'),
+                'error', case when s.state in ('failed', 'cancelled') then (
+                    select r.error from run r where r.task_id = s.task_id and r.ends order by r.finished_at desc limit 1) end)
+                order by s.place), '[]')
+            from shown s left join task t on t.id = s.task_id))
+    into v_document;
+    return v_document;
+end $$;
+comment on function get_workflow(uuid, integer) is 'A workflow with counts of its nodes by state and the nodes, failed ones first; null for an unknown id.';
+
+-- Workflows, newest first, from below p_after.  Null means any.
+create or replace function list_workflows(p_state text default null, p_name text default null, p_after uuid default null,
+                                          p_limit integer default 50)
+    returns setof jsonb
+    language plpgsql stable security definer set search_path from current
+    as $$
+begin
+    if p_state not in ('running', 'completed', 'failed', 'cancelled') then
+        raise exception 'state % is unknown; it must be running, completed, failed or cancelled', quote_literal(p_state)
+            using errcode = 'AB001';
+    end if;
+    return query
+        select jsonb_build_object('id', w.id, 'name', w.name, 'state', w.state, 'size', w.nodes, 'remaining', w.remaining,
+                                  'created_at', w.created_at, 'ended_at', w.ended_at, 'reason', w.reason)
+        from workflow w
+        where (p_state is null or w.state = p_state) and (p_name is null or w.name = p_name) and (p_after is null or w.id < p_after)
+        order by w.id desc limit least(greatest(p_limit, 1), 1000);
+end $$;
+comment on function list_workflows(text, text, uuid, integer) is
+    'Workflows, newest first, filtered; p_after is the last id of the page before.';

@@ -216,8 +216,10 @@ declare
 begin
     perform ensure_partitions();
     delete from waiter where expires_at < clock_time();
-    select least((select wake_at from timer order by wake_at limit 1), (select due_at from deadline order by due_at limit 1))
-        into v_next;
+    perform _end_waits();
+    select least((select wake_at from timer order by wake_at limit 1),
+                 (select due_at from deadline order by due_at limit 1),
+                 (select run_at from blocked where awaiting and run_at is not null order by run_at limit 1)) into v_next;
     return jsonb_build_object(
         'recovered', v_recovered, 'promoted', v_promoted, 'overdue', v_overdue, 'folded', v_folded,
         'late', exists (select from late),

@@ -111,7 +111,11 @@ begin
         'tags', coalesce(to_jsonb(v_task.tags), '[]'),
         'key', v_task.key,
         'workflow_id', v_task.workflow_id,
+        'workflow', (select name from workflow where id = v_task.workflow_id),
+        'node', (select n.name from node n where n.task_id = p_task),
         'depends_on', coalesce(to_jsonb(v_task.depends_on), '[]'),
+        'children', (select coalesce(jsonb_agg(e.child_id order by e.child_id), '[]') from (
+            select child_id from edge where parent_id = p_task and not awaited limit 1000) e),
         'attempts', (select count(distinct (r ->> 'attempt')) from jsonb_array_elements(v_runs) r where r -> 'started_at' <> 'null'),
         'max_attempts', v_task.max_attempts,
         'timeout', extract(epoch from v_task.timeout),

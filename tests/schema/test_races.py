@@ -105,7 +105,7 @@ class Leases:
 
 
 def test_two_parents_ending_at_once_release_their_child_once(sessions: Callable[[], Session], until: Until) -> None:
-    """Each completion is held open in turn; the child is released by the second, exactly once."""
+    """Each completion is held open in turn; the child is released by the second, exactly once (B75)."""
     one, two, observer = sessions(), sessions(), sessions()
     leases = Leases(observer)
     parents = [observer.call(SPAWN, None) for _ in range(2)]
@@ -323,7 +323,7 @@ def test_two_retries_make_one_attempt(sessions: Callable[[], Session], until: Un
 
 
 def test_waiting_and_emitting_cannot_miss_each_other(sessions: Callable[[], Session], until: Until) -> None:
-    """A wait and an emission in two open transactions: whichever commits first, the task wakes."""
+    """A wait and an emission in two open transactions: whichever commits first, the task wakes (B70)."""
     for emits_first in (True, False):
         one, two, observer = sessions(), sessions(), sessions()
         leases = Leases(observer)

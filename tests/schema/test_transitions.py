@@ -191,7 +191,7 @@ def test_retry_gives_one_more_attempt_in_place(queue: Queue) -> None:
 
 
 def test_a_child_runs_after_all_its_parents(queue: Queue) -> None:
-    """Blocked until the last parent has completed; then it sees their results."""
+    """Blocked until the last parent has completed; then it sees their results (B73)."""
     parents = [queue.spawn({"n": n}) for n in range(3)]
     child = queue.spawn(depends_on=[str(parent) for parent in parents])
     assert queue.counts() == {"blocked": 1, "pending": 3}
@@ -264,7 +264,7 @@ def test_a_failed_parent_cancels_and_its_retry_restores(queue: Queue) -> None:
 
 
 def test_unknown_parents_and_cycles_leave_no_row(queue: Queue) -> None:
-    """A dependency on nothing, on oneself, or backwards within one call is refused as a whole."""
+    """A dependency on nothing, on oneself, or backwards within one call is refused as a whole (B83)."""
     bad = [
         "spawn_task('default', 'x', '{}', '{\"depends_on\": [\"019ab000-0000-7000-8000-000000000000\"]}')",
         (
@@ -369,7 +369,7 @@ def test_zero_valued_options_are_kept(queue: Queue) -> None:
 
 
 def test_sleep_and_events(queue: Queue) -> None:
-    """A run that waits for an event sleeps; the first emission wakes it with the payload, once."""
+    """A run that waits for an event sleeps; the first emission wakes it with the payload, once (B69)."""
     task = queue.spawn()
     lease, _, _ = queue.claim()
     wait = "suspend_runs(%s::bigint[], %s, '{0}', '{null}', '{event}', '{night-closed}')"

@@ -48,7 +48,7 @@ def result(outcome: Outcome | None) -> Any:
 
 @EVERYWHERE
 async def test_a_step_runs_once(slots: Slots, port: MemoryPort, tmp_path: Path, where: str) -> None:
-    """A step that succeeded is not repeated, one that raised is; first and later runs see the same JSON."""
+    """A step that succeeded is not repeated, one that raised is; first and later runs see the same JSON (B66)."""
     ran = tmp_path / "ran"
     claim = claim_of(f"slots.steps.{where}", {"ran": str(ran)})
 
@@ -63,7 +63,7 @@ async def test_a_step_runs_once(slots: Slots, port: MemoryPort, tmp_path: Path, 
 
 @EVERYWHERE
 async def test_who_sleeps_or_waits_gives_its_slot_back(slots: Slots, port: MemoryPort, where: str) -> None:
-    """Each wait suspends until its time by the database's clock, is passed over after it, and not slept twice."""
+    """Each wait suspends until its time by the database's clock, is passed over after it, and not slept twice (B68)."""
     until = port.now + timedelta(seconds=100)
     claim = claim_of(f"slots.waits.{where}", {"until": until.isoformat()})
 
@@ -164,7 +164,7 @@ def test_step_names_never_meet(ctx: RunContext, port: MemoryPort) -> None:
 
 
 def test_a_thousand_steps_of_one_name_are_numbered_quickly(ctx: RunContext, port: MemoryPort) -> None:
-    """Numbers go up by one each time."""
+    """Numbers go up by one each time (B67)."""
     for _ in range(2_000):
         ctx.step("again", int)
 

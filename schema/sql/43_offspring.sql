@@ -1,0 +1,102 @@
+-- What a run spawns, and what it waits for: ctx.spawn and ctx.wait_for.
+
+-- Spawn what held runs have spawned: [{task (the spawner), id, queue, name, params, options}], params
+-- and options as JSON texts.  Children of a workflow's node join its workflow.  With p_save the ids
+-- are saved as checkpoints (`checkpoint` of each), so that the task's next run does not spawn them again.
+-- Returns the ids that differ from those asked for, because a key was taken.
+-- Comes after all locks on `blocked`: joining locks the workflow.
+create or replace function _spawn_offspring(p_held _held[], p_spawns jsonb, p_save boolean) returns jsonb
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
+    v_taken jsonb;
+begin
+    with wanted as materialized (
+        select s.task, s.checkpoint, s.id, s.queue, s.name, s.params::jsonb as params,
+               nullif(case when t.workflow_id is null then '{}' else jsonb_build_object('workflow', t.workflow_id) end
+                      || coalesce(s.options::jsonb, '{}'), '{}') as options, o
+        from rows from (jsonb_to_recordset(p_spawns)
+                        as (task uuid, checkpoint text, id uuid, queue text, name text, params text, options text))
+             with ordinality as s (task, checkpoint, id, queue, name, params, options, o)
+        join unnest(p_held) h on h.task_id = s.task
+        join task t on t.id = s.task),
+    spawned as materialized (
+        select s.ordinal, s.task_id
+        from spawn_tasks((select array_agg(id order by o) from wanted), (select array_agg(queue order by o) from wanted),
+                         (select array_agg(name order by o) from wanted), (select array_agg(params order by o) from wanted),
+                         (select array_agg(options order by o) from wanted)) s),
+    matched as materialized (
+        select w.*, s.task_id from (select *, row_number() over (order by o) as ordinal from wanted) w join spawned s using (ordinal)),
+    saved as (
+        insert into checkpoint (task_id, name, value, created_at)
+        select task, checkpoint, to_jsonb(task_id), clock_time() from matched where p_save
+        on conflict (task_id, name) do update set (value, created_at) = (excluded.value, excluded.created_at))
+    select coalesce(jsonb_object_agg(id, task_id) filter (where id <> task_id), '{}') into v_taken from matched;
+    return v_taken;
+end $$;
+
+-- For _end_waits.  Stands here because an upgrade runs this file again.
+create index if not exists blocked_overdue on blocked (run_at) where awaiting;
+
+-- Put runs whose claim was just taken to wait for tasks: p_awaits is [{task, on: [ids], seconds}], p_taken
+-- tells which ids are others' by now.  sweep_late counts what they wait for; after so many seconds
+-- (`run_at`, which means nothing else once a task has started) they go on all the same.
+create or replace function _await_tasks(p_held _held[], p_awaits jsonb, p_taken jsonb) returns void
+    language plpgsql
+    as $$
+#variable_conflict use_column
+begin
+    -- What an earlier wait left behind does not count any more.
+    delete from edge e using unnest(p_held) h, jsonb_to_recordset(p_awaits) as a (task uuid)
+        where e.child_id = h.task_id and a.task = h.task_id and e.awaited
+          and e.parent_id <> all (coalesce((select t.depends_on from task t where t.id = h.task_id), '{}'));
+    with item as materialized (
+        select h.task_id, h.attempt, clock_time() + make_interval(secs => a.seconds) as until, array(
+            select distinct coalesce(p_taken ->> u, u)::uuid from jsonb_array_elements_text(a."on") u order by 1) as parents
+        from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb, seconds double precision) on a.task = h.task_id),
+    linked as (
+        insert into edge (parent_id, child_id, awaited)
+        select unnest(i.parents), i.task_id, true from item i
+        on conflict (parent_id, child_id) do update set awaited = true),
+    placed as (
+        insert into blocked (task_id, queue_id, level, attempt, lane, needs, run_at, condition, awaiting, quorum, remaining)
+        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.lane, t.needs, i.until, 'all_done', true, 0, cardinality(i.parents)
+        from item i join task t on t.id = i.task_id),
+    counted as (
+        insert into tally (queue_id, running, blocked)
+        select t.queue_id, -count(*), count(*) from item i join task t on t.id = i.task_id group by t.queue_id)
+    insert into late (child_id) select task_id from item order by 1 on conflict do nothing;
+    perform pg_notify(current_schema() || '_ready', '');
+end $$;
+
+-- Runs that have waited for tasks long enough go on.
+create or replace function _end_waits() returns void
+    language plpgsql
+    as $$
+declare
+    v_tasks uuid[];
+begin
+    -- Skipping what is locked: whoever holds it moves it, or the next round does.
+    v_tasks := array(select task_id from blocked where awaiting and run_at <= clock_time() order by task_id for update skip locked);
+    if cardinality(v_tasks) > 0 then
+        delete from late where child_id = any (v_tasks);
+        perform _unblock(v_tasks);
+    end if;
+end $$;
+
+-- How tasks stand, and how they ended: what a run that waits for them is given.
+create or replace function get_results(p_tasks uuid[])
+    returns table (task_id uuid, name text, state text, result jsonb, error jsonb)
+    language sql stable security definer set search_path from current
+    as $$
+        select s.task_id, (select x.name from task t join executor x on x.id = t.executor_id where t.id = s.task_id), s.state,
+               case when s.state = 'completed' then r.result end,
+               case when s.state in ('failed', 'cancelled') then r.error end
+        from get_states(p_tasks) s
+        left join lateral (
+            select r.result, r.error from run r
+            where r.task_id = s.task_id and r.ends and r.finished_at >= _id_time(s.task_id) - interval '1 day'
+            order by r.finished_at desc limit 1) r on s.state in ('completed', 'failed', 'cancelled')
+    $$;
+comment on function get_results(uuid[]) is 'State of tasks, and result or error of those that have ended; a state of null: no such task.';
