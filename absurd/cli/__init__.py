@@ -18,6 +18,7 @@ SECTIONS = {
     "Work": {
         "spawn": "absurd.cli.spawn:spawn",
         "task": "absurd.cli.task:task",
+        "dlq": "absurd.cli.dead_letter:dlq",
         "queue": "absurd.cli.queue:queue",
         "executor": "absurd.cli.executor:executor",
         "event": "absurd.cli.event:event",

@@ -93,6 +93,14 @@ end $$;
 comment on function list_dead_letters(jsonb, uuid, integer) is
     'Dead letters, newest task first; the filter has queue, name, fingerprint, code, since, until, ids, text.';
 
+-- What people did to a task, oldest first.
+create or replace function _history_of(p_task uuid) returns jsonb
+    language sql stable
+    as $$
+        select coalesce(jsonb_agg(jsonb_build_object('at', at, 'action', action, 'actor', actor, 'detail', detail) order by at), '[]')
+        from audit where task_id = p_task
+    $$;
+
 create or replace function get_dead_letter(p_task uuid) returns jsonb
     language sql stable security definer set search_path from current
     as $$
@@ -105,14 +113,6 @@ create or replace function get_dead_letter(p_task uuid) returns jsonb
     $$;
 comment on function get_dead_letter(uuid) is
     'All about a dead letter: cause, traceback, host, versions, params, runs; null if there is none. kept: the task itself is still there.';
-
--- What people did to a task, oldest first.
-create or replace function _history_of(p_task uuid) returns jsonb
-    language sql stable
-    as $$
-        select coalesce(jsonb_agg(jsonb_build_object('at', at, 'action', action, 'actor', actor, 'detail', detail) order by at), '[]')
-        from audit where task_id = p_task
-    $$;
 
 -- Reads every dead letter that the filter chooses; most frequent first.
 create or replace function group_dead_letters(p_filter jsonb default null, p_limit integer default 50) returns setof jsonb

@@ -194,14 +194,15 @@ declare
     v_recovered integer := case when _note_pulse() then recover_runs() else 0 end;
     v_promoted  integer := promote_timers();
     v_folded    integer := fold_tallies();
+    v_pruned    integer := prune_ended();
     v_next      timestamptz;
 begin
     perform ensure_partitions();
     delete from waiter where expires_at < clock_time();
     select wake_at into v_next from timer order by wake_at limit 1;
     return jsonb_build_object(
-        'recovered', v_recovered, 'promoted', v_promoted, 'folded', v_folded,
+        'recovered', v_recovered, 'promoted', v_promoted, 'folded', v_folded, 'pruned', v_pruned,
         'late', exists (select from late),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;
-comment on function maintain() is 'Recover lost runs, wake due sleepers, fold counts, make partitions.';
+comment on function maintain() is 'Recover lost runs, wake due sleepers, fold counts, prune, make partitions.';
