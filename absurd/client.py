@@ -203,7 +203,7 @@ class AbsurdClient:
         return await self.run(queue.respawn_task(task_id))
 
     async def edit(self, task_id: UUID | str, **changes: Any) -> Document:
-        """Change a task before it is claimed: see `queue.edit_task`.  Raises TaskStateError once it is running or ended."""
+        """Change a task before it is claimed, see `queue.edit_task`.  Raises TaskStateError once it was."""
         return await self.run(queue.edit_task(task_id, **changes))
 
     async def rerun(self, task_id: UUID | str, *, descendants: bool = True) -> int:
@@ -262,7 +262,7 @@ class AbsurdClient:
         return await self.run(dead_letters.get_dead_letter(task_id))
 
     async def requeue_dead_letters(self, **wishes: Any) -> list[Document]:
-        """Put dead letters back into their queues, see `dead_letters.requeue_dead_letters`; tells of each whether it went."""
+        """Put dead letters back, see `dead_letters.requeue_dead_letters`; tells of each whether it went."""
         return await self.run(dead_letters.requeue_dead_letters(**wishes))
 
     async def purge_dead_letters(self, *, dry_run: bool = False, **filters: Any) -> int:

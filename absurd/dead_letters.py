@@ -32,7 +32,8 @@ def list_dead_letters(*, after: UUID | str | None = None, limit: int = 50, **fil
 def group_dead_letters(*, limit: int = 50, **filters: Any) -> Call[list[Document]]:
     """Dead letters by fingerprint, most frequent first: count, first, last, and a sample."""
     return Call(
-        "select d.document::text as document from {schema}.group_dead_letters($1::text::jsonb, $2::integer) as d (document)",
+        "select d.document::text as document"
+        " from {schema}.group_dead_letters($1::text::jsonb, $2::integer) as d (document)",
         (_filter(filters), limit),
         _documents,
     )
@@ -73,7 +74,8 @@ def requeue_dead_letters(
     """
     return Call(
         "select d.document::text as document from {schema}.requeue_dead_letters($1::text::jsonb, $2::text::jsonb,"
-        " $3::text::jsonb, $4::double precision, $5::integer, $6::boolean, $7::uuid, $8::double precision) as d (document)",
+        " $3::text::jsonb, $4::double precision, $5::integer, $6::boolean, $7::uuid, $8::double precision)"
+        " as d (document)",
         (
             _filter(filters),
             None if params is None else encode(params, "params"),

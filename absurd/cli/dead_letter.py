@@ -70,7 +70,15 @@ def list_(ctx: click.Context, ungrouped: bool, limit: int, after: str | None, as
 def letter_table(letters: list[dict[str, Any]]) -> Table:
     """One line for each dead letter."""
     rows = [
-        (each["id"], each["name"], each["queue"], each["attempts"], ago(each["died_at"]), each["fingerprint"], told(each))
+        (
+            each["id"],
+            each["name"],
+            each["queue"],
+            each["attempts"],
+            ago(each["died_at"]),
+            each["fingerprint"],
+            told(each),
+        )
         for each in letters
     ]
     headers = ("task", "executor", "queue", "attempts", "died", "fingerprint", "error")
@@ -128,8 +136,16 @@ def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
         "kept": "" if letter["kept"] else "no: a requeue makes the task again from this copy",
     }
     lines = [f"  {name:<11} {clean(value)}" for name, value in facts.items() if value]
-    runs = [(each["attempt"], each["state"], each["worker"], moment(each["finished_at"]), fault(each["error"]) if each["error"] else "")
-            for each in letter["runs"]]  # fmt: skip
+    runs = [
+        (
+            each["attempt"],
+            each["state"],
+            each["worker"],
+            moment(each["finished_at"]),
+            fault(each["error"]) if each["error"] else "",
+        )
+        for each in letter["runs"]
+    ]
     parts = [f"{clean(letter['name'])}  {letter['id']}", "\n".join(lines)]
     parts.append(str(Table(("attempt", "state", "worker", "ended", "error"), runs, right=("attempt",), shrink="error")))
     if (letter["error"] or {}).get("traceback"):

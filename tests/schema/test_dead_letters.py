@@ -121,7 +121,7 @@ def test_requeue_is_spread_over_time(queue: Queue) -> None:
 
 
 def test_requeue_keeps_to_filter_and_limit_and_dry_run(queue: Queue) -> None:
-    """Each goes back to its own queue; a dry run changes nothing; the limit holds, and a call goes on after it (B44)."""
+    """Each goes back to its own queue; a dry run changes nothing; the limit holds, and calls go on (B44)."""
     tasks = [kill(queue) for _ in range(3)]
     queue.call("create_queue('other')")
 
@@ -195,7 +195,9 @@ def test_no_dead_letter_where_they_are_switched_off(queue: Queue) -> None:
     """With p_dead_letters false (ABSURD_DLQ_ENABLED=false) the task fails all the same, without a dead letter."""
     task = queue.spawn()
     lease, _, _ = queue.claim()
-    queue.call("fail_runs(%s::bigint[], %s, '{0}', array['{}'], array[null]::double precision[], false)", [lease], [task])
+    queue.call(
+        "fail_runs(%s::bigint[], %s, '{0}', array['{}'], array[null]::double precision[], false)", [lease], [task]
+    )
 
     assert queue.state(task) == "failed"
     assert queue.call("count_dead_letters()") == 0
