@@ -77,7 +77,7 @@ def met_another(error: AbsurdError) -> bool:
 
 def pause_before(attempt: int) -> float:
     """Seconds to wait before the next of `MEETINGS` attempts, by chance, so that the two do not meet again."""
-    return random.uniform(0.25, 1.0) * 0.02 * 2**attempt
+    return random.uniform(0.25, 1.0) * 0.02 * float(2**attempt)
 
 
 def translate(error: BaseException, *, address: str, schema: str = "absurd") -> AbsurdError:

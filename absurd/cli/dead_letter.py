@@ -51,7 +51,7 @@ def dlq() -> None:
 @click.option("--after", metavar="ID", help="With --ungrouped: go on below this task.")
 @json_option
 @click.pass_context
-def list_(ctx: click.Context, ungrouped: bool, limit: int, after: str | None, as_json: bool, **given: Any) -> None:
+def list_(ctx: click.Context, /, ungrouped: bool, limit: int, after: str | None, as_json: bool, **given: Any) -> None:
     """Show dead letters, those that look alike in one line."""
     from absurd.dead_letters import group_dead_letters, list_dead_letters
 
@@ -167,6 +167,7 @@ def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
 @click.pass_context
 def requeue(
     ctx: click.Context,
+    /,
     ids: tuple[str, ...],
     every: bool,
     words: tuple[str, ...],
@@ -187,7 +188,7 @@ def requeue(
     where = chosen(given, ids)
     if not where and not every:
         raise click.UsageError("Say which: IDs, filters, or --all")
-    wish = {
+    wish: dict[str, Any] = {
         "params": None if patch is None else read_document(patch, "--params"),
         "set": pairs(words, "a value at a path") or None,
         "rate": rate,
@@ -229,7 +230,7 @@ def requeue(
 @json_option
 @click.pass_context
 def purge(
-    ctx: click.Context, ids: tuple[str, ...], every: bool, dry_run: bool, yes: bool, as_json: bool, **given: Any
+    ctx: click.Context, /, ids: tuple[str, ...], every: bool, dry_run: bool, yes: bool, as_json: bool, **given: Any
 ) -> None:
     """Forget dead letters; their tasks stay failed for as long as they are kept."""
     from absurd.dead_letters import purge_dead_letters
