@@ -21,12 +21,12 @@ begin
     if v_count = 0 then
         return;
     end if;
+    if v_count > 100000 then
+        raise exception '% tasks in one call of spawn_tasks; at most 100000 are taken: spawn them in parts', v_count using errcode = 'AB001';
+    end if;
     if v_count is distinct from cardinality(p_queues) or v_count is distinct from cardinality(p_names)
        or v_count is distinct from cardinality(p_params) or v_count <> coalesce(cardinality(p_options), v_count) then
         raise exception 'the arrays of spawn_tasks differ in length' using errcode = 'AB001';
-    end if;
-    if v_count > 100000 then
-        raise exception '% tasks in one call of spawn_tasks; at most 100000 are taken: spawn them in parts', v_count using errcode = 'AB001';
     end if;
     perform _check_size('params', p) from unnest(p_params) p where pg_column_size(p) > 150000;
     if exists (select from unnest(p_ids) i where i is null or i not between v_lowest and v_highest) then

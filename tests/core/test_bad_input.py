@@ -20,17 +20,16 @@ MIB = 1 << 20
 @pytest.mark.parametrize("how", ["params", "headers"])
 def test_oversized_json_is_refused_by_sql(connection: Connection, how: str) -> None:
     """More than 1 MiB that comes by plain SQL raises AB009 with the limit and advice; just as much is taken."""
-    for size, taken in ((MIB - 20, True), (MIB + 1, False)):
+
+    def spawn(size: int) -> None:
         text = json.dumps({"a": "x" * size})
         params, options = (text, None) if how == "params" else ("{}", f'{{"headers": {text}}}')
-        try:
-            connection.execute("select spawn_task('default', 'demo.add', %s, %s)", (params, options))
-        except psycopg.Error as error:
-            assert not taken
-            assert error.sqlstate == "AB009"
-            assert "1048576" in str(error) and "put it in a file" in str(error)
-        else:
-            assert taken
+        connection.execute("select spawn_task('default', 'demo.add', %s, %s)", (params, options))
+
+    spawn(MIB - 20)
+    with pytest.raises(psycopg.Error, match="the 1048576 that are stored; put it in a file") as caught:
+        spawn(MIB + 1)
+    assert caught.value.sqlstate == "AB009"
     assert connection.execute("select count(*) from task").fetchone() == (1,)
 
 
@@ -69,11 +68,12 @@ def test_a_million_specs_are_refused_before_anything_is_spawned(settings: Settin
 def test_a_million_by_sql_is_refused(connection: Connection) -> None:
     """Long arrays of tasks and of parents raise AB001 with the limit."""
     for sql in (
-        "select spawn_tasks(i, '{}', '{}', '{}') from (select array_agg(new_task_id()) from generate_series(1, 100001)) g (i)",
+        "select spawn_tasks(i, '{}', '{}', '{}')"
+        " from (select array_agg(new_task_id()) from generate_series(1, 100001)) g (i)",
         "select spawn_task('q', 'n', '{}', jsonb_build_object('depends_on', d))"
         " from (select jsonb_agg(new_task_id()) from generate_series(1, 100001)) g (d)",
     ):
-        with pytest.raises(psycopg.Error, match="at most 100000|differ in length") as caught:
+        with pytest.raises(psycopg.Error, match="at most 100000") as caught:
             connection.execute(sql)
         assert caught.value.sqlstate == "AB001"
 
@@ -82,7 +82,8 @@ def test_a_million_by_sql_is_refused(connection: Connection) -> None:
 async def test_a_call_that_met_another_is_made_again(settings: Settings, connection: Connection, state: str) -> None:
     """Both clients repeat what a deadlock or serialization failure rolled back, a few times and no more."""
     connection.execute(
-        "create sequence public.meetings; create function public.meet(p_times bigint) returns bigint language plpgsql as"
+        "create sequence public.meetings;"
+        " create function public.meet(p_times bigint) returns bigint language plpgsql as"
         f" $$ begin if nextval('public.meetings') <= p_times then raise 'met' using errcode = '{state}'; end if;"
         " return currval('public.meetings'); end $$"
     )
