@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
-from absurd import inspection, queue
+from absurd import dead_letters, inspection, queue
 from absurd.call import Call
 from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase, session_on
@@ -193,6 +193,14 @@ class AbsurdClient:
         """Give an ended task one more attempt.  Raises TaskNotFoundError, TaskStateError if it has not ended."""
         return await self.run(queue.retry_task(task_id))
 
+    async def respawn(self, task_id: UUID | str) -> UUID:
+        """Spawn a fresh task like one that has ended, which stays as it is; gives the new id."""
+        return await self.run(queue.respawn_task(task_id))
+
+    async def edit(self, task_id: UUID | str, **changes: Any) -> Document:
+        """Change a task before it is claimed, see `queue.edit_task`.  Raises TaskStateError once it was."""
+        return await self.run(queue.edit_task(task_id, **changes))
+
     async def rerun(self, task_id: UUID | str, *, descendants: bool = True) -> int:
         """Run an ended task and all that depends on it anew; the rest is reused.  Gives how many tasks run again.
 
@@ -280,6 +288,32 @@ class AbsurdClient:
     async def purge_queue(self, name: str, *, dry_run: bool = False) -> int:
         """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""
         return await self.run(queue.purge_queue(name, dry_run=dry_run))
+
+    async def set_queue_retention(self, name: str, seconds: float | None) -> None:
+        """Keep ended tasks of a queue for so many seconds; None keeps them for ever."""
+        await self.run(queue.set_queue_retention(name, seconds))
+
+    async def prune_queue(self, name: str, older_than: float, *, limit: int = 1000, dry_run: bool = False) -> int:
+        """Remove tasks that ended more than so many seconds ago; gives how many went (or would go)."""
+        return await self.run(queue.prune_queue(name, older_than, limit=limit, dry_run=dry_run))
+
+    # Dead letters --------------------------------------------------------------------------------
+
+    async def list_dead_letters(self, **filters: Any) -> list[Document]:
+        """Dead letters, newest task first; the filters are those of `dead_letters.list_dead_letters`."""
+        return await self.run(dead_letters.list_dead_letters(**filters))
+
+    async def get_dead_letter(self, task_id: UUID | str) -> Document:
+        """All about a dead letter.  Raises TaskNotFoundError."""
+        return await self.run(dead_letters.get_dead_letter(task_id))
+
+    async def requeue_dead_letters(self, **wishes: Any) -> list[Document]:
+        """Put dead letters back, see `dead_letters.requeue_dead_letters`; tells of each whether it went."""
+        return await self.run(dead_letters.requeue_dead_letters(**wishes))
+
+    async def purge_dead_letters(self, *, dry_run: bool = False, **filters: Any) -> int:
+        """Forget dead letters, at most 10,000 a call; gives how many went (or would go)."""
+        return await self.run(dead_letters.purge_dead_letters(dry_run=dry_run, **filters))
 
     # Reading -------------------------------------------------------------------------------------
 

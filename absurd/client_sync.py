@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
-from absurd import inspection, queue
+from absurd import dead_letters, inspection, queue
 from absurd.call import Call
 from absurd.client import merge_settings, resolve_database
 from absurd.config import Settings, load_settings
@@ -164,6 +164,14 @@ class SyncAbsurdClient:
         """Give an ended task one more attempt.  Raises TaskNotFoundError, TaskStateError if it has not ended."""
         return self.run(queue.retry_task(task_id))
 
+    def respawn(self, task_id: UUID | str) -> UUID:
+        """Spawn a fresh task like one that has ended, which stays as it is; gives the new id."""
+        return self.run(queue.respawn_task(task_id))
+
+    def edit(self, task_id: UUID | str, **changes: Any) -> Document:
+        """Change a task before it is claimed, see `queue.edit_task`.  Raises TaskStateError once it was."""
+        return self.run(queue.edit_task(task_id, **changes))
+
     def rerun(self, task_id: UUID | str, *, descendants: bool = True) -> int:
         """Run an ended task and all that depends on it anew; the rest is reused.  Gives how many tasks run again.
 
@@ -251,6 +259,32 @@ class SyncAbsurdClient:
     def purge_queue(self, name: str, *, dry_run: bool = False) -> int:
         """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""
         return self.run(queue.purge_queue(name, dry_run=dry_run))
+
+    def set_queue_retention(self, name: str, seconds: float | None) -> None:
+        """Keep ended tasks of a queue for so many seconds; None keeps them for ever."""
+        self.run(queue.set_queue_retention(name, seconds))
+
+    def prune_queue(self, name: str, older_than: float, *, limit: int = 1000, dry_run: bool = False) -> int:
+        """Remove tasks that ended more than so many seconds ago; gives how many went (or would go)."""
+        return self.run(queue.prune_queue(name, older_than, limit=limit, dry_run=dry_run))
+
+    # Dead letters --------------------------------------------------------------------------------
+
+    def list_dead_letters(self, **filters: Any) -> list[Document]:
+        """Dead letters, newest task first; the filters are those of `dead_letters.list_dead_letters`."""
+        return self.run(dead_letters.list_dead_letters(**filters))
+
+    def get_dead_letter(self, task_id: UUID | str) -> Document:
+        """All about a dead letter.  Raises TaskNotFoundError."""
+        return self.run(dead_letters.get_dead_letter(task_id))
+
+    def requeue_dead_letters(self, **wishes: Any) -> list[Document]:
+        """Put dead letters back, see `dead_letters.requeue_dead_letters`; tells of each whether it went."""
+        return self.run(dead_letters.requeue_dead_letters(**wishes))
+
+    def purge_dead_letters(self, *, dry_run: bool = False, **filters: Any) -> int:
+        """Forget dead letters, at most 10,000 a call; gives how many went (or would go)."""
+        return self.run(dead_letters.purge_dead_letters(dry_run=dry_run, **filters))
 
     # Reading -------------------------------------------------------------------------------------
 

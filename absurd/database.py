@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from absurd.call import Call, Row, in_schema
-from absurd.database_errors import check_server, is_driver_error, is_lost, translate
+from absurd.database_errors import (
+    MEETINGS,
+    check_server,
+    is_driver_error,
+    is_lost,
+    met_another,
+    pause_before,
+    translate,
+)
 from absurd.database_url import describe, for_asyncpg
-from absurd.errors import DatabaseUnavailableError, InvalidOptionError
+from absurd.errors import ConflictError, DatabaseUnavailableError, InvalidOptionError
 from absurd.schema import quoted
 from absurd.schema.migrate import Installed
 
@@ -142,8 +151,6 @@ class AsyncDatabase:
 
     async def close(self) -> None:
         """Close all connections; those in use are waited for, for ten seconds at most."""
-        import asyncio
-
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
@@ -191,7 +198,10 @@ class AsyncDatabase:
         return (await self.run_all([call]))[0]
 
     async def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
-        """Make all `calls` or none; once more if the connection was lost and that does no harm."""
+        """Make all `calls` or none; once more if the connection was lost and that does no harm.
+
+        A deadlock or a serialization failure has rolled everything back, so it is tried again a few times.
+        """
         try:
             return await self._run_all(calls)
         except DatabaseUnavailableError as error:
@@ -200,10 +210,17 @@ class AsyncDatabase:
         return await self._run_all(calls)
 
     async def _run_all(self, calls: Sequence[Call[T]]) -> list[T]:
-        async with self.session() as session:
-            if len(calls) == 1:  # its statement is a transaction
-                return [await session.run(calls[0])]
-            return await session.run_all(calls)
+        for attempt in range(MEETINGS):
+            try:
+                async with self.session() as session:
+                    if len(calls) == 1:  # its statement is a transaction
+                        return [await session.run(calls[0])]
+                    return await session.run_all(calls)
+            except ConflictError as error:
+                if not met_another(error) or attempt == MEETINGS - 1:
+                    raise
+            await asyncio.sleep(pause_before(attempt))
+        raise AssertionError("the last attempt returns or raises")
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """All rows of `sql`, in which ``{schema}`` stands for the schema of the queue."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from absurd.errors import (
     BY_SQLSTATE,
     AbsurdError,
@@ -15,6 +17,9 @@ from absurd.errors import (
 
 OLDEST_SERVER = 15
 """The oldest major version of PostgreSQL that the schema works on."""
+
+MEETINGS = 5
+"""How often a transaction is tried in all that a deadlock or a serialization failure rolled back."""
 
 _NOT_INSTALLED = {"3F000", "42P01", "42883", "42703", "42704"}
 _BAD_JSON = {"22P02", "22P05", "22021"}
@@ -63,6 +68,16 @@ def is_lost(error: BaseException | None) -> bool:
     if code:
         return str(code)[:2] == "08" or code in ("57P01", "57P02", "57P03")
     return isinstance(error, ConnectionError) or "closed" in str(error) or "connection" in str(error).lower()
+
+
+def met_another(error: AbsurdError) -> bool:
+    """Whether the transaction was rolled back whole because it met another, so that it can be made again."""
+    return error.details.get("sqlstate") in ("40P01", "40001")
+
+
+def pause_before(attempt: int) -> float:
+    """Seconds to wait before the next of `MEETINGS` attempts, by chance, so that the two do not meet again."""
+    return random.uniform(0.25, 1.0) * 0.02 * float(2**attempt)
 
 
 def translate(error: BaseException, *, address: str, schema: str = "absurd") -> AbsurdError:

@@ -14,9 +14,17 @@ from psycopg.rows import dict_row
 
 from absurd.call import Call, Row, in_schema
 from absurd.database import begins_transaction
-from absurd.database_errors import check_server, is_driver_error, is_lost, translate
+from absurd.database_errors import (
+    MEETINGS,
+    check_server,
+    is_driver_error,
+    is_lost,
+    met_another,
+    pause_before,
+    translate,
+)
 from absurd.database_url import describe, for_psycopg
-from absurd.errors import DatabaseUnavailableError, InvalidOptionError
+from absurd.errors import ConflictError, DatabaseUnavailableError, InvalidOptionError
 from absurd.schema import quoted
 from absurd.schema.grants import Profile
 from absurd.schema.migrate import Installed, Migration, grant, migrate, schema_version
@@ -139,7 +147,10 @@ class SyncDatabase:
         return self.run_all([call])[0]
 
     def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
-        """Make all `calls` or none; once more if the connection was lost and that does no harm."""
+        """Make all `calls` or none; once more if the connection was lost and that does no harm.
+
+        A deadlock or a serialization failure has rolled everything back, so it is tried again a few times.
+        """
         try:
             return self._run_all(calls)
         except DatabaseUnavailableError as error:
@@ -148,10 +159,17 @@ class SyncDatabase:
         return self._run_all(calls)
 
     def _run_all(self, calls: Sequence[Call[T]]) -> list[T]:
-        with self.session() as session:
-            if len(calls) == 1:  # its statement is a transaction
-                return [session.run(calls[0])]
-            return session.run_all(calls)
+        for attempt in range(MEETINGS):
+            try:
+                with self.session() as session:
+                    if len(calls) == 1:  # its statement is a transaction
+                        return [session.run(calls[0])]
+                    return session.run_all(calls)
+            except ConflictError as error:
+                if not met_another(error) or attempt == MEETINGS - 1:
+                    raise
+            time.sleep(pause_before(attempt))
+        raise AssertionError("the last attempt returns or raises")
 
     def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """All rows of `sql`, in which ``{schema}`` stands for the schema of the queue."""

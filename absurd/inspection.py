@@ -5,16 +5,16 @@ Lists come as JSON documents (dicts with ISO times), ready to be printed; a task
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from absurd.call import Call, Row
-from absurd.encoding import decode
+from absurd.encoding import decode, encode
 from absurd.errors import TaskNotFoundError, WorkflowNotFoundError
 from absurd.model import Artifact, Run, RunState, Task, TaskState
-from absurd.queue import task_uuid
+from absurd.queue import moment_text, task_uuid
 
 Document = dict[str, Any]
 
@@ -78,15 +78,29 @@ def list_tasks(
     tag: str | None = None,
     after: UUID | str | None = None,
     limit: int = 50,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> Call[list[Document]]:
     """Tasks, newest first, at most 1000: id, queue, name, state, priority, attempts, created_at, tags.
 
-    None means any; `after` is the last id of the page before.
+    None means any; `after` is the last id of the page before.  `since` and `until` bound the time of the
+    spawn; `params` are paths such as ``a.b`` with the values that all must have.
     """
     return Call(
-        "select t.document::text as document from {schema}.list_tasks("
-        "$1::text, $2::text, $3::text, $4::text, $5::uuid, $6::integer) as t (document)",
-        (queue, None if state is None else str(state), name, tag, None if after is None else task_uuid(after), limit),
+        "select t.document::text as document from {schema}.list_tasks($1::text, $2::text, $3::text, $4::text, $5::uuid,"
+        " $6::integer, $7::text::timestamptz, $8::text::timestamptz, $9::text::jsonb) as t (document)",
+        (
+            queue,
+            None if state is None else str(state),
+            name,
+            tag,
+            None if after is None else task_uuid(after),
+            limit,
+            moment_text(since, "since"),
+            moment_text(until, "until"),
+            encode(dict(params), "params") if params else None,
+        ),
         _documents,
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from absurd.call import Call, Row, nothing, one_value
+from absurd.encoding import decode, encode
 from absurd.errors import InvalidOptionError
 from absurd.model import QueueStats, TaskState
 
@@ -88,6 +90,15 @@ class Look(NamedTuple):
     publishing: bool
 
 
+def moment_text(value: datetime | None, what: str) -> str | None:
+    """A time with its zone as text.  Raises InvalidOptionError for one without."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidOptionError(f"{what} is {value!r}; it must be a datetime with its zone", option=what)
+    return value.isoformat()
+
+
 # Tasks -------------------------------------------------------------------------------------------
 
 
@@ -139,6 +150,37 @@ def retry_task(task_id: UUID | str) -> Call[TaskState]:
     """Give an ended task one more attempt; gives its new state."""
     sql = "select {schema}.retry_task($1::uuid) as state"
     return Call(sql, (task_uuid(task_id),), _state_of_first, repeatable=False)
+
+
+def respawn_task(task_id: UUID | str) -> Call[UUID]:
+    """Spawn a fresh task with the body of an ended one, which stays as it is; gives the new id."""
+    sql = "select {schema}.respawn_task($1::uuid) as id"
+    return Call(sql, (task_uuid(task_id),), lambda rows: task_uuid(rows[0]["id"]), repeatable=False)
+
+
+def edit_task(
+    task_id: UUID | str,
+    *,
+    priority: int | None = None,
+    delay: float | None = None,
+    run_at: datetime | None = None,
+    params: Any = None,
+    merge: Any = None,
+    set: Mapping[str, Any] | None = None,
+) -> Call[dict[str, Any]]:
+    """Change a task before it is claimed; gives what was changed, as old and new."""
+    given = {
+        "priority": priority,
+        "delay": delay,
+        "run_at": moment_text(run_at, "run_at"),
+        "params": params,
+        "merge": merge,
+        "set": dict(set) if set else None,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    sql = "select {schema}.edit_task($1::uuid, $2::text::jsonb)::text as changed"
+    text = encode(changes, "changes", limit=None)
+    return Call(sql, (task_uuid(task_id), text), lambda rows: dict(decode(rows[0]["changed"])))
 
 
 def rerun_task(task_id: UUID | str, *, descendants: bool = True) -> Call[int]:
@@ -233,6 +275,17 @@ def purge_queue(name: str, *, dry_run: bool = False) -> Call[int]:
     """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""
     sql = "select {schema}.purge_queue($1::text, $2::boolean) as cancelled"
     return Call(sql, (name, dry_run), one_value("cancelled"), repeatable=False)
+
+
+def set_queue_retention(name: str, seconds: float | None) -> Call[None]:
+    """Keep ended tasks of a queue for so many seconds; None keeps them for ever."""
+    return Call("select {schema}.set_queue_retention($1::text, $2::double precision)", (name, seconds), nothing)
+
+
+def prune_queue(name: str, older_than: float, *, limit: int = 1000, dry_run: bool = False) -> Call[int]:
+    """Remove tasks that ended more than so many seconds ago, `limit` at most; gives how many went (or would go)."""
+    sql = "select {schema}.prune_queue($1::text, $2::double precision, $3::integer, $4::boolean) as pruned"
+    return Call(sql, (name, older_than, limit, dry_run), one_value("pruned"))
 
 
 def notify(channel: str, payload: str) -> Call[Any]:

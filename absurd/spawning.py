@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 from uuid import UUID
@@ -19,6 +19,8 @@ from absurd.retry import RetryPolicy
 
 CHUNK_TASKS = 5_000
 """How many tasks go into one call at most; a bulk spawn is several calls in one transaction."""
+MOST_TASKS = 100_000
+"""How many tasks one bulk spawn takes at most: they are held in memory and spawned in one transaction."""
 CHUNK_CHARACTERS = 8_000_000
 """How much JSON goes into one call, about."""
 
@@ -107,10 +109,14 @@ def spawn_calls(
     specs: Iterable[TaskSpec], default_queue: str = "default", middleware: Sequence[SpawnMiddleware] = ()
 ) -> list[Call[list[Spawned]]]:
     """Calls that spawn `specs` in order, each of a size that is good to send; each spec goes through `middleware`."""
+    if isinstance(specs, Sized) and len(specs) > MOST_TASKS:
+        raise _too_many()
     calls: list[Call[list[Spawned]]] = []
     chunk: list[Spawn] = []
     characters = 0
-    for spec in specs:
+    for number, spec in enumerate(specs):
+        if number >= MOST_TASKS:
+            raise _too_many()
         spawn = prepare(through(spec, middleware) if middleware else spec, default_queue)
         characters += len(spawn.params) + len(spawn.options or "")
         chunk.append(spawn)
@@ -122,8 +128,19 @@ def spawn_calls(
     return calls
 
 
+def _too_many() -> InvalidOptionError:
+    return InvalidOptionError(
+        f"more than {MOST_TASKS:,} tasks in one call; nothing was spawned: spawn them in parts", option="specs"
+    )
+
+
 def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
     """The options as JSON text, None when there are none.  Their ranges are the database's to check."""
+    if spec.depends_on and len(spec.depends_on) > MOST_TASKS:
+        raise InvalidOptionError(
+            f"option depends_on has {len(spec.depends_on):,} entries; at most {MOST_TASKS:,} are taken",
+            option="depends_on",
+        )
     retry = _policy(spec.retry) or (executor.retry if executor else None)
     given = {
         "priority": spec.priority,

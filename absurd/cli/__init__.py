@@ -19,6 +19,7 @@ SECTIONS = {
         "spawn": "absurd.cli.spawn:spawn",
         "task": "absurd.cli.task:task",
         "workflow": "absurd.cli.workflow:workflow",
+        "dlq": "absurd.cli.dead_letter:dlq",
         "queue": "absurd.cli.queue:queue",
         "executor": "absurd.cli.executor:executor",
         "event": "absurd.cli.event:event",

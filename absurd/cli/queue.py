@@ -9,6 +9,7 @@ import click
 
 from absurd.cli.connection import database_of
 from absurd.cli.output import Cell, Table, agree, duration, emit, in_order, json_option, plural
+from absurd.cli.values import seconds
 from absurd.errors import InvalidInputError
 from absurd.limits import QueueLimits, tell_limits
 from absurd.model import TaskState
@@ -36,7 +37,7 @@ def queue_table(queues: list[dict[str, object]]) -> Table:
 
 @click.group()
 def queue() -> None:
-    """List, create, pause, resume, limit and purge queues."""
+    """List, create, pause, resume, limit, purge and prune queues."""
 
 
 @queue.command("list", epilog="Example: absurd queue list")
@@ -150,6 +151,45 @@ def purge(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool
             count = database.run(purge_queue(name))
             text = f"{plural(count, 'task')} of queue {name} cancelled."
     emit({"name": name, "cancelled": count, "dry_run": dry_run}, as_json=as_json, text=text)
+
+
+@queue.command(epilog="Example: absurd queue retention cutouts 30d")
+@click.argument("name")
+@click.argument("age", metavar="TIME|none")
+@json_option
+@click.pass_context
+def retention(ctx: click.Context, name: str, age: str, as_json: bool) -> None:
+    """Keep ended tasks of a queue for so long (30d, 12h), or for ever (none)."""
+    from absurd.queue import set_queue_retention
+
+    kept = None if age == "none" else seconds(age)
+    with database_of(ctx) as database:
+        database.run(set_queue_retention(name, kept))
+    text = f"Ended tasks of queue {name} are kept " + ("for ever." if kept is None else f"for {duration(kept)}.")
+    emit({"name": name, "retention_seconds": kept}, as_json=as_json, text=text)
+
+
+@queue.command(epilog="Example: absurd queue prune cutouts --older-than 30d --dry-run")
+@click.argument("name")
+@click.option("--older-than", type=seconds, required=True, help="Only what ended longer ago than this.")
+@click.option("--dry-run", is_flag=True, help="Only say how many tasks would go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def prune(ctx: click.Context, name: str, older_than: float, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove ended tasks of a queue with their history; dead letters stay."""
+    from absurd.queue import prune_queue
+
+    with database_of(ctx) as database:
+        count = database.run(prune_queue(name, older_than, limit=2_000_000_000, dry_run=True))
+        text = f"{plural(count, 'ended task')} of queue {name} would be removed."
+        if not dry_run:
+            agree(f"Remove {plural(count, 'ended task')} of queue {name}?", yes=yes, may_ask=not as_json)
+            count = 0
+            while gone := database.run(prune_queue(name, older_than)):
+                count += gone
+            text = f"{plural(count, 'ended task')} of queue {name} removed."
+    emit({"name": name, "pruned": count, "dry_run": dry_run}, as_json=as_json, text=text)
 
 
 def visible(queues: list[dict[str, object]], *, every: bool = False) -> list[dict[str, object]]:

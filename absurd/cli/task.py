@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
 from absurd.cli.connection import client_of, database_of
 from absurd.cli.output import Cell, Table, discreet, emit, in_order, json_option, note
-from absurd.cli.values import seconds
+from absurd.cli.values import instant, pairs, read_document, seconds
 from absurd.cli.worker import ago
 from absurd.model import Task, TaskState
 
@@ -15,7 +17,7 @@ STATES = [state.value for state in TaskState]
 
 @click.group()
 def task() -> None:
-    """List, show, explain, cancel, retry and wait for tasks."""
+    """List, show, explain, edit, cancel, retry and wait for tasks."""
 
 
 @task.command("list", epilog="Example: absurd task list --state failed --queue cutouts")
@@ -23,6 +25,9 @@ def task() -> None:
 @click.option("--state", "-s", type=click.Choice(STATES), help="Only tasks in this state.")
 @click.option("--name", "-n", help="Only tasks for this executor.")
 @click.option("--tag", "-t", help="Only tasks with this tag.")
+@click.option("--param", "words", multiple=True, metavar="PATH=VALUE", help="Only with this param (a.b=1); repeatable.")
+@click.option("--since", type=instant, metavar="TIME", help="Only tasks spawned at this time or later.")
+@click.option("--until", type=instant, metavar="TIME", help="Only tasks spawned before this time.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 @click.option("--after", metavar="ID", help="Go on below this task, the last of the page before.")
 @json_option
@@ -33,14 +38,30 @@ def list_(
     state: str | None,
     name: str | None,
     tag: str | None,
+    words: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
     limit: int,
     after: str | None,
     as_json: bool,
 ) -> None:
-    """Show tasks, newest first."""
+    """Show tasks, newest first.
+
+    A VALUE that is JSON is read as JSON: size=30 finds the number, size='"30"' the text.
+    """
     from absurd.inspection import list_tasks
 
-    call = list_tasks(queue=queue, state=state, name=name, tag=tag, after=after, limit=limit)
+    call = list_tasks(
+        queue=queue,
+        state=state,
+        name=name,
+        tag=tag,
+        after=after,
+        limit=limit,
+        since=since,
+        until=until,
+        params=pairs(words, "a param"),
+    )
     with database_of(ctx) as database:
         found = database.run(call)
     rows = [
@@ -114,15 +135,58 @@ def cancel(ctx: click.Context, task_id: str, reason: str | None, subtree: bool, 
 
 @task.command(epilog="Example: absurd task retry 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e")
 @click.argument("task_id", metavar="ID")
+@click.option("--spawn-new", is_flag=True, help="Spawn a fresh task like it, and leave this one as it is.")
 @json_option
 @click.pass_context
-def retry(ctx: click.Context, task_id: str, as_json: bool) -> None:
+def retry(ctx: click.Context, task_id: str, spawn_new: bool, as_json: bool) -> None:
     """Give a task that has ended another attempt."""
-    from absurd.queue import retry_task
+    from absurd.queue import respawn_task, retry_task
 
     with database_of(ctx) as database:
+        if spawn_new:
+            fresh = str(database.run(respawn_task(task_id)))
+            emit({"id": fresh, "created": True}, as_json=as_json, text=fresh)
+            return
         state = database.run(retry_task(task_id))
     emit({"id": task_id, "state": state}, as_json=as_json, text=f"Task {task_id} is {state} again.")
+
+
+@task.command(epilog="Example: absurd task edit 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e --priority 5 --set size=30")
+@click.argument("task_id", metavar="ID")
+@click.option("--priority", type=int, help="Higher goes first.")
+@click.option("--delay", type=seconds, help="Not before this time from now has passed; 0: at once.")
+@click.option("--at", "run_at", type=instant, metavar="TIME", help="Not before this time.")
+@click.option("--set", "words", multiple=True, metavar="PATH=VALUE", help="Give a param (a.b) a value; repeatable.")
+@click.option("--params", "document", metavar="JSON|@FILE|-", help="New params as a whole.")
+@json_option
+@click.pass_context
+def edit(
+    ctx: click.Context,
+    task_id: str,
+    priority: int | None,
+    delay: float | None,
+    run_at: datetime | None,
+    words: tuple[str, ...],
+    document: str | None,
+    as_json: bool,
+) -> None:
+    """Change priority, time or params of a task before it is claimed; old and new are kept in its history."""
+    from absurd.queue import edit_task
+
+    if priority is None and delay is None and run_at is None and not words and document is None:
+        raise click.UsageError("Say what to change: --priority, --delay, --at, --set or --params")
+    call = edit_task(
+        task_id,
+        priority=priority,
+        delay=delay,
+        run_at=run_at,
+        params=None if document is None else read_document(document, "--params"),
+        set=pairs(words, "a value at a path"),
+    )
+    with database_of(ctx) as database:
+        changed = database.run(call)
+    text = f"Task {task_id}: " + (f"{', '.join(changed)} changed." if changed else "nothing was different.")
+    emit({"id": task_id, "changed": changed}, as_json=as_json, text=text)
 
 
 @task.command(epilog="Example: absurd task wait 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e --timeout 5m")

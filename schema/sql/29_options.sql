@@ -49,6 +49,9 @@ begin
     if v_value is null then
         return null;
     end if;
+    if jsonb_array_length(v_value) > 100000 then
+        raise exception 'option % has % entries; at most 100000 are taken', p_name, jsonb_array_length(v_value) using errcode = 'AB001';
+    end if;
     if exists (select from jsonb_array_elements(v_value) e where jsonb_typeof(e) <> 'string') then
         raise exception 'option % is %; it must be a list of strings', p_name, left(v_value::text, 100) using errcode = 'AB001';
     end if;
@@ -92,20 +95,16 @@ exception when invalid_text_representation then
         using errcode = 'AB001';
 end $$;
 
--- The time before which a task shall not start: option run_at, or delay from now.
-create or replace function _option_start(p_options jsonb) returns timestamptz
+-- One option as a time with its zone.
+create or replace function _option_time(p_options jsonb, p_name text) returns timestamptz
     language plpgsql stable
     as $$
 declare
-    v_text  text := _option(p_options, 'run_at', 'string') #>> '{}';
-    v_delay double precision := _option_number(p_options, 'delay', 0, 315360000);
-    v_time  timestamptz;
+    v_text text := _option(p_options, p_name, 'string') #>> '{}';
+    v_time timestamptz;
 begin
     if v_text is null then
-        return clock_time() + make_interval(secs => nullif(v_delay, 0));
-    end if;
-    if v_delay is not null then
-        raise exception 'options delay and run_at exclude each other' using errcode = 'AB001';
+        return null;
     end if;
     begin
         if v_text !~ '\d(Z|[+-]\d\d(:?\d\d)?)$' then
@@ -113,13 +112,27 @@ begin
         end if;
         v_time := v_text::timestamptz;
     exception when others then
-        raise exception 'option run_at is %; it must be a time with its zone', quote_literal(left(v_text, 100))
+        raise exception 'option % is %; it must be a time with its zone', p_name, quote_literal(left(v_text, 100))
             using errcode = 'AB001';
     end;
     if not isfinite(v_time) then
-        raise exception 'option run_at is %; it must be finite', v_text using errcode = 'AB001';
+        raise exception 'option % is %; it must be finite', p_name, v_text using errcode = 'AB001';
     end if;
     return v_time;
+end $$;
+
+-- The time before which a task shall not start: option run_at, or delay from now.
+create or replace function _option_start(p_options jsonb) returns timestamptz
+    language plpgsql stable
+    as $$
+declare
+    v_time  timestamptz := _option_time(p_options, 'run_at');
+    v_delay double precision := _option_number(p_options, 'delay', 0, 315360000);
+begin
+    if v_time is not null and v_delay is not null then
+        raise exception 'options delay and run_at exclude each other' using errcode = 'AB001';
+    end if;
+    return coalesce(v_time, clock_time() + make_interval(secs => nullif(v_delay, 0)));
 end $$;
 
 -- Option when: under which ends of its parents a task runs.  Null means all_success.
@@ -147,6 +160,23 @@ begin
     return v_text;
 end $$;
 
+-- Refuse JSON that is too large to be stored; what JSON does not need, blanks behind : and , in its text, is
+-- not counted.  The first condition keeps the small ones, which is nearly all, from being made text.  Raises AB009.
+create or replace function _check_size(p_what text, p_value jsonb) returns void
+    language plpgsql immutable
+    as $$
+declare
+    v_size integer;
+begin
+    if pg_column_size(p_value) > 150000 then
+        v_size := octet_length(regexp_replace(p_value::text, '([,:]) ', '\1', 'g'));
+        if v_size > 1048576 then
+            raise exception '%: % bytes of JSON, more than the 1048576 that are stored; put it in a file and pass the path', p_what, v_size
+                using errcode = 'AB009';
+        end if;
+    end if;
+end $$;
+
 -- Options of one task, checked.  Unknown keys are refused.
 create or replace function _read_options(p_spawn _spawn, p_options jsonb) returns _spawn
     language plpgsql stable
@@ -172,6 +202,7 @@ begin
     p_spawn.depends_on := _option_ids(p_options, 'depends_on');
     p_spawn.condition := _option_condition(p_options, cardinality(p_spawn.depends_on));
     p_spawn.headers := _option(p_options, 'headers', 'object');
+    perform _check_size('headers', p_spawn.headers);
     p_spawn.tags := _option_texts(p_options, 'tags');
     p_spawn.max_attempts := _option_number(p_options, 'max_attempts', 0, 32767, true);
     p_spawn.timeout := _option_seconds(p_options, 'timeout', 0.001, 31536000);

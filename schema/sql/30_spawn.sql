@@ -4,7 +4,7 @@
 -- task.  Ids are UUIDv7 made by the caller, so that a spawn repeated after a lost answer is the
 -- same spawn.  All or nothing.  Returns one row for each task, in order: the id it has (that of the
 -- first task when its key was taken) and whether it is this spawn's own, be it come again or not.
--- Raises AB001, AB004, AB007, AB008.  Touches queue, executor, task, task_key, edge, late, ready, timer, blocked,
+-- Raises AB001, AB004, AB007, AB008, AB009.  Touches queue, executor, task, task_key, edge, late, ready, timer, blocked,
 -- deadline, level, tally; workflow, node.
 create or replace function spawn_tasks(p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[] default null)
     returns table (ordinal integer, task_id uuid, created boolean)
@@ -21,10 +21,14 @@ begin
     if v_count = 0 then
         return;
     end if;
+    if v_count > 100000 then
+        raise exception '% tasks in one call of spawn_tasks; at most 100000 are taken: spawn them in parts', v_count using errcode = 'AB001';
+    end if;
     if v_count is distinct from cardinality(p_queues) or v_count is distinct from cardinality(p_names)
        or v_count is distinct from cardinality(p_params) or v_count <> coalesce(cardinality(p_options), v_count) then
         raise exception 'the arrays of spawn_tasks differ in length' using errcode = 'AB001';
     end if;
+    perform _check_size('params', p) from unnest(p_params) p where pg_column_size(p) > 150000;
     if exists (select from unnest(p_ids) i where i is null or i not between v_lowest and v_highest) then
         raise exception 'a task id is not a UUIDv7 of the last or next day by the database''s clock' using errcode = 'AB001';
     end if;

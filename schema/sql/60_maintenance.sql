@@ -212,6 +212,7 @@ declare
     v_overdue   integer := case when v_recovered = 0 then cancel_overdue() else 0 end;
     v_promoted  integer := promote_timers();
     v_folded    integer := fold_tallies();
+    v_pruned    integer := prune_ended();
     v_next      timestamptz;
 begin
     perform ensure_partitions();
@@ -221,8 +222,9 @@ begin
                  (select due_at from deadline order by due_at limit 1),
                  (select run_at from blocked where awaiting and run_at is not null order by run_at limit 1)) into v_next;
     return jsonb_build_object(
-        'recovered', v_recovered, 'promoted', v_promoted, 'overdue', v_overdue, 'folded', v_folded,
+        'recovered', v_recovered, 'promoted', v_promoted, 'overdue', v_overdue, 'folded', v_folded, 'pruned', v_pruned,
         'late', exists (select from late),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;
-comment on function maintain() is 'Recover lost runs, cancel what is overdue, wake due sleepers, fold counts, make partitions.';
+comment on function maintain() is
+    'Recover lost runs, cancel what is overdue, wake due sleepers, fold counts, prune, make partitions.';

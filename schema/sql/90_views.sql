@@ -132,51 +132,12 @@ begin
         'runs', v_runs,
         'artifacts', (select coalesce(jsonb_agg(jsonb_build_object('path', path, 'kind', kind, 'sha256', sha256, 'bytes', bytes)
                                                 order by path), '[]') from artifact where task_id = p_task),
-        'history', (select coalesce(jsonb_agg(jsonb_build_object('at', at, 'action', action, 'actor', actor, 'detail', detail)
-                                              order by at), '[]') from audit where task_id = p_task));
+        'history', _history_of(p_task),
+        'lane', v_task.lane,
+        'needs', coalesce(v_task.needs, '{}'),
+        'when', coalesce(v_task.condition, 'all_success'),
+        'deadlines', (select coalesce(jsonb_object_agg(kind, due_at), '{}') from deadline where task_id = p_task),
+        'workflow', (select jsonb_build_object('id', w.id, 'name', w.name, 'state', w.state, 'node', n.name)
+                     from node n join workflow w on w.id = n.workflow_id where n.task_id = p_task));
 end $$;
 comment on function get_task(uuid) is 'Everything about a task as one document; null for an unknown id.';
-
--- Tasks, newest first, from below p_after.  Null means any.
-create or replace function list_tasks(p_queue text default null, p_state text default null, p_name text default null, p_tag text default null,
-                           p_after uuid default null, p_limit integer default 50)
-    returns setof jsonb
-    language plpgsql stable security definer set search_path from current
-    as $$
-#variable_conflict use_column
-declare
-    v_queue    integer := case when p_queue is not null then _known_queue_id(p_queue) end;
-    v_executor integer := (select id from executor where name = p_name);
-    v_places   text := case p_state
-        when 'pending' then 'select task_id as id from ready'
-        when 'sleeping' then 'select task_id as id from timer'
-        when 'blocked' then 'select task_id as id from blocked'
-        when 'running' then 'select unnest(task_ids) as id from lease'
-        when 'completed' then 'select task_id as id from run where ends and state = ''completed'''
-        when 'failed' then 'select task_id as id from run where ends and state <> ''completed'' and state in (''failed'', ''lost'')'
-        when 'cancelled' then 'select task_id as id from run where ends and state <> ''completed'' and state = ''cancelled'''
-        else 'select id from task' end;
-begin
-    if p_state is not null and p_state not in ('blocked', 'pending', 'sleeping', 'running', 'completed', 'failed', 'cancelled') then
-        raise exception 'state % is unknown; it must be blocked, pending, sleeping, running, completed, failed or cancelled',
-            quote_literal(p_state) using errcode = 'AB001';
-    end if;
-    if p_name is not null and v_executor is null then
-        return;
-    end if;
-    return query execute format($q$
-        select jsonb_build_object('id', t.id, 'queue', q.name, 'name', x.name, 'state', s.state, 'priority', t.priority,
-                                  'attempts', (select count(distinct r.attempt) from run r where r.task_id = t.id and r.started_at is not null),
-                                  'created_at', t.created_at, 'tags', coalesce(to_jsonb(t.tags), '[]'))
-        from (select distinct id from (%s) p where $1 is null or id < $1 order by id desc) p
-        join task t on t.id = p.id
-        join queue q on q.id = t.queue_id
-        join executor x on x.id = t.executor_id
-        cross join lateral (select get_state(t.id) as state) s
-        where ($2 is null or t.queue_id = $2) and ($3 is null or t.executor_id = $3) and ($4 is null or $4 = any (t.tags))
-          and ($5 is null or s.state = $5)
-        order by t.id desc limit $6 $q$, v_places)
-    using p_after, v_queue, v_executor, p_tag, p_state, least(greatest(p_limit, 1), 1000);
-end $$;
-comment on function list_tasks(text, text, text, text, uuid, integer) is
-    'Tasks, newest first, filtered; p_after is the last id of the page before.';

@@ -38,7 +38,7 @@ begin
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all
         select 'dead_letters', format('%s of queue %s failed for good', _tasks(count(*)), q.name),
-               format('absurd task list --state failed --queue %s', q.name)
+               format('absurd dlq list --queue %s', q.name)
         from dead_letter d join queue q on q.id = d.queue_id group by q.name
         union all
         select 'snapshot_held',

@@ -1,0 +1,133 @@
+"""Ended tasks leave when they are older than their queue keeps them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from sql_queue import Queue
+
+Connection = psycopg.Connection[Any]
+
+TABLES = ("task", "run", "edge", "node", "workflow", "task_key", "checkpoint", "progress", "audit", "deadline")
+
+
+@pytest.fixture
+def queue(connection: Connection) -> Queue:
+    return Queue(connection)
+
+
+def later(queue: Queue, days: int) -> None:
+    """Move the database's clock."""
+    queue.connection.execute(
+        "create or replace function clock_time() returns timestamptz language sql stable"
+        f" as $$ select clock_timestamp() + interval '{days} days' $$"
+    )
+
+
+def prune(queue: Queue, limit: int = 1000) -> int:
+    """All rounds that the time which has passed asks for."""
+    pruned = 0
+    for _ in range(60):
+        pruned += queue.call("prune_ended(%s)", limit)
+    return pruned
+
+
+def ended(queue: Queue, state: str = "completed", **options: Any) -> UUID:
+    task = queue.spawn(**options)
+    lease, _, _ = queue.claim(1)
+    queue.end(lease, task, state)
+    return task
+
+
+def test_old_ends_leave_and_nothing_else(queue: Queue) -> None:
+    """Only what ended longer ago than the retention goes, with all its rows; never what waits or runs (B105)."""
+    ended(queue, key="k")
+    ended(queue, "cancelled", key="c")
+    waits = queue.spawn()
+    runs, _, _ = queue.claim(1)
+    sleeps = queue.spawn(delay=86400 * 365)
+    queue.call("set_queue_retention('default', 86400)")
+    new = queue.spawn(key="new")
+    assert prune(queue) == 0
+
+    later(queue, 5)
+
+    assert prune(queue) == 2
+    assert queue.counts() == {"pending": 1, "running": 1, "sleeping": 1}
+    assert {queue.state(each) for each in (waits, sleeps, new)} == {"running", "sleeping", "pending"}
+    left = {table: queue.call(f"count(*) from {table}") for table in TABLES}
+    assert left == dict.fromkeys(TABLES, 0) | {"task": 3, "task_key": 1}
+    assert runs
+
+
+def test_a_batch_is_bounded(queue: Queue) -> None:
+    """A round looks at no more ends than it is told to; later rounds go on from its mark (B105)."""
+    for _ in range(7):
+        ended(queue)
+    queue.call("set_queue_retention('default', 86400)")
+    later(queue, 5)
+    rounds = [queue.call("prune_ended(2)") for _ in range(60)]
+
+    assert max(rounds) <= 2
+    assert sum(rounds) == 7
+
+
+def test_a_key_is_free_once_its_task_is_removed(queue: Queue) -> None:
+    """The key of a removed task spawns a new one (B24)."""
+    first = ended(queue, key="k")
+    assert queue.spawn(key="k") == first
+
+    queue.call("prune_queue('default', 0)")
+
+    assert queue.spawn(key="k") != first
+
+
+def test_a_retried_task_is_kept(queue: Queue) -> None:
+    """Its old end counts no more, neither while it waits nor after it has ended anew (B46)."""
+    task = ended(queue)
+    queue.call("set_queue_retention('default', 86400)")
+    later(queue, 5)
+    queue.call("retry_task(%s)", task)
+    assert prune(queue) == 0
+    lease, _, _ = queue.claim(1)
+    queue.complete(lease, task)
+    assert prune(queue) == 0
+    assert queue.counts() == {"completed": 1}
+
+    later(queue, 10)
+    assert prune(queue) == 1
+
+
+def test_parents_stay_for_their_children(queue: Queue) -> None:
+    """An ended parent is kept while a child has not ended, and goes with it."""
+    parent = ended(queue)
+    child = queue.spawn(depends_on=[str(parent)], delay=86400 * 7)
+    queue.call("sweep_late()")
+    queue.call("set_queue_retention('default', 86400)")
+    later(queue, 5)
+    assert prune(queue) == 0
+
+    queue.call("cancel_task(%s)", child)
+    later(queue, 10)
+    assert prune(queue) == 2
+
+
+def test_a_dead_letter_stays(queue: Queue) -> None:
+    """The task goes, its dead letter and what people did to it stay until they are purged."""
+    task = queue.spawn()
+    lease, _, _ = queue.claim(1)
+    queue.fail(lease, task, None)
+    queue.connection.execute("select requeue_dead_letters()")
+    lease, _, _ = queue.claim(1)
+    queue.fail(lease, task, None)
+
+    assert queue.call("prune_queue('default', 0, 1000, true)") == 1
+    assert queue.call("prune_queue('default', 0)") == 1
+
+    assert queue.call("count_dead_letters()") == 1
+    assert queue.call("count(*) from audit") == 1
+    queue.call("purge_dead_letters()")
+    assert queue.call("count(*) from audit") == 0
