@@ -8,8 +8,8 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -135,19 +135,22 @@ class AbsurdWorker:
             log.debug("executors_missing", reason=sentence)
         url = await asyncio.to_thread(resolve_database, self.settings)
         self._database = AsyncDatabase(url, schema=self.settings.schema)
-        await self._database.open()
         # Back well within the lease that a worker gets after an outage.
         self._link = Link(
             self._database, lambda: self._patience, longest_pause=min(5.0, self.settings.worker_lease / 6)
         )
         spool: Spool | None = None
         try:
+            await self._database.open()
             spool = self._spool = Spool(self.settings.home, await self._link.run(get_identity()))
             while True:
                 self._lost = False
                 self._succeeding = True
-                await self._register()
-                await self._work(url, until)
+                try:
+                    await _to_its_end(self._register())
+                    await self._work(url, until)
+                finally:
+                    await self._leave()
                 if not self._lost or self._stop_asked.is_set():
                     return
         finally:
@@ -216,18 +219,29 @@ class AbsurdWorker:
             on_held=pump.lose,
             on_lost=self._given_up,
         )
-        heartbeat.start()
-        listener.start()
         self._rounds = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
-        await self._rounds.start()
+        inheriting = Loop("inheritance", self._inherit, pause=INHERIT_SECONDS)
         keeper = Keeper(self._spool, pump, self._link, worker_id=self.id, lease=self.settings.worker_lease)
         keeping = Loop("receipts", keeper.look, pause=1.0)
-        await keeping.start()
-        inheriting = Loop("inheritance", self._inherit, pause=INHERIT_SECONDS)
-        await inheriting.start()
-        hearing = asyncio.create_task(self._hear(listener, pump, heartbeat))
-        log.info("worker_started", worker=self.name, id=self.id, queues=list(self.queues), concurrency=self.concurrency)
-        try:
+        async with AsyncExitStack() as helpers:  # taken down in the reverse order, however far this came
+            heartbeat.start()
+            listener.start()
+            helpers.push_async_callback(listener.stop)
+            helpers.callback(heartbeat.stop)
+            helpers.push_async_callback(slots.close)
+            helpers.push_async_callback(self._finish_background)
+            for loop in (self._rounds, inheriting):
+                await loop.start()
+                helpers.push_async_callback(loop.stop)
+            helpers.callback(keeper.close)
+            await keeping.start()
+            helpers.push_async_callback(keeping.stop)
+            hearing = asyncio.create_task(self._hear(listener, pump, heartbeat))
+            self._background.add(hearing)
+            helpers.callback(hearing.cancel)
+            log.info(
+                "worker_started", worker=self.name, id=self.id, queues=[*self.queues], concurrency=self.concurrency
+            )
             try:
                 with _rare_collections():
                     await pump.run(until)
@@ -235,18 +249,10 @@ class AbsurdWorker:
                 pump.abort()
                 await asyncio.shield(pump.run())
                 raise
-        finally:
-            hearing.cancel()
-            await keeping.stop()
-            keeper.close()
-            await inheriting.stop()
-            await self._rounds.stop()
-            await asyncio.gather(hearing, *self._background, return_exceptions=True)
-            await slots.close()
-            heartbeat.stop()
-            await listener.stop()
-            await self._leave()
-            log.info("worker_stopped", worker=self.name, id=self.id)
+
+    async def _finish_background(self) -> None:
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._background.clear()
 
     def _make_slots(self, port: DatabasePort) -> Slots:
         return Slots(
@@ -290,12 +296,14 @@ class AbsurdWorker:
         await self._read_names()
 
     async def _leave(self) -> None:
-        assert self.id is not None
+        if self.id is None:
+            return
         try:
             async with asyncio.timeout(5):
                 await self._database.run(claims.unregister_worker(self.id))
         except (AbsurdError, TimeoutError) as error:
             log.warning("worker_left_unheard", worker=self.name, error=str(error))
+        log.info("worker_stopped", worker=self.name, id=self.id)
 
     async def _read_names(self) -> None:
         """Learn the ids that claims carry."""
@@ -379,6 +387,16 @@ class AbsurdWorker:
         if self._pump is not None:
             self._pump.lose_all()
             self._pump.stop()
+
+
+async def _to_its_end(call: Coroutine[Any, Any, None]) -> None:
+    """Await a call to its end even if cancelled: what it leaves in the database has to be known."""
+    job = asyncio.ensure_future(call)
+    try:
+        await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await asyncio.wait([job])
+        raise
 
 
 @contextmanager

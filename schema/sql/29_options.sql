@@ -39,18 +39,28 @@ begin
     return v_value;
 end $$;
 
--- One option as a list of texts.
-create or replace function _option_texts(p_options jsonb, p_name text) returns text[]
+-- One option as a list that is not too long.
+create or replace function _option_list(p_options jsonb, p_name text) returns jsonb
     language plpgsql immutable
     as $$
 declare
     v_value jsonb := _option(p_options, p_name, 'array');
 begin
-    if v_value is null then
-        return null;
-    end if;
     if jsonb_array_length(v_value) > 100000 then
         raise exception 'option % has % entries; at most 100000 are taken', p_name, jsonb_array_length(v_value) using errcode = 'AB001';
+    end if;
+    return v_value;
+end $$;
+
+-- One option as a list of texts.
+create or replace function _option_texts(p_options jsonb, p_name text) returns text[]
+    language plpgsql immutable
+    as $$
+declare
+    v_value jsonb := _option_list(p_options, p_name);
+begin
+    if v_value is null then
+        return null;
     end if;
     if exists (select from jsonb_array_elements(v_value) e where jsonb_typeof(e) <> 'string') then
         raise exception 'option % is %; it must be a list of strings', p_name, left(v_value::text, 100) using errcode = 'AB001';
@@ -85,7 +95,7 @@ declare
     v_ids uuid[];
 begin
     -- Not by way of _option_texts, which looks at each element three times: a graph may have a million edges.
-    v_ids := array(select distinct t::uuid from jsonb_array_elements_text(_option(p_options, p_name, 'array')) t order by 1);
+    v_ids := array(select distinct t::uuid from jsonb_array_elements_text(_option_list(p_options, p_name)) t order by 1);
     if array_position(v_ids, null) is not null then
         raise invalid_text_representation;
     end if;
