@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import Table, agree, clean, emit, json_option, moment, note, plural
+from absurd.cli.output import Table, agree, clean, discreet, emit, json_option, moment, note, plural
 from absurd.cli.values import instant, pairs, read_document
 from absurd.cli.worker import ago
 
@@ -112,15 +112,17 @@ def told(letter: dict[str, Any]) -> str:
 
 @dlq.command(epilog="Example: absurd dlq show 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e")
 @click.argument("task_id", metavar="ID")
+@click.option("--reveal", is_flag=True, help="Show the values of params that are hidden for their names.")
 @json_option
 @click.pass_context
-def show(ctx: click.Context, task_id: str, as_json: bool) -> None:
-    """Show all about a dead letter: params, error, traceback, where it ran, and its runs."""
+def show(ctx: click.Context, task_id: str, reveal: bool, as_json: bool) -> None:
+    """Show all about a dead letter: params, error, where it ran, and its runs."""
     from absurd.cli.story import brief, fault, traceback
     from absurd.dead_letters import get_dead_letter
 
     with database_of(ctx) as database:
         letter = database.run(get_dead_letter(task_id))
+    letter = letter if reveal else discreet(letter)
     facts = {
         "queue": letter["queue"],
         "died": moment(letter["died_at"]),

@@ -17,7 +17,7 @@ from uuid import UUID
 import click
 
 from absurd.errors import InvalidOptionError
-from absurd.redaction import hide
+from absurd.redaction import hide, hide_in_text
 
 if TYPE_CHECKING:
     from absurd.config import Settings
@@ -156,8 +156,13 @@ def in_order(document: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def discreet(document: dict[str, Any]) -> dict[str, Any]:
-    """A task's document without the values of params and headers whose names tell of a secret."""
-    return document | {name: hide(document[name]) for name in ("params", "headers") if name in document}
+    """A task's document without values whose names tell of a secret: in params, headers and the history of edits."""
+    hidden = {name: hide(document[name]) for name in ("params", "headers") if name in document}
+    if "history" in document:
+        hidden["history"] = [
+            entry | {"detail": entry["detail"] and hide_in_text(entry["detail"])} for entry in document["history"]
+        ]
+    return document | hidden
 
 
 def clean(text: object) -> str:

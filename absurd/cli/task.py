@@ -124,7 +124,10 @@ def why(ctx: click.Context, task_id: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def cancel(ctx: click.Context, task_id: str, reason: str | None, subtree: bool, as_json: bool) -> None:
-    """Cancel a task and what cannot run without it; a task that has ended stays as it is."""
+    """Cancel a task and what cannot run without it.
+
+    A task that has ended stays as it is.
+    """
     from absurd.queue import cancel_task
 
     with database_of(ctx) as database:
@@ -170,7 +173,10 @@ def edit(
     document: str | None,
     as_json: bool,
 ) -> None:
-    """Change priority, time or params of a task before it is claimed; old and new are kept in its history."""
+    """Change priority, time or params of a task before it is claimed.
+
+    Old and new are kept in its history.
+    """
     from absurd.queue import edit_task
 
     if priority is None and delay is None and run_at is None and not words and document is None:

@@ -57,7 +57,10 @@ def list_(
 @json_option
 @click.pass_context
 def show(ctx: click.Context, workflow_id: str, limit: int, as_json: bool) -> None:
-    """Show a workflow and its nodes: each below one it waits for, failed ones first where not all are shown."""
+    """Show a workflow and its nodes, each below one that it waits for.
+
+    Where not all are shown, failed ones come first.
+    """
     from absurd.inspection import get_workflow
 
     with database_of(ctx) as database:
@@ -85,7 +88,10 @@ def cancel(ctx: click.Context, workflow_id: str, reason: str | None, as_json: bo
 @json_option
 @click.pass_context
 def retry(ctx: click.Context, workflow_id: str, as_json: bool) -> None:
-    """Run what failed or was cancelled of a workflow again; what has completed is reused."""
+    """Run what failed or was cancelled of a workflow again.
+
+    What has completed is reused.
+    """
     from absurd.queue import retry_workflow
 
     with database_of(ctx) as database:
@@ -100,7 +106,10 @@ def retry(ctx: click.Context, workflow_id: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def rerun(ctx: click.Context, workflow_id: str, node: str, alone: bool, as_json: bool) -> None:
-    """Run a node that has ended, and all that depends on it, anew; the results of the rest are reused."""
+    """Run a node that has ended, and all that depends on it, anew.
+
+    The results of the rest are reused.
+    """
     from absurd.errors import TaskNotFoundError
     from absurd.inspection import get_workflow
     from absurd.queue import rerun_task

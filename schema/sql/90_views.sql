@@ -136,8 +136,6 @@ begin
         'lane', v_task.lane,
         'needs', coalesce(v_task.needs, '{}'),
         'when', coalesce(v_task.condition, 'all_success'),
-        'deadlines', (select coalesce(jsonb_object_agg(kind, due_at), '{}') from deadline where task_id = p_task),
-        'workflow', (select jsonb_build_object('id', w.id, 'name', w.name, 'state', w.state, 'node', n.name)
-                     from node n join workflow w on w.id = n.workflow_id where n.task_id = p_task));
+        'deadlines', (select coalesce(jsonb_object_agg(kind, due_at), '{}') from deadline where task_id = p_task));
 end $$;
 comment on function get_task(uuid) is 'Everything about a task as one document; null for an unknown id.';

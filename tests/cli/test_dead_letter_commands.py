@@ -103,3 +103,15 @@ def test_retention_and_prune(run: Run, queue: Queue) -> None:
     assert run("queue", "prune", "default", "--older-than", "0", "--dry-run", "--json").document["pruned"] == 1
     assert run("queue", "prune", "default", "--older-than", "0", "--yes", "--json").document["pruned"] == 1
     assert run("task", "show", str(task)).code == 3
+
+
+def test_secrets_of_dead_letters_and_edits_are_hidden(run: Run, queue: Queue) -> None:
+    """What stands under a secret's name is not shown, neither in a letter nor in the history of an edit."""
+    letter = dead(queue, api_token="geheim")
+    edited = str(queue.spawn({"api_token": "geheim"}))
+    assert 0 == run("task", "edit", edited, "--set", "api_token=geheimer").code
+
+    for words in (("dlq", "show", letter), ("task", "show", edited)):
+        for form in ((), ("--json",)):
+            assert "geheim" not in run(*words, *form).out, words
+    assert "geheim" in run("dlq", "show", letter, "--reveal").out
