@@ -197,36 +197,42 @@ def test_version_is_the_one_in_the_sql() -> None:
 
 # Upgrading ---------------------------------------------------------------------------------------
 
+NEXT = VERSION + 1
+
 
 @pytest.fixture
 def releases(tmp_path: Path) -> Path:
-    """A made-up future: version 2 adds a function and later drops a table, version 3 adds a table."""
+    """A made-up future: the next version exchanges functions and later drops a table, the one after adds a table."""
+    shutil.copytree(Path(str(schema.root())) / "sql", tmp_path / "sql")
     (tmp_path / "migrations").mkdir()
     for name, text in {
-        "1-2_pre.sql": "create function added() returns int language sql security definer as 'select 2';"
-        "create table noted (what text); insert into noted values ('pre');",
-        "1-2_post.sql": "insert into noted values ('post'); drop table progress cascade;",
-        "2-3_pre.sql": "create table third (id int);",
+        f"{VERSION}-{NEXT}_pre.sql": "create table noted (what text); insert into noted values ('pre');",
+        f"{VERSION}-{NEXT}_post.sql": "insert into noted values ('post'); drop table progress cascade;",
+        f"{NEXT}-{NEXT + 1}_pre.sql": "create table third (id int);",
     }.items():
         (tmp_path / "migrations" / name).write_text(text)
+    (tmp_path / "sql" / "95_added.sql").write_text(
+        "create or replace function added() returns int language sql security definer as 'select 2';"
+    )
     return tmp_path
 
 
 def test_upgrade_in_two_halves(database_url: str, releases: Path) -> None:
     """After the first half old and new programs work; the second ends the old ones."""
     with connected(database_url) as connection:
-        assert Migration(1, 2) == migrate(connection, source=releases, version=2, finish=False)
-        assert Installed(2, 1) == installed(connection)
-        for version in (1, 2):
-            Installed(2, 1).check("absurd", version)
-        assert Migration(2, 2) == migrate(connection)  # the old program finds nothing to do
+        assert Migration(VERSION, NEXT) == migrate(connection, source=releases, version=NEXT, finish=False)
+        assert Installed(NEXT, VERSION) == installed(connection)
+        for version in (VERSION, NEXT):
+            Installed(NEXT, VERSION).check("absurd", version)
+        assert Migration(NEXT, NEXT) == migrate(connection)  # the old program finds nothing to do
+        assert Migration(NEXT, NEXT) == migrate(connection, source=releases, version=NEXT, finish=False)
         with SyncAbsurdClient(database_url) as old:
             old.spawn("demo.add")
 
-        assert Migration(2, 2) == migrate(connection, source=releases, version=2)
-        assert Installed(2, 2) == installed(connection)
+        assert Migration(NEXT, NEXT) == migrate(connection, source=releases, version=NEXT)
+        assert Installed(NEXT, NEXT) == installed(connection)
         assert [("pre",), ("post",)] == connection.execute("select what from absurd.noted").fetchall()
-        with pytest.raises(SchemaTooNewError, match=r"version 2.*knows only 1"):
+        with pytest.raises(SchemaTooNewError, match=rf"version {NEXT}.*knows only {VERSION}"):
             migrate(connection)
         with pytest.raises(SchemaTooNewError), SyncAbsurdClient(database_url):
             pass
@@ -235,28 +241,29 @@ def test_upgrade_in_two_halves(database_url: str, releases: Path) -> None:
 def test_upgrade_over_several_versions(database_url: str, releases: Path) -> None:
     """Steps are made in order; a step in the middle is finished even when the last is not."""
     with connected(database_url) as connection:
-        assert Migration(1, 3) == migrate(connection, source=releases, version=3, finish=False)
-        assert Installed(3, 2) == installed(connection)
-        assert Migration(3, 3) == migrate(connection, source=releases, version=3)
-        assert Installed(3, 3) == installed(connection)
+        assert Migration(VERSION, NEXT + 1) == migrate(connection, source=releases, version=NEXT + 1, finish=False)
+        assert Installed(NEXT + 1, NEXT) == installed(connection)
+        assert Migration(NEXT + 1, NEXT + 1) == migrate(connection, source=releases, version=NEXT + 1)
+        assert Installed(NEXT + 1, NEXT + 1) == installed(connection)
 
 
-def test_upgrade_that_fails_changes_nothing(database_url: str, releases: Path) -> None:
+@pytest.mark.parametrize("place", [f"migrations/{NEXT}-{NEXT + 1}_post.sql", "sql/96_wrong.sql"])
+def test_upgrade_that_fails_changes_nothing(database_url: str, releases: Path, place: str) -> None:
     """An error in any script takes the whole upgrade back."""
-    (releases / "migrations" / "2-3_post.sql").write_text("select 1/0;")
+    (releases / place).write_text("select 1/0;")
     with connected(database_url) as connection:
         before = contents(connection)
 
         with pytest.raises(psycopg.errors.DivisionByZero):
-            migrate(connection, source=releases, version=3)
+            migrate(connection, source=releases, version=NEXT + 1)
         assert before == contents(connection)
-        assert Installed(1, 1) == installed(connection)
+        assert Installed(VERSION, VERSION) == installed(connection)
 
 
 def test_version_too_old_to_upgrade(database_url: str, releases: Path) -> None:
     """A step this release does not know is an error with a way out."""
     with connected(database_url) as connection, pytest.raises(SchemaTooOldError, match="earlier release"):
-        migrate(connection, source=releases, version=4)
+        migrate(connection, source=releases, version=NEXT + 2)
 
 
 def test_upgrade_grants_what_it_adds(database_url: str, releases: Path, role: Callable[[], str]) -> None:
@@ -266,7 +273,7 @@ def test_upgrade_grants_what_it_adds(database_url: str, releases: Path, role: Ca
     grant_role(database_url, gone, "reader")
     with connected(database_url) as connection:
         connection.execute(f"drop owned by {gone}; drop role {gone}")
-        migrate(connection, source=releases, version=2)
+        migrate(connection, source=releases, version=NEXT)
     with connected(with_user(database_url, admin)) as connection:
         assert [(2,)] == connection.execute("select absurd.added()").fetchall()
 
