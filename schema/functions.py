@@ -57,8 +57,9 @@ class Function:
 def exchange(connection: Session, code: Sequence[str], *, keep: bool) -> None:
     """Make the functions of the schema on the search path those that the scripts `code` define.
 
-    What they do not define any more is dropped; with `keep` it stays for programs of the version
-    before, unless some call would fit it and a new function alike.
+    What they do not define any more is dropped.  With `keep` it stays for programs of the version
+    before, unless some call would fit it and a new function alike, or it is private: an old helper
+    would write what the new ones misread.
     """
     connection.execute("savepoint trial")
     _drop(connection, _functions(connection), "cascade")
@@ -66,14 +67,11 @@ def exchange(connection: Session, code: Sequence[str], *, keep: bool) -> None:
     made = _functions(connection)
     connection.execute("rollback to savepoint trial")
     connection.execute("release savepoint trial")
-    _drop(
-        connection,
-        [
-            old
-            for old in _functions(connection)
-            if not any(new.replaces(old) for new in made) and (not keep or any(new.clashes(old) for new in made))
-        ],
-    )
+    old = _functions(connection)
+    gone = [each for each in old if not any(new.replaces(each) for new in made)]
+    if keep:
+        gone = [each for each in gone if each.name.startswith("_") or any(new.clashes(each) for new in made)]
+    _drop(connection, gone)
     _run(connection, code)
 
 

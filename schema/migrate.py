@@ -21,6 +21,7 @@ from absurd.errors import (
     ForeignSchemaError,
     NotFoundError,
     SchemaBusyError,
+    SchemaError,
     SchemaMissingError,
     SchemaTooNewError,
     SchemaTooOldError,
@@ -30,7 +31,7 @@ from absurd.schema.functions import Session, exchange
 from absurd.schema.grants import FUNCTIONS, Profile
 
 PATIENCE = 5.0
-"""Seconds that an upgrade waits for each of the tables; everybody else waits behind it meanwhile."""
+"""Seconds that an upgrade waits for calls that are under way to end, and for the tables."""
 
 
 class Connection(Session, Protocol):
@@ -111,7 +112,7 @@ def migrate(
         if found.version == version and (found.oldest == version or not finish):
             return Migration(version, version)
         connection.execute(_enter(schema))
-        _lock_tables(connection)
+        _have_all(connection)
         for step in range(found.oldest, version):
             if step >= found.version:
                 connection.execute(_step(schema, source, step, "pre"))
@@ -123,6 +124,7 @@ def migrate(
         _note(connection, schema, {"version": str(version), "oldest": str(version if finish else version - 1)})
         for role, profile in _granted(connection, schema):
             _grant(connection, schema, role, profile)
+        _cancel_waiting(connection)
         return Migration(found.version, version)
 
 
@@ -199,6 +201,15 @@ def busy(connection: Connection, schema: str) -> SchemaBusyError:
     )
 
 
+def dependent(schema: str, detail: str) -> SchemaError:
+    """The error of an upgrade that would have to drop what people have built on our functions."""
+    return SchemaError(
+        f"the schema {schema!r} was not upgraded, and nothing was changed: something of yours is built on a function "
+        f"that goes ({detail}). Drop it, run `absurd db migrate`, and make it again",
+        schema=schema,
+    )
+
+
 def missing(schema: str) -> SchemaMissingError:
     """The error of a database without the queue."""
     return SchemaMissingError(
@@ -247,14 +258,56 @@ def _enter(schema: str) -> str:
     return f"set local search_path = {quoted(schema)}, pg_temp;\n"
 
 
-def _lock_tables(connection: Connection) -> None:
-    """Have all tables before anything is done, so that nobody waits while we wait in the middle."""
-    connection.execute(f"set local lock_timeout = {round(PATIENCE * 1000)}")
-    tables = connection.execute(
-        "select string_agg(oid::regclass::text, ', ' order by relname) from pg_class"
-        " where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') and not relispartition"
-    ).fetchall()
-    connection.execute(f"lock table {tables[0][0]} in access exclusive mode")
+def _have_all(connection: Connection) -> None:
+    """Have everything before anything is done: calls that are under way end first, no table is waited for later.
+
+    The tables are asked for often and briefly: who gets stuck with us in a deadlock is let go, and
+    nobody waits behind us for long while somebody sits on a table.  Those that calls of version 1,
+    which do not stop for us, touch first come first: who holds one of them can then go on to the others.
+    """
+    patience = f"set local lock_timeout = {round(PATIENCE * 1000)}"
+    connection.execute(patience)
+    connection.execute("select pg_advisory_xact_lock(hashtextextended('absurd.upgrade.' || current_schema(), 0))")
+    connection.execute(
+        f"""
+        set local lock_timeout = '0.2s';
+        do $$
+        declare
+            v_until  timestamptz := clock_timestamp() + make_interval(secs => {PATIENCE});
+            v_tables text := string_agg(oid::regclass::text, ', ' order by
+                    array_position('{{queue,late,worker,timer,lease,ready}}', relname), relname) from pg_class
+                where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') and not relispartition;
+        begin
+            loop
+                begin
+                    execute 'lock table ' || v_tables || ' in access exclusive mode';
+                    return;
+                exception when lock_not_available or deadlock_detected then
+                    if clock_timestamp() > v_until then
+                        raise;
+                    end if;
+                    perform pg_sleep(0.05);
+                end;
+            end loop;
+        end $$;
+        """
+    )
+    connection.execute(patience)
+
+
+def _cancel_waiting(connection: Connection) -> None:
+    """Cancel statements that came meanwhile and wait for a table.
+
+    They would go on with what is left of the functions they began with.  Workers make them again.
+    It matters for calls of version 1 alone: later ones stop by themselves in _require_no_upgrade().
+    """
+    connection.execute(
+        "select pg_cancel_backend(a.pid) from pg_locks l join pg_stat_activity a on a.pid = l.pid"
+        " join pg_class c on c.oid = l.relation join pg_roles r on r.oid = a.usesysid"
+        " where not l.granted and c.relnamespace = current_schema()::regnamespace"
+        "   and l.database = (select oid from pg_database where datname = current_database())"
+        "   and pg_has_role(r.oid, 'usage') and (not r.rolsuper or current_setting('is_superuser')::boolean)"
+    )
 
 
 def _step(schema: str, source: Traversable, step: int, half: str) -> str:

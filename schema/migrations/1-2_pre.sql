@@ -66,10 +66,20 @@ update ready p set needs = t.needs from task t where t.id = p.task_id and t.need
 update timer p set needs = t.needs from task t where t.id = p.task_id and t.needs is not null;
 update blocked p set needs = t.needs from task t where t.id = p.task_id and t.needs is not null;
 
--- Version 1 counted only completions down: any other end of a parent cancelled the child at once.
-update blocked b set quorum = e.parents, succeeded = e.parents - b.remaining
+-- Children stand as if no parent had ended, and those of whose parents one has are counted by the
+-- next sweep.  Version 1 kept less than is needed, and could leave out the end of a parent that was
+-- claimed and completed during a sweep.
+update blocked b set quorum = e.parents, remaining = e.parents
 from (select child_id, count(*)::integer as parents from edge group by child_id) e
 where e.child_id = b.task_id;
+insert into late (child_id)
+    select distinct e.child_id from edge e join blocked b on b.task_id = e.child_id
+    where not exists (select from blocked p where p.task_id = e.parent_id)
+      and not exists (select from ready p where p.task_id = e.parent_id)
+      and not exists (select from timer p where p.task_id = e.parent_id)
+      and e.parent_id not in (select unnest(task_ids) from lease)
+    order by 1
+    on conflict do nothing;
 
 alter table edge add column awaited boolean not null default false;
 comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';

@@ -46,4 +46,30 @@ begin
         raise exception 'this function runs at READ COMMITTED only, not at %',
             upper(current_setting('transaction_isolation')) using errcode = 'AB006';
     end if;
+    perform _require_no_upgrade();
+end $$;
+
+-- Every function that moves tasks passes here before it touches a table.  An upgrade waits for those
+-- that have passed; who comes while it lasts would go on after it with what is left of the old
+-- function, on tables and helpers of the new version, and is therefore sent away to come again.
+create or replace function _require_no_upgrade() returns void
+    language plpgsql stable
+    as $$
+declare
+    v_key bigint := hashtextextended('absurd.upgrade.' || current_schema(), 0);
+begin
+    if not pg_try_advisory_xact_lock_shared(v_key) then
+        perform _await_upgrade(v_key);
+        raise exception 'an upgrade of the schema came between, make the call again' using errcode = 'serialization_failure';
+    end if;
+end $$;
+
+-- Come again when it has ended, but soon: it may be waiting for what this transaction holds.
+create or replace function _await_upgrade(p_key bigint) returns void
+    language plpgsql stable set lock_timeout = '1s'
+    as $$
+begin
+    perform pg_advisory_xact_lock_shared(p_key);
+exception when lock_not_available or deadlock_detected then
+    return;
 end $$;
