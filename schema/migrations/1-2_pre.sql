@@ -164,8 +164,11 @@ comment on column worker.started is 'Tasks it had started by its last sign of li
 comment on table audit is 'What people did to tasks: cancel, retry, edit, requeue.';
 
 create table pulse (
-    singleton   boolean primary key default true check (singleton),
-    at          timestamptz not null,
-    grace_until timestamptz not null default '-infinity'
+    singleton boolean primary key default true check (singleton),
+    at        timestamptz not null default clock_timestamp(),
+    away_from timestamptz,
+    back_at   timestamptz
 ) with (fillfactor = 50);
-comment on table pulse is 'When the last round was made. After a longer silence nothing is taken from workers until grace_until.';
+insert into pulse default values;
+comment on table pulse is
+    'When anybody last gave a sign of life, and the last silence of all: workers have a lease''s time from back_at on.';

@@ -66,7 +66,7 @@ end $$;
 
 -- Come again when it has ended, but soon: it may be waiting for what this transaction holds.
 create or replace function _await_upgrade(p_key bigint) returns void
-    language plpgsql stable set lock_timeout = '1s'
+    language plpgsql stable set lock_timeout = '0.5s'
     as $$
 begin
     perform pg_advisory_xact_lock_shared(p_key);

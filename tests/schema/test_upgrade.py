@@ -21,6 +21,20 @@ def test_upgraded_equals_fresh(old: Connection, empty_database_url: str, connect
     upgraded, fresh = catalog(old), catalog(connection)
     assert {} == {key: text for key, text in fresh.items() if upgraded.get(key) != text}
     assert set(fresh) == set(upgraded)
+    assert filled(connection) == filled(old)
+
+
+def filled(connection: Connection) -> set[str]:
+    """Names of the tables that are not empty."""
+    tables = [name for kind, name, _ in catalog(connection) if kind == "relation"]
+    rows = [
+        (table, connection.execute(f"select exists (select from {table})").fetchone())
+        for table in tables
+        if connection.execute(
+            "select from pg_tables where schemaname = 'absurd' and tablename = %s", [table]
+        ).fetchall()
+    ]
+    return {table for table, row in rows if row == (True,)}
 
 
 def test_code_can_be_run_again(connection: Connection) -> None:

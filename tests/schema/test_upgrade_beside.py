@@ -148,7 +148,7 @@ def test_calls_during_an_upgrade_are_sent_away(connection: Connection, database_
         ):
             with pytest.raises(SerializationFailure, match="upgrade"):
                 call()
-        for sql in ("promote_timers()", "fold_tallies()", "sweep_late()", "maintain()"):
+        for sql in ("promote_timers()", "fold_tallies()", "maintain()"):
             with pytest.raises(SerializationFailure, match="upgrade"):
                 queue.call(sql)
         assert "running" == queue.state(task)
