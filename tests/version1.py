@@ -11,7 +11,12 @@ from uuid import UUID
 import psycopg
 from sql_queue import Queue
 
+from absurd.schema import VERSION
+
 Connection = psycopg.Connection[Any]
+
+NEXT = VERSION + 1
+"""The version of a made-up future: see the fixture `releases`."""
 
 
 def install_version_1(connection: Connection) -> None:

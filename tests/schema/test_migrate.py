@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from version1 import NEXT
 
 from absurd import SyncAbsurdClient, schema
 from absurd.database_sync import grant_role, install, installed_version
@@ -196,25 +197,6 @@ def test_version_is_the_one_in_the_sql() -> None:
 
 
 # Upgrading ---------------------------------------------------------------------------------------
-
-NEXT = VERSION + 1
-
-
-@pytest.fixture
-def releases(tmp_path: Path) -> Path:
-    """A made-up future: the next version exchanges functions and later drops a table, the one after adds a table."""
-    shutil.copytree(Path(str(schema.root())) / "sql", tmp_path / "sql")
-    (tmp_path / "migrations").mkdir()
-    for name, text in {
-        f"{VERSION}-{NEXT}_pre.sql": "create table noted (what text); insert into noted values ('pre');",
-        f"{VERSION}-{NEXT}_post.sql": "insert into noted values ('post'); drop table progress cascade;",
-        f"{NEXT}-{NEXT + 1}_pre.sql": "create table third (id int);",
-    }.items():
-        (tmp_path / "migrations" / name).write_text(text)
-    (tmp_path / "sql" / "95_added.sql").write_text(
-        "create or replace function added() returns int language sql security definer as 'select 2';"
-    )
-    return tmp_path
 
 
 def test_upgrade_in_two_halves(database_url: str, releases: Path) -> None:

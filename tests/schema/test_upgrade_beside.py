@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg.errors import DeadlockDetected, QueryCanceled, SerializationFailure
 from sql_queue import Queue
-from version1 import BEFORE, Connection, Night, catalog, finish
+from version1 import BEFORE, NEXT, Connection, Night, catalog, finish
 
 from absurd import AbsurdClient, SyncAbsurdClient
 from absurd.database_sync import install
@@ -53,20 +54,51 @@ def again(call: Callable[[], T]) -> T:
             sleep(0.05)
 
 
-def test_beside_running_workers(old: Connection, empty_database_url: str) -> None:
+def again_if_sent_away(call: Callable[[], T]) -> T:
+    """What `call` returns, made again when an upgrade sent it away, and for no other reason."""
+    while True:
+        try:
+            return call()
+        except SerializationFailure as error:
+            if "upgrade" not in str(error):
+                raise
+
+
+def test_version_1_beside_its_upgrade(old: Connection, empty_database_url: str) -> None:
     """Programs of version 1 spawn and work through both halves: nothing they were told is lost, nothing runs twice."""
+
+    def upgrade(finish: bool) -> None:
+        assert VERSION == install(empty_database_url, finish=finish).after
+
+    check_work_beside(upgrade, again, empty_database_url, old)
+
+
+def test_this_version_beside_the_next(connection: Connection, database_url: str, releases: Path) -> None:
+    """So do programs of this version, and no call of theirs fails but those that are sent away to come again."""
+
+    def upgrade(finish: bool) -> None:
+        with psycopg.connect(database_url, autocommit=True) as installer:
+            assert NEXT == migrate.migrate(installer, source=releases, version=NEXT, finish=finish).after
+
+    check_work_beside(upgrade, again_if_sent_away, database_url, connection)
+
+
+def check_work_beside(
+    upgrade: Callable[[bool], None], again: Callable[[Callable[[], Any]], Any], url: str, connection: Connection
+) -> None:
+    """Spawn and work in three sessions through both halves of an upgrade, and count."""
     stop = Event()
     spawned: list[UUID] = []
     rounds: list[int] = []
 
     def work(number: int) -> None:
-        with psycopg.connect(empty_database_url, autocommit=True, options="-c search_path=absurd") as connection:
-            night = Night(connection, full=False)
+        with psycopg.connect(url, autocommit=True, options="-c search_path=absurd") as session:
+            night = Night(session, full=False)
             night.lease += number << 20
 
             def spawn() -> list[UUID]:
                 night.tasks.clear()
-                with connection.transaction():
+                with session.transaction():
                     night.spawn("parent")
                     night.spawn("child", depends_on=["parent"])
                     night.spawn("grandchild", depends_on=["parent", "child"])
@@ -91,20 +123,22 @@ def test_beside_running_workers(old: Connection, empty_database_url: str) -> Non
         workers = [threads.submit(work, number) for number in range(3)]
         try:
             have_worked(30)
-            assert Migration(1, VERSION) == install(empty_database_url, finish=False)
+            upgrade(False)
             have_worked(30)
-            assert Migration(VERSION, VERSION) == install(empty_database_url)
+            upgrade(True)
             have_worked(30)
         finally:
             stop.set()
     for each in workers:
         each.result()
 
-    queue = Queue(old)
+    queue = Queue(connection)
     queue.counts()
     finish(queue)
     assert {"completed": len(spawned)} == queue.counts()
-    assert [(len(spawned), len(spawned))] == old.execute("select count(*), count(distinct task_id) from run").fetchall()
+    assert [(len(spawned), len(spawned))] == connection.execute(
+        "select count(*), count(distinct task_id) from run"
+    ).fetchall()
 
 
 UNSTOPPED = {
