@@ -124,7 +124,8 @@ def migrate(
         _note(connection, schema, {"version": str(version), "oldest": str(version if finish else version - 1)})
         for role, profile in _granted(connection, schema):
             _grant(connection, schema, role, profile)
-        _cancel_waiting(connection)
+        if found.oldest == 1:  # its calls do not look out for an upgrade
+            _cancel_waiting(connection)
         return Migration(found.version, version)
 
 
@@ -299,7 +300,6 @@ def _cancel_waiting(connection: Connection) -> None:
     """Cancel statements that came meanwhile and wait for a table.
 
     They would go on with what is left of the functions they began with.  Workers make them again.
-    It matters for calls of version 1 alone: later ones stop by themselves in _require_no_upgrade().
     """
     connection.execute(
         "select pg_cancel_backend(a.pid) from pg_locks l join pg_stat_activity a on a.pid = l.pid"

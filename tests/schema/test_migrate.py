@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from version1 import NEXT
+from version1 import NEXT, install_version_1
 
 from absurd import SyncAbsurdClient, schema
 from absurd.database_sync import grant_role, install, installed_version
@@ -159,6 +159,28 @@ def test_owner_without_the_right_to_create_schemas(empty_database_url: str, role
     assert Migration(None, VERSION) == install(as_owner)
     with SyncAbsurdClient(as_owner) as client:
         client.spawn("demo.add")
+
+
+def test_owner_upgrades_from_version_1(empty_database_url: str, role: Callable[[], str]) -> None:
+    """Whoever owns the schema can upgrade it, being no superuser; others keep what they were granted."""
+    owner, reader = role(), role()
+    with connected(empty_database_url) as connection:
+        connection.execute(
+            sql.SQL("grant create on database {} to {}").format(
+                sql.Identifier(connection.info.dbname), sql.Identifier(owner)
+            )
+        )
+    as_owner = with_user(empty_database_url, owner)
+    with connected(as_owner) as connection:
+        install_version_1(connection)
+    with connected(empty_database_url) as connection:
+        connection.execute(f"grant usage on schema absurd to {reader}")
+        connection.execute(f"grant execute on function absurd.get_task(uuid) to {reader}")
+
+    assert Migration(1, VERSION) == install(as_owner)
+    with SyncAbsurdClient(as_owner) as client:
+        client.spawn("demo.add")
+    assert {"get_task"} == may(empty_database_url, reader)
 
 
 def test_role_without_rights_is_told_so(empty_database_url: str, role: Callable[[], str]) -> None:
