@@ -34,7 +34,9 @@ class Night:
     def __init__(self, connection: Connection, *, full: bool = True) -> None:
         self.connection = connection
         self.worker = self.call(
-            "register_worker('old', 'dome', 1, array['default'], 9, '{\"absurd\": \"0.1\"}', '{}', 30)"
+            "register_worker('old', 'dome', 1, array['default'], 9, %s, %s, 30)",
+            json.dumps({"absurd": "0.1"}),
+            json.dumps({"cpu": 8}),
         )
         self.lease = self.worker << 32
         self.queue = self.call("id from queue where name = 'default'")
@@ -49,9 +51,7 @@ class Night:
         self.spawn("upstream", depends_on=["broken"])
         self.claim(3)
         self.report("complete_runs", "done", [0], ['{"flux": 1.5}'])
-        self.report(
-            "fail_runs", "broken", [0], ['{"code": "boom", "type": "Boom", "message": "plate 17 broke"}'], [None]
-        )
+        self.report("fail_runs", "broken", [0], [BOOM], [None])
         self.call("cancel_task(%s, 'clouds')", self.tasks["unwanted"])
 
         for name in ("again", "until_dawn", "held", "held_too"):
@@ -133,7 +133,7 @@ def finish(queue: Queue) -> None:
         "create or replace function clock_time() returns timestamptz language sql stable"
         " as $$ select clock_timestamp() + interval '2 hours' $$"
     )
-    queue.worker = queue.new_worker()
+    queue.worker = queue.call("register_worker('new', 'dome', 2, array['default'], 9, '{}', '{\"cpu\": 8}', 30)")
     moved = True
     while moved:
         moved = queue.call("promote_timers()") + queue.call("sweep_late()") > 0

@@ -20,11 +20,21 @@ comment on column queue.fair is 'Whether lanes take turns instead of going by th
 comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
 
 create table throttle (
-    queue_id integer primary key,
-    next_at  timestamptz not null
+    queue_id  integer primary key,
+    next_at   timestamptz not null default '-infinity',
+    last_lane text not null default ''
 ) with (fillfactor = 50);
-comment on table throttle is
-    'Queues with a rate: when the next start would be due if all starts came evenly (the theoretical arrival time of GCRA).';
+comment on table throttle is 'Queues that ever had limits: claims on a limited queue lock its row and so come one after the other.';
+comment on column throttle.next_at is 'When the next start is due if all come evenly (the theoretical arrival time of GCRA).';
+comment on column throttle.last_lane is 'The lane that had the last turn; empty: tasks without a lane.';
+
+create table pruning (
+    queue_id integer primary key,
+    up_to    timestamptz not null,
+    last_id  uuid not null default '00000000-0000-0000-0000-000000000000',
+    slice    interval not null default interval '1 minute'
+) with (fillfactor = 50);
+comment on table pruning is 'Queues with a retention: what ended before (up_to, last_id) was looked at; the next look takes so long a slice of time.';
 
 -- Tasks and their places --------------------------------------------------------------------------
 
@@ -83,6 +93,9 @@ insert into late (child_id)
 
 alter table edge add column awaited boolean not null default false;
 comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';
+
+alter table lease add column suspects uuid[];
+comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
 
 create index run_finished on run using brin (finished_at);
 
@@ -158,8 +171,12 @@ comment on table deadline is 'By when a task must have started, or ended; it is 
 
 -- Workers ------------------------------------------------------------------------------------------
 
-alter table worker add column machine text, add column started uuid[] not null default '{}';
+alter table worker
+    add column machine  text,
+    add column defaults jsonb not null default '{}',
+    add column started  uuid[] not null default '{}';
 comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
+comment on column worker.defaults is 'What its settings say of runs that are lost with it: max_attempts, dead_letters.';
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 comment on table audit is 'What people did to tasks: cancel, retry, edit, requeue.';
 
