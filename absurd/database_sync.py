@@ -27,7 +27,7 @@ from absurd.database_url import describe, for_psycopg
 from absurd.errors import ConflictError, DatabaseUnavailableError, InvalidOptionError
 from absurd.schema import quoted
 from absurd.schema.grants import Profile
-from absurd.schema.migrate import Installed, Migration, grant, migrate, schema_version
+from absurd.schema.migrate import Installed, Migration, busy, dependent, grant, migrate, schema_version
 
 T = TypeVar("T")
 
@@ -228,9 +228,18 @@ def connect(url: str, *, address: str | None = None) -> psycopg.Connection[Any]:
 
 
 def install(url: str, schema: str = "absurd", *, finish: bool = True) -> Migration:
-    """Install the queue in a database or upgrade it; see `absurd.schema.migrate.migrate`."""
+    """Install the queue in a database or upgrade it; see `absurd.schema.migrate.migrate`.
+
+    Raises SchemaBusyError when an upgrade cannot have the tables to itself, SchemaError when something
+    of somebody else's is built on what it has to drop.
+    """
     with _administrating(url, schema) as connection:
-        return migrate(connection, schema, finish=finish)
+        try:
+            return migrate(connection, schema, finish=finish)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            raise busy(connection, schema) from error
+        except psycopg.errors.DependentObjectsStillExist as error:
+            raise dependent(schema, error.diag.message_detail or str(error)) from error
 
 
 def installed_version(url: str, schema: str = "absurd") -> int | None:

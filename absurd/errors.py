@@ -196,6 +196,12 @@ class SchemaTooNewError(SchemaError):
     code = "schema_too_new"
 
 
+class SchemaBusyError(SchemaError):
+    """An upgrade of the schema could not have its tables to itself."""
+
+    code = "schema_busy"
+
+
 class ForeignSchemaError(SchemaError):
     """A schema of that name exists and belongs to another product."""
 

@@ -28,6 +28,11 @@ def scripts(source: Traversable | None = None) -> list[tuple[str, str]]:
     return [(each.name, each.read_text(encoding="utf-8")) for each in sorted(found, key=lambda each: each.name)]
 
 
+def code(source: Traversable | None = None) -> list[tuple[str, str]]:
+    """Those of `scripts` that hold functions: numbered from 20 up, and run again by every upgrade."""
+    return [(name, text) for name, text in scripts(source) if name >= "20"]
+
+
 def quoted(schema: str) -> str:
     """`schema` as an SQL identifier; ConfigurationError if no schema of the queue may be called so."""
     if not _NAME.fullmatch(schema):

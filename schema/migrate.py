@@ -4,34 +4,38 @@ Everything happens in one transaction under one advisory lock: of several that d
 works and the others find it done.
 
 An upgrade has two halves, so that programs of the old and the new version can run beside one
-another: ``<from>-<to>_pre.sql`` adds what the new program needs and leaves the old one working,
-``<from>-<to>_post.sql`` takes away what only the old one used.  In the table `meta`, `version` is
-the newest program that can work with the schema, and `oldest` (when absent: the same) the oldest.
+another: ``<from>-<to>_pre.sql`` adds to the tables what the new program needs, and the files of code
+make its functions; ``<from>-<to>_post.sql`` takes away what only the old one used, functions
+included.  In the table `meta`, `version` is the newest program that can work with the schema, and
+`oldest` (when absent: the same) the oldest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from typing import Any, Protocol
 
-from absurd.errors import ForeignSchemaError, NotFoundError, SchemaMissingError, SchemaTooNewError, SchemaTooOldError
-from absurd.schema import PRODUCT, VERSION, quoted, root, scripts
+from absurd.errors import (
+    ForeignSchemaError,
+    NotFoundError,
+    SchemaBusyError,
+    SchemaError,
+    SchemaMissingError,
+    SchemaTooNewError,
+    SchemaTooOldError,
+)
+from absurd.schema import PRODUCT, VERSION, code, quoted, root, scripts
+from absurd.schema.functions import Session, exchange
 from absurd.schema.grants import FUNCTIONS, Profile
 
-
-class Cursor(Protocol):
-    """What is needed of its cursors."""
-
-    def fetchall(self) -> Sequence[Any]: ...
+PATIENCE = 5.0
+"""Seconds that an upgrade waits for calls that are under way to end, and for the tables."""
 
 
-class Connection(Protocol):
+class Connection(Session, Protocol):
     """What is needed of a psycopg connection: ``%s`` placeholders, rows as tuples."""
-
-    def execute(self, query: Any, params: Sequence[Any] | None = None, /) -> Cursor: ...
 
     def transaction(self) -> AbstractContextManager[Any]: ...
 
@@ -90,7 +94,9 @@ def migrate(
     With ``finish=False`` the last step of an upgrade stops after its first half: programs of the
     version before can go on, and a later call finishes it.  `source` is the folder with ``sql/``
     and ``migrations/``.  Raises ForeignSchemaError when the schema is another product's and
-    SchemaTooNewError when it is too new; nothing is changed then.
+    SchemaTooNewError when it is too new; nothing is changed then.  An upgrade needs all tables for
+    itself: the driver's error for a lock that was not to be had leaves nothing changed either, and
+    `busy` tells who holds it.
     """
     source = source or root()
     with connection.transaction():
@@ -103,17 +109,23 @@ def migrate(
         if found.version > version:
             found.check(schema, version)
             return Migration(found.version, found.version)
-        oldest = found.oldest
+        if found.version == version and (found.oldest == version or not finish):
+            return Migration(version, version)
+        connection.execute(_enter(schema))
+        _have_all(connection)
         for step in range(found.oldest, version):
             if step >= found.version:
                 connection.execute(_step(schema, source, step, "pre"))
-            if finish or step < version - 1:
+            if step < version - 1:
                 connection.execute(_step(schema, source, step, "post"))
-                oldest = step + 1
-        if (version, oldest) != (found.version, found.oldest):
-            _note(connection, schema, {"version": str(version), "oldest": str(oldest)})
-            for role, profile in _granted(connection, schema):
-                _grant(connection, schema, role, profile)
+        exchange(connection, [text for _, text in code(source)], keep=not finish)
+        if finish:
+            connection.execute(_step(schema, source, version - 1, "post"))
+        _note(connection, schema, {"version": str(version), "oldest": str(version if finish else version - 1)})
+        for role, profile in _granted(connection, schema):
+            _grant(connection, schema, role, profile)
+        if found.oldest == 1:  # its calls do not look out for an upgrade
+            _cancel_waiting(connection)
         return Migration(found.version, version)
 
 
@@ -170,6 +182,35 @@ def grant(connection: Connection, role: str, profile: Profile, schema: str = "ab
         _note(connection, schema, {f"grant.{role}": profile})  # an upgrade grants what it adds
 
 
+def busy(connection: Connection, schema: str) -> SchemaBusyError:
+    """The error of an upgrade that could not have the tables to itself; names the sessions that use them now."""
+    rows = connection.execute(
+        "select distinct a.pid, concat_ws(', ', nullif(a.application_name, ''), 'user ' || a.usename,"
+        "                                 'in a transaction since ' || to_char(a.xact_start, 'HH24:MI:SS TZ'))"
+        " from pg_locks l join pg_stat_activity a on a.pid = l.pid join pg_class c on c.oid = l.relation"
+        " where l.database = (select oid from pg_database where datname = current_database()) and l.granted"
+        "   and c.relnamespace = to_regnamespace(%s) and a.pid <> pg_backend_pid() order by 1",
+        [quoted(schema)],
+    ).fetchall()
+    holders = ", ".join(f"{pid} ({told})" for pid, told in rows)
+    return SchemaBusyError(
+        f"the schema {schema!r} was not upgraded, and nothing was changed: another session holds its tables. "
+        + (f"Processes that use them now: {holders}. " if holders else "")
+        + "Let it end its transaction, or end it with pg_terminate_backend, then run `absurd db migrate`",
+        schema=schema,
+        sessions=[pid for pid, _ in rows],
+    )
+
+
+def dependent(schema: str, detail: str) -> SchemaError:
+    """The error of an upgrade that would have to drop what people have built on our functions."""
+    return SchemaError(
+        f"the schema {schema!r} was not upgraded, and nothing was changed: something of yours is built on a function "
+        f"that goes ({detail}). Drop it, run `absurd db migrate`, and make it again",
+        schema=schema,
+    )
+
+
 def missing(schema: str) -> SchemaMissingError:
     """The error of a database without the queue."""
     return SchemaMissingError(
@@ -210,9 +251,63 @@ do $$ begin
     end if;
 end $$;
 """
-    enter = f"set local search_path = {name}, pg_temp;\n"
     create = [f"create schema if not exists {name};\n"] if new else []  # needs a right that the owner may lack
-    return [*create, guard, enter, *(f"-- {file}\n\n{text}" for file, text in scripts(source))]
+    return [*create, guard, _enter(schema), *(f"-- {file}\n\n{text}" for file, text in scripts(source))]
+
+
+def _enter(schema: str) -> str:
+    return f"set local search_path = {quoted(schema)}, pg_temp;\n"
+
+
+def _have_all(connection: Connection) -> None:
+    """Have everything before anything is done: calls that are under way end first, no table is waited for later.
+
+    The tables are asked for often and briefly: who gets stuck with us in a deadlock is let go, and
+    nobody waits behind us for long while somebody sits on a table.  Those that calls of version 1,
+    which do not stop for us, touch first come first: who holds one of them can then go on to the others.
+    """
+    patience = f"set local lock_timeout = {round(PATIENCE * 1000)}"
+    connection.execute(patience)
+    connection.execute("select pg_advisory_xact_lock(hashtextextended('absurd.upgrade.' || current_schema(), 0))")
+    connection.execute(
+        f"""
+        set local lock_timeout = '0.2s';
+        do $$
+        declare
+            v_until  timestamptz := clock_timestamp() + make_interval(secs => {PATIENCE});
+            v_tables text := string_agg(oid::regclass::text, ', ' order by
+                    array_position('{{queue,late,worker,timer,lease,ready}}', relname), relname) from pg_class
+                where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p') and not relispartition;
+        begin
+            loop
+                begin
+                    execute 'lock table ' || v_tables || ' in access exclusive mode';
+                    return;
+                exception when lock_not_available or deadlock_detected then
+                    if clock_timestamp() > v_until then
+                        raise;
+                    end if;
+                    perform pg_sleep(0.05);
+                end;
+            end loop;
+        end $$;
+        """
+    )
+    connection.execute(patience)
+
+
+def _cancel_waiting(connection: Connection) -> None:
+    """Cancel statements that came meanwhile and wait for a table.
+
+    They would go on with what is left of the functions they began with.  Workers make them again.
+    """
+    connection.execute(
+        "select pg_cancel_backend(a.pid) from pg_locks l join pg_stat_activity a on a.pid = l.pid"
+        " join pg_class c on c.oid = l.relation join pg_roles r on r.oid = a.usesysid"
+        " where not l.granted and c.relnamespace = current_schema()::regnamespace"
+        "   and l.database = (select oid from pg_database where datname = current_database())"
+        "   and pg_has_role(r.oid, 'usage') and (not r.rolsuper or current_setting('is_superuser')::boolean)"
+    )
 
 
 def _step(schema: str, source: Traversable, step: int, half: str) -> str:
@@ -225,8 +320,7 @@ def _step(schema: str, source: Traversable, step: int, half: str) -> str:
             schema=schema,
             installed=step,
         )
-    text = halves[half].read_text(encoding="utf-8") if halves[half].is_file() else ""
-    return f"set local search_path = {quoted(schema)}, pg_temp;\n{text}"
+    return halves[half].read_text(encoding="utf-8") if halves[half].is_file() else ""
 
 
 def _meta(connection: Connection, schema: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
--- What this schema is, and the clock everything in it goes by.
+-- What this schema is.
 --
 -- The installer creates the schema and sets search_path to it; every name in these files is
 -- unqualified, and every public function keeps that path (SET search_path FROM CURRENT), so the
@@ -11,51 +11,3 @@ create table meta (
 comment on table meta is 'What is installed here: product (tells our schema from a foreign one) and version.';
 
 insert into meta (key, value) values ('product', 'absurd-observatory'), ('version', '2');
-
-create or replace function clock_time() returns timestamptz
-    language sql stable
-    as $$ select clock_timestamp() $$;
-comment on function clock_time() is
-    'The time all states go by. Tests replace this one function to move the clock.';
-
-create or replace function _id_floor(p_time timestamptz) returns uuid
-    language sql immutable strict parallel safe
-    as $$
-        select (lpad(to_hex(greatest(0, floor(extract(epoch from p_time) * 1000))::bigint), 12, '0')
-                || '70008000000000000000')::uuid
-    $$;
-comment on function _id_floor(timestamptz) is 'The lowest UUIDv7 (RFC 9562) of a millisecond: bounds a range of task ids by time.';
-
-create or replace function _id_time(p_id uuid) returns timestamptz
-    language sql immutable strict parallel safe
-    as $$
-        select to_timestamp(('x' || translate(left(p_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
-    $$;
-comment on function _id_time(uuid) is 'The time in a UUIDv7.';
-
-create or replace function new_task_id() returns uuid
-    language sql volatile parallel safe security definer set search_path from current
-    as $$
-        select (left(translate(_id_floor(clock_timestamp())::text, '-', ''), 12) || '7'
-                || substr(md5(gen_random_uuid()::text), 1, 3) || '8'
-                || substr(md5(gen_random_uuid()::text), 1, 15))::uuid
-    $$;
-comment on function new_task_id() is 'A UUIDv7, for callers that bring no id of their own.';
-
-create or replace function lease_worker(p_lease bigint) returns integer
-    language sql immutable strict parallel safe
-    as $$ select (p_lease >> 32)::integer $$;
-comment on function lease_worker(bigint) is
-    'The worker that made a lease id: its number in the high half, its own count of claims in the low half.';
-
-create or replace function _require_read_committed() returns void
-    language plpgsql stable
-    as $$
-begin
-    -- Under a stricter isolation a statement cannot see what committed since the transaction
-    -- began, and every "then, in a new statement" below would silently look at the past.
-    if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception 'this function runs at READ COMMITTED only, not at %',
-            upper(current_setting('transaction_isolation')) using errcode = 'AB006';
-    end if;
-end $$;

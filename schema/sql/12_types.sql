@@ -1,35 +1,4 @@
--- Rows that functions pass to one another.
-
-create type _spawn as (
-    ordinal       integer,
-    id            uuid,
-    queue_id      integer,
-    executor_id   integer,
-    params        jsonb,
-    fresh         boolean,
-    priority      integer,
-    run_at        timestamptz,
-    key           text,
-    key_period    interval,
-    key_scope     text,
-    depends_on    uuid[],
-    condition     text,
-    headers       jsonb,
-    tags          text[],
-    max_attempts  integer,
-    timeout       interval,
-    retry         jsonb,
-    needs         jsonb,
-    lane          text,
-    start_within  interval,
-    finish_within interval,
-    workflow_id   uuid,
-    node          text
-);
-comment on type _spawn is 'A task about to be spawned: names turned into ids, options read. fresh: not spawned before.';
-
-create type _held as (n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz);
-comment on type _held is 'A reported run that is held under the lease it names; n is its place in the report.';
+-- Rows that public functions return.  Others may have built on them: they grow by "alter type".
 
 create type queue_stats as (
     blocked bigint, pending bigint, sleeping bigint, running bigint, completed bigint, failed bigint, cancelled bigint);

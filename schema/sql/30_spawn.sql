@@ -18,6 +18,7 @@ declare
     v_highest uuid := _id_floor(v_now + interval '1 day');
     v_specs  _spawn[];
 begin
+    perform _require_no_upgrade();
     if v_count = 0 then
         return;
     end if;

@@ -11,6 +11,7 @@ declare
     v_tasks  uuid[];
     v_queues integer[];
 begin
+    perform _require_no_upgrade();
     with due as (
         delete from timer where ctid = any (array(
             select ctid from timer where wake_at <= v_now order by wake_at limit p_limit for update skip locked))
@@ -179,6 +180,7 @@ declare
     v_base   bigint;
     v_folded integer;
 begin
+    perform _require_no_upgrade();
     if not pg_try_advisory_xact_lock(hashtext(current_schema() || '.tallies')) then
         return 0;
     end if;

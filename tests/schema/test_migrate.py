@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from version1 import NEXT, install_version_1
 
 from absurd import SyncAbsurdClient, schema
 from absurd.database_sync import grant_role, install, installed_version
@@ -160,6 +161,28 @@ def test_owner_without_the_right_to_create_schemas(empty_database_url: str, role
         client.spawn("demo.add")
 
 
+def test_owner_upgrades_from_version_1(empty_database_url: str, role: Callable[[], str]) -> None:
+    """Whoever owns the schema can upgrade it, being no superuser; others keep what they were granted."""
+    owner, reader = role(), role()
+    with connected(empty_database_url) as connection:
+        connection.execute(
+            sql.SQL("grant create on database {} to {}").format(
+                sql.Identifier(connection.info.dbname), sql.Identifier(owner)
+            )
+        )
+    as_owner = with_user(empty_database_url, owner)
+    with connected(as_owner) as connection:
+        install_version_1(connection)
+    with connected(empty_database_url) as connection:
+        connection.execute(f"grant usage on schema absurd to {reader}")
+        connection.execute(f"grant execute on function absurd.get_task(uuid) to {reader}")
+
+    assert Migration(1, VERSION) == install(as_owner)
+    with SyncAbsurdClient(as_owner) as client:
+        client.spawn("demo.add")
+    assert {"get_task"} == may(empty_database_url, reader)
+
+
 def test_role_without_rights_is_told_so(empty_database_url: str, role: Callable[[], str]) -> None:
     """Whoever may not create a schema gets one sentence."""
     with pytest.raises(AuthenticationError, match="permission denied"):
@@ -198,35 +221,22 @@ def test_version_is_the_one_in_the_sql() -> None:
 # Upgrading ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def releases(tmp_path: Path) -> Path:
-    """A made-up future: version 2 adds a function and later drops a table, version 3 adds a table."""
-    (tmp_path / "migrations").mkdir()
-    for name, text in {
-        "1-2_pre.sql": "create function added() returns int language sql security definer as 'select 2';"
-        "create table noted (what text); insert into noted values ('pre');",
-        "1-2_post.sql": "insert into noted values ('post'); drop table progress cascade;",
-        "2-3_pre.sql": "create table third (id int);",
-    }.items():
-        (tmp_path / "migrations" / name).write_text(text)
-    return tmp_path
-
-
 def test_upgrade_in_two_halves(database_url: str, releases: Path) -> None:
     """After the first half old and new programs work; the second ends the old ones."""
     with connected(database_url) as connection:
-        assert Migration(1, 2) == migrate(connection, source=releases, version=2, finish=False)
-        assert Installed(2, 1) == installed(connection)
-        for version in (1, 2):
-            Installed(2, 1).check("absurd", version)
-        assert Migration(2, 2) == migrate(connection)  # the old program finds nothing to do
+        assert Migration(VERSION, NEXT) == migrate(connection, source=releases, version=NEXT, finish=False)
+        assert Installed(NEXT, VERSION) == installed(connection)
+        for version in (VERSION, NEXT):
+            Installed(NEXT, VERSION).check("absurd", version)
+        assert Migration(NEXT, NEXT) == migrate(connection)  # the old program finds nothing to do
+        assert Migration(NEXT, NEXT) == migrate(connection, source=releases, version=NEXT, finish=False)
         with SyncAbsurdClient(database_url) as old:
             old.spawn("demo.add")
 
-        assert Migration(2, 2) == migrate(connection, source=releases, version=2)
-        assert Installed(2, 2) == installed(connection)
+        assert Migration(NEXT, NEXT) == migrate(connection, source=releases, version=NEXT)
+        assert Installed(NEXT, NEXT) == installed(connection)
         assert [("pre",), ("post",)] == connection.execute("select what from absurd.noted").fetchall()
-        with pytest.raises(SchemaTooNewError, match=r"version 2.*knows only 1"):
+        with pytest.raises(SchemaTooNewError, match=rf"version {NEXT}.*knows only {VERSION}"):
             migrate(connection)
         with pytest.raises(SchemaTooNewError), SyncAbsurdClient(database_url):
             pass
@@ -235,28 +245,29 @@ def test_upgrade_in_two_halves(database_url: str, releases: Path) -> None:
 def test_upgrade_over_several_versions(database_url: str, releases: Path) -> None:
     """Steps are made in order; a step in the middle is finished even when the last is not."""
     with connected(database_url) as connection:
-        assert Migration(1, 3) == migrate(connection, source=releases, version=3, finish=False)
-        assert Installed(3, 2) == installed(connection)
-        assert Migration(3, 3) == migrate(connection, source=releases, version=3)
-        assert Installed(3, 3) == installed(connection)
+        assert Migration(VERSION, NEXT + 1) == migrate(connection, source=releases, version=NEXT + 1, finish=False)
+        assert Installed(NEXT + 1, NEXT) == installed(connection)
+        assert Migration(NEXT + 1, NEXT + 1) == migrate(connection, source=releases, version=NEXT + 1)
+        assert Installed(NEXT + 1, NEXT + 1) == installed(connection)
 
 
-def test_upgrade_that_fails_changes_nothing(database_url: str, releases: Path) -> None:
+@pytest.mark.parametrize("place", [f"migrations/{NEXT}-{NEXT + 1}_post.sql", "sql/96_wrong.sql"])
+def test_upgrade_that_fails_changes_nothing(database_url: str, releases: Path, place: str) -> None:
     """An error in any script takes the whole upgrade back."""
-    (releases / "migrations" / "2-3_post.sql").write_text("select 1/0;")
+    (releases / place).write_text("select 1/0;")
     with connected(database_url) as connection:
         before = contents(connection)
 
         with pytest.raises(psycopg.errors.DivisionByZero):
-            migrate(connection, source=releases, version=3)
+            migrate(connection, source=releases, version=NEXT + 1)
         assert before == contents(connection)
-        assert Installed(1, 1) == installed(connection)
+        assert Installed(VERSION, VERSION) == installed(connection)
 
 
 def test_version_too_old_to_upgrade(database_url: str, releases: Path) -> None:
     """A step this release does not know is an error with a way out."""
     with connected(database_url) as connection, pytest.raises(SchemaTooOldError, match="earlier release"):
-        migrate(connection, source=releases, version=4)
+        migrate(connection, source=releases, version=NEXT + 2)
 
 
 def test_upgrade_grants_what_it_adds(database_url: str, releases: Path, role: Callable[[], str]) -> None:
@@ -266,7 +277,7 @@ def test_upgrade_grants_what_it_adds(database_url: str, releases: Path, role: Ca
     grant_role(database_url, gone, "reader")
     with connected(database_url) as connection:
         connection.execute(f"drop owned by {gone}; drop role {gone}")
-        migrate(connection, source=releases, version=2)
+        migrate(connection, source=releases, version=NEXT)
     with connected(with_user(database_url, admin)) as connection:
         assert [(2,)] == connection.execute("select absurd.added()").fetchall()
 

@@ -1,0 +1,191 @@
+-- From version 1 to 2: lanes, limits, conditions, workflows, deadlines, suspects, fuller dead letters.
+-- Places get what moves with them from the body, so that moving them need not read it.
+
+-- Queues and what they throttle -------------------------------------------------------------------
+
+alter table queue
+    add column max_running          integer,
+    add column max_running_per_lane integer,
+    add column rate                 integer,
+    add column rate_period          interval,
+    add column fair                 boolean not null default false,
+    add column retention            interval,
+    add constraint queue_max_running_positive check (max_running > 0),
+    add constraint queue_max_running_per_lane_positive check (max_running_per_lane > 0),
+    add constraint queue_rate_positive check (rate > 0 and rate_period > interval '0'),
+    add constraint queue_rate_whole check ((rate is null) = (rate_period is null)),
+    add constraint queue_retention_positive check (retention > interval '0');
+comment on table queue is 'Names of queues and their limits; a paused queue hands out nothing.';
+comment on column queue.fair is 'Whether lanes take turns instead of going by the order of their tasks.';
+comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
+
+create table throttle (
+    queue_id  integer primary key,
+    next_at   timestamptz not null default '-infinity',
+    last_lane text not null default ''
+) with (fillfactor = 50);
+comment on table throttle is 'Queues that ever had limits: claims on a limited queue lock its row and so come one after the other.';
+comment on column throttle.next_at is 'When the next start is due if all come evenly (the theoretical arrival time of GCRA).';
+comment on column throttle.last_lane is 'The lane that had the last turn; empty: tasks without a lane.';
+
+create table pruning (
+    queue_id integer primary key,
+    up_to    timestamptz not null,
+    last_id  uuid not null default '00000000-0000-0000-0000-000000000000',
+    slice    interval not null default interval '1 minute'
+) with (fillfactor = 50);
+comment on table pruning is 'Queues with a retention: what ended before (up_to, last_id) was looked at; the next look takes so long a slice of time.';
+
+-- Tasks and their places --------------------------------------------------------------------------
+
+alter table task add column lane text, add column condition text;
+comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, dropped with its partition.';
+comment on column task.condition is 'When a task with parents may run; null: once all have completed.';
+
+alter table ready
+    add column suspect boolean not null default false,
+    add column lane    text,
+    add column needs   jsonb;
+create index ready_lane on ready (queue_id, lane, level desc, seq) where lane is not null;
+comment on column ready.suspect is
+    'Its last run was lost with the worker or killed its process: it runs in a process of its own.';
+
+alter table timer
+    add column suspect boolean not null default false,
+    add column lane    text,
+    add column needs   jsonb;
+
+alter table blocked
+    drop constraint blocked_waits_for_something,
+    add column suspect   boolean not null default false,
+    add column lane      text,
+    add column needs     jsonb,
+    add column condition text not null default 'all_success',
+    add column awaiting  boolean not null default false,
+    add column quorum    integer not null default 0,
+    add column succeeded integer not null default 0,
+    add column failed    integer not null default 0,
+    add constraint blocked_condition_known check (condition in ('all_success', 'all_done', 'any_success', 'any_failed', 'quorum')),
+    add constraint blocked_counts check (remaining >= 0 and succeeded >= 0 and failed >= 0);
+comment on table blocked is
+    'Waits for parents: so many have not ended yet, have completed, have failed (the others of them were cancelled).';
+comment on column blocked.quorum is 'How many parents must complete, whatever the condition is called.';
+comment on column blocked.awaiting is 'Whether its run waits for tasks (ctx.wait_for): then only edges that are awaited count.';
+
+update ready p set needs = t.needs from task t where t.id = p.task_id and t.needs is not null;
+update timer p set needs = t.needs from task t where t.id = p.task_id and t.needs is not null;
+update blocked p set needs = t.needs from task t where t.id = p.task_id and t.needs is not null;
+
+-- Children stand as if no parent had ended, and those of whose parents one has are counted by the
+-- next sweep.  Version 1 kept less than is needed, and could leave out the end of a parent that was
+-- claimed and completed during a sweep.
+update blocked b set quorum = e.parents, remaining = e.parents
+from (select child_id, count(*)::integer as parents from edge group by child_id) e
+where e.child_id = b.task_id;
+insert into late (child_id)
+    select distinct e.child_id from edge e join blocked b on b.task_id = e.child_id
+    where not exists (select from blocked p where p.task_id = e.parent_id)
+      and not exists (select from ready p where p.task_id = e.parent_id)
+      and not exists (select from timer p where p.task_id = e.parent_id)
+      and e.parent_id not in (select unnest(task_ids) from lease)
+    order by 1
+    on conflict do nothing;
+
+alter table edge add column awaited boolean not null default false;
+comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';
+
+alter table lease add column suspects uuid[];
+comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
+
+create index run_finished on run using brin (finished_at);
+
+-- Dead letters ------------------------------------------------------------------------------------
+
+alter table dead_letter
+    add column fingerprint text,
+    add column host        text,
+    add column versions    jsonb,
+    add column runs        jsonb;
+update dead_letter d
+set fingerprint = left(md5(concat_ws('|', d.executor_id, d.error ->> 'code', d.error ->> 'type',
+        regexp_replace(left(d.error ->> 'message', 1000), '(0x)?[0-9a-fA-F-]*\d[0-9a-fA-F-]*', '#', 'g'))), 12),
+    (host, versions) = (
+        select w.host, w.versions
+        from run r join worker w on w.id = (r.lease_id >> 32)::integer
+        where r.task_id = d.task_id and r.ends order by r.finished_at desc limit 1),
+    runs = (
+        select coalesce(jsonb_agg(jsonb_build_object(
+                   'attempt', r.attempt, 'state', r.state, 'started_at', r.started_at, 'finished_at', r.finished_at,
+                   'worker', (select w.name from worker w where w.id = (r.lease_id >> 32)::integer), 'error', r.error)
+               order by r.finished_at), '[]')
+        from run r where r.task_id = d.task_id);
+alter table dead_letter alter column fingerprint set not null, alter column runs set not null;
+create index dead_letter_queue on dead_letter (queue_id, died_at);
+create index dead_letter_fingerprint on dead_letter (fingerprint);
+comment on table dead_letter is
+    'Tasks whose attempts are spent, with copies of body and history: they outlive the partitions they came from.';
+comment on column dead_letter.fingerprint is 'Same for failures that look alike: executor, error type, and message without its numbers.';
+
+-- Keys that become free again, workflows, deadlines -------------------------------------------------
+
+alter table task_key add column expires_at timestamptz, add column until_ended boolean not null default false;
+comment on table task_key is 'Idempotency: the first task spawned under a key of a queue, until the key is free again.';
+
+create table workflow (
+    id         uuid primary key,
+    name       text not null,
+    created_at timestamptz not null,
+    nodes      integer not null,
+    remaining  integer not null,
+    state      text not null default 'running',
+    ended_at   timestamptz,
+    reason     text,
+    constraint workflow_name_valid check (length(name) between 1 and 500),
+    constraint workflow_counts check (remaining between 0 and nodes),
+    constraint workflow_state_known check (state in ('running', 'completed', 'failed', 'cancelled')),
+    constraint workflow_ended check ((state = 'running') = (ended_at is null))
+) with (fillfactor = 50);
+create index workflow_running on workflow (id) where ended_at is null;
+comment on table workflow is
+    'Graphs of tasks. `remaining` nodes have not ended; the transaction that ends the last one decides the state.';
+comment on column workflow.reason is 'Why it was cancelled as a whole, if it was.';
+
+create table node (
+    workflow_id uuid not null,
+    name        text not null,
+    task_id     uuid not null,
+    primary key (workflow_id, name)
+);
+create unique index node_task on node (task_id);
+comment on table node is 'Which tasks make up a workflow, and what they are called in it.';
+
+create table deadline (
+    task_id uuid not null,
+    kind    text not null,
+    due_at  timestamptz not null,
+    primary key (task_id, kind),
+    constraint deadline_kind_known check (kind in ('start', 'finish'))
+);
+create index deadline_due on deadline (due_at);
+comment on table deadline is 'By when a task must have started, or ended; it is cancelled if not.';
+
+-- Workers ------------------------------------------------------------------------------------------
+
+alter table worker
+    add column machine  text,
+    add column defaults jsonb not null default '{}',
+    add column started  uuid[] not null default '{}';
+comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
+comment on column worker.defaults is 'What its settings say of runs that are lost with it: max_attempts, dead_letters.';
+comment on column worker.started is 'Tasks it had started by its last sign of life.';
+comment on table audit is 'What people did to tasks: cancel, retry, edit, requeue.';
+
+create table pulse (
+    singleton boolean primary key default true check (singleton),
+    at        timestamptz not null default clock_timestamp(),
+    away_from timestamptz,
+    back_at   timestamptz
+) with (fillfactor = 50);
+insert into pulse default values;
+comment on table pulse is
+    'When anybody last gave a sign of life, and the last silence of all: workers have a lease''s time from back_at on.';

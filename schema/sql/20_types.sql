@@ -1,0 +1,44 @@
+-- Rows that private functions pass to one another.  No table and no public function has a column of
+-- these types: an upgrade makes them anew, and takes the functions that use them along.
+
+do $$
+declare
+    v_type text;
+begin
+    foreach v_type in array array['_spawn', '_held'] loop
+        if to_regtype(v_type) is not null then
+            execute format('drop type %I cascade', v_type);
+        end if;
+    end loop;
+end $$;
+
+create type _spawn as (
+    ordinal       integer,
+    id            uuid,
+    queue_id      integer,
+    executor_id   integer,
+    params        jsonb,
+    fresh         boolean,
+    priority      integer,
+    run_at        timestamptz,
+    key           text,
+    key_period    interval,
+    key_scope     text,
+    depends_on    uuid[],
+    condition     text,
+    headers       jsonb,
+    tags          text[],
+    max_attempts  integer,
+    timeout       interval,
+    retry         jsonb,
+    needs         jsonb,
+    lane          text,
+    start_within  interval,
+    finish_within interval,
+    workflow_id   uuid,
+    node          text
+);
+comment on type _spawn is 'A task about to be spawned: names turned into ids, options read. fresh: not spawned before.';
+
+create type _held as (n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz);
+comment on type _held is 'A reported run that is held under the lease it names; n is its place in the report.';
