@@ -44,6 +44,7 @@ create or replace function recover_runs() returns integer
 declare
     v_now       timestamptz := clock_time();
     v_worker    record;
+    v_orphans   bigint[];
     v_recovered integer := 0;
 begin
     perform _require_read_committed();
@@ -55,7 +56,14 @@ begin
     loop
         v_recovered := v_recovered + _give_up(v_worker.id, v_worker.name);
     end loop;
-    return v_recovered;
+    -- A claim that saw its worker alive while that was given up or left commits a lease after all were
+    -- taken: nobody would ever look at it again.
+    v_orphans := array(
+        select l.id from lease l join worker w on w.id = lease_worker(l.id) where w.state not in ('running', 'stopping'));
+    if cardinality(v_orphans) > 0 then
+        perform _hand_back(v_orphans);
+    end if;
+    return v_recovered + cardinality(v_orphans);
 end $$;
 comment on function recover_runs() is 'Take back the runs of workers that stopped answering; returns how many.';
 

@@ -304,6 +304,25 @@ def test_overlapping_cascades_do_not_deadlock(sessions: Callable[[], Session], u
     assert observer.call("(get_queue_stats('default')).cancelled") == 4
 
 
+def test_a_claim_that_outlives_its_worker_is_handed_back(sessions: Callable[[], Session]) -> None:
+    """A claim that saw its worker alive and commits after that was given up, or left, keeps no task for ever."""
+    one, two = sessions(), sessions()
+    for leaves in ("give_up_worker(%s)", "unregister_worker(%s)"):
+        leases = Leases(two)
+        task = two.call(SPAWN, None)
+        one.begin()
+        _, claimed = leases.claim(session=one)
+        assert [task] == claimed
+
+        two.call(leaves, leases.worker)
+        one.commit()
+        assert "running" == two.call("get_state(%s)", task)
+
+        assert 1 == two.call("recover_runs()")
+        assert "pending" == two.call("get_state(%s)", task)
+        two.call("cancel_task(%s)", task)
+
+
 def test_two_retries_make_one_attempt(sessions: Callable[[], Session], until: Until) -> None:
     """Of two retries of one failed task at once, one puts it back and the other is refused."""
     one, two, observer = sessions(), sessions(), sessions()
