@@ -112,7 +112,7 @@ def test_missing_schema_is_told(run: Run, empty_database_url: str) -> None:
 def test_schema_of_another_version_is_told(
     run: Run, connection: psycopg.Connection[tuple[object, ...]], version: int, kind: str
 ) -> None:
-    """An older or newer schema is refused, with what to do."""
+    """An older or newer schema is refused, with what to do (B107)."""
     before = connection.execute("select value from meta where key = 'version'").fetchone()
     assert before is not None
     connection.execute("update meta set value = %s where key = 'version'", [str(version)])

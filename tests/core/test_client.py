@@ -205,7 +205,7 @@ WRONG: list[tuple[Any, Any, dict[str, Any], type[Exception]]] = [
 
 
 async def test_wrong_spawn_is_refused(client: Any) -> None:
-    """What is wrong is said by the error's class, and nothing is spawned."""
+    """What is wrong is said by the error's class, and nothing is spawned (B27)."""
     for name, params, options, error in WRONG:
         with pytest.raises(error):
             await client.spawn(name, params, **options)
@@ -226,8 +226,14 @@ async def test_thousands_are_spawned_in_order(client: Any) -> None:
         assert {"n": n} == (await client.get_task(ids[n])).params
 
 
+async def test_an_empty_list_spawns_nothing(client: Any) -> None:
+    """It is no error, and makes no call (B22)."""
+    assert [] == await client.spawn_many([])
+    assert [] == await client.list_tasks()
+
+
 async def test_bulk_spawn_is_all_or_nothing(client: Any) -> None:
-    """One bad task late in the list, and none exists."""
+    """One bad task late in the list, and none exists (B21)."""
     specs = [TaskSpec("demo.add", {"n": n}) for n in range(6_000)]
 
     with pytest.raises(UnknownParentError):
@@ -253,7 +259,7 @@ async def test_child_waits_for_its_parents(client: Any, worker: Worker) -> None:
 @pytest.mark.parametrize("commit", [True, False])
 @pytest.mark.parametrize("many", [1, 5_001])
 async def test_asyncpg_transaction(settings: Settings, commit: bool, many: int) -> None:
-    """Spawned on an asyncpg connection, tasks exist if and when its transaction commits."""
+    """Spawned on an asyncpg connection, tasks exist if and when its transaction commits (B20, B54)."""
     specs = [TaskSpec("demo.add", {"n": n}) for n in range(many)]
     connection = await asyncpg.connect(settings.database_url)
     async with AbsurdClient(settings=settings) as client:

@@ -185,5 +185,5 @@ def _exact(text: str) -> Any:
     max_leaves=20,
 ))  # fmt: skip
 def test_json_comes_back_as_it_was(value: Any) -> None:
-    """What JSON has is stored unchanged."""
+    """What JSON has is stored unchanged (B29)."""
     assert value == decode(encode(value))

@@ -57,7 +57,7 @@ def contents(connection: Connection) -> list[Any]:
 
 
 def test_installing_twice_changes_nothing(empty_database_url: str) -> None:
-    """The first call installs, the second finds it done."""
+    """The first call installs, the second finds it done (B106)."""
     assert installed_version(empty_database_url) is None
     assert Migration(None, VERSION) == install(empty_database_url)
     with connected(empty_database_url) as connection:
@@ -72,7 +72,7 @@ def test_installing_twice_changes_nothing(empty_database_url: str) -> None:
 
 
 def test_many_install_at_once(empty_database_url: str) -> None:
-    """Of several that begin at the same moment one installs, and none fails."""
+    """Of several that begin at the same moment one installs, and none fails (B106)."""
     with ThreadPoolExecutor(6) as threads:
         done = list(threads.map(install, [empty_database_url] * 6))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -361,11 +362,60 @@ def test_bad_options_are_refused_by_name(queue: Queue, options: dict[str, Any], 
 
 
 def test_zero_valued_options_are_kept(queue: Queue) -> None:
-    """Zero is a value: priority 0, delay 0, max_attempts 0 are not taken for absent."""
+    """Zero is a value: priority 0, delay 0, max_attempts 0 are not taken for absent (B28)."""
     task = queue.spawn(priority=0, delay=0, max_attempts=0)
 
     assert queue.document(task)["max_attempts"] == 0
     assert queue.state(task) == "pending"
+
+
+def test_a_start_time_is_an_instant_whatever_the_zone(queue: Queue) -> None:
+    """At or before now a task may be claimed, later not; zones of caller and session shift nothing (B30, B31)."""
+    now = queue.call("clock_time()")
+    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+        queue.connection.execute("select set_config('timezone', %s, false)", [zone])
+        elsewhere = timezone(timedelta(hours=9))
+        due = queue.spawn(run_at=now.astimezone(elsewhere).isoformat())
+        later = queue.spawn(run_at=(now + timedelta(hours=1)).astimezone(elsewhere).isoformat())
+        soon = queue.spawn(delay=3600)
+
+        assert ["pending", "sleeping", "sleeping"] == [queue.state(each) for each in (due, later, soon)]
+        assert queue.claim()[1] == [due]
+
+    queue.connection.execute(
+        "create or replace function clock_time() returns timestamptz language sql stable"
+        " as $$ select clock_timestamp() + interval '1 hour 1 second' $$"
+    )
+    queue.call("promote_timers()")
+    assert len(queue.claim()[1]) == 6
+
+
+def test_a_claim_reads_no_table_whole(queue: Queue) -> None:
+    """With a history of thousands of ended tasks a claim and its report go by indexes alone (B108)."""
+    done = [str(queue.call("new_task_id()")) for _ in range(3000)]
+    queue.connection.execute(
+        "select spawn_tasks(%s::uuid[], array_fill('default'::text, array[3000]), array_fill('x'::text, array[3000]),"
+        " array_fill('{}'::jsonb, array[3000]))",
+        [done],
+    )
+    while (claim := queue.claim(500))[1]:
+        queue.complete(claim[0], *claim[1])
+
+    def scans() -> dict[str, int]:
+        queue.connection.execute("select pg_stat_force_next_flush()")
+        rows = queue.connection.execute(
+            "select relname, seq_scan from pg_stat_user_tables where relname ~ '^(task_|run_|ready|timer|blocked|edge)'"
+        )
+        return dict(rows.fetchall())
+
+    before = scans()
+    for _ in range(5):
+        task = queue.spawn()
+        lease, claimed, _ = queue.claim()
+        assert claimed == [task]
+        queue.complete(lease, task)
+
+    assert before == scans()
 
 
 def test_sleep_and_events(queue: Queue) -> None:

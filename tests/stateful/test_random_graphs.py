@@ -258,7 +258,7 @@ def test_random_graphs_end(database_url: str, connection: Connection, graphs: in
 
 
 def test_random_graphs_survive_meddling(database_url: str, connection: Connection, graphs: int) -> None:
-    """Retries, reruns and cancels at random leave no node behind, none in two places, and no deadlock."""
+    """Retries, reruns and cancels at random leave no node behind, none in two places, and no deadlock (B109)."""
     connection.execute("select create_queue('default')")
     party = Party(database_url, seed_of("meddling"), graphs=graphs)
 

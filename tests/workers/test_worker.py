@@ -134,7 +134,7 @@ async def test_params_that_do_not_fit_fail_at_once(settings: Settings, client: A
 
 
 async def test_an_unknown_executor_is_parked_until_a_worker_knows_it(settings: Settings, client: AbsurdClient) -> None:
-    """A name no worker knows is put aside and told by status; a worker that knows it takes it at once."""
+    """A name no worker knows is put aside and told by status; a worker that knows it takes it at once (B26)."""
     from absurd.executor import executor
 
     task_id = await client.spawn("demo.unheard", {})
