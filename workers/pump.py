@@ -25,8 +25,8 @@ from absurd.outcome import Completed, Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, read_claims, step
 from absurd.workers.failures import describe
 from absurd.workers.link import Link
-from absurd.workers.marks import Marks
 from absurd.workers.reports import Report, calls_for, completions, is_plain, spawns_of
+from absurd.workers.source import Source, choose
 
 MAX_BATCH = 500
 """Most runs of one claim."""
@@ -40,28 +40,6 @@ UNKNOWN_EXECUTOR_SECONDS = 60.0
 Until = Literal["forever", "burst", "drain"]
 
 log = structlog.get_logger("absurd.worker")
-
-
-class Source:
-    """A queue this worker claims from."""
-
-    __slots__ = ("credit", "due", "hungry", "marks", "name", "queue_id", "weight")
-
-    def __init__(self, name: str, queue_id: int, weight: int = 1) -> None:
-        self.name = name
-        self.queue_id = queue_id
-        self.weight = weight
-        self.credit = 0
-        self.marks = Marks()
-        self.hungry = True
-        """Whether a claim may find something: false once a look from the base came back short."""
-        self.due = 0.0
-        """When to look again all the same, in monotonic seconds; counts while not hungry."""
-
-    def rest(self, seconds: float) -> None:
-        """Claim nothing for so long, unless something is heard."""
-        self.hungry = False
-        self.due = time.monotonic() + seconds
 
 
 class _Step(NamedTuple):
@@ -134,6 +112,8 @@ class Pump:
         self._busy_since: float | None = None
         self.stopping = False
         self._aborted = False
+        self._released = False
+        """Whether reports were made without a claim behind them, which would have found what they released."""
 
     # What others tell the pump ------------------------------------------------------------------
 
@@ -214,7 +194,12 @@ class Pump:
                 await self._rest()
 
     async def _nothing_left(self, until: Until) -> bool:
-        return until == "burst" or await self._remaining() == 0
+        if until == "drain":
+            return await self._remaining() == 0
+        released, self._released = self._released, False
+        if released:
+            self.wake()
+        return not released
 
     def _room(self) -> int:
         """How many more runs may be claimed now."""
@@ -231,22 +216,7 @@ class Pump:
 
     def _claimable(self) -> Source | None:
         """The queue whose turn it is, among those that may have something; None without room."""
-        if self._room() <= 0:
-            return None
-        now = time.monotonic()
-        for source in self._sources:
-            if not source.hungry and now >= source.due:
-                source.hungry = True
-        hungry = [source for source in self._sources if source.hungry]
-        if not hungry:
-            return None
-        if len(hungry) == 1:
-            return hungry[0]
-        for source in hungry:  # smooth weighted round robin
-            source.credit += source.weight
-        chosen = max(hungry, key=lambda each: each.credit)
-        chosen.credit -= sum(source.weight for source in hungry)
-        return chosen
+        return choose(self._sources, time.monotonic()) if self._room() > 0 else None
 
     def _report_due(self) -> bool:
         if not self._reports:
@@ -272,8 +242,10 @@ class Pump:
                 await self._record(record, group)
             if source is None and not reports:
                 self._recording = []
+                self._released = True
                 return
         if source is None:
+            self._released = True
             sent = _Step(None, self._next_lease, 0, False, now)
             call = step(completions(reports, now), sent.lease, 0, 0, (), ())
         else:

@@ -7,12 +7,10 @@ import gc
 import os
 import platform
 import socket
-import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
-from uuid import UUID
 
 import structlog
 
@@ -27,28 +25,24 @@ from absurd.loop import Loop
 from absurd.maintenance import make_round
 from absurd.middleware import CallMiddleware, RunMiddleware, load
 from absurd.notify import Listener
-from absurd.outcome import PendingArtifact
 from absurd.queue import get_queue_stats
 from absurd.retry import RetryPolicy
-from absurd.workers.artifacts import publish
-from absurd.workers.calls import get_identity, get_names, get_overdue_publications, set_listening
+from absurd.workers.calls import get_identity, get_names, set_listening
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
 from absurd.workers.machine import describe_process
 from absurd.workers.offers import offers as find_offers
 from absurd.workers.port import DatabasePort
-from absurd.workers.pump import Pump, Source, Until
+from absurd.workers.publisher import Publisher
+from absurd.workers.pump import Pump, Until
 from absurd.workers.receipts import Spool
-from absurd.workers.reports import Report
 from absurd.workers.slots import Slots
+from absurd.workers.source import Source
 from absurd.workers.surround import surround
 
 LAST_WORD_SECONDS = 10.0
 """How long a worker whose grace is over tries to reach the database to hand back what it holds."""
-
-OVERDUE_SECONDS = 15.0
-"""How often a worker looks for files that another left unpublished; it may be the one that sees their folder."""
 
 INHERIT_SECONDS = 5.0
 """How often a worker looks for receipts of others on its machine that have died; less than any lease in use."""
@@ -105,8 +99,6 @@ class AbsurdWorker:
         self._patience = True
         self._lost = False  # taken for dead by the others
         self._succeeding = True  # whether dead workers of this machine are still to be looked for
-        self._background: set[asyncio.Task[None]] = set()
-        self._publications_due = 0.0
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -186,6 +178,7 @@ class AbsurdWorker:
     async def _work(self, url: str, until: Until) -> None:
         """Run the pump among its helpers, and take them down again."""
         assert self.id is not None
+        self._publisher = Publisher(self._database)
         port = DatabasePort(self._database)
         slots = self._make_slots(port)
         execute = surround(slots.run, self.middleware, port, slots.defaults) if self.middleware else slots.run
@@ -197,7 +190,7 @@ class AbsurdWorker:
             refresh_names=self._read_names,
             registry=self._registry,
             execute=execute,
-            publish=self._publish,
+            publish=self._publisher.publish_files,
             listen=self._listen,
             remaining=self._remaining,
             concurrency=self.concurrency,
@@ -229,7 +222,7 @@ class AbsurdWorker:
             helpers.push_async_callback(listener.stop)
             helpers.callback(heartbeat.stop)
             helpers.push_async_callback(slots.close)
-            helpers.push_async_callback(self._finish_background)
+            helpers.push_async_callback(self._publisher.finish)
             for loop in (self._rounds, inheriting):
                 await loop.start()
                 helpers.push_async_callback(loop.stop)
@@ -237,7 +230,7 @@ class AbsurdWorker:
             await keeping.start()
             helpers.push_async_callback(keeping.stop)
             hearing = asyncio.create_task(self._hear(listener, pump, heartbeat))
-            self._background.add(hearing)
+            helpers.push_async_callback(_ended, hearing)
             helpers.callback(hearing.cancel)
             log.info(
                 "worker_started", worker=self.name, id=self.id, queues=[*self.queues], concurrency=self.concurrency
@@ -249,10 +242,6 @@ class AbsurdWorker:
                 pump.abort()
                 await asyncio.shield(pump.run())
                 raise
-
-    async def _finish_background(self) -> None:
-        await asyncio.gather(*self._background, return_exceptions=True)
-        self._background.clear()
 
     def _make_slots(self, port: DatabasePort) -> Slots:
         return Slots(
@@ -321,23 +310,6 @@ class AbsurdWorker:
         stats = [await self._link.run(get_queue_stats(name)) for name in self.queues]
         return sum(each.pending + each.sleeping + each.running for each in stats)
 
-    def _publish(self, report: Report) -> None:
-        """Rename a completed run's files, beside the pump; if this worker dies now, anyone may do it."""
-        job = asyncio.get_running_loop().create_task(self._publish_files(report))
-        self._background.add(job)
-        job.add_done_callback(self._background.discard)
-
-    async def _publish_files(self, report: Report) -> None:
-        for artifact in getattr(report.outcome, "artifacts", ()):
-            await self._publish_file(report.claim.task_id, artifact)
-
-    async def _publish_file(self, task_id: UUID, artifact: PendingArtifact) -> None:
-        try:
-            await asyncio.to_thread(publish, artifact)
-            await self._database.run(claims.mark_published(task_id, artifact.path, artifact.attempt_path))
-        except (OSError, AbsurdError) as error:
-            log.error("publication_failed", task_id=str(task_id), path=artifact.path, error=str(error))
-
     # Beside the pump ----------------------------------------------------------------------------
 
     async def _hear(self, listener: Listener, pump: Pump, heartbeat: Heartbeat) -> None:
@@ -360,16 +332,15 @@ class AbsurdWorker:
         done = await make_round(self._database)
         if done.moved and self._pump is not None:
             self._pump.wake()
-        if time.monotonic() >= self._publications_due:
-            self._publications_due = time.monotonic() + OVERDUE_SECONDS
-            for task_id, path, attempt_path in await self._database.run(get_overdue_publications()):
-                await self._publish_file(task_id, PendingArtifact(attempt_path, path, "", "", 0))
+        await self._publisher.publish_overdue()
         return done.next_wake
 
     async def _inherit(self) -> float | None:
         """Deliver what dead workers of this machine left behind; the first time, take their runs over as well."""
         assert self.id is not None
-        deliverer = Deliverer(self._spool, self._database, self._publish, dead_letters=self.settings.dlq_enabled)
+        deliverer = Deliverer(
+            self._spool, self._database, self._publisher.publish_files, dead_letters=self.settings.dlq_enabled
+        )
         try:
             await deliverer.deliver()
             if self._succeeding:
@@ -387,6 +358,10 @@ class AbsurdWorker:
         if self._pump is not None:
             self._pump.lose_all()
             self._pump.stop()
+
+
+async def _ended(job: asyncio.Task[None]) -> None:
+    await asyncio.gather(job, return_exceptions=True)
 
 
 async def _to_its_end(call: Coroutine[Any, Any, None]) -> None:

@@ -157,7 +157,7 @@ def in_order(document: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def discreet(document: dict[str, Any]) -> dict[str, Any]:
     """A task's document without values whose names tell of a secret: in params, headers and the history of edits."""
-    hidden = {name: hide(document[name]) for name in ("params", "headers") if name in document}
+    hidden: dict[str, Any] = {name: hide(document[name]) for name in ("params", "headers") if name in document}
     if "history" in document:
         hidden["history"] = [
             entry | {"detail": entry["detail"] and hide_in_text(entry["detail"])} for entry in document["history"]

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from absurd import AbsurdClient, TaskSpec, TaskState
+from absurd.call import Call, nothing
 from absurd.config import Settings
 from absurd.workers import AbsurdWorker
 
@@ -75,6 +76,18 @@ async def test_a_worker_serves_its_queues_only(settings: Settings, client: Absur
     states = await client.get_states([*mine, other])
     assert TaskState.PENDING is states.pop(other)
     assert {TaskState.COMPLETED} == set(states.values())
+
+
+async def test_a_burst_takes_what_it_released_itself(settings: Settings, client: AbsurdClient) -> None:
+    """--burst leaves when nothing can be claimed now, which children of what has just ended can."""
+    ids = [await client.spawn("demo.add", {"a": 1, "b": 2})]
+    for _ in range(3):
+        ids.append(await client.spawn("demo.add", {"a": 1, "b": 2}, depends_on=[ids[-1]]))
+    await client.run(Call("select {schema}.sweep_late()", (), nothing))
+
+    await AbsurdWorker(settings=settings).run(until="burst")
+
+    assert {TaskState.COMPLETED} == set((await client.get_states(ids)).values())
 
 
 async def test_a_slow_run_holds_up_nobody(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from absurd.config import Settings
 from absurd.workers import AbsurdWorker
 from absurd.workers.calls import Answer, read_claims
 from absurd.workers.offers import memory_gib, offers
-from absurd.workers.pump import Source
+from absurd.workers.source import Source
 
 Connection = psycopg.Connection[Any]
 overlaps: list[int] = []

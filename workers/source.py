@@ -1,0 +1,48 @@
+"""The queues a worker claims from, and whose turn it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from absurd.workers.marks import Marks
+
+
+class Source:
+    """A queue this worker claims from."""
+
+    __slots__ = ("credit", "due", "hungry", "marks", "name", "queue_id", "weight")
+
+    def __init__(self, name: str, queue_id: int, weight: int = 1) -> None:
+        self.name = name
+        self.queue_id = queue_id
+        self.weight = weight
+        self.credit = 0
+        self.marks = Marks()
+        self.hungry = True
+        """Whether a claim may find something: false once a look from the base came back short."""
+        self.due = 0.0
+        """When to look again all the same, in monotonic seconds; counts while not hungry."""
+
+    def rest(self, seconds: float) -> None:
+        """Claim nothing for so long, unless something is heard."""
+        self.hungry = False
+        self.due = time.monotonic() + seconds
+
+
+def choose(sources: Sequence[Source], now: float) -> Source | None:
+    """The queue whose turn it is among those that may have something, by smooth weighted round robin.
+
+    `now` is in monotonic seconds.
+    """
+    for source in sources:
+        if not source.hungry and now >= source.due:
+            source.hungry = True
+    hungry = [source for source in sources if source.hungry]
+    if len(hungry) <= 1:
+        return hungry[0] if hungry else None
+    for source in hungry:
+        source.credit += source.weight
+    chosen = max(hungry, key=lambda each: each.credit)
+    chosen.credit -= sum(source.weight for source in hungry)
+    return chosen
