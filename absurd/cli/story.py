@@ -39,6 +39,9 @@ def facts(task: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "attempts", f"{attempts}{limit}" if attempts or limit else ""
     yield "time limit", duration(task.get("timeout"))
     yield "key", clean(task["key"] or "")
+    yield "lane", clean(task.get("lane") or "")
+    yield "needs", ", ".join(f"{clean(name)} {amount:g}" for name, amount in (task.get("needs") or {}).items())
+    yield "deadline", ", ".join(f"{kind} by {moment(due)}" for kind, due in (task.get("deadlines") or {}).items())
     yield "tags", clean(", ".join(task.get("tags") or ()))
     if task.get("workflow_id"):
         yield (
@@ -72,7 +75,7 @@ def transitions(task: dict[str, Any]) -> list[tuple[str, str, Any, str]]:
                 told += f": {fault(run['error'])}"
             events.append((run["finished_at"], Cell(told, run["state"]), worker))
     for entry in task.get("history", ()):
-        detail = f" ({brief(entry['detail'])})" if entry["detail"] else ""
+        detail = f": {changes(entry['detail'])}" if entry["detail"] else ""
         events.append((entry["at"], f"{entry['action']}{detail}", entry["actor"] or ""))
     events.sort(key=lambda each: datetime.fromisoformat(each[0]))
     if task["run_at"] and task["state"] == "sleeping":
@@ -81,6 +84,22 @@ def transitions(task: dict[str, Any]) -> list[tuple[str, str, Any, str]]:
     return [
         (clock(time), duration(apart(start, time)) if time != start else "", what, who) for time, what, who in events
     ]
+
+
+def changes(detail: str) -> str:
+    """What an entry of the history says: for an edit what was changed, from what to what; else its text."""
+    try:
+        changed = json.loads(detail)
+    except ValueError:
+        return clean(detail)
+    if not isinstance(changed, dict):
+        return clean(detail)
+    return "; ".join(
+        f"{name} {brief(each['old'])} → {brief(each['new'])}"
+        if isinstance(each, dict) and each.keys() == {"old", "new"}
+        else f"{name} {brief(each)}"
+        for name, each in changed.items()
+    )
 
 
 def artifact_table(artifacts: list[dict[str, Any]]) -> Table:

@@ -115,3 +115,16 @@ def test_secrets_of_dead_letters_and_edits_are_hidden(run: Run, queue: Queue) ->
         for form in ((), ("--json",)):
             assert "geheim" not in run(*words, *form).out, words
     assert "geheim" in run("dlq", "show", letter, "--reveal").out
+
+
+def test_the_story_of_a_task_tells_its_edits_and_wishes(run: Run, queue: Queue) -> None:
+    """What was edited is told from what to what; lane, needs and deadlines have their lines."""
+    task = str(queue.spawn({"n": 7}, lane="north", needs={"gpu": 1}, finish_within=3600))
+    run("task", "edit", task, "--priority", "5", "--set", "n=8")
+
+    text = run("task", "show", task).out
+
+    assert 'edit: params {"n": 7} → {"n": 8}; priority 0 → 5' in text
+    assert "north" in text
+    assert "gpu 1" in text
+    assert "finish by " in text
