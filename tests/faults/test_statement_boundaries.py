@@ -9,6 +9,7 @@ from typing import Any
 import boundaries
 import psycopg
 import pytest
+import recount
 import world
 from proof import amount, seed_of
 
@@ -23,7 +24,7 @@ SAMPLE = 6
 def queue(module_database_url: str) -> Iterator[world.World]:
     """A queue with something to do for every function, whose functions can be stopped and whose clock stands."""
     with connect(module_database_url) as connection:
-        world.freeze(connection)
+        recount.freeze(connection)
         made = world.World(connection)
         boundaries.install(connection)
         boundaries.Stops(connection).arm()
@@ -39,25 +40,25 @@ def test_a_crash_at_any_statement_leaves_nothing(module_database_url: str, queue
     """Killed at a statement boundary a call has changed nothing; repeated it does the same as an undisturbed one."""
     connection = queue.connection
     sql, *args = world.CALLS[name](queue)
-    before = world.dump(connection)
+    before = recount.dump(connection)
     stops = boundaries.Stops(connection)
     with connection.transaction(force_rollback=True):
         stops.arm()
         connection.execute(f"select {sql}", args)
         last = stops.passed()
-        undisturbed = world.dump(connection)
+        undisturbed = recount.dump(connection)
 
     for stop in _chosen(name, last):
         with connect(module_database_url) as doomed:
             boundaries.Stops(doomed).arm(stop)
             with pytest.raises(psycopg.errors.AdminShutdown):
                 doomed.execute(f"select {sql}", args)
-        assert world.dump(connection) == before, f"{name} killed at {stop} of {last}"
+        assert recount.dump(connection) == before, f"{name} killed at {stop} of {last}"
 
     with connection.transaction(force_rollback=True):
         connection.execute(f"select {sql}", args)
-        assert world.dump(connection) == undisturbed
-        assert world.faults(connection) == []
+        assert recount.dump(connection) == undisturbed
+        assert recount.faults(connection) == []
 
 
 @pytest.mark.parametrize("name", sorted(world.CALLS.keys() - NOT_REPEATED))
@@ -67,7 +68,7 @@ def test_a_call_whose_answer_was_lost_may_be_repeated(queue: world.World, name: 
     sql, *args = world.CALLS[name](queue)
     with connection.transaction(force_rollback=True):
         connection.execute(f"select {sql}", args)
-        once = world.dump(connection)
+        once = recount.dump(connection)
 
         try:
             with connection.transaction():
@@ -75,8 +76,8 @@ def test_a_call_whose_answer_was_lost_may_be_repeated(queue: world.World, name: 
         except psycopg.Error as error:
             assert error.sqlstate in {"AB002", "AB004"}, error
 
-        assert world.dump(connection) == once
-        assert world.faults(connection) == []
+        assert recount.dump(connection) == once
+        assert recount.faults(connection) == []
 
 
 def _chosen(name: str, last: int) -> list[int]:
