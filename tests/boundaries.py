@@ -11,7 +11,8 @@ import psycopg
 Connection = psycopg.Connection[Any]
 
 _TOKEN = re.compile(
-    r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|(?P<quote>\$\w*\$).*?(?P=quote)|\"[^\"]*\"|[A-Za-z_][\w$]*|[();]|\s+|.", re.DOTALL
+    r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|(?P<quote>\$\w*\$).*?(?P=quote)|\"[^\"]*\"|[A-Za-z_][\w$]*|[();]|\s+|.",
+    re.DOTALL,
 )
 
 _STOP = """

@@ -8,6 +8,7 @@ import psycopg
 
 Connection = psycopg.Connection[Any]
 
+
 def freeze(connection: Connection) -> None:
     """Stop the clock of the database, so that two runs of one call write the same."""
     connection.execute("create table _frozen as select clock_time() as now")
@@ -36,17 +37,15 @@ def _tables(connection: Connection) -> list[str]:
 
 def dump(connection: Connection) -> dict[str, list[str]]:
     """All rows of the queue, without what was drawn from sequences; counts are summed."""
-    counts = connection.execute("select to_jsonb(c.stats)::text from _counts() c order by 1").fetchall()
-    return {"counts": [row for (row,) in counts]} | {
-        name: [
-            row
-            for (row,) in connection.execute(
-                f"select (to_jsonb(t) - %s::text[])::text as row from {name} t order by 1", [list(_DRAWN.get(name, ()))]
-            )
-        ]
-        for name in _tables(connection)
-        if name not in {"tally", "total"}
-    }
+    parts = ["select 'counts' as place, to_jsonb(c.stats)::text as row from _counts() c"]
+    for table in _tables(connection):
+        if table not in {"tally", "total"}:
+            drawn = ",".join(_DRAWN.get(table, ()))
+            parts.append(f"select '{table}', (to_jsonb(t) - '{{{drawn}}}'::text[])::text from {table} t")
+    rows: dict[str, list[str]] = {}
+    for place, row in connection.execute(" union all ".join(parts) + " order by 1, 2").fetchall():
+        rows.setdefault(place, []).append(row)
+    return rows
 
 
 class Saved:
@@ -71,15 +70,18 @@ with place (task_id, place, queue_id, attempt) as (
     select task_id, 'ready', queue_id, attempt from ready
     union all select task_id, 'timer', queue_id, attempt from timer
     union all select task_id, 'blocked', queue_id, attempt from blocked
-    union all select u.t, 'lease', l.queue_id, u.a from lease l cross join lateral unnest(l.task_ids, l.attempts) u (t, a)),
+    union all select u.t, 'lease', l.queue_id, u.a
+        from lease l cross join lateral unnest(l.task_ids, l.attempts) u (t, a)),
 placed as (select task_id, count(*) as n, string_agg(place, '+') as places from place group by 1),
 state as materialized (select id, queue_id, get_state(id) as state from task)
 select format('%s stands in %s', task_id, places) from placed where n > 1
 union all
-select format('%s stands in %s and is no task', task_id, places) from placed where not exists (select from task where id = task_id)
+select format('%s stands in %s and is no task', task_id, places) from placed
+where not exists (select from task where id = task_id)
 union all
 select format('%s is nowhere', s.id) from state s
-where not exists (select from placed p where p.task_id = s.id) and coalesce(s.state, '') not in ('completed', 'failed', 'cancelled')
+where not exists (select from placed p where p.task_id = s.id)
+  and coalesce(s.state, '') not in ('completed', 'failed', 'cancelled')
 union all
 select format('queue %s counts %s, recounted %s', q.name, to_jsonb(get_queue_stats(q.name)), to_jsonb(r))
 from queue q cross join lateral (
@@ -89,13 +91,14 @@ from queue q cross join lateral (
            count(*) filter (where state = 'cancelled') as cancelled from state s where s.queue_id = q.id) r
 where to_jsonb(get_queue_stats(q.name)) <> to_jsonb(r)
 union all
-select format('workflow %s counts %s of %s nodes unended, recounted %s of %s', w.id, w.remaining, w.nodes, r.open, r.nodes)
+select format('workflow %s counts %s of %s nodes, recounted %s of %s', w.id, w.remaining, w.nodes, r.open, r.nodes)
 from workflow w cross join lateral (
     select count(*) as nodes, count(*) filter (where s.state not in ('completed', 'failed', 'cancelled')) as open
     from node n join state s on s.id = n.task_id where n.workflow_id = w.id) r
 where (w.remaining, w.nodes) is distinct from (r.open, r.nodes) or (w.ended_at is null) <> (r.open > 0 or r.nodes = 0)
 union all
-select format('blocked %s counts %s/%s/%s, recounted %s/%s/%s', b.task_id, b.remaining, b.succeeded, b.failed, r.open, r.good, r.bad)
+select format('blocked %s counts %s/%s/%s, recounted %s/%s/%s',
+              b.task_id, b.remaining, b.succeeded, b.failed, r.open, r.good, r.bad)
 from blocked b cross join lateral (
     select count(*) filter (where s.state not in ('completed', 'failed', 'cancelled')) as open,
            count(*) filter (where s.state = 'completed') as good, count(*) filter (where s.state = 'failed') as bad
@@ -104,7 +107,8 @@ where not exists (select from late l where l.child_id = b.task_id)
   and ((b.remaining, b.succeeded, b.failed) <> (r.open, r.good, r.bad)
        or _verdict(b.condition, b.quorum, b.remaining, b.succeeded, b.failed) is not null)
 union all
-select format('late %s is not blocked', child_id) from late where not exists (select from blocked where task_id = child_id)
+select format('late %s is not blocked', child_id) from late
+where not exists (select from blocked where task_id = child_id)
 union all
 select format('%s waits for an event and does not sleep', task_id) from wait
 where not exists (select from timer t where t.task_id = wait.task_id)

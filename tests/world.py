@@ -16,8 +16,9 @@ Statement = tuple[Any, ...]
 """What follows SELECT, and its arguments."""
 
 READS = frozenset({
-    "clock_time", "check_claim", "get_checkpoints", "get_names", "get_overdue_publications", "get_publications", "get_queue_stats",
-    "get_state", "get_states", "get_status", "get_task", "lease_worker", "list_executors", "list_queues", "list_tasks",
+    "check_claim", "clock_time", "get_checkpoints", "get_names", "get_overdue_publications", "get_publications",
+    "get_queue_stats", "get_state", "get_states", "get_status", "get_task",
+    "lease_worker", "list_executors", "list_queues", "list_tasks",
     "list_workers", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
@@ -82,15 +83,26 @@ class World:
         self.completed = self.spawn()
         lease = self.claim()
         file = [{"task": str(self.completed), "path": "a", "attempt_path": "b", "kind": "text"}]
-        self.call("complete_runs(array[%s::bigint], array[%s::uuid], '{0}', '{1}', %s)", lease, self.completed, json.dumps(file))
+        self.call(
+            "complete_runs(array[%s::bigint], array[%s::uuid], '{0}', '{1}', %s)",
+            lease,
+            self.completed,
+            json.dumps(file),
+        )
         self.listening = self.spawn()
         self.call(*suspend(self.claim(), self.listening, self.event))
         self.aside = self.spawn()
-        self.call("suspend_runs(array[%s::bigint], array[%s::uuid], '{0}', '{3600}', '{no_executor}', '{null}')", self.claim(), self.aside)
+        self.call(
+            "suspend_runs(array[%s::bigint], array[%s::uuid], '{0}', '{3600}', '{no_executor}', '{null}')",
+            self.claim(),
+            self.aside,
+        )
         self.unheard = self.spawn()
         self.unheard_lease = self.claim()
         self.due = self.spawn(delay=60)
-        self.connection.execute("update timer set wake_at = clock_time() - interval '1 s' where task_id = %s", [self.due])
+        self.connection.execute(
+            "update timer set wake_at = clock_time() - interval '1 s' where task_id = %s", [self.due]
+        )
         self.connection.execute(
             "update lease set claimed_at = claimed_at - interval '1 hour' where id = %s", [self.unheard_lease]
         )

@@ -105,7 +105,7 @@ class QueueModel:
     def claim(self, lease: int, wanted: int, claimed: Sequence[UUID]) -> None:
         """Check what a claim brought: all that comes first, in the order in which it became pending."""
         pending = [task for task in self.tasks.values() if task.state == "pending"]
-        best = sorted(((-task.level, task.order) for task in pending))[:wanted]
+        best = sorted((-task.level, task.order) for task in pending)[:wanted]
         assert [(-self.tasks[each].level, self.tasks[each].order) for each in claimed] == best
         for each in claimed:
             task = self.tasks[each]
@@ -179,9 +179,7 @@ class QueueModel:
 
     def promote(self) -> None:
         due = [task for task in self.tasks.values() if task.state == "sleeping" and task.wake_at <= self.now]
-        order = dict.fromkeys(sorted({task.wake_at for task in due}))
-        for wake_at in order:
-            order[wake_at] = next(self._orders)  # type: ignore[assignment]
+        order = {wake_at: next(self._orders) for wake_at in sorted({task.wake_at for task in due})}
         for task in due:
             self._ready(task, order=order[task.wake_at])
             task.event = None

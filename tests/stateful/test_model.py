@@ -13,7 +13,12 @@ import pytest
 import recount
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import (
-    Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule,
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
     run_state_machine_as_test,
 )  # fmt: skip
 from proof import amount, seed_of
@@ -149,7 +154,9 @@ class Machine(RuleBasedStateMachine):
     @rule(claim=claims, part=st.integers(0, 15))
     def cancel_runs(self, claim: Any, part: int) -> None:
         lease, tasks, n = self._report(claim, part)
-        stale = self.call("cancel_runs(%s::bigint[], %s, %s::int[], %s::text[])", [lease] * n, tasks, [0] * n, [None] * n)
+        stale = self.call(
+            "cancel_runs(%s::bigint[], %s, %s::int[], %s::text[])", [lease] * n, tasks, [0] * n, [None] * n
+        )
         assert set(stale or []) == self.model.cancel_runs(lease, tasks)
 
     @rule(claim=claims)
@@ -192,7 +199,6 @@ class Machine(RuleBasedStateMachine):
         self.call("fold_tallies()")
         self.call("advance_marks()")
         self.model.sweep()
-
 
     # The spawner's side -------------------------------------------------------------------------
 

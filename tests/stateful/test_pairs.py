@@ -115,10 +115,11 @@ def test_every_function_that_changes_something_is_in_the_pairs(pairs: Pairs) -> 
 
 def test_pairs_held_open(pairs: Pairs) -> None:
     """With one call's transaction open the other waits or passes by; all adds up, and both have had their effect."""
+    chance = random.Random(seed_of("pairs held open"))
     problems = []
     for first, second in itertools.product(sorted(world.CALLS), repeat=2):
         found = pairs.held_open(first, second)
-        if not found and not PASSING_BY & {first, second}:
+        if not found and not PASSING_BY & {first, second} and chance.random() < amount(30, 100) / 100:
             left = recount.dump(pairs.connection)
             pairs.saved.restore()
             if left not in (pairs.in_turn(first, second), pairs.in_turn(second, first)):
