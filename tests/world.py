@@ -16,9 +16,9 @@ Statement = tuple[Any, ...]
 """What follows SELECT, and its arguments."""
 
 READS = frozenset({
-    "check_claim", "clock_time", "get_checkpoints", "get_names", "get_overdue_publications", "get_publications",
-    "get_queue_stats", "get_state", "get_states", "get_status", "get_task",
-    "lease_worker", "list_executors", "list_queues", "list_tasks",
+    "check_claim", "clock_time", "get_checkpoints", "get_identity", "get_names", "get_neighbours", "get_overdue_publications",
+    "get_publications", "get_queue_stats", "get_state", "get_states", "get_status", "get_task", "lease_worker",
+    "list_executors", "list_queues", "list_tasks",
     "list_workers", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
@@ -167,6 +167,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "ensure_partitions": lambda w: ("ensure_partitions()",),
     "fail_runs": lambda w: fail(w.lease, *w.running[:2], delays=(None, 1.0)),
     "fold_tallies": lambda w: ("fold_tallies()",),
+    "give_up_worker": lambda w: ("give_up_worker(%s)", w.worker),
     "maintain": lambda w: ("maintain()",),
     "mark_published": lambda w: ("mark_published(%s, 'a', 'b')", w.completed),
     "promote_timers": lambda w: ("promote_timers()",),
