@@ -16,7 +16,8 @@ Statement = tuple[Any, ...]
 """What follows SELECT, and its arguments."""
 
 READS = frozenset({
-    "check_claim", "clock_time", "get_checkpoints", "get_identity", "get_names", "get_neighbours", "get_overdue_publications",
+    "check_claim", "clock_time", "get_checkpoints", "get_identity", "get_names", "get_neighbours",
+    "get_overdue_publications",
     "get_publications", "get_queue_stats", "get_state", "get_states", "get_status", "get_task", "lease_worker",
     "list_executors", "list_queues", "list_tasks",
     "list_workers", "new_task_id", "task_why",

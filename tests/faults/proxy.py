@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Proxy:
         self._pairs: set[_Pair] = set()
         self._flowing: asyncio.Event
         self._marker: bytes | None = None
+        self._left = 0
         self.lost_answers = 0
         """How many answers were swallowed."""
         self._loop = asyncio.new_event_loop()
@@ -54,9 +55,9 @@ class Proxy:
         """Let what comes go through again; with `cut`, frozen connections are ended first, as a network does."""
         self._call(self._resume(cut))
 
-    def lose_answer(self, marker: str) -> None:
-        """Once a statement with `marker` in its text was executed and committed, end its connection unanswered."""
-        self._marker = marker.encode()
+    def lose_answer(self, marker: str, nth: int = 1) -> None:
+        """Once the nth statement with `marker` in its text is committed, end its connection unanswered."""
+        self._marker, self._left = marker.encode(), nth
 
     def close(self) -> None:
         self._call(self._stop())
@@ -102,7 +103,7 @@ class Proxy:
         self._pairs.add(pair)
         try:
             await asyncio.gather(
-                self._forward(reader, there[1], pair, asks=True), self._forward(*there[:1], writer, pair)
+                self._forward(reader, there[1], pair, asks=True), self._forward(there[0], writer, pair)
             )
         finally:
             pair.abort()
@@ -116,11 +117,9 @@ class Proxy:
                 await self._flowing.wait()
                 if asks and self._marker is not None:
                     self._look(data, pair)
-                elif not asks and pair.swallows:
-                    if data.endswith(b"Z\0\0\0\5I"):  # ready for query: whatever it was is committed
-                        self.lost_answers += 1
-                        break
-                    continue
+                elif not asks and pair.swallows and data.endswith(b"Z\0\0\0\5I"):  # idle: it is committed
+                    self.lost_answers += 1
+                    break
                 writer.write(data)
                 await writer.drain()
         pair.abort()
@@ -128,8 +127,10 @@ class Proxy:
     def _look(self, data: bytes, pair: _Pair) -> None:
         """Note which statement is parsed, and whether it is executed now."""
         assert self._marker is not None
-        pair.marked = pair.marked or self._marker in data
-        if pair.marked and any(kind in b"EQ" for kind, _ in _messages(data)):
+        if self._marker in data:
+            self._left -= 1
+            pair.marked = self._left <= 0
+        if pair.marked and any(kind in b"EQ" for kind in _kinds(data)):
             pair.swallows, self._marker = True, None
 
 
@@ -146,11 +147,9 @@ class _Pair:
             writer.transport.abort()
 
 
-def _messages(data: bytes) -> list[tuple[int, bytes]]:
-    """The messages of the frontend in `data`, which begins with one."""
-    found, at = [], 0
+def _kinds(data: bytes) -> Iterator[int]:
+    """The kinds of the messages in `data`, which begins with one."""
+    at = 0
     while at + 5 <= len(data):
-        (length,) = struct.unpack_from("!i", data, at + 1)
-        found.append((data[at], data[at + 5 : at + 1 + length]))
-        at += 1 + max(length, 4)
-    return found
+        yield data[at]
+        at += 1 + max(int(struct.unpack_from("!i", data, at + 1)[0]), 4)

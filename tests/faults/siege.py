@@ -11,13 +11,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import recount
+from faults import pooler
 from faults.proxy import Proxy
 from outage import children_of
 
@@ -68,8 +69,11 @@ class Siege:
             for statement in CLOCK:
                 connection.execute(statement)
         self.proxy = Proxy(self.url, folder / "proxy")
-        self.routes = [self.url, self.proxy.url]
-        """Addresses of the database that clients and workers use in turn."""
+        self._stack = ExitStack()
+        self.routes = [(self.url, True), (self.proxy.url, True)]
+        """Addresses of the database that clients and workers use in turn, and whether statements stay prepared there."""
+        if pooler.program():
+            self.routes.append((self._stack.enter_context(pooler.pooler_before(self.url)), False))
         self.journal = folder / "journal"
         self.journal.touch()
         self.spawners: dict[int, subprocess.Popen[bytes]] = {}
@@ -94,8 +98,10 @@ class Siege:
                 self.spawners[n] = self._start_spawner(n)
 
     def _start_worker(self, n: int) -> subprocess.Popen[bytes]:
+        url, prepared = self.routes[n % len(self.routes)]
         environment = os.environ | {
-            "ABSURD_DATABASE_URL": self.routes[n % len(self.routes)],
+            "ABSURD_DATABASE_URL": url,
+            "ABSURD_PREPARED_STATEMENTS": str(prepared),
             "ABSURD_HOME": str(self.folder / f"worker-home-{n}"),
             "ABSURD_WORKER_LEASE": str(LEASE),
             "ABSURD_WORKER_HEARTBEAT_INTERVAL": str(LEASE / 5),
@@ -106,9 +112,10 @@ class Siege:
         return self._start(command, environment, f"worker-{n}.log")
 
     def _start_spawner(self, n: int) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"SPAWN_PAUSE": str(self.pause)}
+        url, prepared = self.routes[(n + 1) % len(self.routes)]
+        environment = os.environ | {"SPAWN_PAUSE": str(self.pause), "ABSURD_PREPARED_STATEMENTS": str(prepared)}
         arguments = (
-            self.routes[n % len(self.routes)],
+            url,
             self.folder / f"history-{n}",
             self.journal,
             f"c{n}",
@@ -132,6 +139,7 @@ class Siege:
                 with suppress(ProcessLookupError):
                     process.send_signal(number)
             process.wait()
+        self._stack.close()
         self.proxy.close()
         self.server.destroy()
 
@@ -178,7 +186,7 @@ class Siege:
         self.proxy.cut()
 
     def freeze(self, chance: random.Random) -> None:
-        """Half-open: nobody answers, for longer than a lease or shorter; then it is cut, or goes on as if nothing was."""
+        """Half-open: nobody answers, for longer than a lease or shorter; then all is cut, or goes on as before."""
         self.proxy.freeze()
         time.sleep(chance.choice((0.3, LEASE + 1)))
         self.proxy.resume(cut=chance.random() < 0.7)

@@ -1,4 +1,4 @@
-"""The total-queue proof: whatever happens to clients, workers, server and network, each task ends once and none is lost."""
+"""The total-queue proof: whatever happens to clients, workers, server and network, each task ends, and ends once."""
 
 from __future__ import annotations
 
