@@ -41,7 +41,8 @@ def pooler_before(url: str) -> Iterator[str]:
     config = folder / "pgbouncer.ini"
     config.write_text(
         f"[databases]\n{database} = host={given['host']} port={given.get('port', 5432)} dbname={database} user={user}\n"
-        f"[pgbouncer]\nunix_socket_dir = {folder}\nlisten_port = {PORT}\nauth_type = trust\nauth_file = {folder}/users\n"
+        f"[pgbouncer]\nunix_socket_dir = {folder}\nlisten_port = {PORT}\nauth_type = trust\n"
+        f"auth_file = {folder}/users\n"
         "pool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 200\nserver_login_retry = 0.2\n"
         "ignore_startup_parameters = extra_float_digits\nlogfile =\n"
     )

@@ -71,7 +71,7 @@ class Siege:
         self.proxy = Proxy(self.url, folder / "proxy")
         self._stack = ExitStack()
         self.routes = [(self.url, True), (self.proxy.url, True)]
-        """Addresses of the database that clients and workers use in turn, and whether statements stay prepared there."""
+        """Addresses that clients and workers use in turn, and whether statements stay prepared there."""
         if pooler.program():
             self.routes.append((self._stack.enter_context(pooler.pooler_before(self.url)), False))
         self.journal = folder / "journal"
