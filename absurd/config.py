@@ -30,7 +30,7 @@ class Settings:
     schema: str = "absurd"
     """The database schema that holds the queue: lower-case letters, digits and ``_``, at most 50 characters."""
     prepared_statements: bool = True
-    """Whether statements are prepared once and used again; false behind a pooler in transaction mode that loses them."""
+    """Whether statements are prepared once and used again; false for poolers in transaction mode that lose them."""
     home: Path = Path()
     """Folder of the embedded server.  Default: ``absurd`` in the platform's user data folder (``XDG_DATA_HOME``)."""
     pg_bin: Path | None = None

@@ -75,9 +75,10 @@ def database_url(databases: ThrowawayServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def module_database_url(server_url: str, template: str) -> Iterator[str]:
+def module_database_url(databases: ThrowawayServer) -> Iterator[str]:
     """As `database_url`, shared by the tests of a module."""
-    yield from _fresh(server_url, template)
+    with databases.database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from absurd import SyncAbsurdClient
 from absurd.errors import DatabaseUnavailableError
+from absurd.executor import load_modules
 
 
 def main(url: str, history: str, journal: str, name: str, seed: str, count: str) -> None:
@@ -40,7 +41,5 @@ def main(url: str, history: str, journal: str, name: str, seed: str, count: str)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-    import journal_executors  # noqa: F401  so that their retry policies are known
-
+    load_modules(["journal_executors"])  # so that their retry policies are known
     main(*sys.argv[1:])

@@ -79,7 +79,7 @@ class Busy:
 
 
 def test_a_held_snapshot_costs_the_queue_little(connection: Connection, database_url: str) -> None:
-    """Beside tens of thousands of dead rows each call reads within a stated factor of what it reads in a clean queue."""
+    """Beside tens of thousands of dead rows each call reads little more than in a clean queue."""
     busy = Busy(connection)
     for _ in range(3):
         busy.work(measured=False)
