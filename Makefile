@@ -34,8 +34,8 @@ demo: $(INSTALLED) ## run real work from start to pictures, in a few minutes
 test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, COVERAGE=1 with coverage)
 	@$(BIN)/pytest $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
 
-soak: $(INSTALLED) ## run the long versions of the tests
-	@$(BIN)/pytest $(if $(V),-v,) tests/soak
+soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, models (T=PATH a part)
+	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults)
 
 lint: $(INSTALLED) ## check style, types, import floors and packaging
 	@$(BIN)/ruff check .

@@ -67,12 +67,14 @@ class AbsurdClient:
         *,
         settings: Settings | None = None,
         middleware: Sequence[SpawnMiddleware] | None = None,
-        prepared_statements: bool = True,
+        prepared_statements: bool | None = None,
         max_connections: int = 8,
     ) -> None:
         self.settings = merge_settings(database_url, settings)
         self.middleware = load(self.settings.spawn_middleware) if middleware is None else list(middleware)
-        self._prepared_statements = prepared_statements
+        self._prepared_statements = (
+            self.settings.prepared_statements if prepared_statements is None else prepared_statements
+        )
         self._max_connections = max_connections
         self._database: AsyncDatabase | None = None
         self._listener: Listener | None = None

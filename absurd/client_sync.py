@@ -44,11 +44,13 @@ class SyncAbsurdClient:
         *,
         settings: Settings | None = None,
         middleware: Sequence[SpawnMiddleware] | None = None,
-        prepared_statements: bool = True,
+        prepared_statements: bool | None = None,
     ) -> None:
         self.settings = merge_settings(database_url, settings)
         self.middleware = load(self.settings.spawn_middleware) if middleware is None else list(middleware)
-        self._prepared_statements = prepared_statements
+        self._prepared_statements = (
+            self.settings.prepared_statements if prepared_statements is None else prepared_statements
+        )
         self._database: SyncDatabase | None = None
         self._connecting = threading.Lock()
 

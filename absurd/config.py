@@ -29,6 +29,8 @@ class Settings:
     """Where PostgreSQL is: a libpq URL or keyword DSN.  None: the embedded server, started on demand in `home`."""
     schema: str = "absurd"
     """The database schema that holds the queue: lower-case letters, digits and ``_``, at most 50 characters."""
+    prepared_statements: bool = True
+    """Whether statements are prepared once and used again; false for poolers in transaction mode that lose them."""
     home: Path = Path()
     """Folder of the embedded server.  Default: ``absurd`` in the platform's user data folder (``XDG_DATA_HOME``)."""
     pg_bin: Path | None = None
@@ -303,6 +305,7 @@ def _amounts(value: str | Mapping[str, float]) -> dict[str, float]:
 _READERS: dict[str, _Reader] = {
     "database_url": (_database, "a URL such as postgresql://user@host/database or a DSN such as 'host=... dbname=...'"),
     "schema": (_identifier, "lower-case letters, digits and _, at most 50, not beginning with a digit or pg_"),
+    "prepared_statements": (_switch, "true or false"),
     "home": (_path, "the path of a folder"),
     "pg_bin": (_path, "the path of a folder"),
     "queue_name": (_name, "the name of a queue"),

@@ -39,7 +39,9 @@ class Scheduler:
         Raises what `AsyncDatabase.open` raises; a database that goes away later is waited for.
         """
         url = await asyncio.to_thread(resolve_database, self.settings)
-        async with AsyncDatabase(url, schema=self.settings.schema) as self._database:
+        async with AsyncDatabase(
+            url, schema=self.settings.schema, prepared_statements=self.settings.prepared_statements
+        ) as self._database:
             loop = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
             async with Listener(self._database, ["ready"]) as listener:
                 # The empty payload: children of ended parents want to be counted, or something may have been missed.

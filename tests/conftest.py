@@ -74,6 +74,13 @@ def database_url(databases: ThrowawayServer) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_database_url(databases: ThrowawayServer) -> Iterator[str]:
+    """As `database_url`, shared by the tests of a module."""
+    with databases.database() as url:
+        yield url
+
+
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     """Settings for the test's own database, with a short poll so that no test waits for one."""

@@ -45,7 +45,7 @@ class Heartbeat:
         on_held: Callable[[dict[int, set[UUID]]], None],
         on_lost: Callable[[], None],
     ) -> None:
-        self._database = AsyncDatabase(url, schema=settings.schema)
+        self._database = AsyncDatabase(url, schema=settings.schema, prepared_statements=settings.prepared_statements)
         self._session: AsyncSession | None = None
         self._interval = min(settings.worker_heartbeat_interval, settings.worker_lease / 3)
         self._lease = settings.worker_lease
@@ -113,7 +113,10 @@ class Heartbeat:
     async def _beat(self) -> dict[int, set[UUID]]:
         if self._session is None:
             self._session = AsyncSession(
-                await self._database.connect(), schema=self._database.schema, address=self._database.address
+                await self._database.connect(),
+                schema=self._database.schema,
+                address=self._database.address,
+                prepared_statements=self._database.prepared_statements,
             )
         leases = self._leases()
         held: dict[int, set[UUID]] = {lease: set() for lease in leases}

@@ -126,7 +126,9 @@ class AbsurdWorker:
         for sentence in load_modules(list(self.settings.imports)) if self._registry is default_registry else []:
             log.debug("executors_missing", reason=sentence)
         url = await asyncio.to_thread(resolve_database, self.settings)
-        self._database = AsyncDatabase(url, schema=self.settings.schema)
+        self._database = AsyncDatabase(
+            url, schema=self.settings.schema, prepared_statements=self.settings.prepared_statements
+        )
         # Back well within the lease that a worker gets after an outage.
         self._link = Link(
             self._database, lambda: self._patience, longest_pause=min(5.0, self.settings.worker_lease / 6)

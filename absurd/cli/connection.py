@@ -22,7 +22,9 @@ def database_of(ctx: click.Context) -> Iterator[SyncDatabase]:
     from absurd.client import resolve_database
     from absurd.database_sync import SyncDatabase
 
-    with SyncDatabase(resolve_database(settings), schema=settings.schema) as database:
+    with SyncDatabase(
+        resolve_database(settings), schema=settings.schema, prepared_statements=settings.prepared_statements
+    ) as database:
         yield database
 
 

@@ -1,13 +1,14 @@
 -- Where a task stands, and cancelling it in any state.
 
--- The state in which a task ended, by its last run.
+-- The state in which a task ended, by its last run.  Not by the times alone: the clock may have been
+-- set back.  An attempt that was cancelled before it started is used again, so it may end twice.
 create or replace function _end_state(p_task uuid) returns text
     language sql stable
     as $$
         select case when r.state = 'lost' then 'failed' else r.state::text end
         from run r
         where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day' and r.ends
-        order by r.finished_at desc limit 1
+        order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1
     $$;
 
 -- Where a task stands, in one statement; null for an id that was never a task.

@@ -128,7 +128,8 @@ create or replace function _ended_upstream(p_task uuid) returns boolean
     as $$
         select get_state(p_task) = 'cancelled' and (
             select r.started_at is null and r.error ->> 'code' = 'upstream'
-            from run r where r.task_id = p_task and r.ends order by r.finished_at desc limit 1)
+            from run r where r.task_id = p_task and r.ends
+            order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1)
     $$;
 
 -- Descendants that were cancelled only because these tasks could not complete.

@@ -91,7 +91,8 @@ begin
     select * into v_lease from lease where p_task = any (task_ids);
     select * into v_timer from timer where task_id = p_task;
     select * into v_last from run
-        where task_id = p_task and finished_at >= _id_time(p_task) - interval '1 day' order by finished_at desc limit 1;
+        where task_id = p_task and finished_at >= _id_time(p_task) - interval '1 day'
+        order by attempt desc, ends desc, started_at is null, finished_at desc limit 1;
     select coalesce(jsonb_agg(to_jsonb(r) order by r.finished_at nulls last), '[]') into v_runs from (
         select attempt, state::text, (select w.name from worker w where w.id = lease_worker(lease_id)) as worker,
                started_at, finished_at, error

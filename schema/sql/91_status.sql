@@ -46,7 +46,7 @@ begin
                       a.pid, coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), extract(epoch from v_now - a.xact_start)::integer),
                format('select pg_terminate_backend(%s)', a.pid)
         from pg_stat_activity a
-        where a.datname = current_database() and a.backend_xmin is not null and a.xact_start < v_now - interval '5 minutes') p;
+        where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_xmin is not null and a.xact_start < v_now - interval '5 minutes') p;
     return jsonb_build_object('queues', v_queues, 'workers', v_workers, 'schedules', '[]'::jsonb,
                               'dead_letters', (select count(*) from dead_letter), 'problems', v_problems);
 end $$;

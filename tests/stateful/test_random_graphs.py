@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
@@ -14,19 +13,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from proof import amount, seed_of
 
 Connection = psycopg.Connection[Any]
 
 CONDITIONS = ("all_success", "all_success", "all_done", "any_success", "any_failed", "quorum(1)")
 REPEATED = frozenset({"AB004"})
 """What a session that meddles at random must expect: the task has moved, or has not ended."""
-
-
-def seed_of(name: str) -> int:
-    """The seed of a run: ABSURD_TEST_SEED, or a new one; printed, so that a failure can be repeated."""
-    seed = int(os.environ.get("ABSURD_TEST_SEED", random.randrange(10**6)))
-    print(f"{name}: ABSURD_TEST_SEED={seed}")
-    return seed
 
 
 class Party:
@@ -54,7 +47,7 @@ class Party:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(180)
+            thread.join(amount(180, 3600))
             assert not thread.is_alive(), "a session hangs"
         assert not self.errors, self.errors
 
@@ -233,7 +226,7 @@ def consistent(connection: Connection) -> None:
 @pytest.fixture
 def graphs() -> int:
     """How many graphs each spawner makes."""
-    return int(os.environ.get("ABSURD_TEST_GRAPHS", "120"))
+    return amount(120, 3000)
 
 
 def test_random_graphs_end(database_url: str, connection: Connection, graphs: int) -> None:

@@ -1,0 +1,35 @@
+"""The total-queue proof: whatever happens to clients, workers, server and network, each task ends, and ends once."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from faults.siege import Siege
+from proof import amount, seed_of
+
+
+@pytest.mark.parametrize("round_", range(amount(1, 20)))
+def test_nothing_is_lost_or_doubled_under_attack(tmp_path: Path, round_: int) -> None:
+    """After a full drain: lost = 0, unexpected = 0, one effective completion a task, counts recounted (B111-B116)."""
+    seed = seed_of("total queue") + round_
+    chance = random.Random(seed)
+    siege = Siege(tmp_path, seed, spawners=2, workers=3, tasks=amount(300, 3000), pause=0.02)
+    try:
+        siege.keep_alive()
+        deadline = time.monotonic() + amount(20, 300)
+        while siege.spawning and time.monotonic() < deadline:
+            time.sleep(chance.uniform(0.2, 1.5))
+            siege.attack(chance)
+            siege.keep_alive()
+        siege.drain(amount(90, 600))
+        found = siege.judge()
+        print(dict(siege.done), f"recovered {len(found.recovered)}, executed again {len(found.duplicated)}")
+    finally:
+        siege.end()
+
+    assert found.lost == set()
+    assert found.unexpected == set()
+    assert found.problems == []

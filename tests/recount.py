@@ -1,0 +1,132 @@
+"""All rows of a queue as they stand: what is wrong with them, and whether two calls have left the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+Connection = psycopg.Connection[Any]
+
+
+def freeze(connection: Connection) -> None:
+    """Stop the clock of the database, so that two runs of one call write the same."""
+    connection.execute("create table _frozen as select clock_time() as now")
+    connection.execute(
+        "create or replace function clock_time() returns timestamptz language sql stable set search_path from current"
+        " as 'select now from _frozen'"
+    )
+
+
+_DRAWN = {
+    "executor": ("id",), "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"), "queue": ("id", "created_at"),
+    "ready": ("seq",), "worker": ("id",),
+}  # fmt: skip
+"""Columns whose values differ between two runs of one call: numbers drawn from sequences, and one default."""
+
+
+def _tables(connection: Connection) -> list[str]:
+    return [
+        name
+        for (name,) in connection.execute(
+            "select relname from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')"
+            " and not relispartition and relname !~ '^_' order by 1"
+        )
+    ]
+
+
+def dump(connection: Connection) -> dict[str, list[str]]:
+    """All rows of the queue, without what was drawn from sequences; counts are summed."""
+    parts = ["select 'counts' as place, to_jsonb(c.stats)::text as row from _counts() c"]
+    for table in _tables(connection):
+        if table not in {"tally", "total"}:
+            drawn = ",".join(_DRAWN.get(table, ()))
+            parts.append(f"select '{table}', (to_jsonb(t) - '{{{drawn}}}'::text[])::text from {table} t")
+    rows: dict[str, list[str]] = {}
+    for place, row in connection.execute(" union all ".join(parts) + " order by 1, 2").fetchall():
+        rows.setdefault(place, []).append(row)
+    return rows
+
+
+class Saved:
+    """A copy of all rows, to go back to."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._back = ""
+        connection.execute("create schema saved")
+        for table in _tables(connection):
+            connection.execute(f"create table saved.{table} as table {table}")
+            override = "overriding system value" if table in {"queue", "executor", "worker", "tally"} else ""
+            self._back += f"delete from {table}; insert into {table} {override} table saved.{table};"
+
+    def restore(self) -> None:
+        self.connection.execute(self._back)
+
+
+_FAULTS = """
+-- Everything that a count, an edge or a place says is said by the rows as well.
+with place (task_id, place, queue_id, attempt) as (
+    select task_id, 'ready', queue_id, attempt from ready
+    union all select task_id, 'timer', queue_id, attempt from timer
+    union all select task_id, 'blocked', queue_id, attempt from blocked
+    union all select u.t, 'lease', l.queue_id, u.a
+        from lease l cross join lateral unnest(l.task_ids, l.attempts) u (t, a)),
+placed as (select task_id, count(*) as n, string_agg(place, '+') as places from place group by 1),
+state as materialized (select id, queue_id, get_state(id) as state from task)
+select format('%s stands in %s', task_id, places) from placed where n > 1
+union all
+select format('%s stands in %s and is no task', task_id, places) from placed
+where not exists (select from task where id = task_id)
+union all
+select format('%s is nowhere', s.id) from state s
+where not exists (select from placed p where p.task_id = s.id)
+  and coalesce(s.state, '') not in ('completed', 'failed', 'cancelled')
+union all
+select format('queue %s counts %s, recounted %s', q.name, to_jsonb(get_queue_stats(q.name)), to_jsonb(r))
+from queue q cross join lateral (
+    select count(*) filter (where state = 'blocked') as blocked, count(*) filter (where state = 'pending') as pending,
+           count(*) filter (where state = 'sleeping') as sleeping, count(*) filter (where state = 'running') as running,
+           count(*) filter (where state = 'completed') as completed, count(*) filter (where state = 'failed') as failed,
+           count(*) filter (where state = 'cancelled') as cancelled from state s where s.queue_id = q.id) r
+where to_jsonb(get_queue_stats(q.name)) <> to_jsonb(r)
+union all
+select format('workflow %s counts %s of %s nodes, recounted %s of %s', w.id, w.remaining, w.nodes, r.open, r.nodes)
+from workflow w cross join lateral (
+    select count(*) as nodes, count(*) filter (where s.state not in ('completed', 'failed', 'cancelled')) as open
+    from node n join state s on s.id = n.task_id where n.workflow_id = w.id) r
+where (w.remaining, w.nodes) is distinct from (r.open, r.nodes) or (w.ended_at is null) <> (r.open > 0 or r.nodes = 0)
+union all
+select format('blocked %s counts %s/%s/%s, recounted %s/%s/%s',
+              b.task_id, b.remaining, b.succeeded, b.failed, r.open, r.good, r.bad)
+from blocked b cross join lateral (
+    select count(*) filter (where s.state not in ('completed', 'failed', 'cancelled')) as open,
+           count(*) filter (where s.state = 'completed') as good, count(*) filter (where s.state = 'failed') as bad
+    from edge e join state s on s.id = e.parent_id where e.child_id = b.task_id and e.awaited = b.awaiting) r
+where not exists (select from late l where l.child_id = b.task_id)
+  and ((b.remaining, b.succeeded, b.failed) <> (r.open, r.good, r.bad)
+       or _verdict(b.condition, b.quorum, b.remaining, b.succeeded, b.failed) is not null)
+union all
+select format('late %s is not blocked', child_id) from late
+where not exists (select from blocked where task_id = child_id)
+union all
+select format('%s waits for an event and does not sleep', task_id) from wait
+where not exists (select from timer t where t.task_id = wait.task_id)
+union all
+select format('%s sleeps for ever and waits for nothing', task_id) from timer
+where wake_at = 'infinity' and not exists (select from wait w where w.task_id = timer.task_id)
+union all
+select format('%s has a dead letter and is %s', d.task_id, s.state) from dead_letter d join state s on s.id = d.task_id
+where s.state <> 'failed'
+union all
+select format('%s has ended twice in attempt %s', task_id, attempt) from run where ends and started_at is not null
+group by task_id, attempt having count(*) > 1
+union all
+select format('level %s of queue %s is unknown', level, queue_id) from ready r
+where not exists (select from level l where l.queue_id = r.queue_id and l.level = r.level and l.base <= r.seq)
+"""
+
+
+def faults(connection: Connection) -> list[str]:
+    """What is wrong with the rows of the queue; nothing, whatever calls have committed."""
+    return [row[0] for row in connection.execute(_FAULTS)]

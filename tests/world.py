@@ -1,0 +1,205 @@
+"""A small queue in which every function of the schema finds something to do, and its calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from absurd.queue import new_task_id
+
+Connection = psycopg.Connection[Any]
+Statement = tuple[Any, ...]
+"""What follows SELECT, and its arguments."""
+
+READS = frozenset({
+    "check_claim", "clock_time", "get_checkpoints", "get_identity", "get_names", "get_neighbours",
+    "get_overdue_publications",
+    "get_publications", "get_queue_stats", "get_state", "get_states", "get_status", "get_task", "lease_worker",
+    "list_executors", "list_queues", "list_tasks",
+    "list_workers", "new_task_id", "task_why",
+})  # fmt: skip
+"""Public functions that change nothing."""
+
+
+class World:
+    """Tasks in every state, in a queue of their own, and workers that hold some of them."""
+
+    def __init__(self, connection: Connection, number: int = 0) -> None:
+        self.connection = connection
+        self.queue = f"q{number}"
+        self.event = f"event-{number}"
+        self.executor = f"world.{number}"
+        self.workflow = new_task_id()
+        self.worker, self.lost_worker = self._worker(), self._worker()
+        self.queue_id: int = self.call("id from queue where name = %s", self.queue)
+        self._leases = 0
+        self._build()
+
+    def call(self, sql: str, *args: Any) -> Any:
+        row = self.connection.execute(f"select {sql}", args).fetchone()
+        return row[0] if row else None
+
+    def _worker(self) -> int:
+        worker: int = self.call("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", self.queue)
+        return worker
+
+    def spawn(self, **options: Any) -> UUID:
+        options = {key: [str(e) for e in value] if key == "depends_on" else value for key, value in options.items()}
+        task = new_task_id()
+        self.call(
+            "spawn_tasks(array[%s::uuid], array[%s], array[%s], array['{}']::jsonb[], array[%s]::jsonb[])",
+            task, self.queue, self.executor, json.dumps(options) if options else None,
+        )  # fmt: skip
+        return task
+
+    def claim(self, wanted: int = 1, worker: int | None = None) -> int:
+        self._leases += 1
+        lease = ((worker or self.worker) << 32) + self._leases
+        self.call("claim_runs(%s, %s, %s, '{}', '{}')", lease, self.queue_id, wanted)
+        return lease
+
+    def _build(self) -> None:
+        self.call("create_queue(%s)", self.queue)
+        self.connection.execute(
+            "insert into workflow (id, name, created_at, nodes, remaining) values (%s, 'w', clock_time(), 0, 0)",
+            [self.workflow],
+        )
+        in_workflow = {"workflow": str(self.workflow)}
+        self.running = [self.spawn(**in_workflow), self.spawn(**in_workflow), self.spawn()]
+        self.lease = self.claim(3)
+        self.waits_for_end = self.spawn(depends_on=[self.running[0]], **in_workflow)
+        self.below = self.spawn(depends_on=[self.waits_for_end, self.running[1]], when="all_done")
+        self.call("sweep_late()")
+        self.of_lost = self.spawn()
+        self.lost_lease = self.claim(worker=self.lost_worker)
+        self.failed = self.spawn(**in_workflow)
+        lease = self.claim()
+        self.upstream = self.spawn(depends_on=[self.failed], **in_workflow)
+        self.call("sweep_late()")
+        self.call(*fail(lease, self.failed))
+        self.completed = self.spawn()
+        lease = self.claim()
+        file = [{"task": str(self.completed), "path": "a", "attempt_path": "b", "kind": "text"}]
+        self.call(
+            "complete_runs(array[%s::bigint], array[%s::uuid], '{0}', '{1}', %s)",
+            lease,
+            self.completed,
+            json.dumps(file),
+        )
+        self.listening = self.spawn()
+        self.call(*suspend(self.claim(), self.listening, self.event))
+        self.aside = self.spawn()
+        self.call(
+            "suspend_runs(array[%s::bigint], array[%s::uuid], '{0}', '{3600}', '{no_executor}', '{null}')",
+            self.claim(),
+            self.aside,
+        )
+        self.unheard = self.spawn()
+        self.unheard_lease = self.claim()
+        self.due = self.spawn(delay=60)
+        self.connection.execute(
+            "update timer set wake_at = clock_time() - interval '1 s' where task_id = %s", [self.due]
+        )
+        self.connection.execute(
+            "update lease set claimed_at = claimed_at - interval '1 hour' where id = %s", [self.unheard_lease]
+        )
+        self.connection.execute(
+            "update worker set last_seen = last_seen - interval '1 hour' where id = %s", [self.lost_worker]
+        )
+        self.keyed = self.spawn(key="k")
+        self.late = self.spawn(depends_on=[self.running[0], self.keyed])
+        self.call("await_tasks(array[%s::uuid])", self.running[0])
+
+
+# Statements --------------------------------------------------------------------------------------
+
+
+def fail(lease: int, *tasks: UUID, delays: tuple[float | None, ...] = (None,)) -> Statement:
+    n = len(tasks)
+    error = json.dumps({"code": "boom", "type": "Boom", "message": "it broke"})
+    sql = "fail_runs(%s::bigint[], %s::uuid[], %s::integer[], %s::text[], %s::float8[])"
+    return sql, [lease] * n, list(tasks), [0] * n, [error] * n, list(delays)
+
+
+def suspend(lease: int, task: UUID, event: str) -> Statement:
+    return "suspend_runs(array[%s::bigint], array[%s::uuid], '{0}', '{null}', '{event}', array[%s])", lease, task, event
+
+
+def complete(lease: int, *tasks: UUID) -> Statement:
+    n = len(tasks)
+    sql = "complete_runs(%s::bigint[], %s::uuid[], %s::integer[], %s::text[])"
+    return sql, [lease] * n, list(tasks), [0] * n, ["1"] * n
+
+
+def _spawn(w: World) -> Statement:
+    options = {"depends_on": [str(w.running[0])], "workflow": str(w.workflow), "key": "k2", "when": "any_success"}
+    return (
+        "spawn_tasks(%s::uuid[], array[%s, %s], array[%s, %s], '{null,null}'::jsonb[], %s::jsonb[])",
+        [new_task_id(), new_task_id()], w.queue, w.queue, w.executor, w.executor, [json.dumps(options), None],
+    )  # fmt: skip
+
+
+def _step(w: World) -> Statement:
+    return (
+        "step(array[%s::bigint], array[%s::uuid], '{0}', '{1}', %s, %s, 2, '{}', '{}')",
+        w.lease, w.running[0], (w.worker << 32) + 1000, w.queue_id,
+    )  # fmt: skip
+
+
+def _keyed() -> str:
+    return json.dumps({"id": str(new_task_id()), "key": "k2", "delay": 60})
+
+
+CALLS: dict[str, Callable[[World], Statement]] = {
+    "advance_marks": lambda w: ("advance_marks()",),
+    "await_tasks": lambda w: ("await_tasks(%s::uuid[])", w.running),
+    "beat": lambda w: ("count(*) from beat(%s, array[%s::bigint], 'running', %s)", w.worker, w.lease, w.running[:1]),
+    "cancel_runs": lambda w: ("cancel_runs(array[%s::bigint], array[%s::uuid], '{0}', '{no}')", w.lease, w.running[0]),
+    "cancel_task": lambda w: ("cancel_task(%s, 'no', true)", w.running[0]),
+    "cancel_workflow": lambda w: ("cancel_workflow(%s)", w.workflow),
+    "claim_runs": lambda w: ("claim_runs(%s, %s, 5, '{}', '{}')", (w.worker << 32) + 2000, w.queue_id),
+    "complete_runs": lambda w: complete(w.lease, *w.running[:2]),
+    "create_queue": lambda w: ("create_queue(%s)", w.queue + ".new"),
+    "emit_event": lambda w: ("emit_event(%s, '1')", w.event),
+    "ensure_partitions": lambda w: ("ensure_partitions()",),
+    "fail_runs": lambda w: fail(w.lease, *w.running[:2], delays=(None, 1.0)),
+    "fold_tallies": lambda w: ("fold_tallies()",),
+    "give_up_worker": lambda w: ("give_up_worker(%s)", w.worker),
+    "maintain": lambda w: ("maintain()",),
+    "mark_published": lambda w: ("mark_published(%s, 'a', 'b')", w.completed),
+    "promote_timers": lambda w: ("promote_timers()",),
+    "purge_queue": lambda w: ("purge_queue(%s)", w.queue),
+    "recover_runs": lambda w: ("recover_runs()",),
+    "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
+    "register_worker": lambda w: ("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", w.queue),
+    "rerun_task": lambda w: ("rerun_task(%s)", w.completed),
+    "retry_task": lambda w: ("retry_task(%s)", w.failed),
+    "retry_workflow": lambda w: ("retry_workflow(%s)", w.workflow),
+    "return_runs": lambda w: ("return_runs(array[%s::bigint], array[%s::uuid], '{5}')", w.lease, w.running[0]),
+    "set_checkpoint": lambda w: ("set_checkpoint(%s, %s, 's', '1')", w.lease, w.running[0]),
+    "set_listening": lambda w: ("set_listening(%s, array[%s], true)", w.worker, w.queue_id),
+    "set_progress": lambda w: ("set_progress(%s, %s, 1, 2, '')", w.lease, w.running[0]),
+    "set_queue_paused": lambda w: ("set_queue_paused(%s, true)", w.queue),
+    "spawn_task": lambda w: ("count(*) from spawn_task(%s, %s, '{}', %s)", w.queue, w.executor, _keyed()),
+    "spawn_tasks": _spawn,
+    "step": _step,
+    "suspend_runs": lambda w: suspend(w.lease, w.running[0], w.event),
+    "sweep_late": lambda w: ("sweep_late()",),
+    "unregister_worker": lambda w: ("unregister_worker(%s)", w.worker),
+}
+"""For each function that changes something, a call of it that finds something to do."""
+
+
+def changing_functions(connection: Connection) -> set[str]:
+    """Public functions that may change something, by the catalogue."""
+    return {
+        name
+        for (name,) in connection.execute(
+            "select distinct proname from pg_proc where pronamespace = current_schema()::regnamespace"
+            " and proname !~ '^_' and prokind = 'f'"
+        )
+    } - READS
