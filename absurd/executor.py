@@ -254,7 +254,7 @@ def _explain(error: Any) -> str:
 
 def _problem(each: Any) -> str:
     """What is wrong with a field; of one whose name tells of a secret only the kind of it, for a message may quote."""
-    return hide_in_text(each["type"] if any(map(is_secret, each["loc"])) else each["msg"])
+    return str(each["type"]).replace("_", " ") if any(map(is_secret, each["loc"])) else hide_in_text(each["msg"])
 
 
 def _origin(each: Executor) -> str:

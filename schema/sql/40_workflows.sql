@@ -32,16 +32,17 @@ begin
     end loop;
 end $$;
 
--- Spawn a graph of tasks as one: spawn_tasks, with a workflow around them that their options name.
+-- Spawn a graph of tasks as one: spawn_tasks, with a workflow around them.
 -- The id is a UUIDv7 made by the caller: the same id is the same spawn come again.
 -- Raises AB001, AB004, AB007, AB008.  Touches workflow, then what spawn_tasks does.
 create or replace function spawn_workflow(
-    p_id uuid, p_name text, p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[])
+    p_id uuid, p_name text, p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[] default null)
     returns table (ordinal integer, task_id uuid, created boolean)
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare
-    v_now timestamptz := clock_time();
+    v_now     timestamptz := clock_time();
+    v_options jsonb[];
 begin
     if p_id is null or p_id not between _id_floor(v_now - interval '1 day') and _id_floor(v_now + interval '1 day') then
         raise exception 'the workflow''s id is not a UUIDv7 of the last or next day by the database''s clock' using errcode = 'AB001';
@@ -50,12 +51,14 @@ begin
         raise exception 'workflow name has % characters; it must have 1 to 500', coalesce(length(p_name), 0) using errcode = 'AB007';
     end if;
     insert into workflow (id, name, created_at, nodes, remaining) values (p_id, p_name, v_now, 0, 0) on conflict do nothing;
-    return query select s.ordinal, s.task_id, s.created from spawn_tasks(p_ids, p_queues, p_names, p_params, p_options) s;
+    v_options := array(
+        select coalesce(p_options[n], '{}') || jsonb_build_object('workflow', p_id) from generate_subscripts(p_ids, 1) n order by n);
+    return query select s.ordinal, s.task_id, s.created from spawn_tasks(p_ids, p_queues, p_names, p_params, v_options) s;
     -- Without a node of its own it has nothing to wait for.
     update workflow set (state, ended_at) = ('completed', v_now) where id = p_id and nodes = 0 and ended_at is null;
 end $$;
 comment on function spawn_workflow(uuid, text, uuid[], text[], text[], jsonb[], jsonb[]) is
-    'Spawn a graph of tasks as a workflow, all or nothing; the options of each task name the workflow and its node.';
+    'Spawn a graph of tasks as a workflow, all or nothing; the option node of each task is its name there.';
 
 create or replace function get_workflow_state(p_workflow uuid) returns text
     language sql stable security definer set search_path from current

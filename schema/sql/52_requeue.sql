@@ -34,6 +34,8 @@ begin
     if not p_dry_run then
         v_upstream := _ended_upstream_of(array(select l.task_id from unnest(v_letters) l));
         perform from task t where t.id = any (v_upstream || array(select l.task_id from unnest(v_letters) l)) order by t.id for update;
+        -- What is being purged is waited for, and told below.
+        perform from dead_letter d where d.task_id in (select l.task_id from unnest(v_letters) l) order by d.task_id for update;
     end if;
     foreach v_letter in array v_letters loop
         v_run_at := v_now + make_interval(secs => coalesce(p_delay, 0) + coalesce(cardinality(v_ids) / p_rate, 0));

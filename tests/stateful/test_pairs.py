@@ -26,6 +26,8 @@ PASSING_BY = frozenset({
     "register_executors", "step", "sweep_late",
 })  # fmt: skip
 """Functions that leave alone what another session holds: what they did is not told by the order of commits."""
+UNREPEATABLE = PASSING_BY | {"respawn_task"}
+"""Functions whose two runs are not alike: these, and one that draws the id of its task."""
 
 
 class Pairs:
@@ -119,7 +121,7 @@ def test_pairs_held_open(pairs: Pairs) -> None:
     problems = []
     for first, second in itertools.product(sorted(world.CALLS), repeat=2):
         found = pairs.held_open(first, second)
-        if not found and not PASSING_BY & {first, second} and chance.random() < amount(30, 100) / 100:
+        if not found and not UNREPEATABLE & {first, second} and chance.random() < amount(30, 100) / 100:
             left = recount.dump(pairs.connection)
             pairs.saved.restore()
             if left not in (pairs.in_turn(first, second), pairs.in_turn(second, first)):

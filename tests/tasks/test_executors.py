@@ -112,7 +112,7 @@ def test_a_failed_export_tells_why(database_url: str, tmp_path: Path, monkeypatc
     ("name", "params", "message"),
     [
         ("export.query", {"sql": "select 1"}, "out: Field required"),
-        ("export.query", {"sql": "select 1", "out": "x", "password": "p"}, "password: Extra inputs"),
+        ("export.query", {"sql": "select 1", "out": "x", "password": "p"}, "password: extra forbidden"),
         ("export.query", {"sql": "select 1", "out": "x", "database": "postgresql://u:p@h/d"}, "database: "),
         ("export.query", {"sql": "select 1", "out": "x", "row_group_size": 0}, "row_group_size: "),
         (
