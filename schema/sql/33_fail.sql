@@ -74,7 +74,7 @@ begin
     end if;
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
     v_errors := array(select _poisoned(t, e::jsonb) from unnest(p_tasks, p_errors) with ordinality u (t, e, n) order by n);
-    v_delays := array(select case when e ->> 'code' <> 'poison' then d end
+    v_delays := array(select case when e ->> 'code' is distinct from 'poison' then d end
                       from unnest(v_errors, p_delays) with ordinality u (e, d, n) order by n);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'failed', h.attempt,
