@@ -155,6 +155,16 @@ def test_every_state_is_explained() -> None:
     assert named - defined == set()
 
 
+def test_each_guarantee_names_its_proof() -> None:
+    """Every section of the guarantees names tests that exist."""
+    sections = (ROOT / "docs/concepts/guarantees.md").read_text(encoding="utf-8").split("\n## ")[1:]
+
+    for section in sections:
+        proofs = re.findall(r"`(tests/[\w/]+\.py)`", section.partition("Proof:")[2])
+        assert proofs, section.splitlines()[0]
+        assert [each for each in proofs if not (ROOT / each).is_file()] == []
+
+
 def test_every_public_function_is_documented() -> None:
     """Each SQL function whose name has no leading underscore has a comment, which the reference shows."""
     sql = "\n".join(path.read_text(encoding="utf-8") for path in files("schema/sql/*.sql"))
