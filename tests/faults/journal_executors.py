@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from absurd import RetryPolicy, executor
@@ -51,3 +52,37 @@ async def hopeless(ctx: Any, params: dict[str, Any]) -> None:
     """Note it, and fail."""
     _note(ctx, params)
     raise ValueError("never")
+
+
+@executor("journal.add")
+async def add(ctx: Any, params: dict[str, Any]) -> int:
+    """Add."""
+    return int(params["a"] + params["b"])
+
+
+@executor("journal.square", runs_in="process")
+def square(ctx: Any, params: dict[str, Any]) -> int:
+    """A step, in a process."""
+    return int(ctx.step("square", lambda: params["a"] ** 2))
+
+
+@executor("journal.fail", retry=RetryPolicy(max_attempts=3, base=0.01, jitter=0))
+async def fail(ctx: Any, params: dict[str, Any]) -> int:
+    """Fail in the first attempt."""
+    if ctx.attempt == 1:
+        raise ValueError("not yet")
+    return int(ctx.attempt)
+
+
+@executor("journal.write", runs_in="process")
+def write(ctx: Any, params: dict[str, Any]) -> None:
+    """Write a file."""
+    Path(ctx.artifact(params["path"], kind="text")).write_text("t")
+
+
+@executor("journal.steps")
+async def steps(ctx: Any, params: dict[str, Any]) -> None:
+    """A step, a sleep, an event."""
+    await ctx.step("first", lambda: 7)
+    await ctx.sleep(0.05)
+    await ctx.await_event("dawn")

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import demo_executors  # noqa: F401  registers them
 import psycopg
 import pytest
 import recount
+from faults import journal_executors  # noqa: F401  registers them
 from faults.proxy import Proxy
 
 from absurd import AbsurdClient, SyncAbsurdClient
@@ -40,7 +40,7 @@ async def test_a_spawn_whose_answer_is_lost_is_one_task(
     """Made again by the client itself, a spawn is the same spawn: one task, and its id comes back (B116)."""
     async with AbsurdClient(settings=through) as client:
         proxy.lose_answer("spawn_tasks")
-        task_id = await client.spawn("demo.add", {"a": 1, "b": 1})
+        task_id = await client.spawn("journal.add", {"a": 1, "b": 1})
 
     assert proxy.lost_answers == 1
     assert connection.execute("select array_agg(id) from task").fetchone() == ([task_id],)
@@ -53,7 +53,7 @@ def test_a_plain_programs_spawn_whose_answer_is_lost_is_one_task(
     """As above, on psycopg."""
     with SyncAbsurdClient(settings=through) as client:
         proxy.lose_answer("spawn_tasks")
-        task_id = client.spawn("demo.add", {"a": 1, "b": 1}, key="k")
+        task_id = client.spawn("journal.add", {"a": 1, "b": 1}, key="k")
 
     assert proxy.lost_answers == 1
     assert connection.execute("select array_agg(id) from task").fetchone() == ([task_id],)
@@ -62,13 +62,13 @@ def test_a_plain_programs_spawn_whose_answer_is_lost_is_one_task(
 @pytest.mark.parametrize(
     ("call", "nth", "name", "runs"),
     [
-        ("step", 1, "demo.add", ["completed"]),
-        ("step", 2, "demo.add", ["completed"]),
-        ("step", 3, "demo.add", ["completed"]),
-        ("complete_runs", 1, "demo.write", ["completed"]),
-        ("fail_runs", 1, "demo.fail", ["failed", "completed"]),
-        ("suspend_runs", 1, "demo.steps", ["suspended", "suspended", "completed"]),
-        ("set_checkpoint", 1, "demo.steps", ["suspended", "suspended", "completed"]),
+        ("step", 1, "journal.add", ["completed"]),
+        ("step", 2, "journal.add", ["completed"]),
+        ("step", 3, "journal.add", ["completed"]),
+        ("complete_runs", 1, "journal.write", ["completed"]),
+        ("fail_runs", 1, "journal.fail", ["failed", "completed"]),
+        ("suspend_runs", 1, "journal.steps", ["suspended", "suspended", "completed"]),
+        ("set_checkpoint", 1, "journal.steps", ["suspended", "suspended", "completed"]),
     ],
 )
 async def test_a_report_whose_answer_is_lost_counts_once(
@@ -76,7 +76,7 @@ async def test_a_report_whose_answer_is_lost_counts_once(
     call: str, nth: int, name: str, runs: list[str],
 ) -> None:  # fmt: skip
     """Claim, completion, failure and suspension reported again change nothing more: each run stands there once."""
-    params = {"a": 1, "b": 1, "path": str(tmp_path / "file"), "text": "t", "until": 2, "event": "dawn"}
+    params = {"a": 1, "b": 1, "path": str(tmp_path / "file")}
     async with AbsurdClient(settings=settings) as client:
         await client.emit_event("dawn")
         task_id = await client.spawn(name, params)
