@@ -68,6 +68,7 @@ create or replace function _revive(p_ready uuid[], p_blocked uuid[]) returns voi
 #variable_conflict use_column
 declare
     v_all    uuid[] := p_ready || p_blocked;
+    v_missed uuid[];
     v_queues integer[];
 begin
     with revived as materialized (
@@ -99,6 +100,12 @@ begin
         select unnest(p_blocked)
         union
         select b.task_id from edge e join blocked b on b.task_id = e.child_id where e.parent_id = any (v_all)));
+    -- A sweep that still saw the old end may have cancelled children of these while we waited for them.
+    v_missed := _ended_upstream_of(v_all);
+    if cardinality(v_missed) > 0 then
+        perform from task where id = any (v_missed) order by id for update;
+        perform _revive('{}', array(select m from unnest(v_missed) m where _ended_upstream(m) order by m));
+    end if;
     perform _count_up(v_all);
     perform _wake(v_queues);
 end $$;

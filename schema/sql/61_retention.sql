@@ -17,7 +17,7 @@ end $$;
 comment on function set_queue_retention(text, double precision) is 'Keep ended tasks of a queue for so many seconds; null keeps them for ever.';
 
 -- Remove, of these tasks, those that ended before p_before, with everything that is theirs.  Kept are: what
--- has not ended, parents of what has not ended, nodes of workflows that have not, and files still on their way.
+-- has not ended, parents of what has not or not so long ago, nodes of workflows that have not, and files still on their way.
 -- Dead letters stay until they are purged, and the audit of their tasks with them.  Keys become free.
 -- The body is locked first, as a retry does: either the retry comes first and the task is kept, or it finds none.
 -- Returns how many tasks went.
@@ -66,8 +66,10 @@ create or replace function _prunable(p_tasks uuid[], p_before timestamptz) retur
             where t.id = any (p_tasks)
               and get_state(t.id) in ('completed', 'failed', 'cancelled')
               and not exists (select from run r where r.task_id = t.id and r.finished_at >= p_before)
+              -- A child that may still be retried reads its parents' results.
               and not exists (select from edge e where e.parent_id = t.id
-                              and coalesce(get_state(e.child_id), 'moving') not in ('completed', 'failed', 'cancelled'))
+                              and (coalesce(get_state(e.child_id), 'moving') not in ('completed', 'failed', 'cancelled')
+                                   or exists (select from run r where r.task_id = e.child_id and r.finished_at >= p_before)))
               and not exists (select from node n join workflow w on w.id = n.workflow_id
                               where n.task_id = t.id and (w.ended_at is null or w.ended_at >= p_before))
               and not exists (select from artifact a where a.task_id = t.id and a.published_at is null)

@@ -257,6 +257,29 @@ def test_overlapping_cascades_do_not_deadlock(sessions: Callable[[], Session], u
     assert observer.call("(get_queue_stats('default')).cancelled") == 4
 
 
+def test_a_retry_beside_a_sweep_leaves_no_child_behind(sessions: Callable[[], Session], until: Until) -> None:
+    """A child that a sweep cancels for its parent's end, while that parent is retried, waits for the parent again."""
+    one, two, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    parent = observer.call(SPAWN, None)
+    lease, _ = leases.claim()
+    observer.call(FAIL, [lease], [parent])
+    child = observer.call(SPAWN, depends(parent))
+
+    one.begin()
+    one.call("sweep_late()")
+    two.call_later("retry_task(%s)", parent)
+    until(lambda: two.waits(observer))
+    one.commit()
+    two.result()
+
+    assert ["pending", "blocked"] == [observer.call("get_state(%s)", each) for each in (parent, child)]
+    lease, _ = leases.claim()
+    observer.call("sweep_late()")
+    observer.call(COMPLETE, [lease], [parent])
+    assert "pending" == observer.call("get_state(%s)", child)
+
+
 def test_a_claim_that_outlives_its_worker_is_handed_back(sessions: Callable[[], Session]) -> None:
     """A claim that saw its worker alive and commits after that was given up, or left, keeps no task for ever."""
     one, two = sessions(), sessions()

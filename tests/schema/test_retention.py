@@ -115,6 +115,26 @@ def test_parents_stay_for_their_children(queue: Queue) -> None:
     assert prune(queue) == 2
 
 
+def test_parents_stay_as_long_as_a_child_can_be_retried(queue: Queue) -> None:
+    """A child that ended lately may be retried, and then reads the results of its old parents."""
+    parent = ended(queue)
+    child = queue.spawn(depends_on=[str(parent)])
+    queue.call("sweep_late()")
+    lease, _, _ = queue.claim()
+    queue.call("set_queue_retention('default', 3 * 86400)")
+    later(queue, 5)
+    queue.end(lease, child, "failed")
+
+    assert prune(queue) == 0
+
+    queue.call("retry_task(%s)", child)
+    assert {"completed", "pending"} == {queue.state(parent), queue.state(child)}
+    lease, _, _ = queue.claim()
+    queue.complete(lease, child)
+    later(queue, 10)
+    assert prune(queue) == 2
+
+
 def test_a_dead_letter_stays(queue: Queue) -> None:
     """The task goes, its dead letter and what people did to it stay until they are purged."""
     task = queue.spawn()
