@@ -124,7 +124,7 @@ async def test_spawned_task_can_be_read_back(client: Any) -> None:
     """Everything that was asked for stands in the task."""
     later = datetime.now(UTC) + timedelta(hours=1)
     task_id = await client.spawn(
-        "demo.add",
+        "client.plain",
         {"a": 1, "where": Path("/data/x.fits"), "gain": float("nan")},
         queue="nights",
         priority=7,
@@ -142,7 +142,7 @@ async def test_spawned_task_can_be_read_back(client: Any) -> None:
 
     assert task_id == task.id
     assert {"a": 1, "where": "/data/x.fits", "gain": "NaN"} == task.params
-    assert ("nights", "demo.add", 7, "k-1") == (task.queue, task.name, task.priority, task.key)
+    assert ("nights", "client.plain", 7, "k-1") == (task.queue, task.name, task.priority, task.key)
     assert ({"trace": "ü"}, ["night-12"], 3, 10.0) == (task.headers, task.tags, task.max_attempts, task.timeout)
     assert TaskState.SLEEPING == task.state
     assert later == task.run_at
@@ -165,14 +165,14 @@ async def test_known_executor_checks_params_and_lends_its_defaults(client: Any) 
 
 async def test_queue_is_the_settings_one_at_last(client: Any, settings: Settings) -> None:
     """Without a queue of its own or of its executor a task goes to the queue of the settings."""
-    assert settings.queue_name == (await client.get_task(await client.spawn("demo.add"))).queue
+    assert settings.queue_name == (await client.get_task(await client.spawn("client.plain"))).queue
 
 
 async def test_same_key_gives_the_first_task(client: Any) -> None:
     """A second spawn under a key of the same queue creates nothing and tells so."""
-    first = await client.spawn_or_get("demo.add", {"a": 1}, key="once")
-    second = await client.spawn_or_get("demo.add", {"a": 2}, key="once")
-    elsewhere = await client.spawn_or_get("demo.add", {"a": 3}, key="once", queue="other")
+    first = await client.spawn_or_get("client.plain", {"a": 1}, key="once")
+    second = await client.spawn_or_get("client.plain", {"a": 2}, key="once")
+    elsewhere = await client.spawn_or_get("client.plain", {"a": 3}, key="once", queue="other")
 
     assert (True, False, True) == (first.created, second.created, elsewhere.created)
     assert first.id == second.id != elsewhere.id
@@ -182,25 +182,25 @@ WRONG: list[tuple[Any, Any, dict[str, Any], type[Exception]]] = [
     ("no spaces", None, {}, InvalidNameError),
     ("", None, {}, InvalidNameError),
     (3, None, {}, InvalidNameError),
-    ("demo.add", None, {"queue": "bad queue"}, InvalidNameError),
-    ("demo.add", {"text": "nul\0"}, {}, InvalidParamsError),
-    ("demo.add", {"x": object()}, {}, InvalidParamsError),
-    ("demo.add", {"x": "y" * (1 << 20)}, {}, PayloadTooLargeError),
-    ("demo.add", None, {"headers": {"x": "y" * (1 << 20)}}, PayloadTooLargeError),
-    ("demo.add", None, {"headers": [1]}, InvalidOptionError),
-    ("demo.add", None, {"tags": "night"}, InvalidOptionError),
-    ("demo.add", None, {"priority": 10**6}, InvalidOptionError),
-    ("demo.add", None, {"priority": "high"}, InvalidOptionError),
-    ("demo.add", None, {"delay": -1}, InvalidOptionError),
-    ("demo.add", None, {"delay": float("nan")}, InvalidOptionError),
-    ("demo.add", None, {"delay": 1, "run_at": datetime.now(UTC)}, InvalidOptionError),
-    ("demo.add", None, {"run_at": datetime(2030, 1, 1)}, InvalidOptionError),  # noqa: DTZ001
-    ("demo.add", None, {"timeout": 0}, InvalidOptionError),
-    ("demo.add", None, {"retry": {"bas": 1}}, InvalidOptionError),
-    ("demo.add", None, {"retry": 3}, InvalidOptionError),
-    ("demo.add", None, {"key": ""}, InvalidOptionError),
-    ("demo.add", None, {"depends_on": ["x"]}, InvalidOptionError),
-    ("demo.add", None, {"depends_on": [uuid4()]}, UnknownParentError),
+    ("client.plain", None, {"queue": "bad queue"}, InvalidNameError),
+    ("client.plain", {"text": "nul\0"}, {}, InvalidParamsError),
+    ("client.plain", {"x": object()}, {}, InvalidParamsError),
+    ("client.plain", {"x": "y" * (1 << 20)}, {}, PayloadTooLargeError),
+    ("client.plain", None, {"headers": {"x": "y" * (1 << 20)}}, PayloadTooLargeError),
+    ("client.plain", None, {"headers": [1]}, InvalidOptionError),
+    ("client.plain", None, {"tags": "night"}, InvalidOptionError),
+    ("client.plain", None, {"priority": 10**6}, InvalidOptionError),
+    ("client.plain", None, {"priority": "high"}, InvalidOptionError),
+    ("client.plain", None, {"delay": -1}, InvalidOptionError),
+    ("client.plain", None, {"delay": float("nan")}, InvalidOptionError),
+    ("client.plain", None, {"delay": 1, "run_at": datetime.now(UTC)}, InvalidOptionError),
+    ("client.plain", None, {"run_at": datetime(2030, 1, 1)}, InvalidOptionError),  # noqa: DTZ001
+    ("client.plain", None, {"timeout": 0}, InvalidOptionError),
+    ("client.plain", None, {"retry": {"bas": 1}}, InvalidOptionError),
+    ("client.plain", None, {"retry": 3}, InvalidOptionError),
+    ("client.plain", None, {"key": ""}, InvalidOptionError),
+    ("client.plain", None, {"depends_on": ["x"]}, InvalidOptionError),
+    ("client.plain", None, {"depends_on": [uuid4()]}, UnknownParentError),
 ]
 
 
@@ -215,7 +215,7 @@ async def test_wrong_spawn_is_refused(client: Any) -> None:
 
 async def test_thousands_are_spawned_in_order(client: Any) -> None:
     """A bulk spawn of several chunks gives the ids in order, and each task has its own params."""
-    specs = [TaskSpec("demo.add", {"n": n}, key=f"k{n}" if n % 1000 == 0 else None) for n in range(11_000)]
+    specs = [TaskSpec("client.plain", {"n": n}, key=f"k{n}" if n % 1000 == 0 else None) for n in range(11_000)]
 
     ids = await client.spawn_many(specs)
 
@@ -234,10 +234,10 @@ async def test_an_empty_list_spawns_nothing(client: Any) -> None:
 
 async def test_bulk_spawn_is_all_or_nothing(client: Any) -> None:
     """One bad task late in the list, and none exists (B21)."""
-    specs = [TaskSpec("demo.add", {"n": n}) for n in range(6_000)]
+    specs = [TaskSpec("client.plain", {"n": n}) for n in range(6_000)]
 
     with pytest.raises(UnknownParentError):
-        await client.spawn_many([*specs, TaskSpec("demo.add", depends_on=[uuid4()])])
+        await client.spawn_many([*specs, TaskSpec("client.plain", depends_on=[uuid4()])])
 
     assert [] == await client.list_tasks()
     assert [] == await client.spawn_many([])
@@ -245,8 +245,8 @@ async def test_bulk_spawn_is_all_or_nothing(client: Any) -> None:
 
 async def test_child_waits_for_its_parents(client: Any, worker: Worker) -> None:
     """A task with parents is blocked until they complete."""
-    parent = await client.spawn("demo.add")
-    child = await client.spawn("demo.add", depends_on=[parent])
+    parent = await client.spawn("client.plain")
+    child = await client.spawn("client.plain", depends_on=[parent])
 
     assert TaskState.BLOCKED == (await client.get_task(child)).state
     assert [parent] == (await client.get_task(child)).depends_on
@@ -260,7 +260,7 @@ async def test_child_waits_for_its_parents(client: Any, worker: Worker) -> None:
 @pytest.mark.parametrize("many", [1, 5_001])
 async def test_asyncpg_transaction(settings: Settings, commit: bool, many: int) -> None:
     """Spawned on an asyncpg connection, tasks exist if and when its transaction commits (B20, B54)."""
-    specs = [TaskSpec("demo.add", {"n": n}) for n in range(many)]
+    specs = [TaskSpec("client.plain", {"n": n}) for n in range(many)]
     connection = await asyncpg.connect(settings.database_url)
     async with AbsurdClient(settings=settings) as client:
         transaction = connection.transaction()
@@ -279,7 +279,7 @@ async def test_asyncpg_transaction(settings: Settings, commit: bool, many: int) 
 @pytest.mark.parametrize("autocommit", [True, False])
 async def test_psycopg_async_transaction(settings: Settings, commit: bool, many: int, autocommit: bool) -> None:
     """The same on psycopg's AsyncConnection, whether its transaction was begun by hand or by itself."""
-    specs = [TaskSpec("demo.add", {"n": n}) for n in range(many)]
+    specs = [TaskSpec("client.plain", {"n": n}) for n in range(many)]
     connection = await psycopg.AsyncConnection.connect(settings.database_url or "", autocommit=autocommit)
     async with AbsurdClient(settings=settings) as client, connection:
         if autocommit:
@@ -297,7 +297,7 @@ async def test_psycopg_async_transaction(settings: Settings, commit: bool, many:
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_psycopg_transaction(settings: Settings, commit: bool, many: int, autocommit: bool) -> None:
     """The same in a plain program."""
-    specs = [TaskSpec("demo.add", {"n": n}) for n in range(many)]
+    specs = [TaskSpec("client.plain", {"n": n}) for n in range(many)]
     connection = psycopg.connect(settings.database_url or "", autocommit=autocommit)
     with SyncAbsurdClient(settings=settings) as client, connection:
         if autocommit:
@@ -312,7 +312,7 @@ def test_psycopg_transaction(settings: Settings, commit: bool, many: int, autoco
 
 async def test_bulk_on_a_bare_connection_is_all_or_nothing(settings: Settings) -> None:
     """On a caller's connection without a transaction a bulk spawn makes one of its own."""
-    bad = [*(TaskSpec("demo.add") for _ in range(5_000)), TaskSpec("demo.add", depends_on=[uuid4()])]
+    bad = [*(TaskSpec("client.plain") for _ in range(5_000)), TaskSpec("client.plain", depends_on=[uuid4()])]
     on_asyncpg = await asyncpg.connect(settings.database_url)
     on_psycopg = await psycopg.AsyncConnection.connect(settings.database_url or "", autocommit=True)
     plain = psycopg.connect(settings.database_url or "", autocommit=True)
@@ -335,7 +335,7 @@ async def test_pooled_asyncpg_connection_will_do(settings: Settings) -> None:
             "jsonb", encoder=lambda value: f"broken {value}", decoder=len, schema="pg_catalog"
         )
         async with AbsurdClient(settings=settings) as client:
-            task_id = await client.spawn("demo.add", {"a": 1}, key="k", connection=connection)
+            task_id = await client.spawn("client.plain", {"a": 1}, key="k", connection=connection)
 
             assert {"a": 1} == (await client.get_task(task_id)).params
 
@@ -343,14 +343,14 @@ async def test_pooled_asyncpg_connection_will_do(settings: Settings) -> None:
 async def test_other_connections_are_refused(client: Any, settings: Settings) -> None:
     """What is no connection of a known kind is named in the error."""
     with pytest.raises(InvalidOptionError, match=r"builtins\.str"):
-        await client.spawn("demo.add", connection="postgresql://")
+        await client.spawn("client.plain", connection="postgresql://")
 
 
 async def test_blocking_connection_is_refused_in_the_loop(settings: Settings) -> None:
     """The async client does not block its loop on a plain psycopg connection."""
     async with AbsurdClient(settings=settings) as client:
         with psycopg.connect(settings.database_url or "") as connection, pytest.raises(InvalidOptionError):
-            await client.spawn("demo.add", connection=connection)
+            await client.spawn("client.plain", connection=connection)
 
 
 # Waiting -----------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ async def test_blocking_connection_is_refused_in_the_loop(settings: Settings) ->
 
 async def test_wait_gives_the_completed_task(client: Any, worker: Worker) -> None:
     """A wait that began before the end returns the task with its result."""
-    task_id = await client.spawn("demo.add")
+    task_id = await client.spawn("client.plain")
     waiter = asyncio.create_task(client.wait(task_id, timeout=30))
     await _waited_for(worker, task_id)
     assert [task_id] == worker.claim()
@@ -372,7 +372,7 @@ async def test_wait_gives_the_completed_task(client: Any, worker: Worker) -> Non
 
 async def test_wait_raises_what_became_of_the_task(client: Any, worker: Worker) -> None:
     """A failed and a cancelled task are errors that carry the reason."""
-    failed, cancelled = await client.spawn("demo.add"), await client.spawn("demo.add")
+    failed, cancelled = await client.spawn("client.plain"), await client.spawn("client.plain")
     await client.cancel(cancelled, "clouds")
     assert [failed] == worker.claim()
     worker.fail(failed)
@@ -388,7 +388,7 @@ async def test_wait_raises_what_became_of_the_task(client: Any, worker: Worker) 
 
 async def test_wait_ends_after_its_timeout(client: Any) -> None:
     """A task that does not end in time is a TimeoutError, and goes on."""
-    task_id = await client.spawn("demo.add")
+    task_id = await client.spawn("client.plain")
 
     with pytest.raises(WaitTimeoutError, match="pending"):
         await client.wait(task_id, timeout=0.2)
@@ -399,7 +399,7 @@ async def test_wait_ends_after_its_timeout(client: Any) -> None:
 
 async def test_no_end_is_missed(client: Any, worker: Worker) -> None:
     """Ends that fall between the first look and the listening are seen, each of many."""
-    ids = await client.spawn_many([TaskSpec("demo.add") for _ in range(30)])
+    ids = await client.spawn_many([TaskSpec("client.plain") for _ in range(30)])
     assert set(ids) == set(worker.claim(wanted=50))
     ends = asyncio.gather(*(client.wait(each, timeout=60) for each in ids))
     with ThreadPoolExecutor(1) as thread:  # the default threads are all waiting
@@ -411,7 +411,7 @@ async def test_no_end_is_missed(client: Any, worker: Worker) -> None:
 
 async def test_wait_lasts_until_files_are_in_place(client: Any, worker: Worker) -> None:
     """A completed task whose files still stand under the attempt's name is not over."""
-    task_id = await client.spawn("demo.add")
+    task_id = await client.spawn("client.plain")
     worker.claim()
     artifact = {"task": str(task_id), "path": "/x", "attempt_path": "/x.1", "kind": "file", "sha256": "0", "bytes": 1}
     worker.complete(task_id, artifacts=json.dumps([artifact]))
@@ -426,7 +426,7 @@ async def test_wait_lasts_until_files_are_in_place(client: Any, worker: Worker) 
 
 async def test_wait_survives_its_connections(client: Any, worker: Worker) -> None:
     """Connections that the server ends are made anew while a task is waited for."""
-    task_id = await client.spawn("demo.add")
+    task_id = await client.spawn("client.plain")
     waiter = asyncio.create_task(client.wait(task_id, timeout=60))
     await _waited_for(worker, task_id)
     worker.connection.execute(
@@ -437,7 +437,7 @@ async def test_wait_survives_its_connections(client: Any, worker: Worker) -> Non
     worker.complete(task_id)
 
     assert TaskState.COMPLETED == (await waiter).state
-    assert task_id != await client.spawn("demo.add")
+    assert task_id != await client.spawn("client.plain")
 
 
 async def _waited_for(worker: Worker, task_id: UUID) -> None:
@@ -452,7 +452,7 @@ async def _waited_for(worker: Worker, task_id: UUID) -> None:
 
 async def test_cancel_and_retry(client: Any) -> None:
     """A cancelled task may be tried again; one that has not ended may not."""
-    task_id = await client.spawn("demo.add")
+    task_id = await client.spawn("client.plain")
 
     with pytest.raises(TaskStateError):
         await client.retry(task_id)
@@ -477,7 +477,7 @@ async def test_events_are_emitted_once(client: Any) -> None:
 async def test_queues(client: Any) -> None:
     """Queues are made, counted, paused, purged; one that does not exist is an error."""
     assert (True, False) == (await client.create_queue("nights"), await client.create_queue("nights"))
-    ids = await client.spawn_many([TaskSpec("demo.add", queue="nights") for _ in range(3)])
+    ids = await client.spawn_many([TaskSpec("client.plain", queue="nights") for _ in range(3)])
     await client.pause_queue("nights")
     paused = {each["name"]: each["paused"] for each in await client.list_queues()}
     await client.resume_queue("nights")
@@ -493,11 +493,11 @@ async def test_queues(client: Any) -> None:
 
 async def test_lists_are_filtered_and_paged(client: Any, worker: Worker) -> None:
     """Tasks come newest first, page by page; the other lists tell what there is."""
-    ids = await client.spawn_many([TaskSpec("demo.add", tags=["even"] if n % 2 == 0 else None) for n in range(6)])
+    ids = await client.spawn_many([TaskSpec("client.plain", tags=["even"] if n % 2 == 0 else None) for n in range(6)])
 
     first = await client.list_tasks(limit=4)
     rest = await client.list_tasks(limit=4, after=first[-1]["id"])
-    even = await client.list_tasks(tag="even", queue="default", name="demo.add", state=TaskState.PENDING)
+    even = await client.list_tasks(tag="even", queue="default", name="client.plain", state=TaskState.PENDING)
 
     assert [str(each) for each in reversed(ids)] == [task["id"] for task in first + rest]
     assert {str(each) for each in ids[::2]} == {task["id"] for task in even}
@@ -512,7 +512,7 @@ async def test_lists_are_filtered_and_paged(client: Any, worker: Worker) -> None
 async def test_without_prepared_statements(settings: Settings, worker: Worker) -> None:
     """For poolers that do not keep prepared statements, everything works without them."""
     async with AbsurdClient(settings=settings, prepared_statements=False) as client:
-        ids = await client.spawn_many([TaskSpec("demo.add") for _ in range(5_001)])
+        ids = await client.spawn_many([TaskSpec("client.plain") for _ in range(5_001)])
         worker.claim(wanted=1)
         worker.complete(ids[0])
         assert TaskState.COMPLETED == (await client.wait(ids[0], timeout=30)).state
