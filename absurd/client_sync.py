@@ -262,6 +262,13 @@ class SyncAbsurdClient:
         """Cancel all pending and sleeping tasks of a queue; gives how many that are (or would be)."""
         return self.run(queue.purge_queue(name, dry_run=dry_run))
 
+    def drop_queue(self, name: str, *, dry_run: bool = False) -> bool:
+        """Remove a queue of which no task is kept; false if there is none.  Spawning into its name makes another.
+
+        Raises TaskStateError while tasks or dead letters of it are kept, or a worker serves it.
+        """
+        return self.run(queue.drop_queue(name, dry_run=dry_run))
+
     def set_queue_retention(self, name: str, seconds: float | None) -> None:
         """Keep ended tasks of a queue for so many seconds; None keeps them for ever."""
         self.run(queue.set_queue_retention(name, seconds))

@@ -266,6 +266,19 @@ def create_queue(name: str) -> Call[bool]:
     return Call(sql, (name,), one_value("created"), repeatable=False)
 
 
+def drop_queue(name: str, *, dry_run: bool = False) -> Call[bool]:
+    """Remove a queue of which no task is kept; false if there is none."""
+    sql = "select {schema}.drop_queue($1::text, $2::boolean) as dropped"
+    return Call(sql, (name, dry_run), one_value("dropped"), repeatable=False)
+
+
+def move_ended(queue: str, into: str, first: UUID) -> Call[int]:
+    """Move the ended tasks of a queue, from `first` on, to another queue; gives how many."""
+    return Call(
+        "select {schema}.move_ended($1::text, $2::text, $3::uuid) as moved", (queue, into, first), one_value("moved")
+    )
+
+
 def set_queue_paused(name: str, paused: bool) -> Call[None]:
     """Pause a queue, or let it go on."""
     return Call("select {schema}.set_queue_paused($1::text, $2::boolean)", (name, paused), nothing)

@@ -27,11 +27,11 @@ SPAWNER = READER | {
 
 WORKER = SPAWNER | {
     "advance_marks", "beat", "cancel_overdue", "cancel_runs", "check_claim", "claim_runs", "complete_runs",
-    "create_queue",
-    "ensure_partitions", "fail_runs", "fold_tallies", "get_identity", "get_names", "get_neighbours",
-    "get_overdue_publications", "give_up_worker", "lease_worker", "maintain", "mark_published", "promote_timers",
-    "prune_ended", "recover_runs", "register_executors", "register_worker", "return_runs", "set_checkpoint",
-    "set_listening", "set_progress", "step", "suspend_runs", "sweep_late", "unregister_worker",
+    "create_queue", "drop_queue", "ensure_partitions", "fail_runs", "fold_tallies", "get_identity", "get_names",
+    "get_neighbours", "get_overdue_publications", "give_up_worker", "lease_worker", "maintain", "mark_published",
+    "move_ended", "promote_timers", "prune_ended", "recover_runs", "register_executors", "register_worker",
+    "return_runs", "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late",
+    "unregister_worker",
 }  # fmt: skip
 """Claims runs and reports on them, and does the upkeep that every worker does."""
 

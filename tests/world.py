@@ -64,6 +64,8 @@ class World:
 
     def _build(self) -> None:
         self.call("create_queue(%s)", self.queue)
+        self.call("create_queue(%s)", self.queue + ".empty")
+        self.call("create_queue(%s)", self.queue + ".ended")
         self.connection.execute(
             "insert into workflow (id, name, created_at, nodes, remaining) values (%s, 'w', clock_time(), 0, 0)",
             [self.workflow],
@@ -165,6 +167,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "claim_runs": lambda w: ("claim_runs(%s, %s, 5, '{}', '{}')", (w.worker << 32) + 2000, w.queue_id),
     "complete_runs": lambda w: complete(w.lease, *w.running[:2]),
     "create_queue": lambda w: ("create_queue(%s)", w.queue + ".new"),
+    "drop_queue": lambda w: ("drop_queue(%s)", w.queue + ".empty"),
     "edit_task": lambda w: ("edit_task(%s, '{\"priority\": 3}')", w.keyed),
     "emit_event": lambda w: ("emit_event(%s, '1')", w.event),
     "ensure_partitions": lambda w: ("ensure_partitions()",),
@@ -173,6 +176,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "give_up_worker": lambda w: ("give_up_worker(%s)", w.worker),
     "maintain": lambda w: ("maintain()",),
     "mark_published": lambda w: ("mark_published(%s, 'a', 'b')", w.completed),
+    "move_ended": lambda w: ("move_ended(%s, %s, %s)", w.queue, w.queue + ".ended", w.failed),
     "promote_timers": lambda w: ("promote_timers()",),
     "prune_ended": lambda w: ("prune_ended()",),
     "prune_queue": lambda w: ("count(*) from prune_queue(%s, 0)", w.queue),

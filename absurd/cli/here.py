@@ -1,4 +1,4 @@
-"""``spawn --here``: a worker in this process, for one task, in a queue that nobody else uses."""
+"""``spawn --here``: a worker in this process, for one task, in a queue that nobody else uses and that goes with it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _spawn_and_serve(
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    queue = f"{HERE}{uuid4()}"
+    queue = f"{HERE}.{uuid4()}"
     async with AbsurdClient(settings=settings) as client:
         task_id = await client.spawn(name, params, **options | {"queue": queue})
         if show:
@@ -66,7 +66,17 @@ async def _spawn_and_serve(
             await worker.stop()
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
+            await _tidy(client, queue, task_id)
         return await _document(client, task_id)
+
+
+async def _tidy(client: AbsurdClient, queue: str, task_id: UUID) -> None:
+    """Keep what has ended in the queue of all that ran here; one that others hold, or with tasks left, stays."""
+    from absurd.queue import move_ended
+
+    with suppress(AbsurdError):
+        await client.run(move_ended(queue, HERE, task_id))
+        await client.drop_queue(queue)
 
 
 async def _watch(

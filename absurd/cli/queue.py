@@ -1,4 +1,4 @@
-"""``absurd queue``: list, make, pause, resume, limit and purge queues."""
+"""``absurd queue``: list, make, pause, resume, limit, purge and remove queues."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from absurd.errors import InvalidInputError
 from absurd.limits import QueueLimits, tell_limits
 from absurd.model import TaskState
 
-HERE = "here."
-"""How the names of the queues begin that ``spawn --here`` makes for one task each."""
+HERE = "here"
+"""The queue that keeps the tasks of ``spawn --here``; each runs in one of its own, ``here.<uuid>``, that then goes."""
 STATES = [state.value for state in TaskState]
 
 
@@ -37,11 +37,11 @@ def queue_table(queues: list[dict[str, object]]) -> Table:
 
 @click.group()
 def queue() -> None:
-    """List, create, pause, resume, limit, purge and prune queues."""
+    """List, create, pause, resume, limit, purge, prune and remove queues."""
 
 
 @queue.command("list", epilog="Example: absurd queue list")
-@click.option("--all", "every", is_flag=True, help="Also the used-up queues of `absurd spawn --here`.")
+@click.option("--all", "every", is_flag=True, help="Also used-up queues of `absurd spawn --here`.")
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
@@ -192,12 +192,32 @@ def prune(ctx: click.Context, name: str, older_than: float, dry_run: bool, yes: 
     emit({"name": name, "pruned": count, "dry_run": dry_run}, as_json=as_json, text=text)
 
 
+@queue.command(epilog="Example: absurd queue remove cutouts --dry-run")
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only say whether it can go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def remove(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove a queue of which no task is kept, with its limits."""
+    from absurd.queue import drop_queue, get_queue_stats
+
+    with database_of(ctx) as database:
+        database.run(get_queue_stats(name))  # tells that there is none
+        database.run(drop_queue(name, dry_run=True))
+        if not dry_run:
+            agree(f"Remove queue {name}?", yes=yes, may_ask=not as_json)
+            database.run(drop_queue(name))
+    text = f"Queue {name} would be removed." if dry_run else f"Queue {name} is removed."
+    emit({"name": name, "removed": not dry_run, "dry_run": dry_run}, as_json=as_json, text=text)
+
+
 def visible(queues: list[dict[str, object]], *, every: bool = False) -> list[dict[str, object]]:
     """Without the queues of ``spawn --here``, unless something is left in them or `every` one is wanted."""
 
     def used_up(each: dict[str, object]) -> bool:
         left = any(each[state] for state in ("blocked", "pending", "sleeping", "running"))
-        return str(each["name"]).startswith(HERE) and not left
+        return str(each["name"]).partition(".")[0] == HERE and not left
 
     first = ("name", "paused", *STATES)
     return [in_order(each, *first) for each in queues if every or not used_up(each)]

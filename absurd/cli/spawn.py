@@ -70,8 +70,9 @@ def spawn(
 
     A VALUE that is JSON is read as JSON (size=30, bands='["g","r"]', flag=true), any other is a text.
 
-    --here needs no worker: this process runs the task, and only this task, in a queue made for it.  If
-    the process dies, the task is kept and any worker started for that queue goes on with it.
+    --here needs no worker: this process runs the task, and only this task, in a queue made for it.  Once
+    ended, the task is kept in the queue `here`.  If the process dies, the task is kept and any worker
+    started for its queue goes on with it.
     """
     from absurd.executor import registry
 

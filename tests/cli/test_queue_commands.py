@@ -41,6 +41,19 @@ def test_purge_says_what_would_go_and_asks(run: Run, connection: Connection) -> 
     assert 3 == run("queue", "list", "--json").document[0]["cancelled"]
 
 
+def test_a_queue_is_removed_once_nothing_of_it_is_kept(run: Run, connection: Connection) -> None:
+    """--dry-run changes nothing, nobody to ask is a refusal; a kept task is a conflict, an unknown name not found."""
+    connection.execute("select create_queue('spare'), spawn_task('used', 'x', '{}', null)")
+
+    assert "Queue spare would be removed.\n" == run("queue", "remove", "spare", "--dry-run").out
+    assert 2 == run("queue", "remove", "spare").code
+    removed = run("queue", "remove", "spare", "--yes", "--json").document
+    assert {"name": "spare", "removed": True, "dry_run": False} == removed
+    assert 3 == run("queue", "remove", "spare", "--yes").code
+    assert 5 == run("queue", "remove", "used", "--dry-run").code == run("queue", "remove", "used", "--yes").code
+    assert ["used"] == [each["name"] for each in run("queue", "list", "--json").document]
+
+
 def test_used_up_queues_of_here_are_left_out(run: Run, connection: Connection) -> None:
     """A queue made for one task is shown while something is left in it, and with --all."""
     connection.execute("select create_queue('here.1'), spawn_task('here.2', 'x', '{}', null)")

@@ -126,10 +126,11 @@ def test_here_runs_a_task_to_its_end(program: Run, connection: Connection, tmp_p
     done = program("absurd", "spawn", "cli.write", f"out={tmp_path / 'x.txt'}", "--here", "--json")
 
     assert (0, "completed") == (done.code, done.document["state"]), done
-    assert done.document["queue"].startswith("here.")
+    assert "here" == done.document["queue"]
     assert "written" == (tmp_path / "x.txt").read_text()
     assert [(1,)] == connection.execute("select pending from get_queue_stats('default')").fetchall()
     assert ["default"] == [each["name"] for each in program("absurd", "queue", "list", "--json").document]
+    assert [("default",), ("here",)] == connection.execute("select name from list_queues() order by 1").fetchall()
 
 
 def test_here_tells_a_failure(program: Run) -> None:
@@ -152,4 +153,5 @@ def test_here_interrupted_cancels_the_task(start: Start, until: Until, connectio
     assert (130, "") == (process.returncode, out), err
     assert "Traceback" not in err
     assert [("cancelled",)] == connection.execute("select get_state(id) from task").fetchall()
+    assert [("here", 1)] == connection.execute("select name, cancelled from list_queues()").fetchall()
     assert [] == connection.execute("select from worker where state <> 'stopped'").fetchall()

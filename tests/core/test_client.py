@@ -486,6 +486,11 @@ async def test_queues(client: Any) -> None:
     assert 3 == (await client.get_queue_stats("nights")).pending
     assert (3, 3) == (await client.purge_queue("nights", dry_run=True), await client.purge_queue("nights"))
     assert {TaskState.CANCELLED} == set((await client.get_states(ids)).values())
+    assert (True, False) == (await client.create_queue("spare"), await client.create_queue("spare"))
+    assert (True, True) == (await client.drop_queue("spare", dry_run=True), await client.drop_queue("spare"))
+    assert not await client.drop_queue("spare")
+    with pytest.raises(TaskStateError, match="3 tasks"):
+        await client.drop_queue("nights")
     for act in (client.get_queue_stats, client.pause_queue, client.resume_queue, client.purge_queue):
         with pytest.raises(QueueNotFoundError, match="dawn"):
             await act("dawn")
