@@ -43,7 +43,12 @@ async def fail(ctx: Any, params: dict[str, Any]) -> int:
 
 @executor("demo.hold")
 async def hold(ctx: Any, params: dict[str, Any]) -> str:
-    """Write one's pid to a file, then wait until another file exists; then write an artifact if one is named."""
+    """Write one's pid to a file, then wait until another file exists; then write an artifact if one is named.
+
+    If it is told so, spawn a task before.
+    """
+    if "spawn" in params:
+        await ctx.spawn("demo.add", params["spawn"])
     Path(params["started"]).write_text(f"{os.getpid()} {ctx.attempt}")
     while not Path(params["release"]).exists():
         await asyncio.sleep(0.01)

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -30,7 +31,7 @@ def runs(task: Task) -> list[tuple[int, str]]:
     return [(run.attempt, run.state) for run in task.runs]
 
 
-def finish_unheard(outage: Outage, **params: str) -> tuple[str, Path]:
+def finish_unheard(outage: Outage, **params: Any) -> tuple[str, Path]:
     """A worker finishes a task while the database is away and is killed; its task's id and its receipt."""
     worker = outage.start_worker()
     task_id = outage.hold(**params)
@@ -113,6 +114,23 @@ def test_artifacts_of_a_delivered_completion_are_published(outage: Outage, tmp_p
 
     assert runs(done) == [(1, "completed")]
     assert path.read_text() == "attempt 1"
+
+
+def test_what_a_delivered_run_has_spawned_exists_once(outage: Outage) -> None:
+    """A task that a run has spawned is in its receipt, is made with its completion, and runs."""
+    task_id, receipt = finish_unheard(outage, spawn={"a": 2, "b": 3})
+    assert "demo.add" in receipt.read_text()
+
+    outage.start_server()
+    assert len(outage.client.list_tasks()) == 1
+    outage.start_worker()
+    done = outage.client.wait(task_id, timeout=60)
+
+    [child] = [each["id"] for each in outage.client.list_tasks() if each["id"] != task_id]
+    assert outage.client.wait(child, timeout=60).result == {"sum": 5}
+    assert runs(done) == [(1, "completed")]
+    wait_until(lambda: not outage.receipts())
+    assert len(outage.client.list_tasks()) == 2
 
 
 def test_a_receipt_that_comes_too_late_changes_nothing(outage: Outage) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from memory_port import MemoryPort, claim_of
 from absurd.config import load_settings
 from absurd.executor import Executor, registry
 from absurd.model import Claim
-from absurd.outcome import Completed, Failed, Outcome
+from absurd.outcome import Completed, Failed, Outcome, Suspended
 from absurd.workers import process
 from absurd.workers.slots import Slots
 
@@ -50,8 +51,11 @@ async def slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await made.close()
 
 
-def make_slots(home: Path, modules: tuple[str, ...] = (slot_executors.__name__,)) -> Slots:
-    return Slots(concurrency=4, settings=load_settings(environ={}, home=home), modules=modules, port=MemoryPort())
+def make_slots(
+    home: Path, modules: tuple[str, ...] = (slot_executors.__name__,), port: MemoryPort | None = None
+) -> Slots:
+    settings = load_settings(environ={}, home=home)
+    return Slots(concurrency=4, settings=settings, modules=modules, port=port or MemoryPort())
 
 
 async def run(slots: Slots, claim: Claim) -> Outcome | None:
@@ -212,6 +216,24 @@ async def test_a_suspect_that_kills_its_process_is_an_outcome(slots: Slots) -> N
 
     assert ("child_died", "SIGKILL") == (outcome.error["code"], outcome.error["signal"])
     assert "out_of_memory" in outcome.error, "true, false, or null where it cannot be told"
+
+
+async def test_a_suspect_in_a_process_of_its_own_sleeps_and_waits(tmp_path: Path) -> None:
+    """An async executor suspends from there as from the loop, and goes on by what was saved meanwhile."""
+    port = MemoryPort()
+    slots = make_slots(tmp_path, port=port)
+    until = port.now + timedelta(seconds=100)
+    claim = claim_of("slots.waits.loop", {"until": until.isoformat()}, suspect=True)
+    try:
+        assert Suspended("sleep", delay=60.0) == await run(slots, claim)
+        port.advance(70)
+        assert Suspended("sleep", delay=30.0) == await run(slots, claim)
+        port.advance(50)
+        assert Suspended("event", delay=30.0, event="dawn") == await run(slots, claim)
+        port.checkpoints[claim.task_id]["event:dawn"] = {"payload": {"seeing": 0.7}}
+        assert Completed('["payload",{"seeing":0.7}]') == await run(slots, claim)
+    finally:
+        await slots.close()
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])

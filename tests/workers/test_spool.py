@@ -16,6 +16,17 @@ from absurd.workers import receipts
 from absurd.workers.receipts import Spool, is_worth_keeping, read
 from absurd.workers.reports import Report
 
+SPAWN = {
+    "task": "01a22221-0000-7000-8000-000000000001",
+    "checkpoint": "spawn demo.add",
+    "id": "01a22221-0000-7000-8000-000000000002",
+    "queue": "default",
+    "name": "demo.add",
+    "params": '{"a": "\\u00e9"}',
+    "options": '{"priority": 3}',
+}
+"""What a run has spawned, as its report writes it."""
+
 
 def report(outcome: Any, *, seconds: float | None = 5.0, worker: int = 3) -> Report:
     claim = Claim((worker << 32) + 1, uuid4(), 2, "demo.add", "default", {"secret": "params stay out"})
@@ -31,6 +42,8 @@ def report(outcome: Any, *, seconds: float | None = 5.0, worker: int = 3) -> Rep
         Failed({"code": "boom"}, None),
         Suspended("sleep", 3.0),
         Suspended("event", None, "night-closed"),
+        Completed("1", spawns=(SPAWN,)),
+        Suspended("tasks", 3.0, awaits=(SPAWN["id"],), spawns=(SPAWN, SPAWN | {"options": None})),
         Cancelled("not needed"),
     ],
     ids=repr,
