@@ -20,9 +20,10 @@ from uuid import UUID
 
 import structlog
 
-from absurd.encoding import encode
+from absurd.encoding import encode, storable
 from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
 from absurd.executor import Executor
+from absurd.middleware import through
 from absurd.model import Claim, TaskSpec
 from absurd.offspring import awaited_ids, outcomes, spawn_entry
 from absurd.outcome import Suspend, Suspended
@@ -184,8 +185,11 @@ class RunContext:
         (an unknown parent, say) fails the run.
         """
         spec = TaskSpec(name, params, **options)  # type: ignore[arg-type]
-        called = name.name if isinstance(name, Executor) else str(name)
-        return self._call(self._spawn(self._unique(f"spawn {called}"), spec))
+        unique = self._unique(f"spawn {name.name if isinstance(name, Executor) else name}")
+        if self._bridge is None:
+            return self._spawn(unique, spec)
+        # As a step's function, spawn middleware runs here, and not where the bridge leads to.
+        return self._spawned(unique, spec, self._bridge(self._load()))
 
     def wait_for(
         self,
@@ -330,9 +334,12 @@ class RunContext:
         return found["payload"]
 
     async def _spawn(self, unique: str, spec: TaskSpec) -> UUID:
-        checkpoints = await self._load()
+        return self._spawned(unique, spec, await self._load())
+
+    def _spawned(self, unique: str, spec: TaskSpec, checkpoints: Mapping[str, Any]) -> UUID:
         if unique in checkpoints:
             return UUID(checkpoints[unique])
+        spec = through(spec, self._port.spawn_middleware)
         entry = spawn_entry(spec, self.task_id, self.queue, unique)
         if self._spawns is None:
             self._spawns = []
@@ -369,7 +376,7 @@ class RunContext:
             return
         if math.isfinite(done) and (total is None or math.isfinite(total)):
             self._told_at = now
-            text = None if message is None else _storable(message)
+            text = None if message is None else storable(message, LONGEST_MESSAGE)
             await self._ask(self._port.set_progress, self._claim.lease, self.task_id, done, total, text)
 
 
@@ -410,8 +417,3 @@ def _seconds(option: str, value: float | timedelta) -> float:
 def _tail(name: str, size: int) -> str:
     """The end of a file name, in `size` bytes at most."""
     return name.encode()[-size:].decode(errors="ignore")
-
-
-def _storable(message: str) -> str:
-    """A message that PostgreSQL takes: no NUL, no lone surrogates, not without end."""
-    return str(message)[:LONGEST_MESSAGE].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -179,3 +179,8 @@ _FORMS: Sequence[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = (
     ((PurePath, UUID, Decimal), str),
     ((bytes, bytearray, memoryview), lambda value: b64encode(value).decode("ascii")),
 )
+
+
+def storable(text: str, longest: int) -> str:
+    """A text that PostgreSQL takes: no NUL, no lone surrogates, not longer than `longest`."""
+    return str(text)[:longest].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,8 +1,9 @@
 """Middleware: functions of yours around every spawn, every run, and every call of an executor's function.
 
 Three kinds, for they run in three places.  *Spawn* middleware takes a `TaskSpec` and returns the one to spawn, in
-the client.  *Run* middleware is awaited in the worker around a whole run, of whatever kind the executor is.  *Call*
-middleware is a context manager around the executor's function, in the thread or process where that runs.
+the client, and where a run spawns.  *Run* middleware is awaited in the worker around a whole run, of whatever kind
+the executor is.  *Call* middleware is a context manager around the executor's function, in the thread or process
+where that runs.
 """
 
 from __future__ import annotations

@@ -7,11 +7,16 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from absurd.middleware import SpawnMiddleware
 from absurd.offspring import Ending
 
 
 class Port(Protocol):
     """The way from a run to the database; a call that names the claim may raise StaleClaimError."""
+
+    @property
+    def spawn_middleware(self) -> Sequence[SpawnMiddleware]:
+        """What each task passes through that a run spawns."""
 
     async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
         """Saved steps by name."""

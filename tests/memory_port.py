@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from absurd.errors import StaleClaimError
+from absurd.middleware import SpawnMiddleware
 from absurd.model import Claim
 from absurd.offspring import Ending
 
@@ -17,6 +18,7 @@ class MemoryPort:
     """Implements `absurd.context.Port`; `now` is its clock, `stale` makes every claim a lost one."""
 
     def __init__(self) -> None:
+        self.spawn_middleware: Sequence[SpawnMiddleware] = ()
         self.checkpoints: dict[UUID, dict[str, Any]] = {}
         self.told: list[tuple[float, float | None, str | None]] = []
         self.endings: dict[UUID, Ending] = {}

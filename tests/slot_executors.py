@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from absurd import RetryPolicy, WaitTimeoutError, executor
+from absurd import RetryPolicy, TaskSpec, WaitTimeoutError, executor
 from absurd.executor import RunsIn
 
 PLAIN: tuple[RunsIn, ...] = ("thread", "process")
@@ -250,3 +252,14 @@ def suspect_in_thread(ctx: Any, params: Any) -> dict[str, Any]:
 async def poison_in_loop(ctx: Any, params: Any) -> None:
     """Kill the process that the loop is in."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+# Middleware ---------------------------------------------------------------------------------------
+
+TRACE: ContextVar[str | None] = ContextVar("trace", default=None)
+
+
+def sent(spec: TaskSpec) -> TaskSpec:
+    """Spawn middleware that sends the trace at hand along, and tells where it ran."""
+    place = f"{os.getpid()}/{threading.get_ident()}"
+    return replace(spec, headers={"trace": TRACE.get(), "place": place, **(spec.headers or {})})

@@ -9,14 +9,16 @@ from uuid import UUID
 
 from absurd import claims
 from absurd.database import AsyncDatabase
+from absurd.middleware import SpawnMiddleware
 from absurd.offspring import Ending
 
 
 class DatabasePort:
     """Implements `absurd.context.Port` on a database."""
 
-    def __init__(self, database: AsyncDatabase) -> None:
+    def __init__(self, database: AsyncDatabase, spawn_middleware: Sequence[SpawnMiddleware] = ()) -> None:
         self._database = database
+        self.spawn_middleware = spawn_middleware
 
     async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
         """Saved steps by name."""

@@ -24,7 +24,7 @@ from uuid import UUID
 from absurd.config import Settings
 from absurd.context import RunContext, run_here
 from absurd.executor import Executor, load_modules
-from absurd.middleware import CallMiddleware, around
+from absurd.middleware import CallMiddleware, SpawnMiddleware, around, load
 from absurd.model import Claim
 from absurd.offspring import Ending
 from absurd.outcome import Outcome
@@ -62,6 +62,7 @@ class _Server:
             configure_logging(Settings(log_level=greeting["log"][0], log_format=greeting["log"][1]))
         try:
             load_modules(greeting["modules"], shipped=False)
+            self._pipe.spawn_middleware = load(greeting.get("spawn_middleware", ()))
             self._middleware = [find_function(Origin(*each)) for each in greeting.get("middleware", ())]
         except Exception as error:  # a module of the user's: anything may come
             self._pipe.send({"broken": describe(error)})
@@ -103,6 +104,7 @@ class Pipe:
     def __init__(self, read: BinaryIO, write: BinaryIO) -> None:
         self._read = read
         self._write = write
+        self.spawn_middleware: Sequence[SpawnMiddleware] = ()
         self._lock = threading.RLock()  # an executor may call its context from threads of its own
 
     def send(self, message: dict[str, Any]) -> None:

@@ -49,6 +49,7 @@ class Slots:
         self._threads = DaemonThreads()
         greeting = {
             "log": [settings.log_level, settings.log_format],
+            "spawn_middleware": list(settings.spawn_middleware),
             "middleware": [astuple(origin_of_function(check_importable(each))) for each in middleware],
         }
         self._children = Children(modules, port, self._defaults, settings.environment(), greeting)

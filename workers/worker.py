@@ -87,6 +87,7 @@ class AbsurdWorker:
         self.offers = find_offers(self.settings.worker_offers if offers is None else offers)
         self._registry = _registry_of(executors) if executors is not None else default_registry
         self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
+        self._spawn_middleware = load(self.settings.spawn_middleware)
         self.call_middleware = load(self.settings.call_middleware) if call_middleware is None else list(call_middleware)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.id: int | None = None
@@ -181,7 +182,7 @@ class AbsurdWorker:
         """Run the pump among its helpers, and take them down again."""
         assert self.id is not None
         self._publisher = Publisher(self._database)
-        port = DatabasePort(self._database)
+        port = DatabasePort(self._database, self._spawn_middleware)
         slots = self._make_slots(port)
         execute = surround(slots.run, self.middleware, port, slots.defaults) if self.middleware else slots.run
         pump = self._pump = Pump(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from memory_port import MemoryPort, claim_of
+from slot_executors import TRACE
 
 from absurd import AbsurdClient, Reject, RunContext, SyncAbsurdClient, TaskFailed, TaskSpec, executor
 from absurd.config import Settings, load_settings
+from absurd.context import run_here
 from absurd.errors import ConfigurationError
 from absurd.executor import Executor
 from absurd.middleware import load, through
@@ -50,6 +55,31 @@ def noted(ctx: RunContext) -> Iterator[None]:
         file.flush()
         yield
         file.write(f"{ctx.name} ends\n")
+
+
+@executor("middled.spawns.loop")
+async def spawns_in_loop(ctx: RunContext, params: dict[str, Any]) -> Any:
+    return await ctx.spawn("middled.loop", {}, queue="later")
+
+
+@executor("middled.spawns.thread", runs_in="thread")
+def spawns_in_thread(ctx: RunContext, params: dict[str, Any]) -> Any:
+    return ctx.spawn("middled.loop", {}, queue="later")
+
+
+@executor("middled.spawns.process")
+def spawns_in_process(ctx: RunContext, params: dict[str, Any]) -> Any:
+    return ctx.spawn("middled.loop", {}, queue="later")
+
+
+@contextmanager
+def received(ctx: RunContext) -> Iterator[None]:
+    """Call middleware that takes up the trace of the task."""
+    before = TRACE.set(ctx.headers["trace"])
+    try:
+        yield
+    finally:
+        TRACE.reset(before)
 
 
 @contextmanager
@@ -98,6 +128,46 @@ async def test_spawn_middleware_that_raises(settings: Settings) -> None:
         assert [] == await client.list_tasks()
     with pytest.raises(ConfigurationError, match="returned a NoneType"):
         through(TaskSpec("x"), [lambda spec: None])  # type: ignore[list-item,return-value]
+
+
+async def test_what_a_run_spawns_goes_through_spawn_middleware(settings: Settings) -> None:
+    """In loop, thread and process, where the executor runs: so a trace travels on, from task to task."""
+    traced = replace(settings, spawn_middleware=("slot_executors:sent",))
+    spawners = [spawns_in_loop, spawns_in_thread, spawns_in_process]
+    worker = AbsurdWorker(settings=traced, executors=spawners, call_middleware=[received])
+    async with AbsurdClient(settings=settings) as client:
+        parents = [await client.spawn(each, {}, headers={"trace": each.name}) for each in spawners]
+        await worker.run("drain")
+        children = [await client.get_task((await client.wait(each, timeout=30)).result) for each in parents]
+
+    assert [each.name for each in spawners] == [each.headers["trace"] for each in children]
+    places = [each.headers["place"].split("/") for each in children]
+    own = [str(os.getpid()), str(threading.get_ident())]
+    assert own == places[0]
+    assert places[1][0] == own[0] and places[1][1] != own[1]
+    assert places[2][0] != own[0]
+
+
+@pytest.mark.parametrize("bridge", [None, run_here], ids=["async", "plain"])
+async def test_a_spawn_that_is_done_passes_no_middleware(bridge: Any) -> None:
+    """A run that goes on after a suspension has the id from its checkpoint; nothing is called, or can fail, for it."""
+
+    def broken(spec: TaskSpec) -> TaskSpec:
+        raise ValueError("no trace")
+
+    port, claim, child = MemoryPort(), claim_of("middled.loop"), uuid4()
+    port.spawn_middleware = [broken]
+    port.checkpoints[claim.task_id] = {"spawn middled.loop": str(child)}
+    ctx = RunContext(claim, port, bridge)
+
+    async def spawned() -> Any:
+        found = ctx.spawn("middled.loop")
+        return found if bridge else await found
+
+    assert child == await spawned()
+    with pytest.raises(ValueError, match="no trace"):
+        await spawned()
+    assert not ctx.spawns
 
 
 async def test_run_middleware_is_around_the_run() -> None:
