@@ -78,6 +78,8 @@ class Event(StrEnum):
     """A run's process was ended, by the signal named: out of time, cancelled, or its claim lost."""
     SUSPECT_IN_WORKER = "suspect_in_worker"
     """A suspect runs in the worker itself, because no child process finds its executor."""
+    UPKEEP_FAILED = "upkeep_failed"
+    """A part of the regular upkeep failed; the others were done, and it is tried again with the next round."""
     WORKER_GIVEN_UP = "worker_given_up"
     """The database gave this worker up, because no sign of life arrived in time."""
     WORKER_LEFT_UNHEARD = "worker_left_unheard"

@@ -70,8 +70,8 @@ begin
     perform pg_notify(current_schema() || '_ready', '');
 end $$;
 
--- Runs that have waited for tasks long enough go on.
-create or replace function _end_waits() returns void
+-- Runs that have waited for tasks long enough go on.  Returns how many.
+create or replace function _end_waits() returns integer
     language plpgsql
     as $$
 declare
@@ -83,6 +83,7 @@ begin
         delete from late where child_id = any (v_tasks);
         perform _unblock(v_tasks);
     end if;
+    return cardinality(v_tasks);
 end $$;
 
 -- How tasks stand, and how they ended: what a run that waits for them is given.

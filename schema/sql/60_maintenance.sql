@@ -210,31 +210,47 @@ begin
 end $$;
 comment on function fold_tallies(integer) is 'Fold appended counts into totals; returns how many rows.';
 
--- The regular round of a worker or scheduler.  What it returns: how much was done, whether late
--- children wait for sweep_late (which needs a transaction of its own), and in how many seconds the
--- next sleeper is due (null: none).
+-- The regular round of a worker or scheduler.  Each part stands alone: one that fails is undone and told
+-- (`failed`: part, code, error), and holds up none of the others, least of all the recovery of lost runs.
+-- Besides it returns how much was done, what is due and needs a transaction of its own (`late`: sweep_late,
+-- `prune`: prune_ended, `partitions`: ensure_partitions, which waits for locks of tables), and in how many
+-- seconds the next sleeper is due (null: none).
 create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare
-    v_recovered integer := case when _note_pulse() then recover_runs() else 0 end;
-    -- Not both in one transaction: either locks leases before blocked tasks.
-    v_overdue   integer := case when v_recovered = 0 then cancel_overdue() else 0 end;
-    v_promoted  integer := promote_timers();
-    v_folded    integer := fold_tallies();
-    v_pruned    integer := prune_ended();
-    v_next      timestamptz;
+    v_part   text;
+    v_count  integer;
+    v_counts integer[] := '{}';
+    v_failed jsonb := '[]';
+    v_next   timestamptz;
 begin
-    perform ensure_partitions();
+    perform _require_read_committed();
+    foreach v_part in array array['recover_runs', 'cancel_overdue', 'promote_timers', 'fold_tallies', '_end_waits'] loop
+        begin
+            v_count := case v_part
+                when 'recover_runs' then case when _note_pulse() then recover_runs() else 0 end
+                -- Not both in one transaction: either locks leases before blocked tasks.
+                when 'cancel_overdue' then case when v_counts[1] = 0 then cancel_overdue() else 0 end
+                when 'promote_timers' then promote_timers()
+                when 'fold_tallies' then fold_tallies()
+                else _end_waits() end;
+        exception when others then
+            v_failed := v_failed || jsonb_build_object('part', v_part, 'code', sqlstate, 'error', sqlerrm);
+            v_count := 0;
+        end;
+        v_counts := v_counts || v_count;
+    end loop;
     delete from waiter where expires_at < clock_time();
-    perform _end_waits();
     select least((select wake_at from timer order by wake_at limit 1),
                  (select due_at from deadline order by due_at limit 1),
                  (select run_at from blocked where awaiting and run_at is not null order by run_at limit 1)) into v_next;
     return jsonb_build_object(
-        'recovered', v_recovered, 'promoted', v_promoted, 'overdue', v_overdue, 'folded', v_folded, 'pruned', v_pruned,
+        'recovered', v_counts[1], 'overdue', v_counts[2], 'promoted', v_counts[3], 'folded', v_counts[4], 'failed', v_failed,
         'late', exists (select from late),
+        'prune', exists (select from queue where retention is not null),
+        'partitions', _lacks_partitions(),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;
 comment on function maintain() is
-    'Recover lost runs, cancel what is overdue, wake due sleepers, fold counts, prune, make partitions.';
+    'Recover lost runs, cancel what is overdue, wake due sleepers, fold counts; tells which part failed, and what else is due.';
