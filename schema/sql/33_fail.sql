@@ -9,7 +9,7 @@ create or replace function _suspects(p_tasks uuid[]) returns uuid[]
         select coalesce(array_agg(distinct r.task_id), '{}')
         from run r
         where r.task_id = any (p_tasks)
-          and r.finished_at >= (select min(_id_time(t)) - interval '1 day' from unnest(p_tasks) t)
+          and r.finished_at >= (select min(_ran_from(t)) from unnest(p_tasks) t)
           and (r.state = 'lost' or r.error ->> 'code' = 'child_died') and not r.ends
           and not exists (select from run e where e.task_id = r.task_id and e.ends and e.finished_at >= r.finished_at)
     $$;
@@ -113,7 +113,7 @@ begin
     v_deaths := array(
         select coalesce(r.error ->> 'signal', 'exit code ' || (r.error ->> 'exit_code'), 'its end')
         from run r
-        where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day'
+        where r.task_id = p_task and r.finished_at >= _ran_from(p_task)
           and r.error ->> 'code' = 'child_died' and not r.ends
           and not exists (select from run e where e.task_id = p_task and e.ends and e.finished_at >= r.finished_at)
         order by r.finished_at)

@@ -2,13 +2,29 @@
 
 -- The state in which a task ended, by its last run.  Not by the times alone: the clock may have been
 -- set back.  An attempt that was cancelled before it started is used again, so it may end twice.
-create or replace function _end_state(p_task uuid) returns text
+create or replace function _end_state_from(p_task uuid, p_from timestamptz) returns text
     language sql stable
     as $$
         select case when r.state = 'lost' then 'failed' else r.state::text end
         from run r
-        where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day' and r.ends
+        where r.task_id = p_task and r.finished_at >= p_from and r.ends
         order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1
+    $$;
+
+-- Looks again in all of history if the clock was set back so far since its spawn that the first look finds nothing.
+create or replace function _end_state(p_task uuid) returns text
+    language sql stable
+    as $$
+        select coalesce(
+            _end_state_from(p_task, _ran_from(p_task)),
+            case when exists (select from task where id = p_task) then _end_state_from(p_task, '-infinity') end)
+    $$;
+
+-- From when on the runs of an ended task lie: not where _ran_from() says if the clock was set back since its spawn.
+create or replace function _ended_from(p_task uuid) returns timestamptz
+    language sql stable
+    as $$
+        select case when _end_state_from(p_task, _ran_from(p_task)) is null then '-infinity' else _ran_from(p_task) end
     $$;
 
 -- Where a task stands, in one statement; null for an id that was never a task.

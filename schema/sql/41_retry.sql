@@ -76,7 +76,7 @@ begin
                _end_state(t.id) as state, t.id = any (p_ready) as at_once,
                -- A run that was cancelled before it started has used no attempt.
                coalesce((select max(r.attempt + (r.started_at is not null)::integer) from run r
-                         where r.task_id = t.id and r.finished_at >= _id_time(t.id) - interval '1 day'), 1) as attempt
+                         where r.task_id = t.id and r.finished_at >= _ended_from(t.id)), 1) as attempt
         from task t where t.id = any (v_all)),
     readied as (
         insert into ready (task_id, queue_id, level, attempt, lane, needs)
