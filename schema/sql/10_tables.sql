@@ -7,7 +7,8 @@
 -- status column exists that could disagree: a task stands in exactly one of blocked, ready, timer
 -- and lease, or it has ended and its last run tells how.
 --
--- Lock order, for every function: advisory locks of event names, task by id, worker, lease by id,
+-- Lock order, for every function: advisory locks of event names, task by id (for no key update: spawns of children
+-- hold it for key share, against pruning alone), worker, lease by id,
 -- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
 -- once per transaction, workflow by id, throttle, then tables that only grow.
 

@@ -70,7 +70,7 @@ begin
     if p_amends is not null then  -- bodies come before leases
         perform from task where id = any (array(
             select t from unnest(p_tasks) with ordinality u (t, n) where jsonb_typeof(p_amends -> (n::integer - 1)) = 'object'))
-            order by id for update;
+            order by id for no key update;
     end if;
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
     v_errors := array(select _poisoned(t, e::jsonb) from unnest(p_tasks, p_errors) with ordinality u (t, e, n) order by n);

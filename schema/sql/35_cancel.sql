@@ -59,7 +59,7 @@ begin
     if p_subtree then
         v_tasks := _descendants(v_tasks, false);
     end if;
-    perform from task where id = any (v_tasks) order by id for update;
+    perform from task where id = any (v_tasks) order by id for no key update;
     if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;

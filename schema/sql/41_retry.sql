@@ -12,7 +12,7 @@ declare
 begin
     perform _require_read_committed();
     -- The locks first, then the look: two retries of one task would else make two rows.
-    perform from task where id = any (p_task || v_upstream) order by id for update;
+    perform from task where id = any (p_task || v_upstream) order by id for no key update;
     if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;
@@ -39,7 +39,7 @@ declare
     v_busy  record;
 begin
     perform _require_read_committed();
-    perform from task where id = any (v_tasks) order by id for update;
+    perform from task where id = any (v_tasks) order by id for no key update;
     if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;
@@ -103,7 +103,7 @@ begin
     -- A sweep that still saw the old end may have cancelled children of these while we waited for them.
     v_missed := _ended_upstream_of(v_all);
     if cardinality(v_missed) > 0 then
-        perform from task where id = any (v_missed) order by id for update;
+        perform from task where id = any (v_missed) order by id for no key update;
         perform _revive('{}', array(select m from unnest(v_missed) m where _ended_upstream(m) order by m));
     end if;
     perform _count_up(v_all);

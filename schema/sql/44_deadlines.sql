@@ -19,7 +19,7 @@ begin
     end if;
     v_due := array(select task_id from deadline where due_at <= v_now and kind = v_kind
                    order by due_at limit p_limit for update skip locked);
-    perform from task where id = any (v_due) order by id for update;
+    perform from task where id = any (v_due) order by id for no key update;
     v_tasks := _cancel_tasks(
         _unended(array(select t from unnest(v_due) t where v_kind = 'finish' or not _has_started(t))),
         jsonb_build_object('code', 'deadline', 'type', 'cancelled', 'message',

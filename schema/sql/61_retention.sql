@@ -19,7 +19,8 @@ comment on function set_queue_retention(text, double precision) is 'Keep ended t
 -- Remove, of these tasks, those that ended before p_before, with everything that is theirs.  Kept are: what
 -- has not ended, parents of what has not or not so long ago, nodes of workflows that have not, and files still on their way.
 -- Dead letters stay until they are purged, and the audit of their tasks with them.  Keys become free.
--- The body is locked first, as a retry does: either the retry comes first and the task is kept, or it finds none.
+-- The body is locked first: either a retry, or a spawn of a child, comes first and the task is kept, or it finds none.
+-- Waits for nobody: what somebody else holds is kept.
 -- Returns how many tasks went.
 create or replace function _prune(p_tasks uuid[], p_before timestamptz) returns integer
     language plpgsql
@@ -27,10 +28,22 @@ create or replace function _prune(p_tasks uuid[], p_before timestamptz) returns 
 #variable_conflict use_column
 declare
     v_tasks     uuid[];
+    v_others    uuid[];  -- children
+    v_keyed     uuid[];
     v_workflows uuid[];
 begin
     v_tasks := array(select id from task where id = any (p_tasks) order by id for update skip locked);
     v_tasks := _prunable(v_tasks, p_before);
+    -- A retry of a child locks that alone, and a spawn holds a key when it comes to wait for the body of a parent.
+    v_others := array(
+        select id from task where id in (select e.child_id from edge e where e.parent_id = any (v_tasks)) and id <> all (v_tasks)
+        order by id for no key update skip locked);
+    v_keyed := array(select k.task_id from task_key k where k.task_id = any (v_tasks) order by k.queue_id, k.key for update skip locked);
+    v_tasks := _prunable(array(
+        select t from unnest(v_tasks) t
+        where not exists (select from edge e join task c on c.id = e.child_id
+                          where e.parent_id = t and e.child_id <> all (v_tasks || v_others))
+          and (t = any (v_keyed) or not exists (select from task_key k where k.task_id = t))), p_before);
     if cardinality(v_tasks) = 0 then
         return 0;
     end if;

@@ -78,7 +78,7 @@ begin
             union all
             (select task_id from timer where queue_id = v_id limit 1000));
         exit when cardinality(v_tasks) = 0;
-        perform from task where id = any (v_tasks) order by id for update;
+        perform from task where id = any (v_tasks) order by id for no key update;
         v_tasks := _cancel_waiting(v_tasks, _cancellation('purged'));
         insert into audit (at, task_id, action, detail) select clock_time(), t, 'cancel', 'purged' from unnest(v_tasks) t;
         perform _close(v_tasks || _end_parents(v_tasks, 'cancelled'));
