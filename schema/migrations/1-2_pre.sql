@@ -96,8 +96,9 @@ insert into late (child_id)
 alter table edge add column awaited boolean not null default false;
 comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';
 
-alter table lease add column suspects uuid[];
+alter table lease add column suspects uuid[], add column narrowed boolean not null default false;
 comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
+comment on column lease.narrowed is 'Whether more was claimed with it than it holds now.';
 
 create index run_finished on run using brin (finished_at);
 

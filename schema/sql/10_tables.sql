@@ -162,6 +162,7 @@ create table lease (
     task_ids   uuid[] not null,
     attempts   smallint[] not null,
     suspects   uuid[],
+    narrowed   boolean not null default false,
     constraint lease_holds_something check (cardinality(task_ids) > 0),
     constraint lease_attempt_per_task check (cardinality(task_ids) = cardinality(attempts))
 );
@@ -169,6 +170,7 @@ comment on table lease is
     'Running: one row for each claimed batch. Its id is the epoch that fences every write; reporting a part narrows the row.';
 
 comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
+comment on column lease.narrowed is 'Whether more was claimed with it than it holds now.';
 create type run_state as enum ('completed', 'failed', 'lost', 'suspended', 'returned', 'cancelled');
 
 create table run (

@@ -131,7 +131,7 @@ begin
 end $$;
 comment on function get_identity() is 'Tells this queue from any other: database cluster, database and schema.';
 
--- Close the runs of leases that are gone with their worker.  One that had certainly started (alone in its
+-- Close the runs of leases that are gone with their worker.  One that had certainly started (claimed alone in its
 -- lease, among those the worker last said it had started, or suspect before) has spent its attempt;
 -- in doubt none is spent, once: all come back as suspects, ahead of their priority.
 create or replace function _lose_runs(p_worker worker, p_leases lease[]) returns integer
@@ -152,7 +152,7 @@ begin
     if cardinality(v_runs) = 0 then
         return 0;
     end if;
-    v_spent := array(select l.task_ids[1] from unnest(p_leases) l where cardinality(l.task_ids) = 1)
+    v_spent := array(select l.task_ids[1] from unnest(p_leases) l where cardinality(l.task_ids) = 1 and not l.narrowed)
             || p_worker.started || _suspects(array(select h.task_id from unnest(v_runs) h));
     v_last := array(
         select h.task_id from unnest(v_runs) h

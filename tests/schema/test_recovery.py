@@ -84,6 +84,28 @@ def test_alone_in_its_lease_a_lost_run_spends_its_attempt(queue: Queue) -> None:
     assert places(queue) == {task: (2, True)}
 
 
+def test_the_last_of_a_batch_is_in_doubt(queue: Queue) -> None:
+    """Alone because the others were reported, it may not have started: it spends no attempt, the first time (B4)."""
+    tasks = [queue.spawn() for _ in range(3)]
+    lease, _, _ = queue.claim(3)
+    queue.complete(lease, tasks[0])
+    queue.complete(lease, tasks[2])
+    lose(queue)
+    assert places(queue) == {tasks[1]: (1, True)}
+
+    queue.spawn()
+    lease, claimed, _ = queue.claim(2)
+    queue.complete(lease, claimed[1])
+    lose(queue)
+    assert places(queue) == {tasks[1]: (2, True)}
+
+    queue.spawn()
+    lease, claimed, _ = queue.claim(2)
+    queue.complete(lease, claimed[1])
+    lose(queue, started=[tasks[1]])
+    assert places(queue) == {tasks[1]: (3, True)}
+
+
 def test_a_suspect_spends_an_attempt_each_time_it_is_lost(queue: Queue) -> None:
     """So that none can be lost for ever; neighbours that end meanwhile are cleared (B60)."""
     poison, innocent = queue.spawn(max_attempts=2), queue.spawn()
