@@ -62,6 +62,8 @@ class Event(StrEnum):
     """Receipts cannot be written or read; the worker goes on without."""
     RECEIPTS_WRITTEN = "receipts_written"
     """The database is away, and finished outcomes were written to disk."""
+    REPORT_REFUSED = "report_refused"
+    """The database will never take how a run ended: a batch is reported one by one, a single run fails so."""
     RETRY_POLICY_INVALID = "retry_policy_invalid"
     """A task carries a retry policy that cannot be read; its executor's is used."""
     RUN_BROKEN = "run_broken"
