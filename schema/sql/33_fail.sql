@@ -81,8 +81,15 @@ begin
                v_delays[h.n] is null, v_errors[h.n]
         from unnest(v_held) h;
     if p_amends is not null then
+        -- All in one order: two calls that make the same queues or levels would else deadlock.
+        perform _queue_id(q) from (
+            select distinct p_amends -> (h.n - 1) ->> 'queue' as q from unnest(v_held) h
+            where v_delays[h.n] is not null and jsonb_typeof(p_amends -> (h.n - 1) -> 'queue') = 'string' order by 1) u;
         perform _amend(h.task_id, h.queue_id, p_amends -> (h.n - 1))
             from unnest(v_held) h where v_delays[h.n] is not null and jsonb_typeof(p_amends -> (h.n - 1)) = 'object';
+        perform _use_level(l.queue_id, l.level) from (
+            select distinct t.queue_id, 2 * t.priority as level from unnest(v_held) h join task t on t.id = h.task_id
+            where t.queue_id <> h.queue_id order by 1, 2) l;
     end if;
     perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(v_now + make_interval(secs => v_delays[h.n])),
                      array_agg('retry'::text), false)
@@ -152,7 +159,6 @@ begin
     update task set queue_id = v_queue, needs = nullif(v_needs, '{}') where id = p_task;
     if v_queue <> p_queue_id then  -- it ran as one of the old queue, and goes on as one of the new
         insert into tally (queue_id, running) values (p_queue_id, -1), (v_queue, 1);
-        perform _use_level(v_queue, 2 * v_old.priority);
     end if;
     insert into audit (at, task_id, action, detail)
         select clock_time(), p_task, 'amend', jsonb_build_object(

@@ -56,10 +56,17 @@ declare
     v_tasks uuid[] := array[p_task];
 begin
     perform _require_read_committed();
-    if p_subtree then
-        v_tasks := _descendants(v_tasks, false);
-    end if;
-    perform from task where id = any (v_tasks) order by id for no key update;
+    for i in 1..100 loop
+        begin
+            perform from task where id = any (v_tasks) order by id for no key update;
+            exit when not p_subtree or _descendants(array[p_task], false) <@ v_tasks;
+            raise sqlstate 'AB000';
+        exception when sqlstate 'AB000' then
+            -- Some are missing, which perhaps were spawned while we waited.  Leaving this block by an exception lets
+            -- go of the locks, so that all are taken in their order.
+            v_tasks := _descendants(array[p_task], false);
+        end;
+    end loop;
     if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;

@@ -433,3 +433,22 @@ def test_a_retry_that_is_open_keeps_the_task(sessions: Callable[[], Session]) ->
 
     assert pruner.call("prune_queue('default', 0)") == 0
     assert pruner.call("get_state(%s)", task) == "pending"
+
+
+def test_a_subtree_is_cancelled_with_what_was_spawned_meanwhile(sessions: Callable[[], Session], until: Until) -> None:
+    """While the cancel waits for a task of the subtree, another is spawned below it: that is cancelled too."""
+    one, two, observer = sessions(), sessions(), sessions()
+    top = observer.call(SPAWN, None)
+    middle = observer.call(SPAWN, depends(top))
+    one.begin()
+    one.call(EDIT, middle)
+    two.call_later("cancel_task(%s, null, true)", top)
+    until(lambda: two.waits(observer))
+    low = observer.call(SPAWN, json.dumps({"depends_on": [str(middle)], "when": "all_done"}))
+    assert two.waits(observer)
+    one.commit()
+
+    assert two.result() == "cancelled"
+    observer.call("sweep_late()")
+    assert [observer.call("get_state(%s)", each) for each in (top, middle, low)] == ["cancelled"] * 3
+    assert observer.call("count(*) from audit where action = 'cancel'") == 3

@@ -297,6 +297,27 @@ def test_a_retry_on_another_queue(queue: Queue) -> None:
     )
 
 
+def test_amended_runs_make_queues_and_levels_in_one_order(queue: Queue) -> None:
+    """In the order of names and numbers, not of tasks: two workers that do the same at once do not deadlock."""
+    tasks = [queue.spawn(priority=priority) for priority in (3, 2, 1)]
+    lease, claimed, _ = queue.claim(3)
+    assert claimed == tasks
+    amends = [{"queue": name} for name in ("new.c", "new.b", "new.c")]
+    error = json.dumps({"code": "boom", "type": "Boom", "message": "it broke"})
+    queue.call(
+        "fail_runs(%s::bigint[], %s, array[0, 0, 0], %s, array[0, 0, 0]::float8[], true, %s)",
+        [lease] * 3,
+        tasks,
+        [error] * 3,
+        json.dumps(amends),
+    )
+
+    made = "array_agg(name order by id) from queue where name like 'new.%%'"
+    assert queue.call(made) == ["new.b", "new.c"]
+    levels = "array_agg(level order by l.ctid) from level l join queue q on q.id = queue_id where name = 'new.c'"
+    assert queue.call(levels) == [2, 6]
+
+
 # Deadlines ---------------------------------------------------------------------------------------
 
 
