@@ -27,6 +27,15 @@ create or replace function _ended_from(p_task uuid) returns timestamptz
         select case when _end_state_from(p_task, _ran_from(p_task)) is null then '-infinity' else _ran_from(p_task) end
     $$;
 
+-- When a task ends that has not started: now, but after its end before, from which only the time tells it.
+create or replace function _next_end(p_task uuid) returns timestamptz
+    language sql stable
+    as $$
+        select greatest(clock_time(), (
+            select max(r.finished_at) + interval '1 us' from run r
+            where r.task_id = p_task and r.ends and r.finished_at >= _ran_from(p_task)))
+    $$;
+
 -- Where a task stands, in one statement; null for an id that was never a task.
 create or replace function get_state(p_task uuid) returns text
     language sql stable security definer set search_path from current
@@ -152,7 +161,7 @@ begin
     gone as (select *, true as pending from pending union all select *, false from sleeping),
     written as (
         insert into run (task_id, finished_at, state, attempt, ends, error)
-        select task_id, clock_time(), 'cancelled', attempt, true, p_cause from gone),
+        select task_id, _next_end(task_id), 'cancelled', attempt, true, p_cause from gone),
     counted as (
         insert into tally (queue_id, pending, sleeping, cancelled)
         select queue_id, -count(*) filter (where pending), -count(*) filter (where not pending), count(*) from gone group by queue_id)

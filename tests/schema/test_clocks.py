@@ -82,3 +82,22 @@ def test_a_child_whose_parents_end_was_lost_holds_up_no_other(queue: Queue) -> N
 
     assert {queue.state(each) for each in orphans} == {"cancelled"}
     assert queue.state(child) == "pending"
+
+
+def test_the_last_of_two_ends_counts_though_the_clock_was_set_back_between_them(queue: Queue) -> None:
+    """A child that was cancelled as upstream and then by request stays cancelled when its parent is retried."""
+    parent = queue.spawn()
+    child = queue.spawn(depends_on=[str(parent)])
+    for hours in (0, -2):
+        clock(queue, hours / 24)
+        queue.call("sweep_late()")
+        if hours:
+            queue.call("cancel_task(%s)", child)
+        lease, claimed, _ = queue.claim(1)
+        assert claimed == [parent]
+        queue.fail(lease, parent, None)
+        assert queue.state(child) == "cancelled"
+        queue.call("retry_task(%s)", parent)
+
+        assert queue.state(child) == ("cancelled" if hours else "blocked")
+    assert queue.document(child)["reason"] == "by request"
