@@ -37,7 +37,8 @@ comment on function promote_timers(integer) is 'Make due sleepers ready; returns
 
 -- Workers that have not answered for longer than their lease are given up; what they held goes to
 -- others as a new attempt, or to the dead letters when that was the last.  The zombie finds no
--- lease any more and changes nothing.  Returns how many runs were recovered.
+-- lease any more and changes nothing.  One that cannot be given up keeps nobody from the others: its error is
+-- raised once there is nobody else to give up.  Returns how many runs were recovered.
 create or replace function recover_runs() returns integer
     language plpgsql security definer set search_path from current
     as $$
@@ -46,6 +47,9 @@ declare
     v_worker    record;
     v_orphans   bigint[];
     v_recovered integer := 0;
+    v_given_up  integer := 0;
+    v_error     text;
+    v_code      text;
 begin
     perform _require_read_committed();
     for v_worker in
@@ -54,7 +58,13 @@ begin
           and _seen(last_seen, lease_seconds) < v_now - make_interval(secs => lease_seconds)
         order by id for update skip locked
     loop
-        v_recovered := v_recovered + _give_up(v_worker.id, v_worker.name);
+        begin
+            v_recovered := v_recovered + _give_up(v_worker.id, v_worker.name);
+            v_given_up := v_given_up + 1;
+        exception when others then
+            v_error := format('worker %s cannot be given up: %s', v_worker.name, sqlerrm);
+            v_code := sqlstate;
+        end;
     end loop;
     -- A claim that saw its worker alive while that was given up or left commits a lease after all were
     -- taken: nobody would ever look at it again.
@@ -62,6 +72,9 @@ begin
         select l.id from lease l join worker w on w.id = lease_worker(l.id) where w.state not in ('running', 'stopping'));
     if cardinality(v_orphans) > 0 then
         perform _hand_back(v_orphans);
+    end if;
+    if v_error is not null and v_given_up + cardinality(v_orphans) = 0 then
+        raise exception '%', v_error using errcode = v_code;
     end if;
     return v_recovered + cardinality(v_orphans);
 end $$;

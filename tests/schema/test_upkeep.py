@@ -115,6 +115,27 @@ def test_a_part_that_fails_stops_no_other(queue: Queue, database_url: str, part:
     queue.counts()
 
 
+def test_a_worker_that_cannot_be_given_up_keeps_nobody_from_the_others(queue: Queue) -> None:
+    """What the others held is taken back; then the one is told, and the status names it."""
+    tasks, workers = [queue.spawn() for _ in range(3)], [queue.new_worker() for _ in range(3)]
+    for worker in workers:
+        queue.claim(1, worker)
+    queue.connection.execute(f"alter table run add constraint cursed check (task_id <> '{tasks[1]}')")
+    queue.connection.execute("update worker set last_seen = clock_time() - interval '1 hour'")
+    queue.connection.execute("update pulse set at = clock_time()")
+
+    assert queue.call("maintain()")["recovered"] == 2
+    assert [queue.state(each) for each in tasks] == ["pending", "running", "pending"]
+
+    (failed,) = queue.call("maintain()")["failed"]
+    assert failed["part"] == "recover_runs"
+    assert "cursed" in failed["error"]
+    assert "runs_not_recovered" in problems(queue)
+    queue.connection.execute("alter table run drop constraint cursed")
+    assert queue.call("maintain()")["recovered"] == 1
+    assert queue.counts() == {"pending": 3}
+
+
 def test_partitions_wait_for_nobody_who_holds_the_tables_for_long(
     queue: Queue, database_url: str, until: Callable[[Callable[[], object]], None]
 ) -> None:
