@@ -5,12 +5,22 @@ Nothing needs a special process to be alive: whoever comes first does the work, 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from absurd import claims
-from absurd.call import Call, nothing
+from absurd.call import Call, Row
 from absurd.database import AsyncDatabase
+from absurd.errors import AbsurdError, DatabaseUnavailableError
+
+TELL_SECONDS = 60.0
+"""How often a part of the round that fails the same way again and again is logged."""
+
+log = structlog.get_logger("absurd.maintenance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +43,45 @@ class Round:
 
 
 async def make_round(database: AsyncDatabase) -> Round:
-    """Recover lost runs, wake due sleepers, count late children, fold counts, advance marks."""
+    """Recover lost runs, wake due sleepers, count late children, fold counts, prune, make partitions, advance marks.
+
+    A part that fails is logged as `upkeep_failed` and tried again with the next round; the others are done all
+    the same.  Raises DatabaseUnavailableError, and what keeps all parts from being done.
+    """
     done: dict[str, Any] = await database.run(claims.maintain())
-    # Each in a transaction of its own: the sweep takes locks in the order of the house, and the
-    # marks need an xid that is not older than what they judge.
-    counted: int = await database.run(_sweep_late()) if done["late"] else 0
-    await database.run(_advance_marks())
+    for each in done["failed"]:
+        _tell(each["part"], each["code"], each["error"])
+    # Each in a transaction of its own: the sweep takes locks in the order of the house, partitions wait for
+    # tables, and the marks need an xid that is not older than what they judge.
+    counted = await _alone(database, "sweep_late") if done["late"] else 0
+    if done["prune"]:
+        await _alone(database, "prune_ended")
+    if done["partitions"]:
+        await _alone(database, "ensure_partitions")
+    await _alone(database, "advance_marks")
     return Round(done["recovered"], done["promoted"], counted, done["next_wake_seconds"])
 
 
-def _sweep_late() -> Call[int]:
-    return Call("select {schema}.sweep_late() as counted", (), lambda rows: int(rows[0]["counted"]))
+async def _alone(database: AsyncDatabase, part: str) -> int:
+    try:
+        return await database.run(Call(f"select {{schema}}.{part}() as done", (), _count))
+    except DatabaseUnavailableError:
+        raise
+    except AbsurdError as error:
+        _tell(part, error.code, error.message)
+        return 0
 
 
-def _advance_marks() -> Call[None]:
-    return Call("select {schema}.advance_marks()", (), nothing)
+def _count(rows: Sequence[Row]) -> int:
+    return int(rows[0]["done"])
+
+
+_told: dict[tuple[str, str], float] = {}
+
+
+def _tell(part: str, code: str, error: str) -> None:
+    """Log a failure; the same one once in a while only, for rounds come each second."""
+    now = time.monotonic()
+    if now - _told.get((part, error), -TELL_SECONDS) >= TELL_SECONDS:
+        _told[part, error] = now
+        log.error("upkeep_failed", part=part, code=code, error=error)

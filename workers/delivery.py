@@ -16,7 +16,7 @@ from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, DatabaseUnavailableError
 from absurd.outcome import Completed
 from absurd.workers.calls import get_neighbours
-from absurd.workers.link import Link
+from absurd.workers.link import Link, is_refusal
 from absurd.workers.machine import is_gone
 from absurd.workers.pump import Pump
 from absurd.workers.receipts import Folder, Spool, is_worth_keeping, read
@@ -33,9 +33,6 @@ ANSWER_SECONDS = 30.0
 
 KEEP_SECONDS = 0.1
 """How often new outcomes are written to disk while the database is away."""
-
-_REFUSED = frozenset({"22", "23", "AB"})
-"""Classes of SQLSTATEs that tell of values which will never be taken."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -158,7 +155,7 @@ class Deliverer:
             except TimeoutError:
                 raise DatabaseUnavailableError(f"no answer to receipts for {ANSWER_SECONDS:.0f} s") from None
             except AbsurdError as error:
-                if (getattr(error.__cause__, "sqlstate", None) or "")[:2] not in _REFUSED:
+                if not is_refusal(error):
                     raise  # not the fault of the receipt
                 if len(group) > 1:  # one of them spoils it for the others
                     for each in group:

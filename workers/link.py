@@ -28,6 +28,16 @@ def is_passing(error: AbsurdError) -> bool:
     return getattr(error.__cause__, "sqlstate", None) in _PASSING
 
 
+_REFUSALS = frozenset({"22", "23", "54", "AB"})
+_OF_THE_CALL = frozenset({"AB002", "AB006"})
+
+
+def is_refusal(error: AbsurdError) -> bool:
+    """Whether the database will never take a value in the call."""
+    state = getattr(error.__cause__, "sqlstate", None) or ""
+    return state[:2] in _REFUSALS and state not in _OF_THE_CALL
+
+
 class Link:
     """One connection outside the pool, made anew when it is lost.
 

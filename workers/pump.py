@@ -18,14 +18,14 @@ from uuid import UUID
 import structlog
 
 from absurd.call import Call
-from absurd.errors import ConflictError, InvalidInputError, NotFoundError
+from absurd.errors import AbsurdError
 from absurd.executor import Executor, Registry
 from absurd.model import Claim
 from absurd.outcome import Completed, Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, read_claims, step
 from absurd.workers.failures import describe
-from absurd.workers.link import Link
-from absurd.workers.reports import Report, calls_for, completions, is_plain, spawns_of
+from absurd.workers.link import Link, is_refusal
+from absurd.workers.reports import Report, calls_for, completions, is_plain
 from absurd.workers.source import Source, choose
 
 MAX_BATCH = 500
@@ -238,8 +238,7 @@ class Pump:
         special = [report for report in reports if not is_plain(report)]
         if special:
             reports = [report for report in reports if is_plain(report)]
-            for record, group in calls_for(special, now, dead_letters=self._dead_letters):
-                await self._record(record, group)
+            await self._record(special)
             if source is None and not reports:
                 self._recording = []
                 self._released = True
@@ -263,7 +262,15 @@ class Pump:
         """Take the answer of the step on its way.  Shielded: what it records must not be reported twice."""
         assert self._step_sent is not None
         sent, request = self._step_sent
-        answer = await asyncio.shield(request)
+        try:
+            answer = await asyncio.shield(request)
+        except AbsurdError as error:
+            self._step_sent = None
+            if not is_refusal(error):
+                raise
+            await self._record([report for report in self._recording if is_plain(report)])
+            self._recording = []
+            return
         self._step_sent, self._recording = None, []
         self._tell_stale(answer.stale)
         if sent.source is None:
@@ -277,16 +284,24 @@ class Pump:
         elif sent.from_base and not answer.task_ids:
             sent.source.rest(self._poll_seconds)
 
-    async def _record(self, call: Call[list[UUID]], group: list[Report]) -> None:
+    async def _record(self, reports: list[Report], *, last: bool = False) -> None:
+        """Report without a claim: all of a kind in one call, which a refused one undoes for the others."""
+        for call, group in calls_for(reports, time.monotonic(), dead_letters=self._dead_letters):
+            await self._record_kind(call, group, last)
+
+    async def _record_kind(self, call: Call[list[UUID]], group: list[Report], last: bool) -> None:
         try:
             stale = await self._link.run(call)
-        except (InvalidInputError, NotFoundError, ConflictError) as error:
-            if not spawns_of(group[0]):
+        except AbsurdError as error:
+            if last or not is_refusal(error):
                 raise
-            # What it spawned was refused, which undid its report: that is how this run ends.
-            group = [group[0]._replace(outcome=Failed(describe(error), None))]
-            ((call, group),) = calls_for(group, time.monotonic(), dead_letters=self._dead_letters)
-            stale = await self._link.run(call)
+            log.warning("report_refused", reports=len(group), code=error.code, error=error.message)
+            if len(group) > 1:  # one of them spoils it for the others
+                for each in group:
+                    await self._record([each])
+            else:  # a value, or what it has spawned, will never be taken: that is how this run ends
+                await self._record([group[0]._replace(outcome=Failed(describe(error), None))], last=True)
+            return
         self._tell_stale(stale)
         for report in group:
             if type(report.outcome) is Completed and report.claim.task_id not in stale:

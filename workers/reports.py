@@ -38,9 +38,14 @@ def completions(reports: Sequence[Report], now: float) -> Reports:
     return Reports(
         [report.claim.lease for report in reports],
         [report.claim.task_id for report in reports],
-        [int((now - (report.started or now)) * 1000) for report in reports],
+        [_age(now, report.started or now) for report in reports],
         [report.outcome.result if type(report.outcome) is Completed else None for report in reports],
     )
+
+
+def _age(now: float, started: float) -> int:
+    """In milliseconds, as an integer of the database: what ran for longer than 24 days counts as that."""
+    return min(int((now - started) * 1000), 2**31 - 1)
 
 
 def calls_for(
@@ -58,7 +63,7 @@ def calls_for(
     for (kind, _), group in by_kind.items():
         leases = [report.claim.lease for report in group]
         tasks = [report.claim.task_id for report in group]
-        ages = [None if report.started is None else int((now - report.started) * 1000) for report in group]
+        ages = [None if report.started is None else _age(now, report.started) for report in group]
         calls.append((_CALLS[kind](leases, tasks, ages, [report.outcome for report in group], dead_letters), group))
     return calls
 

@@ -32,9 +32,11 @@ create table pruning (
     queue_id integer primary key,
     up_to    timestamptz not null,
     last_id  uuid not null default '00000000-0000-0000-0000-000000000000',
-    slice    interval not null default interval '1 minute'
+    slice    interval not null default interval '1 minute',
+    again_id uuid not null default '00000000-0000-0000-0000-000000000000'
 ) with (fillfactor = 50);
 comment on table pruning is 'Queues with a retention: what ended before (up_to, last_id) was looked at; the next look takes so long a slice of time.';
+comment on column pruning.again_id is 'How far the second look has come, which goes over the bodies in order of id, again and again.';
 
 -- Tasks and their places --------------------------------------------------------------------------
 
@@ -97,8 +99,9 @@ alter table edge
     add primary key (parent_id, child_id, awaited);
 comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';
 
-alter table lease add column suspects uuid[];
+alter table lease add column suspects uuid[], add column narrowed boolean not null default false;
 comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
+comment on column lease.narrowed is 'Whether more was claimed with it than it holds now.';
 
 create index run_finished on run using brin (finished_at);
 

@@ -7,7 +7,8 @@
 -- status column exists that could disagree: a task stands in exactly one of blocked, ready, timer
 -- and lease, or it has ended and its last run tells how.
 --
--- Lock order, for every function: advisory locks of event names, task by id, worker, lease by id,
+-- Lock order, for every function: advisory locks of event names, task by id (for no key update: spawns of children
+-- hold it for key share, against pruning alone), worker, lease by id,
 -- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
 -- once per transaction, workflow by id, throttle, then tables that only grow.
 
@@ -161,6 +162,7 @@ create table lease (
     task_ids   uuid[] not null,
     attempts   smallint[] not null,
     suspects   uuid[],
+    narrowed   boolean not null default false,
     constraint lease_holds_something check (cardinality(task_ids) > 0),
     constraint lease_attempt_per_task check (cardinality(task_ids) = cardinality(attempts))
 );
@@ -168,6 +170,7 @@ comment on table lease is
     'Running: one row for each claimed batch. Its id is the epoch that fences every write; reporting a part narrows the row.';
 
 comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
+comment on column lease.narrowed is 'Whether more was claimed with it than it holds now.';
 create type run_state as enum ('completed', 'failed', 'lost', 'suspended', 'returned', 'cancelled');
 
 create table run (

@@ -21,6 +21,15 @@ create or replace function _id_time(p_id uuid) returns timestamptz
     $$;
 comment on function _id_time(uuid) is 'The time in a UUIDv7.';
 
+-- From when on the runs of a task lie, so that only their partitions are opened: an id is at most a day ahead
+-- of the database's clock when it is spawned.  One that is further ahead now is from before that clock was set
+-- back, and tells nothing.
+create or replace function _ran_from(p_id uuid) returns timestamptz
+    language sql stable
+    as $$
+        select case when _id_time(p_id) > clock_time() + interval '1 day' then '-infinity' else _id_time(p_id) - interval '1 day' end
+    $$;
+
 create or replace function new_task_id() returns uuid
     language sql volatile parallel safe security definer set search_path from current
     as $$

@@ -1,7 +1,23 @@
 -- Partitions in stock: see 11_partitions.sql.
 
+-- The week in which ids and ends may lie at the earliest.  By UTC, so that sessions in different zones agree.
+create or replace function _partition_start() returns timestamptz
+    language sql stable
+    as $$ select date_trunc('week', (clock_time() - interval '1 day') at time zone 'UTC') at time zone 'UTC' $$;
+
+create or replace function _partition_name(p_start timestamptz) returns text
+    language sql stable
+    as $$ select to_char((p_start + interval '1 day') at time zone 'UTC', 'IYYY"w"IW') $$;
+
+-- Whether the stock of a fortnight is not there.
+create or replace function _lacks_partitions() returns boolean
+    language sql stable
+    as $$ select to_regclass('run_' || _partition_name(_partition_start() + interval '14 days')) is null $$;
+
 -- Make the partitions for the weeks around now: ids may be a day behind, and a fortnight ahead is
 -- kept in stock.  Returns how many were made.  The default partitions catch what no week holds.
+-- It waits for nobody who has already held the tables for a while, a dump perhaps: all others would stand
+-- in line behind it.
 create or replace function ensure_partitions() returns integer
     language plpgsql security definer set search_path from current set lock_timeout = '1s'
     as $$
@@ -11,17 +27,21 @@ declare
     v_end   timestamptz;
     v_name  text;
 begin
-    -- The names carry the UTC week, so that sessions in different zones agree on them.
-    v_start := date_trunc('week', (clock_time() - interval '1 day') at time zone 'UTC') at time zone 'UTC';
-    if to_regclass('run_' || to_char((v_start + interval '15 days') at time zone 'UTC', 'IYYY"w"IW')) is not null then
+    if not _lacks_partitions() or exists (
+            select from pg_locks l join pg_stat_activity a using (pid)
+            where l.relation in ('task'::regclass, 'task_default'::regclass, 'run'::regclass, 'run_default'::regclass)
+              and l.database = (select oid from pg_database where datname = current_database())
+              and l.granted and l.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+              and a.xact_start < clock_timestamp() - interval '1 s') then
         return 0;
     end if;
+    v_start := _partition_start();
     if not pg_try_advisory_xact_lock(hashtext(current_schema() || '.partitions')) then
         return 0;
     end if;
     for i in 0..3 loop
         v_end := v_start + interval '7 days';
-        v_name := to_char((v_start + interval '1 day') at time zone 'UTC', 'IYYY"w"IW');
+        v_name := _partition_name(v_start);
         if to_regclass('run_' || v_name) is null then
             begin
                 execute format('create table %I partition of task for values from (%L) to (%L)',

@@ -263,8 +263,10 @@ begin
     with spec as materialized (select id, fresh, depends_on from unnest(p_specs)),
     outside as materialized (
         select distinct d.parent from (select unnest(s.depends_on) as parent from spec s where s.fresh) d
-        where d.parent not in (select id from spec))
-    select o.parent into v_bad from outside o where not exists (select from task t where t.id = o.parent);
+        where d.parent not in (select id from spec)),
+    -- Kept from being pruned until this commits; nobody else waits for this lock.
+    found as materialized (select t.id from task t where t.id in (select parent from outside) order by t.id for key share)
+    select o.parent into v_bad from outside o where o.parent not in (select id from found);
     if found then
         raise exception 'depends_on names %, which is no task', v_bad.parent using errcode = 'AB008';
     end if;

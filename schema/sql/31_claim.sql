@@ -162,7 +162,7 @@ create or replace function _parent_results(p_parents uuid[]) returns jsonb
             select distinct on (r.task_id) r.task_id, r.state, r.result
             from run r
             where r.task_id = any (p_parents) and r.ends
-              and r.finished_at >= (select min(_id_time(p)) - interval '1 day' from unnest(p_parents) p)
+              and r.finished_at >= (select min(_ran_from(p)) from unnest(p_parents) p)
             order by r.task_id, r.attempt desc, r.started_at is null, r.finished_at desc) last
         where last.state = 'completed'
     $$;

@@ -27,8 +27,8 @@ begin
             if v_lease.task_ids <@ v_group.tasks then
                 delete from lease where id = v_group.id;
             else
-                update lease set (task_ids, attempts) = (
-                    select array_agg(h.task order by h.o), array_agg(h.attempt order by h.o)
+                update lease set (task_ids, attempts, narrowed) = (
+                    select array_agg(h.task order by h.o), array_agg(h.attempt order by h.o), true
                     from unnest(v_lease.task_ids, v_lease.attempts) with ordinality as h (task, attempt, o)
                     where h.task <> all (v_group.tasks))
                 where id = v_group.id;

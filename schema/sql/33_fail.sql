@@ -9,7 +9,7 @@ create or replace function _suspects(p_tasks uuid[]) returns uuid[]
         select coalesce(array_agg(distinct r.task_id), '{}')
         from run r
         where r.task_id = any (p_tasks)
-          and r.finished_at >= (select min(_id_time(t)) - interval '1 day' from unnest(p_tasks) t)
+          and r.finished_at >= (select min(_ran_from(t)) from unnest(p_tasks) t)
           and (r.state = 'lost' or r.error ->> 'code' = 'child_died') and not r.ends
           and not exists (select from run e where e.task_id = r.task_id and e.ends and e.finished_at >= r.finished_at)
     $$;
@@ -71,7 +71,7 @@ begin
     if p_amends is not null then  -- bodies come before leases
         perform from task where id = any (array(
             select t from unnest(p_tasks) with ordinality u (t, n) where jsonb_typeof(p_amends -> (n::integer - 1)) = 'object'))
-            order by id for update;
+            order by id for no key update;
     end if;
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
     v_errors := array(select _poisoned(t, e::jsonb) from unnest(p_tasks, p_errors) with ordinality u (t, e, n) order by n);
@@ -82,8 +82,15 @@ begin
                v_delays[h.n] is null, v_errors[h.n]
         from unnest(v_held) h;
     if p_amends is not null then
+        -- All in one order: two calls that make the same queues or levels would else deadlock.
+        perform _queue_id(q) from (
+            select distinct p_amends -> (h.n - 1) ->> 'queue' as q from unnest(v_held) h
+            where v_delays[h.n] is not null and jsonb_typeof(p_amends -> (h.n - 1) -> 'queue') = 'string' order by 1) u;
         perform _amend(h.task_id, h.queue_id, p_amends -> (h.n - 1))
             from unnest(v_held) h where v_delays[h.n] is not null and jsonb_typeof(p_amends -> (h.n - 1)) = 'object';
+        perform _use_level(l.queue_id, l.level) from (
+            select distinct t.queue_id, 2 * t.priority as level from unnest(v_held) h join task t on t.id = h.task_id
+            where t.queue_id <> h.queue_id order by 1, 2) l;
     end if;
     perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(v_now + make_interval(secs => v_delays[h.n])),
                      array_agg('retry'::text), false)
@@ -114,7 +121,7 @@ begin
     v_deaths := array(
         select coalesce(r.error ->> 'signal', 'exit code ' || (r.error ->> 'exit_code'), 'its end')
         from run r
-        where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day'
+        where r.task_id = p_task and r.finished_at >= _ran_from(p_task)
           and r.error ->> 'code' = 'child_died' and not r.ends
           and not exists (select from run e where e.task_id = p_task and e.ends and e.finished_at >= r.finished_at)
         order by r.finished_at)
@@ -153,7 +160,6 @@ begin
     update task set queue_id = v_queue, needs = nullif(v_needs, '{}') where id = p_task;
     if v_queue <> p_queue_id then  -- it ran as one of the old queue, and goes on as one of the new
         insert into tally (queue_id, running) values (p_queue_id, -1), (v_queue, 1);
-        perform _use_level(v_queue, 2 * v_old.priority);
     end if;
     insert into audit (at, task_id, action, detail)
         select clock_time(), p_task, 'amend', jsonb_build_object(

@@ -2,13 +2,38 @@
 
 -- The state in which a task ended, by its last run.  Not by the times alone: the clock may have been
 -- set back.  An attempt that was cancelled before it started is used again, so it may end twice.
-create or replace function _end_state(p_task uuid) returns text
+create or replace function _end_state_from(p_task uuid, p_from timestamptz) returns text
     language sql stable
     as $$
         select case when r.state = 'lost' then 'failed' else r.state::text end
         from run r
-        where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day' and r.ends
+        where r.task_id = p_task and r.finished_at >= p_from and r.ends
         order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1
+    $$;
+
+-- Looks again in all of history if the clock was set back so far since its spawn that the first look finds nothing.
+create or replace function _end_state(p_task uuid) returns text
+    language sql stable
+    as $$
+        select coalesce(
+            _end_state_from(p_task, _ran_from(p_task)),
+            case when exists (select from task where id = p_task) then _end_state_from(p_task, '-infinity') end)
+    $$;
+
+-- From when on the runs of an ended task lie: not where _ran_from() says if the clock was set back since its spawn.
+create or replace function _ended_from(p_task uuid) returns timestamptz
+    language sql stable
+    as $$
+        select case when _end_state_from(p_task, _ran_from(p_task)) is null then '-infinity' else _ran_from(p_task) end
+    $$;
+
+-- When a task ends that has not started: now, but after its end before, from which only the time tells it.
+create or replace function _next_end(p_task uuid) returns timestamptz
+    language sql stable
+    as $$
+        select greatest(clock_time(), (
+            select max(r.finished_at) + interval '1 us' from run r
+            where r.task_id = p_task and r.ends and r.finished_at >= _ran_from(p_task)))
     $$;
 
 -- Where a task stands, in one statement; null for an id that was never a task.
@@ -50,10 +75,17 @@ declare
     v_tasks uuid[] := array[p_task];
 begin
     perform _require_read_committed();
-    if p_subtree then
-        v_tasks := _descendants(v_tasks, false);
-    end if;
-    perform from task where id = any (v_tasks) order by id for update;
+    for i in 1..100 loop
+        begin
+            perform from task where id = any (v_tasks) order by id for no key update;
+            exit when not p_subtree or _descendants(array[p_task], false) <@ v_tasks;
+            raise sqlstate 'AB000';
+        exception when sqlstate 'AB000' then
+            -- Some are missing, which perhaps were spawned while we waited.  Leaving this block by an exception lets
+            -- go of the locks, so that all are taken in their order.
+            v_tasks := _descendants(array[p_task], false);
+        end;
+    end loop;
     if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;
@@ -139,7 +171,7 @@ begin
     gone as (select *, true as pending from pending union all select *, false from sleeping),
     written as (
         insert into run (task_id, finished_at, state, attempt, ends, error)
-        select task_id, clock_time(), 'cancelled', attempt, true, p_cause from gone),
+        select task_id, _next_end(task_id), 'cancelled', attempt, true, p_cause from gone),
     counted as (
         insert into tally (queue_id, pending, sleeping, cancelled)
         select queue_id, -count(*) filter (where pending), -count(*) filter (where not pending), count(*) from gone group by queue_id)

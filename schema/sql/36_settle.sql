@@ -183,7 +183,6 @@ create or replace function _cancel_blocked(p_tasks uuid[], p_cause jsonb) return
     as $$
 #variable_conflict use_column
 declare
-    v_now       timestamptz := clock_time();
     v_cancelled uuid[];
 begin
     if coalesce(cardinality(p_tasks), 0) = 0 then
@@ -193,7 +192,7 @@ begin
         delete from blocked where task_id = any (p_tasks) returning task_id, queue_id, attempt),
     written as (
         insert into run (task_id, finished_at, state, attempt, ends, error)
-        select task_id, v_now, 'cancelled', attempt, true, p_cause from gone),
+        select task_id, _next_end(task_id), 'cancelled', attempt, true, p_cause from gone),
     counted as (
         insert into tally (queue_id, blocked, cancelled) select queue_id, -count(*), count(*) from gone group by queue_id)
     select coalesce(array_agg(task_id), '{}') into v_cancelled from gone;

@@ -3,8 +3,8 @@
 -- Such a parent may be ending while its child is spawned: the completion does not see the edge, the
 -- spawn does not see the end, and the child would wait for ever.  So the spawn only notes the child
 -- in `late`, and after its commit this sweep takes the count: it locks the places where the parents
--- stand (their ends delete those places first), and reads in a new statement.  Returns how many
--- children were counted; those with a parent in motion are left for the next sweep.
+-- stand (their ends delete those places first), and reads in a new statement.  Every child it looks at is
+-- counted, so that none is in the way of the others.  Returns how many.
 create or replace function sweep_late(p_limit integer default 500) returns integer
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
@@ -35,9 +35,8 @@ begin
     perform from blocked where task_id = any (v_parents || _descendants(v_children)) order by task_id for update;
 
     with parent as materialized (
-        -- A parent that is gone, history and all, will never complete.
-        select e.child_id, coalesce(get_state(e.parent_id),
-                                    case when exists (select from task t where t.id = e.parent_id) then 'moving' else 'cancelled' end) as state
+        -- A parent whose history is gone will never complete.  None is between two places: this is one snapshot.
+        select e.child_id, coalesce(get_state(e.parent_id), 'cancelled') as state
         from edge e join blocked b on b.task_id = e.child_id and b.awaiting = e.awaited
         where e.child_id = any (v_children)),
     counted as materialized (
@@ -47,8 +46,7 @@ begin
                count(p.state) filter (where p.state = 'failed')::integer as failed
         from blocked b left join parent p on p.child_id = b.task_id
         where b.task_id = any (v_children) and exists (select from late l where l.child_id = b.task_id)
-        group by b.task_id, b.condition, b.quorum
-        having not coalesce(bool_or(p.state = 'moving'), false)),
+        group by b.task_id, b.condition, b.quorum),
     judged as materialized (
         select c.*, _verdict(c.condition, c.quorum, c.remaining, c.succeeded, c.failed) as verdict from counted c),
     updated as (

@@ -12,7 +12,7 @@ declare
 begin
     perform _require_read_committed();
     -- The locks first, then the look: two retries of one task would else make two rows.
-    perform from task where id = any (p_task || v_upstream) order by id for update;
+    perform from task where id = any (p_task || v_upstream) order by id for no key update;
     if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;
@@ -39,7 +39,7 @@ declare
     v_busy  record;
 begin
     perform _require_read_committed();
-    perform from task where id = any (v_tasks) order by id for update;
+    perform from task where id = any (v_tasks) order by id for no key update;
     if not exists (select from task where id = p_task) then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;
@@ -76,7 +76,7 @@ begin
                _end_state(t.id) as state, t.id = any (p_ready) as at_once,
                -- A run that was cancelled before it started has used no attempt.
                coalesce((select max(r.attempt + (r.started_at is not null)::integer) from run r
-                         where r.task_id = t.id and r.finished_at >= _id_time(t.id) - interval '1 day'), 1) as attempt
+                         where r.task_id = t.id and r.finished_at >= _ended_from(t.id)), 1) as attempt
         from task t where t.id = any (v_all)),
     readied as (
         insert into ready (task_id, queue_id, level, attempt, lane, needs)
@@ -94,6 +94,11 @@ begin
         from revived group by queue_id)
     select array_agg(distinct queue_id) filter (where at_once) into v_queues from revived;
     delete from dead_letter where task_id = any (v_all);
+    -- A key that counts until the end of a task is this one's again, unless another unfinished task has it.
+    update task_key k set task_id = t.id
+        from task t
+        where t.id = any (v_all) and k.queue_id = t.queue_id and k.key = t.key and k.until_ended and k.task_id <> t.id
+          and coalesce(get_state(k.task_id), 'completed') in ('completed', 'failed', 'cancelled');
     perform _use_level(l.queue_id, l.level)
         from (select distinct queue_id, 2 * priority as level from task where id = any (v_all) order by 1, 2) l;
     perform _count_anew(array(
@@ -103,7 +108,7 @@ begin
     -- A sweep that still saw the old end may have cancelled children of these while we waited for them.
     v_missed := _ended_upstream_of(v_all);
     if cardinality(v_missed) > 0 then
-        perform from task where id = any (v_missed) order by id for update;
+        perform from task where id = any (v_missed) order by id for no key update;
         perform _revive('{}', array(select m from unnest(v_missed) m where _ended_upstream(m) order by m));
     end if;
     perform _count_up(v_all);

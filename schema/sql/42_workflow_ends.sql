@@ -72,7 +72,7 @@ begin
         -- A run that is completing may add nodes, so it is looked again; at last under the workflow's own
         -- lock, which comes after all others and lets no node in.
         v_nodes := _unended(array(select n.task_id from node n where n.workflow_id = p_workflow));
-        perform from task where id = any (v_nodes) order by id for update;
+        perform from task where id = any (v_nodes) order by id for no key update;
         v_nodes := _cancel_tasks(v_nodes, _cancellation(coalesce(p_reason, 'with its workflow')));
         v_ended := v_ended || v_nodes || _end_parents(v_nodes, 'cancelled');
         exit when v_locked and cardinality(v_nodes) = 0;
@@ -101,7 +101,7 @@ begin
         raise exception 'there is no workflow %', coalesce(p_workflow::text, 'null') using errcode = 'AB011';
     end if;
     v_nodes := array(select n.task_id from node n where n.workflow_id = p_workflow order by 1);
-    perform from task where id = any (v_nodes) order by id for update;
+    perform from task where id = any (v_nodes) order by id for no key update;
     v_nodes := array(select s.task_id from get_states(v_nodes) s where s.state in ('failed', 'cancelled') order by 1);
     if cardinality(v_nodes) = 0 then
         raise exception 'workflow % has no node that failed or was cancelled', p_workflow using errcode = 'AB004';

@@ -92,8 +92,8 @@ begin
     perform pg_notify(current_schema() || '_ready', '');
 end $$;
 
--- Runs that have waited for tasks long enough go on.
-create or replace function _end_waits() returns void
+-- Runs that have waited for tasks long enough go on.  Returns how many.
+create or replace function _end_waits() returns integer
     language plpgsql
     as $$
 declare
@@ -105,6 +105,7 @@ begin
         delete from late where child_id = any (v_tasks);
         perform _unblock(v_tasks);
     end if;
+    return cardinality(v_tasks);
 end $$;
 
 -- How tasks stand, and how they ended: what a run that waits for them is given.
@@ -118,7 +119,7 @@ create or replace function get_results(p_tasks uuid[])
         from get_states(p_tasks) s
         left join lateral (
             select r.result, r.error from run r
-            where r.task_id = s.task_id and r.ends and r.finished_at >= _id_time(s.task_id) - interval '1 day'
+            where r.task_id = s.task_id and r.ends and r.finished_at >= _ended_from(s.task_id)
             order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1) r on s.state in ('completed', 'failed', 'cancelled')
     $$;
 comment on function get_results(uuid[]) is 'State of tasks, and result or error of those that have ended; a state of null: no such task.';

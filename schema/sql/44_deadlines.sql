@@ -41,5 +41,5 @@ create or replace function _has_started(p_task uuid) returns boolean
     as $$
         select exists (select from lease where p_task = any (task_ids))
             or exists (select from run r where r.task_id = p_task and r.started_at is not null
-                       and r.finished_at >= _id_time(p_task) - interval '1 day')
+                       and r.finished_at >= _ran_from(p_task))
     $$;

@@ -16,7 +16,7 @@ create or replace function _runs_of(p_task uuid) returns jsonb
                    'attempt', r.attempt, 'state', r.state, 'started_at', r.started_at, 'finished_at', r.finished_at,
                    'worker', (select w.name from worker w where w.id = lease_worker(r.lease_id)), 'error', r.error)
                order by r.finished_at), '[]')
-        from run r where r.task_id = p_task and r.finished_at >= _id_time(p_task) - interval '1 day'
+        from run r where r.task_id = p_task and r.finished_at >= _ran_from(p_task)
     $$;
 
 -- Reading ------------------------------------------------------------------------------------------

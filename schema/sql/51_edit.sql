@@ -94,7 +94,7 @@ begin
     if v_bad is not null then
         raise exception 'unknown change %; known are %', v_bad, array_to_string(v_known, ', ') using errcode = 'AB001';
     end if;
-    select * into v_task from task where id = p_task for update;
+    select * into v_task from task where id = p_task for no key update;
     if not found then
         raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
     end if;

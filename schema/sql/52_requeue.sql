@@ -33,7 +33,7 @@ begin
                    _letters_where(p_filter)) into v_letters using p_after, least(greatest(p_limit, 1), 1000);
     if not p_dry_run then
         v_upstream := _ended_upstream_of(array(select l.task_id from unnest(v_letters) l));
-        perform from task t where t.id = any (v_upstream || array(select l.task_id from unnest(v_letters) l)) order by t.id for update;
+        perform from task t where t.id = any (v_upstream || array(select l.task_id from unnest(v_letters) l)) order by t.id for no key update;
         -- What is being purged is waited for, and told below.
         perform from dead_letter d where d.task_id in (select l.task_id from unnest(v_letters) l) order by d.task_id for update;
     end if;

@@ -37,7 +37,8 @@ comment on function promote_timers(integer) is 'Make due sleepers ready; returns
 
 -- Workers that have not answered for longer than their lease are given up; what they held goes to
 -- others as a new attempt, or to the dead letters when that was the last.  The zombie finds no
--- lease any more and changes nothing.  Returns how many runs were recovered.
+-- lease any more and changes nothing.  One that cannot be given up keeps nobody from the others: its error is
+-- raised once there is nobody else to give up.  Returns how many runs were recovered.
 create or replace function recover_runs() returns integer
     language plpgsql security definer set search_path from current
     as $$
@@ -46,6 +47,9 @@ declare
     v_worker    record;
     v_orphans   bigint[];
     v_recovered integer := 0;
+    v_given_up  integer := 0;
+    v_error     text;
+    v_code      text;
 begin
     perform _require_read_committed();
     for v_worker in
@@ -54,7 +58,13 @@ begin
           and _seen(last_seen, lease_seconds) < v_now - make_interval(secs => lease_seconds)
         order by id for update skip locked
     loop
-        v_recovered := v_recovered + _give_up(v_worker.id, v_worker.name);
+        begin
+            v_recovered := v_recovered + _give_up(v_worker.id, v_worker.name);
+            v_given_up := v_given_up + 1;
+        exception when others then
+            v_error := format('worker %s cannot be given up: %s', v_worker.name, sqlerrm);
+            v_code := sqlstate;
+        end;
     end loop;
     -- A claim that saw its worker alive while that was given up or left commits a lease after all were
     -- taken: nobody would ever look at it again.
@@ -62,6 +72,9 @@ begin
         select l.id from lease l join worker w on w.id = lease_worker(l.id) where w.state not in ('running', 'stopping'));
     if cardinality(v_orphans) > 0 then
         perform _hand_back(v_orphans);
+    end if;
+    if v_error is not null and v_given_up + cardinality(v_orphans) = 0 then
+        raise exception '%', v_error using errcode = v_code;
     end if;
     return v_recovered + cardinality(v_orphans);
 end $$;
@@ -131,7 +144,7 @@ begin
 end $$;
 comment on function get_identity() is 'Tells this queue from any other: database cluster, database and schema.';
 
--- Close the runs of leases that are gone with their worker.  One that had certainly started (alone in its
+-- Close the runs of leases that are gone with their worker.  One that had certainly started (claimed alone in its
 -- lease, among those the worker last said it had started, or suspect before) has spent its attempt;
 -- in doubt none is spent, once: all come back as suspects, ahead of their priority.
 create or replace function _lose_runs(p_worker worker, p_leases lease[]) returns integer
@@ -152,7 +165,7 @@ begin
     if cardinality(v_runs) = 0 then
         return 0;
     end if;
-    v_spent := array(select l.task_ids[1] from unnest(p_leases) l where cardinality(l.task_ids) = 1)
+    v_spent := array(select l.task_ids[1] from unnest(p_leases) l where cardinality(l.task_ids) = 1 and not l.narrowed)
             || p_worker.started || _suspects(array(select h.task_id from unnest(v_runs) h));
     v_last := array(
         select h.task_id from unnest(v_runs) h
@@ -210,31 +223,47 @@ begin
 end $$;
 comment on function fold_tallies(integer) is 'Fold appended counts into totals; returns how many rows.';
 
--- The regular round of a worker or scheduler.  What it returns: how much was done, whether late
--- children wait for sweep_late (which needs a transaction of its own), and in how many seconds the
--- next sleeper is due (null: none).
+-- The regular round of a worker or scheduler.  Each part stands alone: one that fails is undone and told
+-- (`failed`: part, code, error), and holds up none of the others, least of all the recovery of lost runs.
+-- Besides it returns how much was done, what is due and needs a transaction of its own (`late`: sweep_late,
+-- `prune`: prune_ended, `partitions`: ensure_partitions, which waits for locks of tables), and in how many
+-- seconds the next sleeper is due (null: none).
 create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 declare
-    v_recovered integer := case when _note_pulse() then recover_runs() else 0 end;
-    -- Not both in one transaction: either locks leases before blocked tasks.
-    v_overdue   integer := case when v_recovered = 0 then cancel_overdue() else 0 end;
-    v_promoted  integer := promote_timers();
-    v_folded    integer := fold_tallies();
-    v_pruned    integer := prune_ended();
-    v_next      timestamptz;
+    v_part   text;
+    v_count  integer;
+    v_counts integer[] := '{}';
+    v_failed jsonb := '[]';
+    v_next   timestamptz;
 begin
-    perform ensure_partitions();
+    perform _require_read_committed();
+    foreach v_part in array array['recover_runs', 'cancel_overdue', 'promote_timers', 'fold_tallies', '_end_waits'] loop
+        begin
+            v_count := case v_part
+                when 'recover_runs' then case when _note_pulse() then recover_runs() else 0 end
+                -- Not both in one transaction: either locks leases before blocked tasks.
+                when 'cancel_overdue' then case when v_counts[1] = 0 then cancel_overdue() else 0 end
+                when 'promote_timers' then promote_timers()
+                when 'fold_tallies' then fold_tallies()
+                else _end_waits() end;
+        exception when others then
+            v_failed := v_failed || jsonb_build_object('part', v_part, 'code', sqlstate, 'error', sqlerrm);
+            v_count := 0;
+        end;
+        v_counts := v_counts || v_count;
+    end loop;
     delete from waiter where expires_at < clock_time();
-    perform _end_waits();
     select least((select wake_at from timer order by wake_at limit 1),
                  (select due_at from deadline order by due_at limit 1),
                  (select run_at from blocked where awaiting and run_at is not null order by run_at limit 1)) into v_next;
     return jsonb_build_object(
-        'recovered', v_recovered, 'promoted', v_promoted, 'overdue', v_overdue, 'folded', v_folded, 'pruned', v_pruned,
+        'recovered', v_counts[1], 'overdue', v_counts[2], 'promoted', v_counts[3], 'folded', v_counts[4], 'failed', v_failed,
         'late', exists (select from late),
+        'prune', exists (select from queue where retention is not null),
+        'partitions', _lacks_partitions(),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;
 comment on function maintain() is
-    'Recover lost runs, cancel what is overdue, wake due sleepers, fold counts, prune, make partitions.';
+    'Recover lost runs, cancel what is overdue, wake due sleepers, fold counts; tells which part failed, and what else is due.';

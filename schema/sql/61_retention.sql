@@ -19,7 +19,8 @@ comment on function set_queue_retention(text, double precision) is 'Keep ended t
 -- Remove, of these tasks, those that ended before p_before, with everything that is theirs.  Kept are: what
 -- has not ended, parents of what has not or not so long ago, nodes of workflows that have not, and files still on their way.
 -- Dead letters stay until they are purged, and the audit of their tasks with them.  Keys become free.
--- The body is locked first, as a retry does: either the retry comes first and the task is kept, or it finds none.
+-- The body is locked first: either a retry, or a spawn of a child, comes first and the task is kept, or it finds none.
+-- Waits for nobody: what somebody else holds is kept.
 -- Returns how many tasks went.
 create or replace function _prune(p_tasks uuid[], p_before timestamptz) returns integer
     language plpgsql
@@ -27,10 +28,22 @@ create or replace function _prune(p_tasks uuid[], p_before timestamptz) returns 
 #variable_conflict use_column
 declare
     v_tasks     uuid[];
+    v_others    uuid[];  -- children
+    v_keyed     uuid[];
     v_workflows uuid[];
 begin
     v_tasks := array(select id from task where id = any (p_tasks) order by id for update skip locked);
     v_tasks := _prunable(v_tasks, p_before);
+    -- A retry of a child locks that alone, and a spawn holds a key when it comes to wait for the body of a parent.
+    v_others := array(
+        select id from task where id in (select e.child_id from edge e where e.parent_id = any (v_tasks)) and id <> all (v_tasks)
+        order by id for no key update skip locked);
+    v_keyed := array(select k.task_id from task_key k where k.task_id = any (v_tasks) order by k.queue_id, k.key for update skip locked);
+    v_tasks := _prunable(array(
+        select t from unnest(v_tasks) t
+        where not exists (select from edge e join task c on c.id = e.child_id
+                          where e.parent_id = t and e.child_id <> all (v_tasks || v_others))
+          and (t = any (v_keyed) or not exists (select from task_key k where k.task_id = t))), p_before);
     if cardinality(v_tasks) = 0 then
         return 0;
     end if;
@@ -78,6 +91,8 @@ create or replace function _prunable(p_tasks uuid[], p_before timestamptz) retur
 
 -- The regular round: for each queue with a retention the next ends in order of time, p_limit at most.  Each end
 -- is looked at once: what was kept then for its child's or workflow's sake is looked at again when these end.
+-- For all that is kept for other reasons (a file on its way, a lock, a child in another queue, a commit that came
+-- late) a second look goes round and round over the old bodies, some in each call, whatever queue they are of.
 -- A slice of time is read by the BRIN index of the history; its length follows how much lies in it.
 -- Returns how many tasks went.
 create or replace function prune_ended(p_limit integer default 1000) returns integer
@@ -90,6 +105,8 @@ declare
     v_seen   integer;
     v_ids    uuid[];
     v_last   record;
+    v_walk   integer;
+    v_bodies uuid[];
     v_pruned integer := 0;
 begin
     if not exists (select from queue where retention is not null) then
@@ -101,7 +118,7 @@ begin
     end if;
     insert into pruning (queue_id, up_to) select id, created_at - interval '1 day' from queue where retention is not null on conflict do nothing;
     for v_queue in
-        select q.id, p.up_to, p.last_id, p.slice, clock_time() - q.retention as before
+        select q.id, p.up_to, p.last_id, p.slice, p.again_id, clock_time() - q.retention as before
         from pruning p join queue q on q.id = p.queue_id where p.up_to < clock_time() - q.retention order by q.id
     loop
         v_before := least(v_queue.before, v_queue.up_to + v_queue.slice);
@@ -121,6 +138,10 @@ begin
         v_ids := v_ids || array(select e.parent_id from edge e where e.child_id = any (v_ids))
                        || array(select o.task_id from node n join workflow w on w.id = n.workflow_id join node o on o.workflow_id = w.id
                                 where n.task_id = any (v_ids) and w.ended_at < v_queue.before);
+        v_walk := least(p_limit - v_seen, 200);
+        v_bodies := array(select id from task where id > v_queue.again_id and id < _id_floor(v_queue.before + interval '1 day') order by id limit v_walk);
+        update pruning set again_id = coalesce(v_bodies[v_walk], '00000000-0000-0000-0000-000000000000') where queue_id = v_queue.id and v_walk > 0;
+        v_ids := v_ids || v_bodies;
         v_pruned := v_pruned + _prune(array(select id from task where id = any (v_ids) and queue_id = v_queue.id), v_queue.before);
     end loop;
     return v_pruned;

@@ -73,7 +73,7 @@ begin
         return 0;
     end if;
     -- The bodies first, as a retry does: either it comes first and the task stays, or it finds the task moved.
-    v_tasks := array(select id from task where id >= p_first and queue_id = v_from order by id for update);
+    v_tasks := array(select id from task where id >= p_first and queue_id = v_from order by id for no key update);
     v_tasks := array(select id from task where id = any (v_tasks) and get_state(id) in ('completed', 'failed', 'cancelled'));
     update task set queue_id = v_into where id = any (v_tasks);
     delete from task_key where task_id = any (v_tasks);

@@ -77,6 +77,7 @@ create or replace function get_task(p_task uuid) returns jsonb
 declare
     v_task  task;
     v_state text;
+    v_from  timestamptz;
     v_last  run;
     v_lease lease;
     v_runs  jsonb;
@@ -88,15 +89,16 @@ begin
     end if;
     -- A stable function sees one snapshot: state, place and history agree.
     v_state := get_state(p_task);
+    v_from := case when v_state in ('completed', 'failed', 'cancelled') then _ended_from(p_task) else _ran_from(p_task) end;
     select * into v_lease from lease where p_task = any (task_ids);
     select * into v_timer from timer where task_id = p_task;
     select * into v_last from run
-        where task_id = p_task and finished_at >= _id_time(p_task) - interval '1 day'
+        where task_id = p_task and finished_at >= v_from
         order by attempt desc, ends desc, started_at is null, finished_at desc limit 1;
     select coalesce(jsonb_agg(to_jsonb(r) order by r.finished_at nulls last), '[]') into v_runs from (
         select attempt, state::text, (select w.name from worker w where w.id = lease_worker(lease_id)) as worker,
                started_at, finished_at, error
-        from run where task_id = p_task and finished_at >= _id_time(p_task) - interval '1 day'
+        from run where task_id = p_task and finished_at >= v_from
         union all
         select v_lease.attempts[array_position(v_lease.task_ids, p_task)], 'running',
                (select w.name from worker w where w.id = lease_worker(v_lease.id)), v_lease.claimed_at, null, null

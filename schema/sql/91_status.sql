@@ -51,6 +51,13 @@ begin
         select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all
+        select 'runs_not_recovered', format('worker %s has not answered since %s, and nobody takes back what it holds', w.name, w.last_seen),
+               'absurd-scheduler; if one runs, look for upkeep_failed in its log'
+        from worker w
+        where w.state in ('running', 'stopping')
+          and _seen(w.last_seen, w.lease_seconds) < v_now - make_interval(secs => 2 * w.lease_seconds + 10)
+          and exists (select from lease l where l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32)
+        union all
         select 'dead_letters', format('%s of queue %s failed for good', case when d.n > 10000 then 'more than 10000 tasks' else _tasks(d.n) end, d.name),
                format('absurd dlq list --queue %s', d.name)
         from _dead_letters_by_queue() d where d.n > 0

@@ -53,6 +53,9 @@ class Busy:
         arguments = ([self.lease] * n, tasks, [0] * n, [None] * n)
         self._call("complete_runs", "%s::bigint[], %s, %s::int[], %s::text[]", arguments, measured)
         self._call("claim_runs", "%s, %s, 1, '{}', '{}'", (self.lease + 10**6, self.queue_id), measured, "empty claim")
+        self.queue.call(
+            "count(*) from beat(%s, '{}')", self.queue.worker
+        )  # within its lease, however long this goes on
         self._call("recover_runs", "", (), measured)
         self._call("fold_tallies", "", (), measured)
         self._call("get_queue_stats", "'default'", (), measured)

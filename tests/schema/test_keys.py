@@ -144,3 +144,21 @@ def test_options_of_a_key_need_one(queue: Keyed) -> None:
     for options in ({"key_period": 5}, {"key_scope": "ever"}, {"key": "k", "key_scope": "sometimes"}):
         with pytest.raises(psycopg.Error, match="key_"):
             queue.spawn_or_get(**options)
+
+
+def test_a_retried_task_has_its_key_again(queue: Queue) -> None:
+    """A key until the end, which another task had meanwhile: the one that is unfinished has it (B24)."""
+    first = queue.spawn(key="k", key_scope="unfinished")
+    lease, _, _ = queue.claim(1)
+    queue.fail(lease, first, None)
+    second = queue.spawn(key="k", key_scope="unfinished")
+    assert second != first
+    lease, _, _ = queue.claim(1)
+
+    queue.call("retry_task(%s)", first)
+    assert queue.spawn(key="k", key_scope="unfinished") == second, "it is not taken from one that has not ended"
+    queue.complete(lease, second)
+    queue.call("cancel_task(%s)", first)
+    queue.call("retry_task(%s)", first)
+
+    assert queue.spawn(key="k", key_scope="unfinished") == first

@@ -533,3 +533,22 @@ def test_a_claim_made_again_while_the_first_is_under_way(
 
     assert again.result() == tasks[:2]
     assert observer.call("array_agg(task_ids) from lease") == [tasks[:2]]
+
+
+def test_a_subtree_is_cancelled_with_what_was_spawned_meanwhile(sessions: Callable[[], Session], until: Until) -> None:
+    """While the cancel waits for a task of the subtree, another is spawned below it: that is cancelled too."""
+    one, two, observer = sessions(), sessions(), sessions()
+    top = observer.call(SPAWN, None)
+    middle = observer.call(SPAWN, depends(top))
+    one.begin()
+    one.call(EDIT, middle)
+    two.call_later("cancel_task(%s, null, true)", top)
+    until(lambda: two.waits(observer))
+    low = observer.call(SPAWN, json.dumps({"depends_on": [str(middle)], "when": "all_done"}))
+    assert two.waits(observer)
+    one.commit()
+
+    assert two.result() == "cancelled"
+    observer.call("sweep_late()")
+    assert [observer.call("get_state(%s)", each) for each in (top, middle, low)] == ["cancelled"] * 3
+    assert observer.call("count(*) from audit where action = 'cancel'") == 3

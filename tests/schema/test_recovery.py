@@ -84,6 +84,28 @@ def test_alone_in_its_lease_a_lost_run_spends_its_attempt(queue: Queue) -> None:
     assert places(queue) == {task: (2, True)}
 
 
+def test_the_last_of_a_batch_is_in_doubt(queue: Queue) -> None:
+    """Alone because the others were reported, it may not have started: it spends no attempt, the first time (B4)."""
+    tasks = [queue.spawn() for _ in range(3)]
+    lease, _, _ = queue.claim(3)
+    queue.complete(lease, tasks[0])
+    queue.complete(lease, tasks[2])
+    lose(queue)
+    assert places(queue) == {tasks[1]: (1, True)}
+
+    queue.spawn()
+    lease, claimed, _ = queue.claim(2)
+    queue.complete(lease, claimed[1])
+    lose(queue)
+    assert places(queue) == {tasks[1]: (2, True)}
+
+    queue.spawn()
+    lease, claimed, _ = queue.claim(2)
+    queue.complete(lease, claimed[1])
+    lose(queue, started=[tasks[1]])
+    assert places(queue) == {tasks[1]: (3, True)}
+
+
 def test_a_suspect_spends_an_attempt_each_time_it_is_lost(queue: Queue) -> None:
     """So that none can be lost for ever; neighbours that end meanwhile are cleared (B60)."""
     poison, innocent = queue.spawn(max_attempts=2), queue.spawn()
@@ -273,6 +295,27 @@ def test_a_retry_on_another_queue(queue: Queue) -> None:
     assert (
         queue.call("count(*) from level l join queue q on q.id = l.queue_id where q.name = 'large' and level = 6") == 1
     )
+
+
+def test_amended_runs_make_queues_and_levels_in_one_order(queue: Queue) -> None:
+    """In the order of names and numbers, not of tasks: two workers that do the same at once do not deadlock."""
+    tasks = [queue.spawn(priority=priority) for priority in (3, 2, 1)]
+    lease, claimed, _ = queue.claim(3)
+    assert claimed == tasks
+    amends = [{"queue": name} for name in ("new.c", "new.b", "new.c")]
+    error = json.dumps({"code": "boom", "type": "Boom", "message": "it broke"})
+    queue.call(
+        "fail_runs(%s::bigint[], %s, array[0, 0, 0], %s, array[0, 0, 0]::float8[], true, %s)",
+        [lease] * 3,
+        tasks,
+        [error] * 3,
+        json.dumps(amends),
+    )
+
+    made = "array_agg(name order by id) from queue where name like 'new.%%'"
+    assert queue.call(made) == ["new.b", "new.c"]
+    levels = "array_agg(level order by l.ctid) from level l join queue q on q.id = queue_id where name = 'new.c'"
+    assert queue.call(levels) == [2, 6]
 
 
 # Deadlines ---------------------------------------------------------------------------------------

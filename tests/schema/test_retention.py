@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -151,3 +152,55 @@ def test_a_dead_letter_stays(queue: Queue) -> None:
     assert queue.call("count(*) from audit") == 1
     queue.call("purge_dead_letters()")
     assert queue.call("count(*) from audit") == 0
+
+
+def test_what_was_kept_is_looked_at_again(queue: Queue) -> None:
+    """A file on its way, a child in a queue without a retention, an end that was committed late: all go in the end."""
+    with_file = queue.spawn()
+    lease, _, _ = queue.claim(1)
+    file = [{"task": str(with_file), "path": "a", "attempt_path": "b", "kind": "text"}]
+    queue.call(
+        "complete_runs(array[%s::bigint], array[%s::uuid], '{0}', '{1}', %s)", lease, with_file, json.dumps(file)
+    )
+    parent = ended(queue)
+    child = queue.call(
+        "task_id from spawn_task('other', 'demo.add', '{}', %s)", json.dumps({"depends_on": [str(parent)]})
+    )
+    queue.call("sweep_late()")
+    late = queue.spawn()
+    queue.call("set_queue_retention('default', 86400)")
+    later(queue, 5)
+    assert prune(queue) == 0
+
+    queue.call("mark_published(%s, 'a', 'b')", with_file)
+    queue.call("cancel_task(%s)", child)
+    lease, _, _ = queue.claim(1)
+    queue.complete(lease, late)
+    queue.connection.execute("update run set finished_at = finished_at - interval '4 days' where task_id = %s", (late,))
+    later(queue, 10)
+
+    assert prune(queue) == 3
+    assert [queue.state(each) for each in (with_file, parent, late, child)] == [None, None, None, "cancelled"]
+
+
+def test_the_second_look_goes_round(queue: Queue) -> None:
+    """It passes by what is kept, reads no more than it may, and begins anew when it has come to the end (B105)."""
+    for _ in range(5):
+        queue.spawn(delay=86400 * 365)
+    again = queue.spawn()
+    lease, _, _ = queue.claim(1)
+    tasks = [ended(queue) for _ in range(3)]
+    queue.call("set_queue_retention('default', 86400)")
+    later(queue, 5)
+    queue.connection.execute("insert into pruning (queue_id, up_to) select id, clock_time() from queue")  # all passed
+    rounds = [queue.call("prune_ended(2)") for _ in range(12)]
+
+    assert sum(rounds) == 0, "the mark stands ahead of what is to be kept"
+    later(queue, 10)
+    rounds = [queue.call("prune_ended(2)") for _ in range(12)]
+    assert max(rounds) <= 2
+    assert sum(rounds) == 3
+    assert {queue.state(each) for each in tasks} == {None}
+    queue.complete(lease, again)
+    queue.connection.execute("update run set finished_at = finished_at - interval '4 days'")
+    assert sum(queue.call("prune_ended(2)") for _ in range(12)) == 1

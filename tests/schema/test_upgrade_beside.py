@@ -142,7 +142,7 @@ def check_work_beside(
 
 
 UNSTOPPED = {
-    "await_tasks", "create_queue", "ensure_partitions", "get_status", "list_queues", "maintain", "mark_published",
+    "await_tasks", "create_queue", "ensure_partitions", "get_status", "list_queues", "mark_published",
     "new_task_id", "purge_dead_letters", "register_executors", "register_worker", "respawn_task", "set_checkpoint",
     "set_listening", "set_progress", "set_queue_limits", "set_queue_paused", "set_queue_retention", "spawn_task",
     "spawn_workflow", "step",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from absurd import AbsurdClient, TaskCancelled, TaskFailed, TaskSpec, TaskState
+from absurd import AbsurdClient, RetryPolicy, RunContext, TaskCancelled, TaskFailed, TaskSpec, TaskState, executor
 from absurd.config import Settings
 from absurd.workers import AbsurdWorker
 
@@ -351,3 +351,38 @@ def test_bad_arguments_are_refused(settings: Settings) -> None:
     for options in ({"concurrency": 0}, {"prefetch": -1}, {"executors": [print]}):
         with pytest.raises(ConfigurationError):
             AbsurdWorker(settings=settings, **options)
+
+
+async def test_an_outcome_that_the_database_refuses_spoils_no_other(
+    settings: Settings, client: AbsurdClient, connection: psycopg.Connection[Any]
+) -> None:
+    """Of a batch the good ones are stored as they ended, the refused one fails for good with the reason."""
+    connection.execute(
+        "alter table run add constraint unlucky check"
+        " (result is distinct from '13' and error ->> 'message' is distinct from '13')"
+    )
+
+    @executor("refused.ends", queue="default", retry=RetryPolicy(max_attempts=1))
+    async def ends(ctx: RunContext, params: dict[str, Any]) -> int:
+        if params["fails"]:
+            raise ValueError(params["n"])
+        return int(params["n"])
+
+    tasks = [await client.spawn(ends, {"n": n, "fails": fails}) for n in (1, 13, 3) for fails in (False, True)]
+    async with asyncio.timeout(30), working(settings, executors=[ends]):
+        for each in tasks:
+            with suppress(TaskFailed):
+                await client.wait(each, timeout=30)
+        ended = [await client.get_task(each) for each in tasks]
+        more = await client.wait(await client.spawn(ends, {"n": 4, "fails": False}), timeout=30)
+
+    assert [each.state for each in ended] == [
+        TaskState.COMPLETED if n != 13 and not fails else TaskState.FAILED
+        for n in (1, 13, 3)
+        for fails in (False, True)
+    ]
+    told = [(each.result, (each.error or {}).get("message")) for each in ended]
+    assert told[:2] == [(1, None), (None, "1")]
+    assert told[4:] == [(3, None), (None, "3")]
+    assert all("unlucky" in str(message) for _, message in told[2:4])
+    assert more.result == 4
