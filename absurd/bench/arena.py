@@ -6,6 +6,7 @@ whose lock nobody holds.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 from uuid import uuid4
 
-from absurd.client import resolve_database
+from absurd.client import AbsurdClient, resolve_database
 from absurd.client_sync import SyncAbsurdClient
 from absurd.config import Settings
 from absurd.database_sync import SyncDatabase, SyncSession, connect, install
@@ -48,13 +49,15 @@ class Arena:
 
     def spawn(self, count: int, name: str = "bench.noop") -> float:
         """Spawn tasks with a small payload, `CHUNK` a call; gives tasks per second."""
-        spent = 0.0
-        for first in range(0, count, CHUNK):
-            specs = [TaskSpec(name, {"i": i, "pad": PADDING}) for i in range(first, min(first + CHUNK, count))]
+        return asyncio.run(self._spawn(count, name))
+
+    async def _spawn(self, count: int, name: str) -> float:
+        async with AbsurdClient(settings=self.settings) as client:
             begun = time.perf_counter()
-            self.client.spawn_many(specs)
-            spent += time.perf_counter() - begun
-        return count / spent
+            for first in range(0, count, CHUNK):
+                numbers = range(first, min(first + CHUNK, count))
+                await client.spawn_many([TaskSpec(name, {"i": i, "pad": PADDING}) for i in numbers])
+            return count / (time.perf_counter() - begun)
 
     @contextmanager
     def workers(self, processes: int, concurrency: int) -> Iterator[None]:
