@@ -24,6 +24,7 @@ from absurd.config import Settings
 from absurd.database_sync import SyncDatabase, SyncSession, connect, install
 from absurd.errors import ConfigurationError, ExecutionError
 from absurd.model import TaskSpec
+from absurd.orphans import stop_with_parent
 
 PREFIX = "absurd_bench_"
 QUEUE = "bench"
@@ -71,7 +72,14 @@ class Arena:
                 log: IO[bytes] = TemporaryFile()  # noqa: SIM115
                 # Through the environment: a password on a command line is seen by everybody on the machine.
                 env = os.environ | self.settings.environment()
-                started.append((subprocess.Popen(command, env=env, stdout=log, stderr=log), log))
+                process = subprocess.Popen(
+                    command,
+                    env=env,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=stop_with_parent,  # noqa: PLW1509 - one system call, and no lock
+                )
+                started.append((process, log))
             until(lambda: self._alive() >= before + processes, "a worker to register", lambda: _check(started))
             yield
         finally:
