@@ -219,8 +219,11 @@ class Pump:
         return choose(self._sources, time.monotonic()) if self._room() > 0 else None
 
     def _released_into(self) -> Source | None:
-        """The queue of what has finished: what waited for it is mostly there, and can be claimed in the same trip."""
-        if self.stopping or not self._reports or self._room() <= 0:
+        """The queue of what has finished: what waited for it is mostly there, and can be claimed in the same trip.
+
+        Only into a free slot.  A lone claim counts as started when its worker is lost, so it must start at once.
+        """
+        if self.stopping or not self._reports or self._room() <= self._ahead():
             return None
         queue = self._reports[-1].claim.queue
         return next((source for source in self._sources if source.name == queue), None)
