@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -28,6 +29,28 @@ class Call(Generic[T]):
     decode: Callable[[Sequence[Row]], T]
     repeatable: bool = True
     """Whether the call may be made again when its answer was lost: twice has the effect of once."""
+
+
+class Calls(Generic[T]):
+    """Calls that are made ready when their turn comes, and kept: after a lost answer all are made once more."""
+
+    def __init__(self, source: Iterable[Call[T]]) -> None:
+        self._source = iter(source)
+        self._ready: list[Call[T]] = []
+
+    def __iter__(self) -> Iterator[Call[T]]:
+        yield from list(self._ready)
+        for call in self._source:
+            self._ready.append(call)
+            yield call
+
+    def at_most_one(self) -> bool:
+        """Whether a transaction around them would be idle."""
+        return len(list(islice(self, 2))) < 2
+
+    def repeatable(self) -> bool:
+        """Whether those that were ready may be made again."""
+        return all(call.repeatable for call in self._ready)
 
 
 def in_schema(sql: str, schema: str) -> str:

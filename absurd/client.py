@@ -357,7 +357,9 @@ class AbsurdClient:
         if connection is None:
             results = await (await self._opened()).run_all(calls)
         else:
-            results = await session_on(connection, schema=self.settings.schema).run_all(calls)
+            results = await session_on(connection, schema=self.settings.schema).run_all(
+                list(calls)
+            )  # the caller's: all or nothing is sent
         return [each for result in results for each in result]
 
     async def _opened(self) -> AsyncDatabase:

@@ -328,7 +328,9 @@ class SyncAbsurdClient:
         if connection is None:
             results = (self._opened()).run_all(calls)
         else:
-            results = session_on(connection, schema=self.settings.schema).run_all(calls)
+            results = session_on(connection, schema=self.settings.schema).run_all(
+                list(calls)
+            )  # the caller's: all or nothing is sent
         return [each for result in results for each in result]
 
     def _opened(self) -> SyncDatabase:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from absurd.call import Call, Row, in_schema
+from absurd.call import Call, Calls, Row, in_schema
 from absurd.database_errors import (
     MEETINGS,
     check_server,
@@ -43,10 +43,28 @@ class AsyncSession:
         """Make `call` and return its value."""
         return call.decode(await self.fetch(call.sql, *call.args))
 
-    async def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
-        """Make all `calls` or none, in the open transaction if there is one."""
+    async def run_all(self, calls: Iterable[Call[T]]) -> list[T]:
+        """Make all `calls` or none, in the open transaction if there is one.
+
+        Each is made ready while the database works on the one before.
+        """
+        answers: list[T] = []
         async with self.atomic():
-            return [await self.run(call) for call in calls]
+            underway: asyncio.Task[T] | None = None
+            try:
+                for call in calls:
+                    if underway is not None:
+                        answers.append(await underway)
+                    underway = asyncio.ensure_future(self.run(call))
+                    await asyncio.sleep(0)  # now it is on its way
+                if underway is not None:
+                    answers.append(await underway)
+            except BaseException:
+                if underway is not None:  # the connection must be free for the rollback
+                    underway.cancel()
+                    await asyncio.gather(underway, return_exceptions=True)
+                raise
+        return answers
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """All rows of `sql`, in which ``{schema}`` stands for the schema of the queue."""
@@ -197,24 +215,25 @@ class AsyncDatabase:
         """Make `call`; once more on another connection if the first was lost and that does no harm."""
         return (await self.run_all([call]))[0]
 
-    async def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+    async def run_all(self, calls: Iterable[Call[T]]) -> list[T]:
         """Make all `calls` or none; once more if the connection was lost and that does no harm.
 
         A deadlock or a serialization failure has rolled everything back, so it is tried again a few times.
         """
+        kept = Calls(calls)
         try:
-            return await self._run_all(calls)
+            return await self._run_all(kept)
         except DatabaseUnavailableError as error:
-            if not (is_lost(error.__cause__) and all(call.repeatable for call in calls)):
+            if not (is_lost(error.__cause__) and kept.repeatable()):
                 raise
-        return await self._run_all(calls)
+        return await self._run_all(kept)
 
-    async def _run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+    async def _run_all(self, calls: Calls[T]) -> list[T]:
         for attempt in range(MEETINGS):
             try:
                 async with self.session() as session:
-                    if len(calls) == 1:  # its statement is a transaction
-                        return [await session.run(calls[0])]
+                    if calls.at_most_one():  # its statement is a transaction
+                        return [await session.run(call) for call in calls]
                     return await session.run_all(calls)
             except ConflictError as error:
                 if not met_another(error) or attempt == MEETINGS - 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self, TypeVar
 
@@ -12,7 +12,7 @@ import psycopg
 from psycopg import RawCursor
 from psycopg.rows import dict_row
 
-from absurd.call import Call, Row, in_schema
+from absurd.call import Call, Calls, Row, in_schema
 from absurd.database import begins_transaction
 from absurd.database_errors import (
     MEETINGS,
@@ -45,7 +45,7 @@ class SyncSession:
         """Make `call` and return its value."""
         return call.decode(self.fetch(call.sql, *call.args))
 
-    def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+    def run_all(self, calls: Iterable[Call[T]]) -> list[T]:
         """Make all `calls` or none, in the open transaction if there is one."""
         with self.atomic():
             return [self.run(call) for call in calls]
@@ -146,24 +146,25 @@ class SyncDatabase:
         """Make `call`; once more on another connection if the first was lost and that does no harm."""
         return self.run_all([call])[0]
 
-    def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+    def run_all(self, calls: Iterable[Call[T]]) -> list[T]:
         """Make all `calls` or none; once more if the connection was lost and that does no harm.
 
         A deadlock or a serialization failure has rolled everything back, so it is tried again a few times.
         """
+        kept = Calls(calls)
         try:
-            return self._run_all(calls)
+            return self._run_all(kept)
         except DatabaseUnavailableError as error:
-            if not (is_lost(error.__cause__) and all(call.repeatable for call in calls)):
+            if not (is_lost(error.__cause__) and kept.repeatable()):
                 raise
-        return self._run_all(calls)
+        return self._run_all(kept)
 
-    def _run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+    def _run_all(self, calls: Calls[T]) -> list[T]:
         for attempt in range(MEETINGS):
             try:
                 with self.session() as session:
-                    if len(calls) == 1:  # its statement is a transaction
-                        return [session.run(calls[0])]
+                    if calls.at_most_one():  # its statement is a transaction
+                        return [session.run(call) for call in calls]
                     return session.run_all(calls)
             except ConflictError as error:
                 if not met_another(error) or attempt == MEETINGS - 1:

@@ -6,7 +6,6 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -30,7 +29,8 @@ class _Ids:
         with self._lock:
             # 48 bits of milliseconds over 74 of chance.  Within a millisecond, and when the clock is
             # set back, the next id goes on from the last by a random step.
-            number = max(moment << 74 | secrets.randbits(73), self._last + 1 + secrets.randbits(32))
+            number = moment << 74
+            number = number | secrets.randbits(73) if number > self._last else self._last + 1 + secrets.randbits(32)
             self._last = number
         high, low = number >> 62, number & (1 << 62) - 1
         return UUID(int=high >> 12 << 80 | 0x7 << 76 | (high & 0xFFF) << 64 | 0b10 << 62 | low)
@@ -62,9 +62,11 @@ def task_uuid(value: UUID | str) -> UUID:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """A task made ready to be spawned: everything as the database takes it, JSON as text."""
+class Spawn(NamedTuple):
+    """A task made ready to be spawned: everything as the database takes it, JSON as text.
+
+    A tuple, because a bulk spawn makes a hundred thousand of them.
+    """
 
     id: UUID
     queue: str
@@ -104,10 +106,17 @@ def moment_text(value: datetime | None, what: str) -> str | None:
 
 def spawn_tasks(spawns: Sequence[Spawn]) -> Call[list[Spawned]]:
     """Spawn tasks, all or nothing.  The ids are in the call, so making it twice spawns once."""
+    ids, queues, names, params, options = map(list, zip(*spawns, strict=True)) if spawns else ([],) * 5
+    if options.count(None) == len(options):  # no key among them: each is created under its own id
+        return Call(
+            "select count(*) from {schema}.spawn_tasks($1::uuid[], $2::text[], $3::text[], $4::text[]::jsonb[])",
+            (ids, queues, names, params),
+            lambda _: [Spawned(each, True) for each in ids],
+        )
     return Call(
         "select task_id, created from {schema}.spawn_tasks("
         "$1::uuid[], $2::text[], $3::text[], $4::text[]::jsonb[], $5::text[]::jsonb[]) order by ordinal",
-        _arrays(spawns),
+        (ids, queues, names, params, options),
         _spawned,
     )
 

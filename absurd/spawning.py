@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, TypedDict
 from uuid import UUID
 
@@ -17,7 +19,7 @@ from absurd.queue import Spawn, Spawned, new_task_id, spawn_tasks
 from absurd.references import MARK, check, contains_reference
 from absurd.retry import RetryPolicy
 
-CHUNK_TASKS = 5_000
+CHUNK_TASKS = 1000
 """How many tasks go into one call at most; a bulk spawn is several calls in one transaction."""
 MOST_TASKS = 100_000
 """How many tasks one bulk spawn takes at most: they are held in memory and spawned in one transaction."""
@@ -107,11 +109,13 @@ def prepare(spec: TaskSpec, default_queue: str = "default", task_id: UUID | None
 
 def spawn_calls(
     specs: Iterable[TaskSpec], default_queue: str = "default", middleware: Sequence[SpawnMiddleware] = ()
-) -> list[Call[list[Spawned]]]:
-    """Calls that spawn `specs` in order, each of a size that is good to send; each spec goes through `middleware`."""
+) -> Iterator[Call[list[Spawned]]]:
+    """Calls that spawn `specs` in order, each of a size that is good to send; each spec goes through `middleware`.
+
+    Made one after the other, so that the next can be made while the database works on one.
+    """
     if isinstance(specs, Sized) and len(specs) > MOST_TASKS:
         raise _too_many()
-    calls: list[Call[list[Spawned]]] = []
     chunk: list[Spawn] = []
     characters = 0
     for number, spec in enumerate(specs):
@@ -121,11 +125,10 @@ def spawn_calls(
         characters += len(spawn.params) + len(spawn.options or "")
         chunk.append(spawn)
         if len(chunk) >= CHUNK_TASKS or characters >= CHUNK_CHARACTERS:
-            calls.append(spawn_tasks(chunk))
+            yield spawn_tasks(chunk)
             chunk, characters = [], 0
     if chunk:
-        calls.append(spawn_tasks(chunk))
-    return calls
+        yield spawn_tasks(chunk)
 
 
 def _too_many() -> InvalidOptionError:
@@ -136,6 +139,8 @@ def _too_many() -> InvalidOptionError:
 
 def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
     """The options as JSON text, None when there are none.  Their ranges are the database's to check."""
+    if executor is None and _asked(spec) == _NOTHING:
+        return None
     if spec.depends_on and len(spec.depends_on) > MOST_TASKS:
         raise InvalidOptionError(
             f"option depends_on has {len(spec.depends_on):,} entries; at most {MOST_TASKS:,} are taken",
@@ -165,6 +170,11 @@ def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
     }
     asked = {name: value for name, value in given.items() if value is not None}
     return encode(asked, "options", limit=None, error=InvalidOptionError) if asked else None
+
+
+_asked = attrgetter(*(field.name for field in dataclasses.fields(TaskSpec)[3:]))
+"""All options of a TaskSpec but its queue, at one go: most tasks of a bulk spawn have none."""
+_NOTHING = _asked(TaskSpec(""))
 
 
 def _seconds(value: float | timedelta | None) -> float | None:

@@ -24,7 +24,7 @@ OUTAGE = 30.0
 """Seconds a wait bears the database being away: a restart does not end it."""
 
 _ANNOUNCE_AGAIN = 1800.0  # the database forgets who waits after an hour
-_FIRST_PAUSE = 0.05
+_FIRST_PAUSE = 0.002
 _POLL = 1.0
 _POLL_WHEN_NOTIFIED = 5.0
 

@@ -181,7 +181,7 @@ class Pump:
         while True:
             source = None if self.stopping else self._claimable()
             if source is not None or self._report_due():
-                await self._step(source)
+                await self._step(source or self._released_into())
             elif self._unread is not None:
                 await self._begin()
             elif self.stopping:
@@ -218,6 +218,16 @@ class Pump:
         """The queue whose turn it is, among those that may have something; None without room."""
         return choose(self._sources, time.monotonic()) if self._room() > 0 else None
 
+    def _released_into(self) -> Source | None:
+        """The queue of what has finished: what waited for it is mostly there, and can be claimed in the same trip.
+
+        Only into a free slot.  A lone claim counts as started when its worker is lost, so it must start at once.
+        """
+        if self.stopping or not self._reports or self._room() <= self._ahead():
+            return None
+        queue = self._reports[-1].claim.queue
+        return next((source for source in self._sources if source.name == queue), None)
+
     def _report_due(self) -> bool:
         if not self._reports:
             return False
@@ -249,6 +259,8 @@ class Pump:
             call = step(completions(reports, now), sent.lease, 0, 0, (), ())
         else:
             sent = _Step(source, self._next_lease, min(self._room(), MAX_BATCH), source.marks.from_base(now), now)
+            if sent.from_base:  # it will see all there is; what comes later is heard, even before the answer
+                source.rest(self._poll_seconds)
             marks = source.marks.arrays(sent.from_base)
             call = step(completions(reports, now), sent.lease, source.queue_id, sent.wanted, *marks)
         self._step_sent = (sent, asyncio.ensure_future(self._link.run(call)))
@@ -281,8 +293,8 @@ class Pump:
             self._unread = _Unread(answer, sent.lease, sent.source.name)
         if answer.wait_ms is not None:  # never longer than a poll: the rate may be changed meanwhile
             sent.source.rest(min(answer.wait_ms / 1000, self._poll_seconds))
-        elif sent.from_base and not answer.task_ids:
-            sent.source.rest(self._poll_seconds)
+        elif len(answer.task_ids) == sent.wanted:
+            sent.source.hungry = True
 
     async def _record(self, reports: list[Report], *, last: bool = False) -> None:
         """Report without a claim: all of a kind in one call, which a refused one undoes for the others."""

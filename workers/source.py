@@ -20,7 +20,7 @@ class Source:
         self.credit = 0
         self.marks = Marks()
         self.hungry = True
-        """Whether a claim may find something: false once a look from the base came back short."""
+        """Whether a claim may find something: false from a look from the base on, unless that finds all it wants."""
         self.due = 0.0
         """When to look again all the same, in monotonic seconds; counts while not hungry."""
 

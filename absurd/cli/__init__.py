@@ -14,6 +14,7 @@ SECTIONS = {
         "demo": "absurd.cli.demo:demo",
         "doctor": "absurd.cli.doctor:doctor",
         "db": "absurd.cli.database:db",
+        "bench": "absurd.cli.bench:bench",
     },
     "Work": {
         "spawn": "absurd.cli.spawn:spawn",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from absurd.cli.output import duration
 from absurd.errors import AbsurdError
+from absurd.orphans import stop_with_parent
 
 if TYPE_CHECKING:
     from absurd.config import Settings
@@ -25,15 +24,7 @@ WATCH = 5.0
 """Seconds between two looks at the embedded server."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)  # loaded here: between fork and exec it could wait for a lock for ever
-
 Say = Callable[[str], None]
-
-
-def _stop_with_parent() -> None:
-    """In the new process: be asked to stop if the one that watches it is killed, which nothing else would tell."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 class Child:
@@ -52,7 +43,7 @@ class Child:
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+            preexec_fn=stop_with_parent,
         )
         self.pid = self._process.pid
 

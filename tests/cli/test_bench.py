@@ -1,0 +1,111 @@
+"""``absurd bench``: figures of a queue of its own, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from cli.conftest import Run, Start
+
+Connection = psycopg.Connection[Any]
+Until = Callable[[Callable[[], object]], None]
+
+SMALL = {
+    "queue": ["--tasks", "3000"],
+    "latency": ["--tasks", "10"],
+    "backlog": ["--tasks", "3000", "--pending", "3000", "--finished", "500"],
+    "snapshot": ["--tasks", "3000", "--minutes", "0.01"],
+    "dag": ["--nodes", "30"],
+}
+
+
+def schemas(connection: Connection) -> list[str]:
+    """Schemas of benchmarks that are in the database."""
+    return [name for (name,) in connection.execute("select nspname from pg_namespace where nspname ^@ 'absurd_bench_'")]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_each_measures_and_leaves_nothing(name: str, run: Run, connection: Connection) -> None:
+    """Positive figures with units; no schema is left, and the queues that exist are as they were."""
+    connection.execute("select spawn_task('default', 'bench.noop', '{}')")
+
+    found = run("bench", name, *SMALL[name], "--json")
+
+    assert found.code == 0, found.err
+    figures = found.document["figures"]
+    assert figures
+    assert all(each["value"] > 0 for each in figures), figures
+    assert found.document["machine"]["postgresql"]
+    assert schemas(connection) == []
+    assert connection.execute("select name, pending from list_queues()").fetchall() == [("default", 1)]
+    assert connection.execute("select count(*) from worker").fetchone() == (0,)
+
+
+def test_a_run_is_held_against_a_saved_one(run: Run, tmp_path: Path) -> None:
+    """--save keeps figures beside those of other benchmarks, --against shows them and how they changed."""
+    saved = tmp_path / "figures.json"
+    other = {"benchmark": "dag", "figures": [{"name": "x", "value": 1.0}]}
+    saved.write_text(json.dumps([other]))
+
+    assert run("bench", "queue", "--tasks", "200", "--save", str(saved), "--rounds", "2").code == 0
+    text = run("bench", "queue", "--tasks", "200", "--against", str(saved)).out
+
+    documents = json.loads(saved.read_text())
+    assert documents[0] == other
+    assert (documents[1]["benchmark"], documents[1]["rounds"]) == ("queue", 2)
+    assert text.splitlines()[0].split() == ["figure", "value", "unit", "before", "change"]
+    assert "drained by 2 processes" in text
+
+
+@pytest.mark.parametrize("option", ["--save", "--against"])
+def test_a_file_of_something_else_is_refused(option: str, run: Run, tmp_path: Path, connection: Connection) -> None:
+    """Before anything is measured, and it is left as it is."""
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes")
+
+    refused = run("bench", "queue", option, str(path))
+
+    assert refused.code == 2
+    assert "holds no saved figures" in refused.err
+    assert path.read_text() == "my notes"
+
+
+def test_a_role_that_may_make_no_schema_is_told(run: Run, connection: Connection, database_url: str) -> None:
+    """One sentence that names what is missing, exit code 2."""
+    connection.execute("create role bench_reader login")
+    try:
+        refused = run("bench", "queue", "--database-url", database_url.replace("//absurd@", "//bench_reader@"))
+    finally:
+        connection.execute("drop role bench_reader")
+
+    assert refused.code == 2, refused
+    assert "schema of its own" in refused.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_benchmark_that_is_stopped_leaves_nothing(
+    number: signal.Signals, start: Start, run: Run, connection: Connection, until: Until
+) -> None:
+    """Ctrl-C removes schema and workers; after a kill the workers leave by themselves and the next run tidies up."""
+    process = start("absurd", "bench", "latency", "--tasks", "100000")
+    until(lambda: schemas(connection))
+    [schema] = schemas(connection)
+    until(lambda: connection.execute(f"select 1 from pg_tables where schemaname = '{schema}'").fetchone())
+    until(lambda: connection.execute(f"select 1 from {schema}.worker where state = 'running'").fetchone())
+
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    if number == signal.SIGKILL:
+        assert schemas(connection) == [schema]
+        until(lambda: connection.execute(f"select 1 from {schema}.worker where state = 'stopped'").fetchone())
+        assert run("bench", "latency", "--tasks", "10").code == 0
+
+    assert schemas(connection) == []
+    until(lambda: connection.execute(
+        "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    ).fetchone() == (0,))  # fmt: skip
