@@ -12,7 +12,7 @@ import structlog
 
 from absurd.call import Call
 from absurd.database import AsyncDatabase, AsyncSession
-from absurd.errors import AbsurdError, AuthenticationError, DatabaseUnavailableError
+from absurd.errors import AbsurdError, AuthenticationError, DatabaseUnavailableError, InvalidInputError
 
 T = TypeVar("T")
 
@@ -23,19 +23,21 @@ _PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
 """SQLSTATEs of a statement that was sacrificed, not refused: deadlock, serialization, lock or statement time-out."""
 
 
+_REFUSED = frozenset({"22", "23", "54", "AB"})
+"""Classes of SQLSTATEs that tell of values which will never be taken."""
+_OF_THE_CALL = frozenset({"AB002", "AB006"})
+"""Of these classes, but no value's fault: a stale claim, a transaction that does not fit."""
+
+
+def is_refused(error: AbsurdError) -> bool:
+    """Whether the values of a call are at fault, so that making it again is useless."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state[:2] in _REFUSED and state not in _OF_THE_CALL if state else isinstance(error, InvalidInputError)
+
+
 def is_passing(error: AbsurdError) -> bool:
     """Whether the same call may succeed if it is made again."""
     return getattr(error.__cause__, "sqlstate", None) in _PASSING
-
-
-_REFUSALS = frozenset({"22", "23", "54", "AB"})
-_OF_THE_CALL = frozenset({"AB002", "AB006"})
-
-
-def is_refusal(error: AbsurdError) -> bool:
-    """Whether the database will never take a value in the call."""
-    state = getattr(error.__cause__, "sqlstate", None) or ""
-    return state[:2] in _REFUSALS and state not in _OF_THE_CALL
 
 
 class Link:
@@ -50,6 +52,7 @@ class Link:
         self._patient = patient
         self._longest_pause = longest_pause
         self._session: AsyncSession | None = None
+        self._turn = asyncio.Lock()  # one call at a time: a connection has no more
         self._asked: float | None = None
         self.away = False
         """Whether the last try of a call that is still to be answered found no database."""
@@ -60,6 +63,10 @@ class Link:
 
     async def run(self, call: Call[T]) -> T:
         """Make `call`.  Raises DatabaseUnavailableError once patience is at its end."""
+        async with self._turn:
+            return await self._run(call)
+
+    async def _run(self, call: Call[T]) -> T:
         failures = 0
         while True:
             self._asked = time.monotonic()
