@@ -58,7 +58,8 @@ async def make_round(database: AsyncDatabase) -> Round:
         await _alone(database, "prune_ended")
     if done["partitions"]:
         await _alone(database, "ensure_partitions")
-    await _alone(database, "advance_marks")
+    if done["marks"]:
+        await _alone(database, "advance_marks")
     return Round(done["recovered"], done["promoted"], counted, done["next_wake_seconds"])
 
 

@@ -186,6 +186,17 @@ comment on column worker.defaults is 'What its settings say of runs that are los
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 comment on table audit is 'What people did to tasks: cancel, retry, edit, requeue.';
 
+create table timer_mark (
+    singleton boolean primary key default true check (singleton),
+    wake_at   timestamptz not null default '-infinity',
+    looked_at timestamptz not null default '-infinity'
+) with (fillfactor = 50);
+insert into timer_mark default values;
+comment on table timer_mark is
+    'Sleepers that were due before wake_at are awake, but for those that were committed late; looked_at: when these were looked for.';
+
+alter table horizon add column at timestamptz not null default '-infinity';
+
 create table pulse (
     singleton boolean primary key default true check (singleton),
     at        timestamptz not null default clock_timestamp(),

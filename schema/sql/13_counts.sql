@@ -42,8 +42,18 @@ create table horizon (
     seq         bigint,
     tally       bigint,
     xid         xid8,
-    tally_base  bigint not null default 0
+    tally_base  bigint not null default 0,
+    at          timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 insert into horizon default values;
 comment on table horizon is
     'How far the marks may rise: see advance_marks(). tally_base is the mark of `tally`; those of `ready` stand in `level`.';
+
+create table timer_mark (
+    singleton boolean primary key default true check (singleton),
+    wake_at   timestamptz not null default '-infinity',
+    looked_at timestamptz not null default '-infinity'
+) with (fillfactor = 50);
+insert into timer_mark default values;
+comment on table timer_mark is
+    'Sleepers that were due before wake_at are awake, but for those that were committed late; looked_at: when these were looked for.';

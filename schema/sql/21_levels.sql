@@ -57,7 +57,7 @@ begin
         -- Not a snapshot's xmax: running transactions can lie above that.
         v_horizon.xid := pg_current_xact_id();
     end if;
-    update horizon set seq = v_horizon.seq, tally = v_horizon.tally, xid = v_horizon.xid, tally_base = v_horizon.tally_base,
+    update horizon set at = clock_time(), seq = v_horizon.seq, tally = v_horizon.tally, xid = v_horizon.xid, tally_base = v_horizon.tally_base,
         -- A sequence that was never drawn from names its first number as the last.
         noted_seq = (select last_value - (not is_called)::integer from ready_seq),
         noted_tally = (select last_value - (not is_called)::integer from tally_id_seq);

@@ -1,7 +1,7 @@
 -- Hand runs to a worker, with a lease on the batch.
 
 -- What few tasks have, as one JSON text; null for the others.
-create or replace function _details(p_task task, p_suspect boolean default false) returns text
+create or replace function _details(p_task task, p_suspect boolean, p_parents jsonb) returns text
     language plpgsql stable
     as $$
 begin
@@ -13,8 +13,7 @@ begin
     return (select jsonb_object_agg(k, v) from jsonb_each(jsonb_build_object(
         'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
         'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
-        -- Not asked for those that have none: the question alone would cost more than all the rest of a claim.
-        'parents', case when p_task.depends_on is not null then _parent_results(p_task.depends_on) end, 'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
+        'parents', p_parents, 'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
 end $$;
 
 -- One statement takes the rows and writes the lease.  It is safe at READ COMMITTED: the inner select
@@ -42,6 +41,7 @@ declare
     v_wanted   integer := p_wanted;
     v_limited  boolean;
     v_suspects uuid[];
+    v_parents  jsonb[];
 begin
     perform _require_read_committed();
     -- The same claim may still be under way in a session whose connection was cut: it ends first.
@@ -110,11 +110,11 @@ begin
         end if;
     end if;
     if task_ids is not null then
-        -- Bounded by the lowest and highest id, so that only their partitions are opened.
+        v_parents := _parents_of(task_ids);
         select array_agg(b.executor_id), array_agg(b.params), array_agg(b.details)
         into executor_ids, params, details
         from (select t.executor_id, t.params::text as params,
-                     _details(t, v_suspects is not null and t.id = any (v_suspects)) as details
+                     _details(t, v_suspects is not null and t.id = any (v_suspects), v_parents[n]) as details
               from unnest(task_ids) with ordinality as wanted (id, n)
               join task t on t.id = wanted.id
               order by n) b;
@@ -152,6 +152,31 @@ begin
             where not _fits(d.needs, p_offers) limit 20);
     end loop;
     return v_unfit;
+end $$;
+
+-- For each task the results of its parents; null when none of the tasks has any, which is asked once.
+-- Siblings share their parents: the results are read once for each set of these, and not for each child.
+create or replace function _parents_of(p_tasks uuid[]) returns jsonb[]
+    language plpgsql stable
+    as $$
+#variable_conflict use_column
+declare
+    v_child   record;
+    v_set     uuid[];
+    v_results jsonb;
+    v_parents jsonb[];
+begin
+    for v_child in
+        select n, t.depends_on from unnest(p_tasks) with ordinality as wanted (id, n) join task t on t.id = wanted.id
+        where t.depends_on is not null order by t.depends_on
+    loop
+        if v_child.depends_on is distinct from v_set then
+            v_set := v_child.depends_on;
+            v_results := _parent_results(v_set);
+        end if;
+        v_parents[v_child.n] := v_results;
+    end loop;
+    return v_parents;
 end $$;
 
 -- Results of parents that have completed, by task id: of their last run (as in _end_state), for one may have run anew.

@@ -1,28 +1,45 @@
 -- What keeps the queue going beside spawning and claiming.  Anybody may call these at any time, from
 -- any number of processes: one does the work, the others pass by.
 
--- Sleepers that are due become ready.
+-- Sleepers that are due become ready, in order of time.  Beside an old snapshot the index keeps an entry of
+-- each that ever slept, so the look begins at a mark: a minute ago, or where the look before found all it may.
+-- Once a minute it begins at the very start, for the sake of what a long transaction has committed late.
 create or replace function promote_timers(p_limit integer default 1000) returns integer
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
-    v_now    timestamptz := clock_time();
-    v_tasks  uuid[];
-    v_queues integer[];
+    v_now     timestamptz := clock_time();
+    v_mark    timer_mark;
+    v_whole   boolean;
+    v_reached timestamptz;
+    v_last    timestamptz;
+    v_tasks   uuid[];
+    v_queues  integer[];
 begin
     perform _require_no_upgrade();
+    select * into v_mark from timer_mark;
+    v_whole := v_now not between v_mark.looked_at and v_mark.looked_at + interval '1 minute';
+    if v_whole then
+        v_mark.wake_at := '-infinity';
+    end if;
     with due as (
         delete from timer where ctid = any (array(
-            select ctid from timer where wake_at <= v_now order by wake_at limit p_limit for update skip locked))
+            select ctid from timer where wake_at between v_mark.wake_at and v_now order by wake_at limit p_limit for update skip locked))
         returning task_id, wake_at, queue_id, level, attempt, suspect, lane, needs),
     readied as (
         insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
         select task_id, queue_id, level, attempt, suspect, lane, needs from due order by wake_at),
     counted as (
         insert into tally (queue_id, sleeping, pending) select queue_id, -count(*), count(*) from due group by queue_id)
-    select array_agg(task_id), array_agg(distinct queue_id) into v_tasks, v_queues from due;
-    if v_tasks is null then
+    select coalesce(array_agg(task_id), '{}'), array_agg(distinct queue_id), max(wake_at) into v_tasks, v_queues, v_last from due;
+    v_reached := case when cardinality(v_tasks) = p_limit then v_last else greatest(v_mark.wake_at, v_now - interval '1 minute') end;
+    -- Not at each round: a row that everybody updates all the time would grow beside a held snapshot.
+    if v_whole or v_reached > v_mark.wake_at + interval '10 seconds' then
+        update timer_mark set wake_at = v_reached, looked_at = case when v_whole then v_now else looked_at end
+        where singleton in (select singleton from timer_mark for update skip locked);
+    end if;
+    if v_tasks = '{}' then
         return 0;
     end if;
     -- Those that waited for an event have waited long enough.
@@ -226,8 +243,8 @@ comment on function fold_tallies(integer) is 'Fold appended counts into totals; 
 -- The regular round of a worker or scheduler.  Each part stands alone: one that fails is undone and told
 -- (`failed`: part, code, error), and holds up none of the others, least of all the recovery of lost runs.
 -- Besides it returns how much was done, what is due and needs a transaction of its own (`late`: sweep_late,
--- `prune`: prune_ended, `partitions`: ensure_partitions, which waits for locks of tables), and in how many
--- seconds the next sleeper is due (null: none).
+-- `prune`: prune_ended, `partitions`: ensure_partitions, which waits for locks of tables, `marks`: advance_marks),
+-- and in how many seconds the next sleeper is due (null: none).
 create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
     as $$
@@ -255,7 +272,7 @@ begin
         v_counts := v_counts || v_count;
     end loop;
     delete from waiter where expires_at < clock_time();
-    select least((select wake_at from timer order by wake_at limit 1),
+    select least((select wake_at from timer where wake_at >= (select wake_at from timer_mark) order by wake_at limit 1),
                  (select due_at from deadline order by due_at limit 1),
                  (select run_at from blocked where awaiting and run_at is not null order by run_at limit 1)) into v_next;
     return jsonb_build_object(
@@ -263,6 +280,7 @@ begin
         'late', exists (select from late),
         'prune', exists (select from queue where retention is not null),
         'partitions', _lacks_partitions(),
+        'marks', (select clock_time() not between at and at + interval '0.9 seconds' from horizon),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;
 comment on function maintain() is

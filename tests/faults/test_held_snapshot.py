@@ -27,6 +27,11 @@ SECONDS = amount(4, 1800)
 RATE = amount(10_000, 1_000)
 """Tasks a second, at most."""
 
+BEAT_SECONDS = 10.0
+"""Between two beats, as of a worker; each leaves a dead row of its own."""
+MARK_SECONDS = amount(0, 2)
+"""Between two times that the marks are advanced, by both halves; a round a second does one half."""
+
 
 class Busy:
     """A queue that is worked through in batches, and what each call costs in buffers."""
@@ -38,6 +43,7 @@ class Busy:
         self.queue_id = self.queue.call("id from queue where name = 'default'")
         self.lease = self.queue.worker << 32
         self.buffers: dict[str, list[int]] = {}
+        self.beat_at = self.marks_at = 0.0
 
     def work(self, *, measured: bool) -> None:
         """Spawn a batch, some of it delayed, claim it, complete it, and make the rounds."""
@@ -59,8 +65,10 @@ class Busy:
         self._call("recover_runs", "", (), measured)
         self._call("fold_tallies", "", (), measured)
         self._call("get_queue_stats", "'default'", (), measured)
-        for _ in range(2):
-            self.queue.call("advance_marks()")
+        if time.monotonic() >= self.marks_at:
+            for _ in range(2):
+                self.queue.call("advance_marks()")
+            self.marks_at = time.monotonic() + MARK_SECONDS
 
     def _call(self, function: str, sql: str, args: tuple[Any, ...], measured: bool, name: str | None = None) -> None:
         if not measured:
