@@ -33,6 +33,7 @@ class Party:
         self.workflows: list[UUID] = []
         self.errors: Counter[str] = Counter()
         self.early: list[str] = []
+        self.offspring = self.lost = 0
         self.spawning = True
         self._lock = threading.Lock()
 
@@ -106,9 +107,10 @@ class Party:
         self.spawning = False
 
     def worker(self, chance: random.Random) -> None:
-        """Claim batches and end their runs at random, until nothing is left."""
+        """Claim batches and end their runs at random, until nothing is left; now and then be lost with a batch."""
+        register = "register_worker('t', 'h', 1, '{default}', 1, '{}', '{}', 3000)"
         with self.connect() as connection:
-            worker = self.call(connection, "register_worker('t', 'h', 1, '{default}', 1, '{}', '{}', 3000)")
+            worker = self.call(connection, register)
             queue = self.call(connection, "id from queue where name = 'default'")
             lease = worker << 32
             while True:
@@ -124,22 +126,69 @@ class Party:
                     time.sleep(0.002)
                     continue
                 self.check(connection, tasks)
-                chance.shuffle(tasks)
-                done = [each for each in tasks if chance.random() < 0.8]
-                rest = [each for each in tasks if each not in done]
-                if done:
-                    self.try_call(
-                        connection,
-                        "complete_runs(%s::bigint[], %s, %s::integer[], %s::text[])",
-                        [lease] * len(done), done, [0] * len(done), [None] * len(done),
-                    )  # fmt: skip
-                if rest:
-                    self.try_call(
-                        connection,
-                        "fail_runs(%s::bigint[], %s, %s::integer[], %s::text[], %s::float8[])",
-                        [lease] * len(rest), rest, [0] * len(rest), ["{}"] * len(rest),
-                        [None if chance.random() < 0.6 else 0.0 for _ in rest],
-                    )  # fmt: skip
+                lost = chance.random() < 0.03
+                if lost:
+                    self.try_call(connection, "give_up_worker(%s)", worker)
+                self._report(connection, chance, lease, tasks)  # of one that was given up it changes nothing
+                if lost:
+                    with self._lock:
+                        self.lost += len(tasks)
+                    worker = self.call(connection, register)
+                    lease = worker << 32
+
+    def _report(self, connection: Connection, chance: random.Random, lease: int, tasks: list[UUID]) -> None:
+        """Complete most runs, fail some, put some to wait for tasks; some of them have spawned."""
+        chance.shuffle(tasks)
+        kinds = [chance.choices(("complete", "fail", "wait"), (80, 20, 5))[0] for _ in tasks]
+        done, bad, waiting = (
+            [t for t, k in zip(tasks, kinds, strict=True) if k == kind] for kind in ("complete", "fail", "wait")
+        )
+        if done:
+            spawns = [
+                each for task in done if chance.random() < 0.03 for each in self._offspring(connection, chance, task)
+            ]
+            self.try_call(
+                connection,
+                "complete_runs(%s::bigint[], %s, %s::integer[], %s::text[], null, %s::jsonb)",
+                [lease] * len(done), done, [0] * len(done), [None] * len(done), json.dumps(spawns) if spawns else None,
+            )  # fmt: skip
+        if bad:
+            self.try_call(
+                connection,
+                "fail_runs(%s::bigint[], %s, %s::integer[], %s::text[], %s::float8[])",
+                [lease] * len(bad), bad, [0] * len(bad), ["{}"] * len(bad),
+                [None if chance.random() < 0.6 else 0.0 for _ in bad],
+            )  # fmt: skip
+        if waiting:
+            spawns, awaits = [], []
+            for task in waiting:
+                made = self._offspring(connection, chance, task)
+                spawns += made
+                # A task of somebody else may come after this one: a circle, which ends it.
+                others = [str(chance.choice(self.tasks))] if chance.random() < 0.2 else []
+                awaits.append({"task": str(task), "on": [each["id"] for each in made] + others, "seconds": None})
+            n = len(waiting)
+            self.try_call(
+                connection,
+                "suspend_runs(%s::bigint[], %s, %s::integer[], %s::float8[], %s::text[], %s::text[], %s::jsonb,"
+                " %s::jsonb)",
+                [lease] * n, waiting, [0] * n, [None] * n, ["wait"] * n, [None] * n,
+                json.dumps(spawns), json.dumps(awaits),
+            )  # fmt: skip
+
+    def _offspring(self, connection: Connection, chance: random.Random, task: UUID) -> list[dict[str, Any]]:
+        """What a run of `task` spawns: a few tasks, the last of them after the others."""
+        made: list[dict[str, Any]] = []
+        for n in range(chance.randint(1, 3)):
+            id_ = str(self.call(connection, "new_task_id()"))
+            options = {"depends_on": [made[0]["id"]], "when": chance.choice(CONDITIONS)} if n == 2 else {}
+            made.append(
+                {"task": str(task), "id": id_, "queue": "default", "name": "node", "checkpoint": f"spawn {n} {id_}"}
+                | ({"options": json.dumps(options)} if options else {})
+            )
+        with self._lock:
+            self.offspring += len(made)
+        return made
 
     def _nothing_left(self, connection: Connection) -> bool:
         return bool(
@@ -238,6 +287,7 @@ def test_random_graphs_end(database_url: str, connection: Connection, graphs: in
 
     assert [] == party.early
     consistent(connection)
+    assert party.offspring > 0 < party.lost
     unexplained = connection.execute(
         "select t.id, t.condition, get_state(t.id), p.succeeded, p.failed, p.parents"
         " from task t cross join lateral ("
