@@ -91,7 +91,10 @@ insert into late (child_id)
     order by 1
     on conflict do nothing;
 
-alter table edge add column awaited boolean not null default false;
+alter table edge
+    add column awaited boolean not null default false,
+    drop constraint edge_pkey,
+    add primary key (parent_id, child_id, awaited);
 comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';
 
 alter table lease add column suspects uuid[];

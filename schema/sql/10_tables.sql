@@ -142,7 +142,7 @@ create table edge (
     parent_id uuid not null,
     child_id  uuid not null,
     awaited   boolean not null default false,
-    primary key (parent_id, child_id),
+    primary key (parent_id, child_id, awaited),
     constraint edge_not_to_itself check (parent_id <> child_id)
 );
 create index edge_child on edge (child_id);

@@ -41,10 +41,7 @@ begin
         return query select * from _spawn_plain(p_ids, p_queues, p_names, p_params, v_now);
         return;
     end if;
-    v_specs := _insert_bodies(_take_keys(_spawn_specs(p_ids, p_queues, p_names, p_params, p_options), v_now), v_now);
-    perform _insert_edges(v_specs);
-    perform _place(v_specs, v_now);
-    perform _join_workflows(v_specs);
+    v_specs := _spawn_all(p_ids, p_queues, p_names, p_params, p_options, v_now);
     return query select s.ordinal, s.id, s.id = p_ids[s.ordinal] from unnest(v_specs) s;
 end $$;
 comment on function spawn_tasks(uuid[], text[], text[], jsonb[], jsonb[]) is
@@ -111,6 +108,21 @@ begin
     perform _use_level(u.queue_id, 0) from (select distinct unnest(v_queue_ids) as queue_id) u;
     perform _wake(v_queue_ids);
     return query select n::integer, id, true from unnest(p_ids) with ordinality as u (id, n);
+end $$;
+
+-- Tasks with options.  Returns them as they were spawned, in order.
+create or replace function _spawn_all(
+    p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[], p_now timestamptz) returns _spawn[]
+    language plpgsql
+    as $$
+declare
+    v_specs _spawn[];
+begin
+    v_specs := _insert_bodies(_take_keys(_spawn_specs(p_ids, p_queues, p_names, p_params, p_options), p_now), p_now);
+    perform _insert_edges(v_specs);
+    perform _place(v_specs, p_now);
+    perform _join_workflows(v_specs);
+    return v_specs;
 end $$;
 
 -- The arrays as rows, names turned into ids, options read.

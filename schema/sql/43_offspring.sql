@@ -10,30 +10,48 @@ create or replace function _spawn_offspring(p_held _held[], p_spawns jsonb, p_sa
     as $$
 #variable_conflict use_column
 declare
-    v_taken jsonb;
+    v_now         timestamptz := clock_time();
+    v_spawners    uuid[];
+    v_checkpoints text[];
+    v_ids         uuid[];
+    v_queues      text[];
+    v_names       text[];
+    v_params      jsonb[];
+    v_options     jsonb[];
+    v_specs       _spawn[];
 begin
-    with wanted as materialized (
-        select s.task, s.checkpoint, s.id, s.queue, s.name, s.params::jsonb as params,
-               nullif(case when t.workflow_id is null then '{}' else jsonb_build_object('workflow', t.workflow_id) end
-                      || coalesce(s.options::jsonb, '{}'), '{}') as options, o
-        from rows from (jsonb_to_recordset(p_spawns)
-                        as (task uuid, checkpoint text, id uuid, queue text, name text, params text, options text))
-             with ordinality as s (task, checkpoint, id, queue, name, params, options, o)
-        join unnest(p_held) h on h.task_id = s.task
-        join task t on t.id = s.task),
-    spawned as materialized (
-        select s.ordinal, s.task_id
-        from spawn_tasks((select array_agg(id order by o) from wanted), (select array_agg(queue order by o) from wanted),
-                         (select array_agg(name order by o) from wanted), (select array_agg(params order by o) from wanted),
-                         (select array_agg(options order by o) from wanted)) s),
-    matched as materialized (
-        select w.*, s.task_id from (select *, row_number() over (order by o) as ordinal from wanted) w join spawned s using (ordinal)),
-    saved as (
+    select array_agg(s.task order by o), array_agg(s.checkpoint order by o), array_agg(s.id order by o), array_agg(s.queue order by o),
+           array_agg(s.name order by o), array_agg(s.params::jsonb order by o),
+           array_agg(nullif(case when t.workflow_id is null then '{}' else jsonb_build_object('workflow', t.workflow_id) end
+                            || coalesce(s.options::jsonb, '{}'), '{}') order by o)
+    into v_spawners, v_checkpoints, v_ids, v_queues, v_names, v_params, v_options
+    from rows from (jsonb_to_recordset(p_spawns)
+                    as (task uuid, checkpoint text, id uuid, queue text, name text, params text, options text))
+         with ordinality as s (task, checkpoint, id, queue, name, params, options, o)
+    join unnest(p_held) h on h.task_id = s.task
+    join task t on t.id = s.task;
+    if v_ids is null then
+        return '{}';
+    end if;
+    if cardinality(v_ids) > 100000 then
+        raise exception 'runs have spawned % tasks in one report; at most 100000 are taken', cardinality(v_ids) using errcode = 'AB001';
+    end if;
+    -- An id was made when the run asked for it, which may be days ago.
+    if exists (select from unnest(v_ids, v_spawners) u (id, spawner)
+               where u.id is null or u.id not between _id_floor(_id_time(u.spawner) - interval '1 day') and _id_floor(v_now + interval '1 day')) then
+        raise exception 'the id of a task that a run has spawned is not a UUIDv7 of the time since its spawner''s own' using errcode = 'AB001';
+    end if;
+    if cardinality(v_ids) <> (select count(distinct i) from unnest(v_ids) i) then
+        raise exception 'runs have spawned two tasks of one id' using errcode = 'AB001';
+    end if;
+    perform _check_size('params', p) from unnest(v_params) p;
+    v_specs := _spawn_all(v_ids, v_queues, v_names, v_params, v_options, v_now);
+    if p_save then
         insert into checkpoint (task_id, name, value, created_at)
-        select task, checkpoint, to_jsonb(task_id), clock_time() from matched where p_save
-        on conflict (task_id, name) do update set (value, created_at) = (excluded.value, excluded.created_at))
-    select coalesce(jsonb_object_agg(id, task_id) filter (where id <> task_id), '{}') into v_taken from matched;
-    return v_taken;
+            select v_spawners[s.ordinal], v_checkpoints[s.ordinal], to_jsonb(s.id), v_now from unnest(v_specs) s
+            on conflict (task_id, name) do update set (value, created_at) = (excluded.value, excluded.created_at);
+    end if;
+    return (select coalesce(jsonb_object_agg(v_ids[s.ordinal], s.id) filter (where s.id <> v_ids[s.ordinal]), '{}') from unnest(v_specs) s);
 end $$;
 
 -- For _end_waits.  Stands here because an upgrade runs this file again.
@@ -46,22 +64,23 @@ create or replace function _await_tasks(p_held _held[], p_awaits jsonb, p_taken 
     language plpgsql
     as $$
 #variable_conflict use_column
+declare
+    v_suspects uuid[] := _suspects(array(select a.task from jsonb_to_recordset(p_awaits) as a (task uuid)));
 begin
     -- What an earlier wait left behind does not count any more.
     delete from edge e using unnest(p_held) h, jsonb_to_recordset(p_awaits) as a (task uuid)
-        where e.child_id = h.task_id and a.task = h.task_id and e.awaited
-          and e.parent_id <> all (coalesce((select t.depends_on from task t where t.id = h.task_id), '{}'));
+        where e.child_id = h.task_id and a.task = h.task_id and e.awaited;
     with item as materialized (
         select h.task_id, h.attempt, clock_time() + make_interval(secs => a.seconds) as until, array(
             select distinct coalesce(p_taken ->> u, u)::uuid from jsonb_array_elements_text(a."on") u order by 1) as parents
         from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb, seconds double precision) on a.task = h.task_id),
     linked as (
         insert into edge (parent_id, child_id, awaited)
-        select unnest(i.parents), i.task_id, true from item i
-        on conflict (parent_id, child_id) do update set awaited = true),
+        select unnest(i.parents), i.task_id, true from item i),
     placed as (
-        insert into blocked (task_id, queue_id, level, attempt, lane, needs, run_at, condition, awaiting, quorum, remaining)
-        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.lane, t.needs, i.until, 'all_done', true, 0, cardinality(i.parents)
+        insert into blocked (task_id, queue_id, level, attempt, suspect, lane, needs, run_at, condition, awaiting, quorum, remaining)
+        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.id = any (v_suspects), t.lane, t.needs, i.until, 'all_done', true, 0,
+               cardinality(i.parents)
         from item i join task t on t.id = i.task_id),
     counted as (
         insert into tally (queue_id, running, blocked)

@@ -241,3 +241,61 @@ def test_results_are_those_of_the_last_run(queue: Queue) -> None:
     assert json.loads(details[0])["parents"] == {str(parent): {"n": 2, "nothing": None}}
     row = queue.connection.execute("select name, state, result from get_results(%s)", ([parent],)).fetchone()
     assert row == ("demo.add", "completed", {"n": 2, "nothing": None})
+
+
+def test_waiting_for_a_parent_of_its_own_leaves_the_dependency(queue: Queue) -> None:
+    """A run may wait for a parent that its condition did not wait for; it is that one's child as before."""
+    slow = queue.spawn(priority=-1)
+    quick = queue.spawn()
+    child = queue.spawn(depends_on=[str(slow), str(quick)], when="any_success")
+    queue.call("sweep_late()")
+    lease, _, _ = queue.claim(1)
+    queue.complete(lease, quick)
+    lease, tasks, _ = queue.claim(1)
+    assert tasks == [child]
+    suspend(queue, lease, child, [slow])
+    queue.call("sweep_late()")
+    assert queue.state(child) == "blocked"
+
+    lease, tasks, _ = queue.claim(1)
+    assert tasks == [slow]
+    queue.complete(lease, slow)
+    lease, tasks, _ = queue.claim(1)
+    assert tasks == [child]
+    queue.complete(lease, child)
+
+    assert queue.document(slow)["children"] == [str(child)]
+    assert queue.call("rerun_task(%s)", slow) == 2
+    assert queue.state(child) == "blocked"
+
+
+def test_a_suspect_that_waits_for_tasks_stays_one(queue: Queue) -> None:
+    """A task that was lost with its worker runs in a process of its own until it has ended, whatever it waits for."""
+    task, other = queue.spawn(), queue.spawn(priority=-1)
+    queue.claim(1)
+    queue.connection.execute("update worker set last_seen = last_seen - interval '1 hour'")
+    queue.call("recover_runs()")
+    queue.worker = queue.new_worker()
+    lease, tasks, _ = queue.claim(1)
+    assert tasks == [task]
+    suspend(queue, lease, task, [other])
+    queue.call("sweep_late()")
+    lease, tasks, _ = queue.claim(1)
+    queue.complete(lease, other)
+
+    assert queue.call("suspect from ready where task_id = %s", task) is True
+
+
+def test_what_a_long_run_spawned_early_is_spawned(queue: Queue) -> None:
+    """The id of a child is made when it is asked for, the child when the run ends, be it days later (B52)."""
+    task, child = queue.spawn(), new_task_id()
+    lease, _, _ = queue.claim()
+    queue.connection.execute(
+        "create or replace function clock_time() returns timestamptz language sql stable"
+        " as $$ select clock_timestamp() + interval '3 days' $$"
+    )
+
+    assert complete(queue, lease, task, entry(task, child), entry(task, new_task_id(), priority=1)) is None
+
+    assert queue.state(child) == "pending"
+    assert queue.counts() == {"completed": 1, "pending": 2}
