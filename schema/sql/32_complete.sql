@@ -2,7 +2,7 @@
 -- changes nothing and comes back as stale, the rest of the batch is kept.
 
 -- Take tasks out of their leases: the fence that every outcome passes.  A lease loses the reported
--- tasks and keeps its id; reported whole, it goes.  Returns what was held.
+-- tasks and keeps its id; reported whole, it goes.  Returns what was held, a task once however often it is named.
 -- Leases are locked in id order.
 create or replace function _take_claims(p_leases bigint[], p_tasks uuid[])
     returns table (n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz)
@@ -15,7 +15,7 @@ declare
 begin
     for v_group in
         select l as id, array_agg(t order by o) as tasks, array_agg(o::integer order by o) as places
-        from unnest(p_leases, p_tasks) with ordinality as u (l, t, o) group by l order by l
+        from unnest(p_leases, p_tasks) with ordinality as u (l, t, o) where l is not null and t is not null group by l order by l
     loop
         select * into v_lease from lease where id = v_group.id for update;
         continue when not found;
@@ -34,12 +34,23 @@ begin
                 where id = v_group.id;
             end if;
             return query
-                select g.place, h.task, h.attempt, v_lease.id, v_lease.queue_id, v_lease.claimed_at
+                select v_group.places[g.first], h.task, h.attempt, v_lease.id, v_lease.queue_id, v_lease.claimed_at
                 from unnest(v_lease.task_ids, v_lease.attempts) as h (task, attempt)
-                join unnest(v_group.tasks, v_group.places) as g (task, place) on g.task = h.task;
+                cross join lateral (select array_position(v_group.tasks, h.task) as first) g where g.first is not null;
         end if;
         perform _wake_limited(v_lease.queue_id);
     end loop;
+end $$;
+
+-- Refuse a report whose arrays do not run in parallel: what is missing would be read as null, a lost result or a
+-- failure for good.  Raises AB001.
+create or replace function _check_lengths(variadic p_lengths integer[]) returns void
+    language plpgsql immutable
+    as $$
+begin
+    if array_position(p_lengths, null) is not null or p_lengths[1] <> any (p_lengths) then
+        raise exception 'the arrays of a report differ in length: %', array_to_string(p_lengths, ', ', 'null') using errcode = 'AB001';
+    end if;
 end $$;
 
 -- What was reported and not held.  A report that arrived before and is repeated after a lost answer
@@ -76,6 +87,7 @@ declare
     v_ended uuid[];
 begin
     perform _require_read_committed();
+    perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages), cardinality(p_results));
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, result)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'completed', h.attempt, true,
@@ -85,10 +97,12 @@ begin
         select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
     if p_artifacts is not null then
         insert into artifact (task_id, path, attempt, attempt_path, kind, sha256, bytes, completed_at)
-            select h.task_id, a.path, h.attempt, a.attempt_path, a.kind, a.sha256, a.bytes, v_now
-            from jsonb_to_recordset(p_artifacts)
-                as a (task uuid, path text, attempt_path text, kind text, sha256 text, bytes bigint)
+            select distinct on (h.task_id, a.path) h.task_id, a.path, h.attempt, a.attempt_path, a.kind, a.sha256, a.bytes, v_now
+            from rows from (jsonb_to_recordset(p_artifacts)
+                            as (task uuid, path text, attempt_path text, kind text, sha256 text, bytes bigint))
+                 with ordinality as a (task, path, attempt_path, kind, sha256, bytes, o)
             join unnest(v_held) h on h.task_id = a.task
+            order by h.task_id, a.path, a.o desc
             on conflict (task_id, path) do update
                 set (attempt, attempt_path, kind, sha256, bytes, completed_at, published_at)
                   = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, v_now, null);

@@ -67,6 +67,7 @@ declare
     v_delays double precision[] := p_delays;
 begin
     perform _require_read_committed();
+    perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages), cardinality(p_errors), cardinality(p_delays));
     if p_amends is not null then  -- bodies come before leases
         perform from task where id = any (array(
             select t from unnest(p_tasks) with ordinality u (t, n) where jsonb_typeof(p_amends -> (n::integer - 1)) = 'object'))
@@ -202,6 +203,7 @@ declare
     v_taken jsonb;
 begin
     perform _require_read_committed();
+    perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages), cardinality(p_delays), cardinality(p_reasons), cardinality(p_events));
     -- Before anything else, and in name order: emit_event takes the same lock.
     perform pg_advisory_xact_lock(hashtextextended(current_schema() || '.event.' || e, 0))
         from (select distinct e from unnest(p_events) e where e is not null order by e) named;
@@ -243,6 +245,7 @@ declare
     v_held _held[];
 begin
     perform _require_read_committed();
+    perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages));
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.n);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'returned', h.attempt, false,
@@ -265,6 +268,7 @@ declare
     v_held _held[];
 begin
     perform _require_read_committed();
+    perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages), cardinality(p_reasons));
     v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'cancelled', h.attempt, true,

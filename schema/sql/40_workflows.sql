@@ -8,6 +8,7 @@ create or replace function _join_workflows(p_specs _spawn[]) returns void
 #variable_conflict use_column
 declare
     v_joined record;
+    v_named  integer;
 begin
     for v_joined in
         select workflow_id as id, count(*)::integer as nodes from unnest(p_specs)
@@ -21,14 +22,23 @@ begin
             end if;
             raise exception 'there is no workflow %', v_joined.id using errcode = 'AB011';
         end if;
-        -- A name that is taken gets the end of the task's id behind it: joining never fails for a name.
+        -- A name that is taken gets the end of the task's id behind it, or should that be taken too, all of it:
+        -- joining never fails for a name.  The workflow's row is locked, so no other session names nodes of it.
         insert into node (workflow_id, name, task_id)
             select v_joined.id,
                    case when o = 1 and not exists (select from node n where n.workflow_id = v_joined.id and n.name = s.name) then name
                         else name || '#' || right(s.id::text, 8) end, s.id
             from (select id, coalesce(node, (select x.name from executor x where x.id = executor_id)) as name,
                          row_number() over (partition by coalesce(node, executor_id::text) order by ordinal) as o
-                  from unnest(p_specs) where fresh and workflow_id = v_joined.id) s;
+                  from unnest(p_specs) where fresh and workflow_id = v_joined.id) s
+            on conflict (workflow_id, name) do nothing;
+        get diagnostics v_named = row_count;
+        if v_named < v_joined.nodes then
+            insert into node (workflow_id, name, task_id)
+                select v_joined.id, coalesce(s.node, (select x.name from executor x where x.id = s.executor_id)) || '#' || s.id, s.id
+                from unnest(p_specs) s
+                where s.fresh and s.workflow_id = v_joined.id and not exists (select from node n where n.task_id = s.id);
+        end if;
     end loop;
 end $$;
 
@@ -49,6 +59,9 @@ begin
     end if;
     if p_name is null or length(p_name) not between 1 and 500 then
         raise exception 'workflow name has % characters; it must have 1 to 500', coalesce(length(p_name), 0) using errcode = 'AB007';
+    end if;
+    if cardinality(p_options) <> cardinality(p_ids) then
+        raise exception 'the arrays of spawn_workflow differ in length' using errcode = 'AB001';
     end if;
     insert into workflow (id, name, created_at, nodes, remaining) values (p_id, p_name, v_now, 0, 0) on conflict do nothing;
     v_options := array(

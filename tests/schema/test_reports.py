@@ -1,0 +1,138 @@
+"""Reports and spawns that are not as they should be: named twice, of unequal length, with holes; nothing is counted wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from sql_queue import Queue
+
+from absurd.queue import new_task_id
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def queue(connection: Connection) -> Queue:
+    return Queue(connection)
+
+
+@pytest.mark.parametrize("report", ["complete", "fail", "retry", "suspend", "return", "cancel"])
+@pytest.mark.parametrize("held", [1, 2], ids=["whole", "part"])
+def test_a_run_reported_twice_in_one_call_ends_once(queue: Queue, report: str, held: int) -> None:
+    """A task that stands twice in a report is closed and counted once, and its other reports are kept."""
+    task, *_ = [queue.spawn() for _ in range(held)]
+    lease, _, _ = queue.claim(held)
+    sql = {
+        "complete": "complete_runs(%s::bigint[], %s, '{0,0}', '{1,2}')",
+        "fail": "fail_runs(%s::bigint[], %s, '{0,0}', '{null,null}', '{null,null}')",
+        "retry": "fail_runs(%s::bigint[], %s, '{0,0}', '{null,null}', '{9,9}')",
+        "suspend": "suspend_runs(%s::bigint[], %s, '{0,0}', '{9,9}', '{sleep,sleep}', '{null,null}')",
+        "return": "return_runs(%s::bigint[], %s, '{0,0}')",
+        "cancel": "cancel_runs(%s::bigint[], %s, '{0,0}', '{no,no}')",
+    }[report]
+
+    assert queue.call(sql, [lease, lease], [task, task]) is None
+
+    assert queue.call("count(*) from run where task_id = %s", task) == 1
+    assert sum(queue.counts().values()) == held
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "complete_runs(%s::bigint[], %s, '{0,0}', '{1}')",
+        "complete_runs(%s::bigint[], %s, '{0}', '{1,2}')",
+        "complete_runs(%s::bigint[], %s, null, null)",
+        "fail_runs(%s::bigint[], %s, '{0,0}', '{null,null}', '{9}')",
+        "fail_runs(%s::bigint[], %s, '{0,0}', '{null}', '{9,9}')",
+        "suspend_runs(%s::bigint[], %s, '{0,0}', '{9}', '{a,b}', '{null,null}')",
+        "suspend_runs(%s::bigint[], %s, '{0,0}', '{9,9}', '{a,b}', null)",
+        "return_runs(%s::bigint[], %s, '{0}')",
+        "cancel_runs(%s::bigint[], %s, '{0,0}', '{no}')",
+    ],
+)
+def test_arrays_of_a_report_are_of_one_length(queue: Queue, sql: str) -> None:
+    """A shorter array would lose a result, or make a retry a failure for good: it is refused, and nothing changes."""
+    tasks = [queue.spawn(), queue.spawn()]
+    lease, _, _ = queue.claim(2)
+
+    with pytest.raises(psycopg.Error, match="differ in length") as caught:
+        queue.call(sql, [lease, lease], tasks)
+    assert caught.value.sqlstate == "AB001"
+    with pytest.raises(psycopg.Error, match="differ in length"):
+        queue.call(sql, [lease], tasks)
+
+    assert queue.counts() == {"running": 2}
+
+
+def test_holes_and_nothing_are_reports_too(queue: Queue) -> None:
+    """A null among tasks or leases is stale like any other task that is not held; an empty report changes nothing."""
+    task, other = queue.spawn(), queue.spawn()
+    lease, _, _ = queue.claim(2)
+
+    assert queue.call("complete_runs('{}', '{}', '{}', '{}')") is None
+    assert queue.call(
+        "complete_runs(%s::bigint[], %s, '{0,0,0}', '{1,2,3}')", [lease, lease, None], [task, None, other]
+    ) == [
+        None,
+        other,
+    ]
+
+    assert queue.counts() == {"running": 1, "completed": 1}
+
+
+def test_a_file_named_twice_is_one_artifact(queue: Queue) -> None:
+    """The last word of a run on a path counts; the completion does not fail for it."""
+    task = queue.spawn()
+    lease, _, _ = queue.claim()
+    files = [{"task": str(task), "path": "a", "attempt_path": name, "kind": "file"} for name in (".a1", ".a2")]
+
+    sql = "complete_runs(%s::bigint[], %s, '{0}', '{null}', %s::jsonb)"
+    assert queue.call(sql, [lease], [task], json.dumps(files)) is None
+
+    assert queue.call("attempt_path from get_publications(%s)", task) == ".a2"
+
+
+def test_options_of_a_workflow_are_as_many_as_its_tasks(queue: Queue) -> None:
+    """Fewer options than tasks would leave some without: they are refused, and nothing of the workflow exists."""
+    ids = [new_task_id(), new_task_id()]
+    with pytest.raises(psycopg.Error, match="differ in length") as caught:
+        queue.call(
+            "count(*) from spawn_workflow(%s, 'w', %s, '{default,default}', '{x,x}', '{null,null}', array['{}'::jsonb])",
+            new_task_id(),
+            ids,
+        )
+    assert caught.value.sqlstate == "AB001"
+    assert queue.call("count(*) from workflow") == 0
+
+
+def test_a_key_of_an_older_task_stands_after_who_depends_on_it(queue: Queue) -> None:
+    """A parent that exists already may stand in the same call once more, by its key, in any place."""
+    parent, child = queue.spawn(key="night"), new_task_id()
+    rows = queue.connection.execute(
+        "select task_id, created from spawn_tasks(%s, '{default,default}', '{x,x}', '{null,null}', %s::text[]::jsonb[])",
+        ([child, new_task_id()], [json.dumps({"depends_on": [str(parent)]}), json.dumps({"key": "night"})]),
+    ).fetchall()
+    assert rows == [(child, True), (parent, False)]
+
+
+def nodes(queue: Queue, workflow: UUID) -> list[str]:
+    rows = queue.connection.execute("select name from node where workflow_id = %s order by name", [workflow]).fetchall()
+    return [row[0] for row in rows]
+
+
+def test_nodes_of_one_name_whose_ids_end_alike(queue: Queue) -> None:
+    """Ids of other programs may differ at their beginnings only; each node gets a name of its own all the same."""
+    workflow = new_task_id()
+    ids = [UUID(str(new_task_id())[:15] + f"{n:03x}-8000-0000000000ff") for n in range(4)]
+    queue.call(
+        "count(*) from spawn_workflow(%s, 'w', %s, array_fill('default'::text, '{4}'), array_fill('x'::text, '{4}'),"
+        " array_fill(null::jsonb, '{4}'))",
+        workflow,
+        ids,
+    )
+    assert len(nodes(queue, workflow)) == 4
