@@ -112,7 +112,7 @@ end $$;
 comment on function claim_runs(bigint, integer, integer, integer[], bigint[]) is
     'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays, and in how many milliseconds a rate lets more start.';
 
--- Results of parents that have completed, by task id: of their last run, for one may have run anew.
+-- Results of parents that have completed, by task id: of their last run (as in _end_state), for one may have run anew.
 create or replace function _parent_results(p_parents uuid[]) returns jsonb
     language sql stable
     as $$
@@ -121,7 +121,7 @@ create or replace function _parent_results(p_parents uuid[]) returns jsonb
             from run r
             where r.task_id = any (p_parents) and r.ends
               and r.finished_at >= (select min(_id_time(p)) - interval '1 day' from unnest(p_parents) p)
-            order by r.task_id, r.finished_at desc) last
+            order by r.task_id, r.attempt desc, r.started_at is null, r.finished_at desc) last
         where last.state = 'completed'
     $$;
 

@@ -110,7 +110,8 @@ begin
                 'queue', (select q.name from queue q where q.id = t.queue_id), 'state', coalesce(s.state, 'moving'),
                 'depends_on', coalesce(to_jsonb(t.depends_on), '[]'), 'when', coalesce(t.condition, 'all_success'),
                 'error', case when s.state in ('failed', 'cancelled') then (
-                    select r.error from run r where r.task_id = s.task_id and r.ends order by r.finished_at desc limit 1) end)
+                    select r.error from run r where r.task_id = s.task_id and r.ends
+                    order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1) end)
                 order by s.place), '[]')
             from shown s left join task t on t.id = s.task_id))
     into v_document;

@@ -116,6 +116,6 @@ create or replace function get_results(p_tasks uuid[])
         left join lateral (
             select r.result, r.error from run r
             where r.task_id = s.task_id and r.ends and r.finished_at >= _id_time(s.task_id) - interval '1 day'
-            order by r.finished_at desc limit 1) r on s.state in ('completed', 'failed', 'cancelled')
+            order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1) r on s.state in ('completed', 'failed', 'cancelled')
     $$;
 comment on function get_results(uuid[]) is 'State of tasks, and result or error of those that have ended; a state of null: no such task.';

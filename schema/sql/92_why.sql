@@ -259,7 +259,8 @@ begin
         from up u join task t on t.id = u.id cross join lateral unnest(t.depends_on) p (id)
         cross join lateral (
             select r as last from run r
-            where r.task_id = p.id and r.ends and r.state <> 'completed' order by r.finished_at desc limit 1) e
+            where r.task_id = p.id and r.ends and r.state <> 'completed'
+            order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1) e
         where u.last is null or (u.last).error ->> 'code' = 'upstream')
     select string_agg(
         case when (u.last).state = 'cancelled' then format('%s was cancelled (%s)', u.id, coalesce((u.last).error ->> 'message', 'no reason was given'))

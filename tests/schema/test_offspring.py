@@ -243,6 +243,38 @@ def test_results_are_those_of_the_last_run(queue: Queue) -> None:
     assert row == ("demo.add", "completed", {"n": 2, "nothing": None})
 
 
+def test_the_last_run_counts_though_the_clock_was_set_back(queue: Queue) -> None:
+    """Result, error and state are of one run: the last, not the one with the latest time."""
+    workflow, parent, failed = new_task_id(), new_task_id(), new_task_id()
+    spawn_workflow(queue, workflow, [parent, failed], [{}, {"priority": 1}])
+    lease, _, _ = queue.claim()
+    queue.fail(lease, failed, None)
+    queue.complete(lease, parent, result={"n": 1})
+    queue.connection.execute(
+        "create or replace function clock_time() returns timestamptz language sql stable"
+        " as $$ select clock_timestamp() - interval '1 hour' $$"
+    )
+    queue.call("rerun_task(%s)", parent)
+    queue.call("rerun_task(%s)", failed)
+    child = queue.spawn(depends_on=[str(parent)])
+    lease, _, _ = queue.claim()
+    queue.complete(lease, parent, result={"n": 2})
+    queue.call("cancel_runs(%s::bigint[], %s, '{0}', '{enough}')", [lease], [failed])
+    queue.call("sweep_late()")
+
+    assert queue.document(parent)["result"] == {"n": 2}
+    assert queue.call("result from get_results(%s)", [parent]) == {"n": 2}
+    assert queue.call("error ->> 'message' from get_results(%s)", [failed]) == "enough"
+    shown = queue.call("get_workflow(%s)", workflow)["nodes"]
+    assert {node["id"]: (node["error"] or {}).get("message") for node in shown} == {
+        str(parent): None,
+        str(failed): "enough",
+    }
+    details = queue.call("(select details from claim_runs(%s, 1, 1, '{}', '{}'))", (queue.worker << 32) + 99)
+    assert json.loads(details[0])["parents"] == {str(parent): {"n": 2}}
+    assert queue.state(child) == "running"
+
+
 def test_waiting_for_a_parent_of_its_own_leaves_the_dependency(queue: Queue) -> None:
     """A run may wait for a parent that its condition did not wait for; it is that one's child as before."""
     slow = queue.spawn(priority=-1)

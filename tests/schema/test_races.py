@@ -433,3 +433,37 @@ def test_a_retry_that_is_open_keeps_the_task(sessions: Callable[[], Session]) ->
 
     assert pruner.call("prune_queue('default', 0)") == 0
     assert pruner.call("get_state(%s)", task) == "pending"
+
+
+def test_a_batch_that_spawns_locks_workflows_in_order(sessions: Callable[[], Session], until: Until) -> None:
+    """Two batches of nodes of two workflows, one of which spawns into the higher one, both end: no deadlock."""
+    holder, spawning, plain, observer = sessions(), sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    tasks = []
+    low, high = sorted(observer.call("new_task_id()") for _ in range(2))
+    for workflow in (low, high):
+        tasks.append([observer.call("new_task_id()") for _ in range(2)])
+        observer.call(
+            "count(*) from spawn_workflow(%s, 'w', %s, '{default,default}', '{x,x}', '{null,null}',"
+            """ array['{"priority": 1}', '{}']::jsonb[])""",
+            workflow,
+            tasks[-1],
+        )
+    firsts, seconds = (list(pair) for pair in zip(*tasks, strict=True))
+    first, claimed = leases.claim(2)
+    assert claimed == firsts
+    second, claimed = leases.claim(2)
+    assert claimed == seconds
+    sql = "complete_runs(%s::bigint[], %s, '{0,0}', '{null,null}', null, %s::jsonb)"
+    spawn = {"task": str(firsts[1]), "id": str(observer.call("new_task_id()")), "queue": "default", "name": "x"}
+
+    holder.begin()
+    holder.call("id from workflow where id = %s for update", low)
+    plain.call_later(sql, [second] * 2, seconds, None)
+    until(lambda: plain.waits(observer))
+    spawning.call_later(sql, [first] * 2, firsts, json.dumps([spawn]))
+    until(lambda: spawning.waits(observer))
+    holder.commit()
+
+    assert [plain.result(), spawning.result()] == [None, None]
+    assert observer.call("array_agg(state order by id) from workflow") == ["completed", "running"]
