@@ -90,7 +90,7 @@ create or replace function _spacing(p_queue queue) returns interval
     language sql immutable
     as $$ select greatest(p_queue.rate_period / p_queue.rate, interval '1 microsecond') $$;
 
--- Lock a limited queue for this claim, and tell how many runs its limits leave for it; and, where the
+-- How many runs the limits of a queue, which is locked by its throttle, leave for this claim; and, where the
 -- rate is what holds it back, in how many milliseconds the next start is due.
 -- The rate is GCRA: starts are due evenly, and what a tenth of a second brings may come together.
 create or replace function _grant(p_queue queue, p_wanted integer, out granted integer, out wait_ms integer)
@@ -104,8 +104,8 @@ declare
     v_starts  bigint;
 begin
     granted := p_wanted;
-    select next_at into v_next from throttle where queue_id = p_queue.id for update;
-    -- From here on each statement sees what the claim before has committed.
+    select next_at into v_next from throttle where queue_id = p_queue.id;
+    -- Under the lock each statement sees what the claim before has committed.
     if p_queue.max_running is not null then
         -- `id > 0` has it read by index, because the table swells beside a held snapshot.
         granted := least(granted, p_queue.max_running - (
@@ -141,7 +141,7 @@ begin
     end if;
 end $$;
 
--- Claim from a queue whose lanes count, under the lock of _grant().  One statement takes the rows and
+-- Claim from a queue whose lanes count, under the lock of its throttle.  One statement takes the rows and
 -- writes the lease, as in claim_runs().  The marks of a worker are neither used nor moved (levels and
 -- seqs are 0): what is passed over today may be taken once its lane has room.
 create or replace function _claim_lanes(
@@ -177,8 +177,11 @@ end $$;
 -- order in which they start.  Lanes at their limit are passed over, whatever stands in them.
 --
 -- Lanes are read one after the other from their index, beginning after the one that had the last turn:
--- at most 1,000 beside those that run, and at most 10,000 rows of them together.  Tasks without a lane have no such
--- index and are looked for among the first 10,000 of the queue.
+-- at most 1,000 beside those that run, and of each so many rows that it is 10,000 together, or 100: what needs more than
+-- is offered must not be read without end while others wait for the lock.  No row stands below the lowest base mark, so
+-- what is dead there is passed over without a look at the table.  Tasks without a lane have no such index: they are
+-- looked for among the first 10,000 of the queue, and where these are too few among 2,000 from anywhere, so that none is
+-- hidden behind lanes for ever.
 -- Fair: the lane with the fewest running goes first, among equals the one whose turn was longest ago;
 -- tasks without a lane are one lane.  Otherwise by level and seq.
 create or replace function _lane_candidates(p_queue queue, p_offers jsonb, p_wanted integer)
@@ -189,6 +192,7 @@ create or replace function _lane_candidates(p_queue queue, p_offers jsonb, p_wan
 #variable_conflict use_column
 declare
     v_last text := (select last_lane from throttle where queue_id = p_queue.id);
+    v_base bigint := (select min(base) from level where queue_id = p_queue.id);
 begin
     return query
         with recursive
@@ -197,15 +201,17 @@ begin
             from lease l cross join lateral unnest(l.task_ids) u (id) join task t on t.id = u.id
             where l.id > 0 and l.queue_id = p_queue.id group by t.lane),
         after_last (lane, n) as (
-            (select r.lane, 1 from ready r where r.queue_id = p_queue.id and r.lane > v_last order by r.lane limit 1)
+            (select r.lane, 1 from ready r where r.queue_id = p_queue.id and r.lane > v_last and r.seq >= v_base order by r.lane limit 1)
             union all
-            select (select r.lane from ready r where r.queue_id = p_queue.id and r.lane > a.lane order by r.lane limit 1), a.n + 1
+            select (select r.lane from ready r where r.queue_id = p_queue.id and r.lane > a.lane and r.seq >= v_base order by r.lane limit 1), a.n + 1
             from after_last a where a.lane is not null and a.n < 1000 + (select count(*) from busy)),
         up_to_last (lane, n) as (
-            (select r.lane, 1 from ready r where r.queue_id = p_queue.id and r.lane > '' and r.lane <= v_last order by r.lane limit 1)
+            (select r.lane, 1 from ready r
+             where r.queue_id = p_queue.id and r.lane > '' and r.lane <= v_last and r.seq >= v_base order by r.lane limit 1)
             union all
             select (select r.lane from ready r
-                    where r.queue_id = p_queue.id and r.lane > u.lane and r.lane <= v_last order by r.lane limit 1), u.n + 1
+                    where r.queue_id = p_queue.id and r.lane > u.lane and r.lane <= v_last and r.seq >= v_base
+                    order by r.lane limit 1), u.n + 1
             from up_to_last u where u.lane is not null and u.n < 1000 + (select count(*) from busy)),
         found as materialized (
             select f.lane, row_number() over (order by f.part, f.n) as turn
@@ -222,9 +228,11 @@ begin
                    o.running + row_number() over (partition by o.lane order by h.level desc, h.seq) as nth
             from open o
             cross join lateral (
-                select r.task_id, r.level, r.seq from ready r
-                where r.queue_id = p_queue.id and r.lane = o.lane and (r.needs is null or _fits(r.needs, p_offers))
-                order by r.level desc, r.seq
+                select l.task_id, l.level, l.seq
+                from (select r.task_id, r.level, r.seq, r.needs from ready r
+                      where r.queue_id = p_queue.id and r.lane = o.lane and r.seq >= v_base
+                      order by r.level desc, r.seq limit greatest(100, 10000 / o.lanes)) l
+                where l.needs is null or _fits(l.needs, p_offers)
                 limit least(p_wanted, p_queue.max_running_per_lane - o.running, greatest(1, 10000 / o.lanes))) h),
         first as (
             select h.* from (select * from level l where l.queue_id = p_queue.id order by l.level desc) m
@@ -233,9 +241,25 @@ begin
                 where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.base order by r.seq limit 10000) h
             limit 10000),
         -- Not sorted before they are limited: the look ends with the last that is wanted.
-        without as (
+        ahead as materialized (
             select f.task_id, f.level, f.seq from first f
             where f.lane is null and (f.needs is null or _fits(f.needs, p_offers)) limit p_wanted),
+        -- Lanes at their limit may fill the first look for days.
+        beyond as (
+            select h.* from (
+                select l.level, l.base + floor(random() * (last.seq - l.base + 1))::bigint as start
+                from level l cross join lateral (
+                    select r.seq from ready r where r.queue_id = l.queue_id and r.level = l.level order by r.seq desc limit 1) last
+                where l.queue_id = p_queue.id and (select count(*) from ahead) < p_wanted order by random()) m
+            cross join lateral (
+                select r.task_id, r.level, r.seq, r.lane, r.needs from ready r
+                where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.start order by r.seq limit 2000) h
+            limit 2000),
+        without as (
+            select * from ahead
+            union
+            (select b.task_id, b.level, b.seq from beyond b
+             where b.lane is null and (b.needs is null or _fits(b.needs, p_offers)) limit p_wanted)),
         loose as (
             select w.task_id, null::text as lane,
                    -- Its turn in the circle of lanes: before the first of them.

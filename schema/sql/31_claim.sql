@@ -56,6 +56,12 @@ begin
         end if;
         v_limited := _has_limits(v_queue);
         if v_limited then
+            -- Read anew under the lock: while we waited for it the limits may have changed, or a pause have come.
+            perform from throttle where queue_id = p_queue_id for update;
+            select * into v_queue from queue where id = p_queue_id and paused_at is null;
+            if v_queue.id is null then
+                return;
+            end if;
             select * into v_wanted, wait_ms from _grant(v_queue, p_wanted);
         end if;
         if v_queue.fair or v_queue.max_running_per_lane is not null then

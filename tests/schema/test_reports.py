@@ -1,4 +1,4 @@
-"""Reports and spawns that are not as they should be: named twice, of unequal length, with holes; nothing is counted wrong."""
+"""Reports and spawns that are not as they should be: named twice, of unequal length, with holes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def test_options_of_a_workflow_are_as_many_as_its_tasks(queue: Queue) -> None:
     ids = [new_task_id(), new_task_id()]
     with pytest.raises(psycopg.Error, match="differ in length") as caught:
         queue.call(
-            "count(*) from spawn_workflow(%s, 'w', %s, '{default,default}', '{x,x}', '{null,null}', array['{}'::jsonb])",
+            "count(*) from spawn_workflow(%s, 'w', %s, '{default,default}', '{x,x}', '{null,null}',"
+            " array['{}'::jsonb])",
             new_task_id(),
             ids,
         )
@@ -114,7 +115,8 @@ def test_a_key_of_an_older_task_stands_after_who_depends_on_it(queue: Queue) -> 
     """A parent that exists already may stand in the same call once more, by its key, in any place."""
     parent, child = queue.spawn(key="night"), new_task_id()
     rows = queue.connection.execute(
-        "select task_id, created from spawn_tasks(%s, '{default,default}', '{x,x}', '{null,null}', %s::text[]::jsonb[])",
+        "select task_id, created from spawn_tasks(%s, '{default,default}', '{x,x}', '{null,null}',"
+        " %s::text[]::jsonb[])",
         ([child, new_task_id()], [json.dumps({"depends_on": [str(parent)]}), json.dumps({"key": "night"})]),
     ).fetchall()
     assert rows == [(child, True), (parent, False)]
