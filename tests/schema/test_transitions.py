@@ -537,3 +537,26 @@ def test_status_tells_problems_and_what_to_do(queue: Queue) -> None:
     assert set(codes) == {"queue_unserved", "dead_letters"}
     assert codes["queue_unserved"]["action"] == "absurd-worker --queue lonely"
     assert {q["name"] for q in status["queues"]} == {"default", "lonely"}
+
+
+def test_states_of_many_read_the_leases_once(queue: Queue) -> None:
+    """Asked for many tasks at once, running ones are found in one look; each state is what it is when asked for alone."""
+    ended = [queue.spawn() for _ in range(2)]
+    lease, _, _ = queue.claim()
+    queue.complete(lease, ended[0])
+    queue.fail(lease, ended[1], None)
+    running = [queue.spawn() for _ in range(20)]
+    for _ in running:
+        queue.claim(1)
+    tasks = [*ended, *running, queue.spawn(), queue.spawn(delay=60), queue.spawn(depends_on=[str(running[0])]), None]
+    tasks += [tasks[0], queue.call("new_task_id()")]
+
+    count = "seq_scan + idx_scan from pg_stat_xact_user_tables where relname = 'lease'"
+    with queue.connection.transaction():
+        before = queue.call(count)
+        rows = queue.connection.execute("select task_id, state from get_states(%s)", [tasks]).fetchall()
+        scans = queue.call(count) - before
+
+    assert scans == 1
+    assert rows == [(task, queue.state(task)) for task in tasks]
+    assert {row[1] for row in rows} == {"completed", "failed", "running", "pending", "sleeping", "blocked", None}
