@@ -12,7 +12,8 @@ begin
     if v_value is null or v_value = 'null' then
         return null;
     end if;
-    if jsonb_typeof(v_value) <> 'number' or not (v_value::double precision between p_low and p_high) then
+    -- As numeric: a number may be too large for double precision.
+    if jsonb_typeof(v_value) <> 'number' or not (v_value::numeric between p_low::numeric and p_high::numeric) then
         raise exception 'option % is %; it must be a number from % to %', p_name, left(v_value::text, 100), p_low, p_high
             using errcode = 'AB001';
     end if;
@@ -117,7 +118,8 @@ begin
         return null;
     end if;
     begin
-        if v_text !~ '\d(Z|[+-]\d\d(:?\d\d)?)$' then
+        -- With a time of day: the day of a date looks like a zone.
+        if v_text !~ '\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$' then
             raise exception 'no zone';
         end if;
         v_time := v_text::timestamptz;
@@ -187,6 +189,67 @@ begin
     end if;
 end $$;
 
+-- Refuse keys that an object must not have.
+create or replace function _check_keys(p_what text, p_object jsonb, p_known text[]) returns void
+    language plpgsql immutable
+    as $$
+declare
+    v_unknown text;
+begin
+    select string_agg(k, ', ') into v_unknown from jsonb_object_keys(p_object) k where k <> all (p_known);
+    if v_unknown is not null then
+        raise exception '%: unknown %; known are %', p_what, v_unknown, array_to_string(p_known, ', ') using errcode = 'AB001';
+    end if;
+end $$;
+
+-- Refuse a retry policy that no worker could follow (absurd/retry.py): it would use its own instead, and only log
+-- that.  Whether `text` of a rule is a regular expression is left to workers.
+create or replace function _check_retry(p_retry jsonb) returns void
+    language plpgsql immutable
+    as $$
+declare
+    v_bad    text;
+    v_policy jsonb;
+    v_rule   jsonb;
+begin
+    if p_retry is null then
+        return;
+    end if;
+    perform _check_keys('option retry', p_retry, array['max_attempts', 'base', 'factor', 'maximum', 'jitter', 'rules']);
+    select k into v_bad from jsonb_each(p_retry) r (k, v) where v = 'null' and k <> 'rules' limit 1;
+    if found then
+        raise exception 'option retry.% is null; leave it out', v_bad using errcode = 'AB001';
+    end if;
+    v_policy := (select jsonb_object_agg('retry.' || k, v) from jsonb_each(p_retry) r (k, v));
+    perform _option_number(v_policy, 'retry.max_attempts', 0, 32767, true), _option_number(v_policy, 'retry.base', 0, 31536000),
+            _option_number(v_policy, 'retry.factor', 1, 1000), _option_number(v_policy, 'retry.maximum', 0, 31536000),
+            _option_number(v_policy, 'retry.jitter', 0, 1);
+    for v_rule in select r from jsonb_array_elements(_option_list(v_policy, 'retry.rules')) r loop
+        if jsonb_typeof(v_rule) <> 'object' then
+            raise exception 'option retry.rules holds %; a rule is a JSON object', left(v_rule::text, 100) using errcode = 'AB001';
+        end if;
+        perform _check_keys('option retry.rules', v_rule, array[
+            'exception', 'exit_code', 'signal', 'out_of_memory', 'text', 'action', 'delay', 'base', 'factor', 'maximum',
+            'memory_factor', 'memory_max_gib', 'queue']);
+        v_rule := (select jsonb_object_agg('retry.rules.' || k, v) from jsonb_each(v_rule) r (k, v));
+        perform _option_number(v_rule, 'retry.rules.exit_code', 0, 255, true), _option_number(v_rule, 'retry.rules.delay', 0, 31536000),
+                _option_number(v_rule, 'retry.rules.base', 0, 31536000), _option_number(v_rule, 'retry.rules.factor', 1, 1000),
+                _option_number(v_rule, 'retry.rules.maximum', 0, 31536000), _option_number(v_rule, 'retry.rules.memory_factor', 1, 1000),
+                _option_number(v_rule, 'retry.rules.memory_max_gib', 0, 1000000), _option(v_rule, 'retry.rules.exception', 'string'),
+                _option(v_rule, 'retry.rules.signal', 'string'), _option(v_rule, 'retry.rules.text', 'string'),
+                _option(v_rule, 'retry.rules.out_of_memory', 'boolean');
+        if _option(v_rule, 'retry.rules.action', 'string') #>> '{}' not in ('retry', 'reject') then
+            raise exception 'option retry.rules.action is %; it must be retry or reject', v_rule -> 'retry.rules.action' using errcode = 'AB001';
+        end if;
+        if _option(v_rule, 'retry.rules.queue', 'string') #>> '{}' !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$' then
+            raise exception 'option retry.rules.queue is %, which no queue may be called', v_rule -> 'retry.rules.queue' using errcode = 'AB001';
+        end if;
+        if nullif(v_rule -> 'retry.rules.memory_max_gib', 'null') is not null and nullif(v_rule -> 'retry.rules.memory_factor', 'null') is null then
+            raise exception 'option retry.rules.memory_max_gib limits memory_factor, but there is none' using errcode = 'AB001';
+        end if;
+    end loop;
+end $$;
+
 -- Options of one task, checked.  Unknown keys are refused.
 create or replace function _read_options(p_spawn _spawn, p_options jsonb) returns _spawn
     language plpgsql stable
@@ -217,6 +280,7 @@ begin
     p_spawn.max_attempts := _option_number(p_options, 'max_attempts', 0, 32767, true);
     p_spawn.timeout := _option_seconds(p_options, 'timeout', 0.001, 31536000);
     p_spawn.retry := _option(p_options, 'retry', 'object');
+    perform _check_retry(p_spawn.retry);
     p_spawn.needs := nullif(_option(p_options, 'needs', 'object'), '{}');
     p_spawn.lane := _option_text(p_options, 'lane', 500);
     p_spawn.start_within := _option_seconds(p_options, 'start_within', 0.001, 315360000);
@@ -230,9 +294,9 @@ begin
         raise exception 'options key_period and key_scope tell how long a key counts, but there is no key' using errcode = 'AB001';
     end if;
     select k into v_unknown from jsonb_each(p_spawn.needs) n (k, v)
-    where jsonb_typeof(v) <> 'number' or v::double precision < 0 limit 1;
+    where jsonb_typeof(v) <> 'number' or not v::numeric between 0 and 1e300 limit 1;
     if found then
-        raise exception 'option needs.% is %; it must be a number of at least 0', v_unknown, p_spawn.needs -> v_unknown
+        raise exception 'option needs.% is %; it must be a number from 0 to 1e300', v_unknown, p_spawn.needs -> v_unknown
             using errcode = 'AB001';
     end if;
     p_spawn.workflow_id := (_option_ids(jsonb_build_object('workflow', array_remove(array[_option_text(p_options, 'workflow', 100)], null)),

@@ -11,6 +11,7 @@ import pytest
 from sql_queue import Queue
 
 from absurd.queue import new_task_id
+from absurd.retry import LONGEST_DELAY, ErrorRule, RetryPolicy
 
 Connection = psycopg.Connection[Any]
 
@@ -138,3 +139,64 @@ def test_nodes_of_one_name_whose_ids_end_alike(queue: Queue) -> None:
         ids,
     )
     assert len(nodes(queue, workflow)) == 4
+
+
+@pytest.mark.parametrize(
+    ("retry", "told"),
+    [
+        ({"tries": 3}, "unknown tries"),
+        ({"max_attempts": "3"}, 'retry.max_attempts is "3"'),
+        ({"max_attempts": 1.5}, "retry.max_attempts is 1.5"),
+        ({"base": None}, "retry.base is null"),
+        ({"factor": 0.5}, "retry.factor is 0.5"),
+        ({"jitter": 2}, "retry.jitter is 2"),
+        ({"rules": {}}, "retry.rules is {}"),
+        ({"rules": [1]}, "rule is a JSON object"),
+        ({"rules": [{"exeption": "OSError"}]}, "unknown exeption"),
+        ({"rules": [{"exit_code": 256}]}, "retry.rules.exit_code is 256"),
+        ({"rules": [{"out_of_memory": "yes"}]}, "retry.rules.out_of_memory is"),
+        ({"rules": [{"action": "ignore"}]}, "retry.rules.action is"),
+        ({"rules": [{"queue": "a b"}]}, "retry.rules.queue is"),
+        ({"rules": [{"memory_max_gib": 4}]}, "memory_max_gib limits memory_factor"),
+    ],
+)
+def test_a_retry_policy_nobody_could_follow_is_refused(queue: Queue, retry: dict[str, Any], told: str) -> None:
+    """Whoever spawns, in whatever language: a worker would follow its own policy instead and only log that."""
+    with pytest.raises(psycopg.Error, match=told) as caught:
+        queue.spawn(retry=retry)
+    assert caught.value.sqlstate == "AB001"
+    assert queue.call("count(*) from task") == 0
+
+
+def test_every_policy_of_python_is_taken(queue: Queue) -> None:
+    """What the Python client stores passes the check of SQL, bounds included."""
+    rules = [
+        ErrorRule(
+            exception="OSError", exit_code=0, signal="SIGSEGV", out_of_memory=True, text="full", delay=0.0, base=1.5
+        ),
+        ErrorRule(
+            action="reject", factor=1.0, maximum=LONGEST_DELAY, memory_factor=1_000, memory_max_gib=0, queue="a.b"
+        ),
+        ErrorRule(),
+    ]
+    for policy in (RetryPolicy(), RetryPolicy(32_767, 0.0, 1_000.0, LONGEST_DELAY, 1.0, rules=tuple(rules))):
+        task = queue.spawn(retry=policy.to_json())
+        assert RetryPolicy.from_json(queue.call("retry from task where id = %s", task)) == policy
+    queue.spawn(retry={"rules": None})
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ('{"priority": 1e400}', "option priority is 1000"),
+        ('{"timeout": 1e400}', "option timeout is 1000"),
+        ('{"needs": {"cpu": 1e400}}', "option needs.cpu is 1000"),
+        ('{"run_at": "2026-01-01"}', "must be a time with its zone"),
+        ('{"run_at": "2026-01-01T10:00"}', "must be a time with its zone"),
+    ],
+)
+def test_numbers_out_of_range_and_dates_are_refused_by_name(queue: Queue, options: str, told: str) -> None:
+    """A number no double can hold is named like any other wrong one; the day of a date is not taken for a zone."""
+    with pytest.raises(psycopg.Error, match=told) as caught:
+        queue.call("task_id from spawn_task('default', 'x', '{}', %s)", options)
+    assert caught.value.sqlstate == "AB001"

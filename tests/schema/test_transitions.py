@@ -540,7 +540,7 @@ def test_status_tells_problems_and_what_to_do(queue: Queue) -> None:
 
 
 def test_states_of_many_read_the_leases_once(queue: Queue) -> None:
-    """Asked for many tasks at once, running ones are found in one look; each state is what it is when asked for alone."""
+    """Many running tasks are found in one look at the leases; each state is what it is when asked for alone."""
     ended = [queue.spawn() for _ in range(2)]
     lease, _, _ = queue.claim()
     queue.complete(lease, ended[0])
