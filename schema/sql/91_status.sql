@@ -52,31 +52,24 @@ begin
 end $$;
 comment on function get_status() is 'Queues, workers, dead letters, and problems with what to do about each.';
 
--- Cancel all that waits in a queue, a batch at a time.  Returns how many tasks that are (p_dry_run: would be).
+-- Cancel all that waits in a queue now.  All at once, because in batches the locks of the second would come
+-- after those of the first and so out of order.  Returns how many tasks that are (p_dry_run: would be).
 create or replace function purge_queue(p_queue text, p_dry_run boolean default false) returns bigint
     language plpgsql security definer set search_path from current
     as $$
 declare
     v_id    integer := _known_queue_id(p_queue);
     v_tasks uuid[];
-    v_count bigint := 0;
 begin
     if p_dry_run then
         return (select count(*) from ready where queue_id = v_id) + (select count(*) from timer where queue_id = v_id);
     end if;
     perform _require_read_committed();
-    loop
-        v_tasks := array(
-            (select task_id from ready where queue_id = v_id limit 1000)
-            union all
-            (select task_id from timer where queue_id = v_id limit 1000));
-        exit when cardinality(v_tasks) = 0;
-        perform from task where id = any (v_tasks) order by id for update;
-        v_tasks := _cancel_waiting(v_tasks, _cancellation('purged'));
-        insert into audit (at, task_id, action, detail) select clock_time(), t, 'cancel', 'purged' from unnest(v_tasks) t;
-        perform _close(v_tasks || _end_parents(v_tasks, 'cancelled'));
-        v_count := v_count + cardinality(v_tasks);
-    end loop;
-    return v_count;
+    v_tasks := array(select task_id from ready where queue_id = v_id union all select task_id from timer where queue_id = v_id);
+    perform from task where id = any (v_tasks) order by id for update;
+    v_tasks := _cancel_waiting(v_tasks, _cancellation('purged'));
+    insert into audit (at, task_id, action, detail) select clock_time(), t, 'cancel', 'purged' from unnest(v_tasks) t;
+    perform _close(v_tasks || _end_parents(v_tasks, 'cancelled'));
+    return cardinality(v_tasks);
 end $$;
 comment on function purge_queue(text, boolean) is 'Cancel all pending and sleeping tasks of a queue.';

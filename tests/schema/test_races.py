@@ -467,3 +467,49 @@ def test_a_batch_that_spawns_locks_workflows_in_order(sessions: Callable[[], Ses
 
     assert [plain.result(), spawning.result()] == [None, None]
     assert observer.call("array_agg(state order by id) from workflow") == ["completed", "running"]
+
+
+def test_a_purge_takes_its_locks_in_order(sessions: Callable[[], Session], until: Until) -> None:
+    """A long queue is purged beside a session that holds its dependents: neither is a deadlock's victim."""
+    purger, holder, observer = sessions(), sessions(), sessions()
+    low, high = sorted(observer.call("new_task_id()") for _ in range(2))
+    for child in (high, low):
+        parent = observer.call(SPAWN, None)
+        observer.call(SPAWN, json.dumps({"id": str(child), "depends_on": [str(parent)]}))
+        observer.call(
+            "count(*) from spawn_tasks(array(select new_task_id() from generate_series(1, 1000)),"
+            " array_fill('default'::text, '{1000}'), array_fill('x'::text, '{1000}'),"
+            " array_fill(null::jsonb, '{1000}'))"
+        )
+    observer.call("sweep_late()")
+
+    holder.begin()
+    holder.call("1 from blocked where task_id = %s for update", low)
+    purger.call_later("purge_queue('default')")
+    until(lambda: purger.waits(observer))
+    holder.call("1 from blocked where task_id = %s for update", high)
+    holder.commit()
+
+    assert purger.result() == 2002
+    assert observer.call("array[get_state(%s), get_state(%s)]", low, high) == ["cancelled", "cancelled"]
+
+
+def test_a_deadline_beside_a_prune(sessions: Callable[[], Session], until: Until) -> None:
+    """The round that looks for overdue tasks passes by one that is being pruned: neither is a deadlock's victim."""
+    pruner, round_, holder, observer = sessions(), sessions(), sessions(), sessions()
+    task = observer.call(SPAWN, '{"finish_within": 0.001}')
+    leases = Leases(observer)
+    lease, _ = leases.claim()
+    observer.call("set_checkpoint(%s, %s, 'a', '1')", lease, task)
+    observer.call(COMPLETE, [lease], [task])
+
+    holder.begin()
+    holder.call("1 from checkpoint for update")
+    pruner.call_later("prune_queue('default', 0)")
+    until(lambda: pruner.waits(observer))
+    round_.call_later("cancel_overdue()")
+    until(lambda: round_.waits(observer))
+    holder.commit()
+
+    assert [round_.result(), pruner.result()] == [0, 1]
+    assert observer.call("count(*) from deadline") == 0
