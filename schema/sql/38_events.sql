@@ -10,6 +10,7 @@ begin
         raise exception 'event name has % characters; it must have 1 to 500', coalesce(length(p_name), 0) using errcode = 'AB007';
     end if;
     perform _require_read_committed();
+    perform _check_size('payload', p_payload);
     perform pg_advisory_xact_lock(hashtextextended(current_schema() || '.event.' || p_name, 0));
     insert into event (name, payload, emitted_at) values (p_name, p_payload, clock_time()) on conflict do nothing;
     if not found then
@@ -21,8 +22,10 @@ end $$;
 comment on function emit_event(text, jsonb) is 'Emit an event; false when it was emitted before (nothing changes then).';
 
 -- Wake the tasks that wait for an event; each finds the payload as a checkpoint.
+-- Its plan is pinned: joined by hash, an emission that nobody waits for would read all that sleeps.
 create or replace function _wake_waiting(p_event text, p_payload jsonb) returns void
     language plpgsql
+    set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 #variable_conflict use_column
 declare

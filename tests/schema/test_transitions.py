@@ -560,3 +560,29 @@ def test_states_of_many_read_the_leases_once(queue: Queue) -> None:
     assert scans == 1
     assert rows == [(task, queue.state(task)) for task in tasks]
     assert {row[1] for row in rows} == {"completed", "failed", "running", "pending", "sleeping", "blocked", None}
+
+
+def test_an_event_reads_no_more_than_who_waits_for_it(queue: Queue) -> None:
+    """Beside thousands that sleep and wait for other events, on tables nobody has analyzed; a payload has its limit."""
+    queue.connection.execute(
+        "select count(*) from spawn_tasks(array(select new_task_id() from generate_series(1, 5000)),"
+        " array_fill('default'::text, '{5000}'), array_fill('x'::text, '{5000}'), array_fill(null::jsonb, '{5000}'),"
+        """ array_fill('{"delay": 1000}'::jsonb, '{5000}'))"""
+    )
+    queue.connection.execute("insert into wait select task_id, 'dusk' from timer")
+    task = queue.spawn(delay=60)
+    queue.connection.execute("insert into wait values (%s, 'dawn')", [task])
+    count = (
+        "sum(seq_tup_read + idx_tup_fetch)::integer from pg_stat_xact_user_tables where relname in ('timer', 'wait')"
+    )
+
+    with queue.connection.transaction():
+        before = queue.call(count)
+        assert queue.call("emit_event('dawn', '{}')") is True
+        read = queue.call(count) - before
+
+    assert queue.state(task) == "pending"
+    assert read < 20
+    with pytest.raises(psycopg.Error) as caught:
+        queue.call("emit_event('noon', to_jsonb(repeat(md5(random()::text), 40000)))")
+    assert caught.value.sqlstate == "AB009"
