@@ -21,7 +21,7 @@ begin
     v_due := array(select task_id from deadline where due_at <= v_now and kind = v_kind order by due_at limit p_limit);
     -- The bodies first, as everywhere: who prunes a task holds it when it comes to the deadline.  What others hold
     -- is left to the next round.
-    v_held := array(select id from task where id = any (v_due) order by id for update skip locked);
+    v_held := array(select id from task where id = any (v_due) order by id for no key update skip locked);
     v_tasks := _cancel_tasks(
         _unended(array(select t from unnest(v_held) t where v_kind = 'finish' or not _has_started(t))),
         jsonb_build_object('code', 'deadline', 'type', 'cancelled', 'message',

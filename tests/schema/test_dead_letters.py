@@ -213,3 +213,22 @@ def test_a_dead_letter_is_written_once(queue: Queue) -> None:
 
     assert queue.state(task) == "failed"
     assert queue.call("count_dead_letters()") == 1
+
+
+def test_status_counts_no_more_dead_letters_than_tell_enough(queue: Queue) -> None:
+    """Above ten thousand of a queue the status says so and estimates the whole instead of reading it."""
+    queue.call("create_queue('default')")
+    assert queue.call("get_status()")["dead_letters"] == 0
+    queue.connection.execute(
+        "insert into dead_letter (task_id, died_at, queue_id, executor_id, attempts, fingerprint, body, runs)"
+        " select new_task_id(), clock_timestamp(), (select id from queue), 1, 5, 'a', '{}', '[]'"
+        " from generate_series(1, 12000)"
+    )
+    queue.connection.execute("analyze dead_letter")
+
+    status = queue.call("get_status()")
+
+    assert status["dead_letters"] == 12_000
+    assert [each["message"] for each in status["problems"]] == [
+        "more than 10000 tasks of queue default failed for good"
+    ]
