@@ -13,7 +13,8 @@ begin
     return (select jsonb_object_agg(k, v) from jsonb_each(jsonb_build_object(
         'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
         'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
-        'parents', _parent_results(p_task.depends_on), 'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
+        -- Not asked for those that have none: the question alone would cost more than all the rest of a claim.
+        'parents', case when p_task.depends_on is not null then _parent_results(p_task.depends_on) end, 'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
 end $$;
 
 -- One statement takes the rows and writes the lease.  It is safe at READ COMMITTED: the inner select

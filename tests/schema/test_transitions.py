@@ -586,3 +586,19 @@ def test_an_event_reads_no_more_than_who_waits_for_it(queue: Queue) -> None:
     with pytest.raises(psycopg.Error) as caught:
         queue.call("emit_event('noon', to_jsonb(repeat(md5(random()::text), 40000)))")
     assert caught.value.sqlstate == "AB009"
+
+
+def test_a_claim_of_tasks_with_options_asks_for_no_parents(queue: Queue) -> None:
+    """What carries a tag or a time limit costs a claim no look at the history of parents it has not got."""
+    for _ in range(100):
+        queue.spawn(tags=["night"], timeout=5)
+    queue.claim(50)
+
+    row = queue.connection.execute(
+        "explain (analyze, buffers, format json) select * from claim_runs(%s, 1, 50, '{}', '{}')",
+        [(queue.worker << 32) + 99],
+    ).fetchone()
+
+    assert row is not None
+    assert row[0][0]["Plan"]["Actual Rows"] == 1
+    assert row[0][0]["Plan"]["Shared Hit Blocks"] < 700
