@@ -129,3 +129,20 @@ def test_a_task_without_a_lane_is_not_hidden_for_ever(queue: Queue) -> None:
             break
     else:
         pytest.fail("hidden")
+
+
+def test_what_fits_nobody_is_found_out_once(queue: Queue) -> None:
+    """Thousands that need more than is offered stand before the others; a claim works out once what they need."""
+    spawn_many(queue, 400, needs={"gpu": 1})
+    spawn_many(queue, 400, needs={"gpu": 2, "cpu": 1})
+    spawn_many(queue, 3_000, needs={"gpu": 1})
+    queue.worker = queue.call("register_worker('test', 'here', 1, '{default}', 1, '{}', '{\"cpu\": 1}', 30)")
+    fitting = [queue.spawn(needs={"cpu": 1}), queue.spawn()]
+    count = "coalesce(sum(calls), 0)::integer from pg_stat_xact_user_functions where funcname = '_fits'"
+
+    with queue.connection.transaction():
+        queue.connection.execute("set local track_functions = 'all'")
+        for expected in (fitting, []):
+            before = queue.call(count)
+            assert queue.claim()[1] == expected
+            assert queue.call(count) - before < 10
