@@ -43,9 +43,16 @@ create or replace function _close(p_tasks uuid[]) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
+declare
+    v_sorted uuid[];
 begin
-    if exists (select from workflow where ended_at is null) then
-        perform _count_down(p_tasks);
+    -- Nodes are looked up only where one lies between these ids; not where a workflow runs, because beside a held
+    -- snapshot that question walks through all that have ended.
+    if exists (select from workflow) then
+        v_sorted := array(select t from unnest(p_tasks) t order by t);
+        if exists (select from node where task_id between v_sorted[1] and v_sorted[cardinality(v_sorted)]) then
+            perform _count_down(p_tasks);
+        end if;
     end if;
     perform pg_notify(current_schema() || '_ended', w.task_id::text) from waiter w where w.task_id = any (p_tasks);
 end $$;

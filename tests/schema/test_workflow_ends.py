@@ -207,3 +207,31 @@ def test_to_have_waited_for_a_failure_is_not_to_depend_on_it(queue: Queue, workf
     finish(queue, **{str(failing): "failed"})
 
     assert workflow.facts() == ("failed", 0, True, None)
+
+
+def test_ended_workflows_cost_a_completion_nothing(queue: Queue, database_url: str) -> None:
+    """Beside a held snapshot a completion walks through no workflow that has ended meanwhile."""
+
+    def pages() -> int:
+        task = queue.spawn()
+        lease, _, _ = queue.claim(1)
+        row = queue.connection.execute(
+            "explain (analyze, buffers, format json) select complete_runs(%s::bigint[], %s, '{0}', '{null}')",
+            [[lease], [task]],
+        ).fetchone()
+        assert row is not None
+        return int(row[0][0]["Plan"]["Shared Hit Blocks"]) + int(row[0][0]["Plan"]["Shared Read Blocks"])
+
+    pages()
+    before = pages()
+    with psycopg.connect(database_url) as holder:
+        holder.execute("set transaction isolation level repeatable read")
+        holder.execute("select from pg_class")
+        queue.connection.execute(
+            "insert into workflow (id, name, created_at, nodes, remaining)"
+            " select new_task_id(), 'tile', clock_time(), 1, 1 from generate_series(1, 5000)"
+        )
+        queue.connection.execute("update workflow set remaining = 0, state = 'completed', ended_at = clock_time()")
+        pages()
+
+        assert pages() < before + 50
