@@ -67,11 +67,14 @@ create or replace function _await_tasks(p_held _held[], p_awaits jsonb, p_taken 
 declare
     v_suspects uuid[] := _suspects(array(select a.task from jsonb_to_recordset(p_awaits) as a (task uuid)));
 begin
+    if exists (select from jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb) where a."on" ? a.task::text) then
+        raise exception 'a run cannot wait for its own task' using errcode = 'AB001';
+    end if;
     -- What an earlier wait left behind does not count any more.
     delete from edge e using unnest(p_held) h, jsonb_to_recordset(p_awaits) as a (task uuid)
         where e.child_id = h.task_id and a.task = h.task_id and e.awaited;
     with item as materialized (
-        select h.task_id, h.attempt, clock_time() + make_interval(secs => a.seconds) as until, array(
+        select distinct on (h.task_id) h.task_id, h.attempt, clock_time() + make_interval(secs => a.seconds) as until, array(
             select distinct coalesce(p_taken ->> u, u)::uuid from jsonb_array_elements_text(a."on") u order by 1) as parents
         from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb, seconds double precision) on a.task = h.task_id),
     linked as (

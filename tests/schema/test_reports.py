@@ -200,3 +200,17 @@ def test_numbers_out_of_range_and_dates_are_refused_by_name(queue: Queue, option
     with pytest.raises(psycopg.Error, match=told) as caught:
         queue.call("task_id from spawn_task('default', 'x', '{}', %s)", options)
     assert caught.value.sqlstate == "AB001"
+
+
+def test_a_wait_for_oneself_is_refused_and_one_said_twice_is_one(queue: Queue) -> None:
+    """A run that waits for its own task would never go on; one that is reported twice waits once."""
+    other, task = queue.spawn(), queue.spawn()
+    lease, _, _ = queue.claim(2)
+    sql = "suspend_runs(%s::bigint[], %s, '{0}', '{null}', '{tasks}', '{null}', null, %s::jsonb)"
+
+    with pytest.raises(psycopg.Error, match="its own task") as caught:
+        queue.call(sql, [lease], [task], json.dumps([{"task": str(task), "on": [str(task)]}]))
+    assert caught.value.sqlstate == "AB001"
+    assert queue.call(sql, [lease], [task], json.dumps([{"task": str(task), "on": [str(other)]}] * 2)) is None
+
+    assert queue.counts() == {"blocked": 1, "running": 1}
