@@ -44,6 +44,8 @@ declare
     v_suspects uuid[];
 begin
     perform _require_read_committed();
+    -- The same claim may still be under way in a session whose connection was cut: it ends first.
+    perform pg_advisory_xact_lock(p_lease);
     if exists (select from lease where id = p_lease) then
         select l.task_ids, l.attempts, l.suspects into task_ids, attempts, v_suspects from lease l where l.id = p_lease;
         -- Nothing for the marks to learn.

@@ -513,3 +513,23 @@ def test_a_deadline_beside_a_prune(sessions: Callable[[], Session], until: Until
 
     assert [round_.result(), pruner.result()] == [0, 1]
     assert observer.call("count(*) from deadline") == 0
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_claim_made_again_while_the_first_is_under_way(
+    sessions: Callable[[], Session], until: Until, end: str
+) -> None:
+    """A worker whose connection was cut asks again before the server has noticed: it gets that claim, or its own."""
+    cut, again, observer = sessions(), sessions(), sessions()
+    leases = Leases(observer)
+    tasks = [observer.call(SPAWN, None) for _ in range(4)]
+
+    cut.begin()
+    lease, claimed = leases.claim(2, session=cut)
+    assert claimed == tasks[:2]
+    again.call_later(CLAIM, lease, 2, [], [])
+    until(lambda: again.waits(observer))
+    cut.connection.execute(end)
+
+    assert again.result() == tasks[:2]
+    assert observer.call("array_agg(task_ids) from lease") == [tasks[:2]]
