@@ -332,7 +332,7 @@ def test_a_round_tells_when_the_next_deadline_is_due(queue: Queue) -> None:
 
 
 def test_a_claim_that_is_handed_back_has_started_nothing(queue: Queue) -> None:
-    """A task may lie claimed in a batch at its start deadline; handed back untouched it is overdue, begun it goes on."""
+    """At its start deadline a task may lie claimed in a batch; handed back untouched it is overdue, begun not."""
     overdue, begun, alone = (
         queue.spawn(start_within=3600),
         queue.spawn(start_within=3600),
