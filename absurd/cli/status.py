@@ -33,19 +33,20 @@ def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None
     """Show queues and workers, what is wrong, and what to do."""
     home = settings_of(ctx).home
     with database_of(ctx) as database:
-        while True:
-            try:
-                show(look(database, home), database.address, watch=watch, as_json=as_json)
-            except DatabaseUnavailableError as error:
+        try:
+            while True:
+                try:
+                    show(look(database, home), database.address, watch=watch, as_json=as_json)
+                except DatabaseUnavailableError as error:
+                    if not watch:
+                        raise
+                    note(error.message)  # it may come back
                 if not watch:
-                    raise
-                note(error.message)  # it may come back
-            if not watch:
-                return
-            try:
+                    return
                 time.sleep(max(0.1, every))
-            except KeyboardInterrupt:  # the way to leave, not a failure
-                return
+        except KeyboardInterrupt:
+            if not watch:
+                raise  # of a watch it is the way to leave, not a failure, whatever it is at
 
 
 def look(database: SyncDatabase, home: Path) -> dict[str, Any]:

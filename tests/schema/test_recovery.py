@@ -372,3 +372,40 @@ def test_a_round_tells_when_the_next_deadline_is_due(queue: Queue) -> None:
     queue.spawn(finish_within=60)
 
     assert 0 < queue.call("maintain()")["next_wake_seconds"] <= 60
+
+
+def test_a_claim_that_is_handed_back_has_started_nothing(queue: Queue) -> None:
+    """At its start deadline a task may lie claimed in a batch; handed back untouched it is overdue, begun not."""
+    overdue, begun, alone = (
+        queue.spawn(start_within=3600),
+        queue.spawn(start_within=3600),
+        queue.spawn(start_within=3600),
+    )
+    lease, _, _ = queue.claim(2)
+    queue.claim(1)
+    queue.call("count(*) from beat(%s, array[%s, %s], 'running', %s)", queue.worker, lease, lease + 1, [begun])
+    pass_time(queue)
+
+    assert queue.call("cancel_overdue()") == 0
+    assert queue.call("array_agg(task_id) from deadline") == [overdue]
+    queue.call("return_runs(%s::bigint[], %s, '{null}')", [lease], [overdue])
+    pass_time(queue)
+    assert queue.call("cancel_overdue()") == 1
+
+    assert [queue.state(task) for task in (overdue, begun, alone)] == ["cancelled", "running", "running"]
+    assert queue.call("count(*) from deadline") == 0
+
+
+def test_a_task_that_others_hold_holds_up_no_deadline(queue: Queue, database_url: str) -> None:
+    """While an open transaction has a task that is overdue, other tasks are cancelled in time, whatever the kind."""
+    held, other = queue.spawn(start_within=7200), queue.spawn(finish_within=7300)
+    with psycopg.connect(database_url, options="-c search_path=absurd,public") as holder:
+        holder.execute("select from task where id = %s for update", [held])
+        pass_time(queue, 9)
+
+        assert queue.call("cancel_overdue()") == 1
+        assert [queue.state(held), queue.state(other)] == ["pending", "cancelled"]
+        assert queue.call("cancel_overdue()") == 0
+
+    assert queue.call("cancel_overdue()") == 1
+    assert queue.state(held) == "cancelled"
