@@ -86,6 +86,8 @@ def translate(error: BaseException, *, address: str, schema: str = "absurd") -> 
         return error
     words = _words(error)
     code = sqlstate_of(error)
+    if code is None and any(each.__name__ == "DataError" for each in type(error).__mro__):  # it was not even sent
+        return InvalidParamsError(f"the database cannot store a value: {words}")
     if code is None:
         return DatabaseUnavailableError(f"no database answers at {address}: {words}", address=address)
     if code in BY_SQLSTATE:

@@ -48,6 +48,8 @@ class Event(StrEnum):
     """A background loop works again."""
     MAINTENANCE_DONE = "maintenance_done"
     """A round of upkeep took back lost runs, woke sleepers, or counted late children."""
+    OUTCOME_REFUSED = "outcome_refused"
+    """The database will never take the outcome of a run, or what it has spawned; the run fails for good."""
     PUBLICATION_FAILED = "publication_failed"
     """A file of a completed run could not be given its final name; it will be tried again."""
     QUERY_EXPORTED = "query_exported"

@@ -16,7 +16,7 @@ from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, DatabaseUnavailableError
 from absurd.outcome import Completed
 from absurd.workers.calls import get_neighbours
-from absurd.workers.link import Link
+from absurd.workers.link import Link, is_refused
 from absurd.workers.machine import is_gone
 from absurd.workers.pump import Pump
 from absurd.workers.receipts import Folder, Spool, is_worth_keeping, read
@@ -33,9 +33,6 @@ ANSWER_SECONDS = 30.0
 
 KEEP_SECONDS = 0.1
 """How often new outcomes are written to disk while the database is away."""
-
-_REFUSED = frozenset({"22", "23", "AB"})
-"""Classes of SQLSTATEs that tell of values which will never be taken."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -71,6 +68,9 @@ class Keeper:
         if away or self._kept:
             reports = self._pump.unrecorded()
             await asyncio.to_thread(self._keep, reports if away else [], _claims(reports))
+            recorder = self._pump.recorder
+            recorder.kept = frozenset[tuple[int, UUID]]().union(*(each.claims for each in self._kept))
+            recorder.stale &= recorder.kept
         return KEEP_SECONDS if away else WATCH_SECONDS
 
     def close(self) -> None:
@@ -81,11 +81,9 @@ class Keeper:
     def _keep(self, reports: Sequence[Report], unrecorded: frozenset[tuple[int, UUID]]) -> None:
         try:
             for kept in [each for each in self._kept if not each.claims & unrecorded]:
-                stale = any(task in self._pump.stale for _, task in kept.claims)
+                stale = bool(kept.claims & self._pump.recorder.stale)
                 self._spool.drop(kept.file, "stale" if stale else None)
                 self._kept.remove(kept)
-            if not self._kept:
-                self._pump.stale.clear()
             known: frozenset[tuple[int, UUID]] = frozenset().union(*(each.claims for each in self._kept))
             new = [report for report in reports if is_worth_keeping(report) and _claim(report) not in known]
             if new:
@@ -158,8 +156,8 @@ class Deliverer:
             except TimeoutError:
                 raise DatabaseUnavailableError(f"no answer to receipts for {ANSWER_SECONDS:.0f} s") from None
             except AbsurdError as error:
-                if (getattr(error.__cause__, "sqlstate", None) or "")[:2] not in _REFUSED:
-                    raise  # not the fault of the receipt
+                if not is_refused(error):
+                    raise
                 if len(group) > 1:  # one of them spoils it for the others
                     for each in group:
                         more = await self._record([each])

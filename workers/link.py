@@ -12,7 +12,7 @@ import structlog
 
 from absurd.call import Call
 from absurd.database import AsyncDatabase, AsyncSession
-from absurd.errors import AbsurdError, AuthenticationError, DatabaseUnavailableError
+from absurd.errors import AbsurdError, AuthenticationError, DatabaseUnavailableError, InvalidInputError
 
 T = TypeVar("T")
 
@@ -21,6 +21,16 @@ log = structlog.get_logger("absurd.worker")
 
 _PASSING = frozenset({"40001", "40P01", "55P03", "57014"})
 """SQLSTATEs of a statement that was sacrificed, not refused: deadlock, serialization, lock or statement time-out."""
+
+
+_REFUSED = frozenset({"22", "23", "54", "AB"})
+"""Classes of SQLSTATEs that tell of values which will never be taken."""
+
+
+def is_refused(error: AbsurdError) -> bool:
+    """Whether the values of a call are at fault, so that making it again is useless."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state[:2] in _REFUSED if state else isinstance(error, InvalidInputError)
 
 
 def is_passing(error: AbsurdError) -> bool:
@@ -40,6 +50,7 @@ class Link:
         self._patient = patient
         self._longest_pause = longest_pause
         self._session: AsyncSession | None = None
+        self._turn = asyncio.Lock()  # one call at a time: a connection has no more
         self._asked: float | None = None
         self.away = False
         """Whether the last try of a call that is still to be answered found no database."""
@@ -50,6 +61,10 @@ class Link:
 
     async def run(self, call: Call[T]) -> T:
         """Make `call`.  Raises DatabaseUnavailableError once patience is at its end."""
+        async with self._turn:
+            return await self._run(call)
+
+    async def _run(self, call: Call[T]) -> T:
         failures = 0
         while True:
             self._asked = time.monotonic()

@@ -8,24 +8,25 @@ themselves by how much finishes during a step.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Literal, NamedTuple
 from uuid import UUID
 
 import structlog
 
-from absurd.call import Call
-from absurd.errors import ConflictError, InvalidInputError, NotFoundError
+from absurd.errors import AbsurdError
 from absurd.executor import Executor, Registry
 from absurd.model import Claim
-from absurd.outcome import Completed, Failed, Outcome, Returned, Suspended
+from absurd.outcome import Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, read_claims, step
 from absurd.workers.failures import describe
-from absurd.workers.link import Link
-from absurd.workers.reports import Report, calls_for, completions, is_plain, spawns_of
+from absurd.workers.link import Link, is_refused
+from absurd.workers.recording import Key, Recorder
+from absurd.workers.reports import Report, completions, is_plain
 from absurd.workers.source import Source, choose
 
 MAX_BATCH = 500
@@ -34,6 +35,10 @@ HOARD_SECONDS = 0.1
 """How much work, at the pace measured, may be claimed ahead: what a crash repeats at most of short tasks."""
 FLUSH_SECONDS = 0.02
 """How old an outcome may grow before it is recorded, even if nothing is to be claimed."""
+STALL_SECONDS = 1.0
+"""How long claims may wait for a slot while none becomes free; then others may have them."""
+END_SECONDS = 10.0
+"""How long the runs of a pump that has failed are waited for, once they were stopped."""
 UNKNOWN_EXECUTOR_SECONDS = 60.0
 """How long a task whose executor this worker does not know is put aside; a worker that knows it wakes it."""
 
@@ -88,24 +93,23 @@ class Pump:
         self._refresh_names = refresh_names
         self._registry = registry
         self._execute = execute
-        self._publish = publish
         self._listen = listen
         self._remaining = remaining
         self._prefetch = prefetch
         self._poll_seconds = poll_seconds
-        self._dead_letters = dead_letters
+        self.recorder = Recorder(link, publish, dead_letters=dead_letters)
         self.concurrency = concurrency
 
         self._step_sent: tuple[_Step, asyncio.Future[Answer]] | None = None
         self._unread: _Unread | None = None
         self._waiting: deque[Claim] = deque()
-        self.running: dict[UUID, tuple[Claim, asyncio.Task[None]]] = {}
-        self._lost: set[UUID] = set()
+        # By claim, not by task: a task that was lost may be claimed anew while its old run still ends.
+        self.running: dict[Key, tuple[Claim, asyncio.Task[None]]] = {}
+        self._lost: set[Key] = set()
+        self._filled_at = 0.0  # when a slot was last free or filled
         self._reports: list[Report] = []
         self._recording: list[Report] = []  # on their way to the database
         self._oldest_report = 0.0
-        self.stale: set[UUID] = set()
-        """Tasks whose outcome came too late, until the keeper of receipts has seen them."""
         self._pace: float | None = None  # seconds a run takes, smoothed
         self._wake = asyncio.Event()
         self._listening = False
@@ -125,13 +129,22 @@ class Pump:
         self._wake.set()
 
     def leases(self) -> list[int]:
-        """Every lease this worker has heard of; safe to call from another thread."""
-        known = {claim.lease for claim, _ in list(self.running.values())}
-        known.update(claim.lease for claim in list(self._waiting))
-        known.update(report.claim.lease for report in [*self._reports, *self._recording])
+        """Every lease this worker has heard of; safe to call from another thread.
+
+        Looks in the order in which claims go on, and each is put where it goes before it leaves where it was:
+        one that is missed would be taken for never heard of.
+        """
+        known = set()
         if (unread := self._unread) is not None:
             known.add(unread.lease)
+        known.update(claim.lease for claim in list(self._waiting))
+        known.update(lease for lease, _ in list(self.running))
+        known.update(report.claim.lease for report in [*self._reports, *self._recording])
         return list(known)
+
+    def started(self) -> list[UUID]:
+        """The tasks at work; safe to call from another thread."""
+        return [task_id for _, task_id in list(self.running)]
 
     def unrecorded(self) -> list[Report]:
         """Outcomes that the database has not acknowledged."""
@@ -139,11 +152,11 @@ class Pump:
 
     def lose(self, held: dict[int, set[UUID]]) -> None:
         """Stop what is no longer ours: `held` tells, for each lease asked about, what still is."""
-        for claim, job in list(self.running.values()):
+        for key, (claim, job) in list(self.running.items()):
             if claim.lease in held and claim.task_id not in held[claim.lease]:
                 log.warning("claim_lost", task_id=str(claim.task_id), attempt=claim.attempt)
-                self._lost.add(claim.task_id)
-                job.cancel()
+                self._lost.add(key)
+                _cancel_begun(job)
         self._waiting = deque(
             claim for claim in self._waiting if claim.lease not in held or claim.task_id in held[claim.lease]
         )
@@ -155,8 +168,7 @@ class Pump:
     def stop(self) -> None:
         """Claim nothing more, and hand back what has not started; `run` returns when the rest has ended."""
         self.stopping = True
-        while self._waiting:
-            self._add_report(Report(self._waiting.popleft(), None, Returned()))
+        self._hand_back()
         self._wake.set()
 
     def abort(self) -> None:
@@ -164,7 +176,13 @@ class Pump:
         self.stop()
         self._aborted = True
         for _, job in list(self.running.values()):
-            job.cancel()
+            _cancel_begun(job)
+
+    async def stop_runs(self) -> None:
+        """Stop all runs of a pump that has failed, and wait until they have ended; their outcomes are kept."""
+        self.abort()
+        if self.running:
+            await asyncio.wait([job for _, job in self.running.values()], timeout=END_SECONDS)
 
     # The loop -----------------------------------------------------------------------------------
 
@@ -180,6 +198,10 @@ class Pump:
             self._recording = []
         while True:
             source = None if self.stopping else self._claimable()
+            if self._stall_over() <= 0:
+                # The pace was another one: whatever it was, the next run that ends tells it anew.
+                self._hand_back()
+                self._pace = None
             if source is not None or self._report_due():
                 await self._step(source)
             elif self._unread is not None:
@@ -214,6 +236,18 @@ class Pump:
             return 0
         return min(MAX_BATCH, int(self.concurrency * HOARD_SECONDS / max(self._pace, 1e-6)))
 
+    def _stall_over(self) -> float:
+        """In how many seconds what waits for a slot is handed back, if none becomes free; endless where it may wait."""
+        if not self._waiting or self._prefetch is not None:
+            return math.inf
+        return self._filled_at + STALL_SECONDS - time.monotonic()
+
+    def _hand_back(self) -> None:
+        """Give up what waits for a slot."""
+        while self._waiting:
+            self._add_report(Report(self._waiting[0], None, Returned()))
+            self._waiting.popleft()
+
     def _claimable(self) -> Source | None:
         """The queue whose turn it is, among those that may have something; None without room."""
         return choose(self._sources, time.monotonic()) if self._room() > 0 else None
@@ -238,8 +272,7 @@ class Pump:
         special = [report for report in reports if not is_plain(report)]
         if special:
             reports = [report for report in reports if is_plain(report)]
-            for record, group in calls_for(special, now, dead_letters=self._dead_letters):
-                await self._record(record, group)
+            await self.recorder.record(special)
             if source is None and not reports:
                 self._recording = []
                 self._released = True
@@ -263,9 +296,18 @@ class Pump:
         """Take the answer of the step on its way.  Shielded: what it records must not be reported twice."""
         assert self._step_sent is not None
         sent, request = self._step_sent
-        answer = await asyncio.shield(request)
+        try:
+            answer = await asyncio.shield(request)
+        except AbsurdError as error:
+            reports = [report for report in self._recording if is_plain(report)]
+            if not reports or not is_refused(error):
+                raise
+            self._step_sent = None  # it has done nothing: find out whose outcome was refused
+            await self.recorder.record_apart(reports)
+            self._recording = []
+            return
+        self.recorder.tell_stale(answer.stale, self._recording)
         self._step_sent, self._recording = None, []
-        self._tell_stale(answer.stale)
         if sent.source is None:
             return
         sent.source.marks.note(answer.levels, answer.seqs, sent.wanted, sent.from_base, sent.at)
@@ -277,26 +319,6 @@ class Pump:
         elif sent.from_base and not answer.task_ids:
             sent.source.rest(self._poll_seconds)
 
-    async def _record(self, call: Call[list[UUID]], group: list[Report]) -> None:
-        try:
-            stale = await self._link.run(call)
-        except (InvalidInputError, NotFoundError, ConflictError) as error:
-            if not spawns_of(group[0]):
-                raise
-            # What it spawned was refused, which undid its report: that is how this run ends.
-            group = [group[0]._replace(outcome=Failed(describe(error), None))]
-            ((call, group),) = calls_for(group, time.monotonic(), dead_letters=self._dead_letters)
-            stale = await self._link.run(call)
-        self._tell_stale(stale)
-        for report in group:
-            if type(report.outcome) is Completed and report.claim.task_id not in stale:
-                self._publish(report)
-
-    def _tell_stale(self, stale: Sequence[UUID]) -> None:
-        self.stale.update(stale)
-        for task_id in stale:
-            log.warning("stale_claim", task_id=str(task_id), note="the claim was lost before its outcome arrived")
-
     # Executing ----------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
@@ -305,26 +327,27 @@ class Pump:
         answer, lease, queue = self._unread
         if not all(map(self._executors.__contains__, answer.executor_ids)):
             await self._refresh_names()
+        if not self._waiting:
+            self._filled_at = time.monotonic()
+        self._waiting.extend(read_claims(answer, lease, queue, self._executors))
         self._unread = None
-        claims = read_claims(answer, lease, queue, self._executors)
         if self.stopping:
-            for claim in claims:
-                self._add_report(Report(claim, None, Returned()))
+            self._hand_back()
         else:
-            self._waiting.extend(claims)
             self._fill()
 
     def _fill(self) -> None:
         """Start what waits, as far as there are slots."""
         running, waiting, create = self.running, self._waiting, asyncio.get_running_loop().create_task
         while waiting and len(running) < self.concurrency:
-            claim = waiting.popleft()
+            claim = waiting[0]
             executor = self._registry.get(claim.name)
             if executor is None:
                 aside = Suspended("no_executor", delay=UNKNOWN_EXECUTOR_SECONDS)
                 self._add_report(Report(claim, time.monotonic(), aside))
             else:
-                running[claim.task_id] = (claim, create(self._run(claim, executor)))
+                running[claim[:2]] = (claim, create(self._run(claim, executor)))
+            waiting.popleft()
 
     async def _run(self, claim: Claim, executor: Executor) -> None:
         started = time.monotonic()
@@ -335,17 +358,18 @@ class Pump:
             outcome = Returned()
         except Exception as error:
             log.exception("run_broken", task_id=str(claim.task_id), attempt=claim.attempt)
-            outcome = Failed(describe(error), None)
+            outcome = Failed(describe(error, claim=claim), None)
+        key = claim[:2]
         if self._aborted and type(outcome) is Failed:  # what stopping made of it is not the run's failure
             outcome = Returned()
-        if claim.task_id in self._lost:  # nobody to report to
-            self._lost.discard(claim.task_id)
+        if key in self._lost:  # nobody to report to
+            self._lost.discard(key)
             outcome = None
-        ended = time.monotonic()
+        ended = self._filled_at = time.monotonic()
         self._pace = ended - started if self._pace is None else self._pace + 0.02 * (ended - started - self._pace)
         if outcome is not None:
             self._add_report(Report(claim, started, outcome))
-        del self.running[claim.task_id]  # only now: the heartbeat must find its lease in one place or the other
+        del self.running[key]  # only now: the heartbeat must find its lease in one place or the other
         if self._waiting:
             self._fill()
         self._wake.set()
@@ -368,7 +392,7 @@ class Pump:
             self.wake()
             return
         self._wake.clear()
-        until = time.monotonic() + self._poll_seconds
+        until = time.monotonic() + min(self._poll_seconds, self._stall_over())
         if self._reports:
             until = min(until, self._oldest_report + FLUSH_SECONDS)
         if not self.stopping and self._room() > 0:
@@ -386,3 +410,8 @@ class Pump:
         elif self._listening and now - self._busy_since > FLUSH_SECONDS:
             self._listening = False
             await self._listen(False)
+
+
+def _cancel_begun(job: asyncio.Task[None]) -> None:
+    """Cancel a run's job, but not before its first step: it would never run, and its slot never be free again."""
+    job.get_loop().call_soon(job.cancel)  # a first step that is due is called before

@@ -28,14 +28,11 @@ from uuid import UUID
 
 from absurd.model import Claim
 from absurd.outcome import Returned
-from absurd.workers.reports import Report
+from absurd.workers.reports import LONGEST_AGE, Report
 from absurd.workers.wire import dump_outcome, load_outcome
 
 KEPT_ASIDE = 200
 """How many files are kept among the stale, and among the damaged; older ones are removed."""
-
-LONGEST_AGE = 2_000_000.0
-"""Longest time since the start of a run that is told, in seconds: in milliseconds it must fit an integer of 32 bits."""
 
 _VERSION = 1
 

@@ -13,6 +13,9 @@ from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Reports
 
+LONGEST_AGE = 2_000_000.0
+"""Longest time since the start of a run that is told, in seconds: in milliseconds it must fit an integer of 32 bits."""
+
 
 class Report(NamedTuple):
     """How a claimed run ended.  `started` is in monotonic seconds, None for a run that never was."""
@@ -33,12 +36,16 @@ def spawns_of(report: Report) -> tuple[dict[str, Any], ...]:
     return report.outcome.spawns if isinstance(report.outcome, Completed | Suspended) else ()
 
 
+def _age_ms(report: Report, now: float) -> int | None:
+    return None if report.started is None else int(min(now - report.started, LONGEST_AGE) * 1000)
+
+
 def completions(reports: Sequence[Report], now: float) -> Reports:
     """Plain completions as the parallel lists of a step."""
     return Reports(
         [report.claim.lease for report in reports],
         [report.claim.task_id for report in reports],
-        [int((now - (report.started or now)) * 1000) for report in reports],
+        [_age_ms(report, now) or 0 for report in reports],
         [report.outcome.result if type(report.outcome) is Completed else None for report in reports],
     )
 
@@ -58,7 +65,7 @@ def calls_for(
     for (kind, _), group in by_kind.items():
         leases = [report.claim.lease for report in group]
         tasks = [report.claim.task_id for report in group]
-        ages = [None if report.started is None else int((now - report.started) * 1000) for report in group]
+        ages = [_age_ms(report, now) for report in group]
         calls.append((_CALLS[kind](leases, tasks, ages, [report.outcome for report in group], dead_letters), group))
     return calls
 

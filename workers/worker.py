@@ -210,7 +210,7 @@ class AbsurdWorker:
             worker_id=self.id,
             loop=asyncio.get_running_loop(),
             leases=pump.leases,
-            started=lambda: list(pump.running),
+            started=pump.started,
             state=lambda: "stopping" if pump.stopping else "running",
             on_held=pump.lose,
             on_lost=self._given_up,
@@ -244,6 +244,9 @@ class AbsurdWorker:
             except asyncio.CancelledError:
                 pump.abort()
                 await asyncio.shield(pump.run())
+                raise
+            except Exception:  # nothing of it may go on in the program around
+                await pump.stop_runs()
                 raise
 
     def _make_slots(self, port: DatabasePort) -> Slots:
