@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -263,3 +264,22 @@ def sent(spec: TaskSpec) -> TaskSpec:
     """Spawn middleware that sends the trace at hand along, and tells where it ran."""
     place = f"{os.getpid()}/{threading.get_ident()}"
     return replace(spec, headers={"trace": TRACE.get(), "place": place, **(spec.headers or {})})
+
+
+@executor("slots.hungry", runs_in="process")
+def hungry(ctx: Any, params: dict[str, Any]) -> str:
+    """Take memory until there is none; the address space has a limit, or the control group has."""
+    if "limit" in params and ctx.attempt == 1:
+        resource.setrlimit(resource.RLIMIT_AS, (params["limit"], resource.RLIM_INFINITY))
+    try:
+        if ctx.attempt == 1:
+            _eat()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return "fed"
+
+
+def _eat() -> None:
+    eaten = []
+    while True:
+        eaten.append(b"x" * 4_000_000)

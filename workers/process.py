@@ -238,13 +238,20 @@ class ChildProcess:
 
 def oom_kills(root: Path = Path("/")) -> int | None:
     """How many processes of this control group were killed for want of memory; None where that cannot be told."""
-    with suppress(OSError, ValueError, IndexError, StopIteration):
-        own = (root / "proc/self/cgroup").read_text().splitlines()
-        path = next(line for line in own if line.startswith("0::"))[3:].strip("/")
-        for events in (root / "sys/fs/cgroup" / path / "memory.events", root / "sys/fs/cgroup/memory.events"):
-            if events.is_file():
-                lines = events.read_text().splitlines()
-                return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
+    with suppress(OSError):
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+        for _, controllers, path in groups:
+            if "memory" in controllers.split(","):  # version 1, or both side by side
+                top, name = root / "sys/fs/cgroup/memory", "memory.oom_control"
+            elif not controllers:
+                top, name = root / "sys/fs/cgroup", "memory.events"
+            else:
+                continue
+            for file in (top / path.strip("/") / name, top / name):  # a container sees its own group as the top
+                with suppress(OSError, ValueError, IndexError, StopIteration):
+                    return int(
+                        next(ln for ln in file.read_text().splitlines() if ln.startswith("oom_kill ")).split()[1]
+                    )
     return None
 
 

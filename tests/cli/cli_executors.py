@@ -42,3 +42,10 @@ def fail(ctx: Any, params: dict[str, Any]) -> None:
 async def sleep(ctx: Any, params: dict[str, Any]) -> None:
     """Sleep for an hour."""
     await asyncio.sleep(3600)
+
+
+@executor("cli.hold")
+async def hold(ctx: Any, params: dict[str, Any]) -> None:
+    """Wait until a file exists."""
+    while not Path(params["release"]).exists():
+        await asyncio.sleep(0.01)

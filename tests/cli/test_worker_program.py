@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from recount import faults
 
 if TYPE_CHECKING:
     from cli.conftest import Run, Start
@@ -58,6 +61,30 @@ def test_a_signal_while_it_starts(start: Start) -> None:
         worker.communicate(timeout=60)
 
     assert worker.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("moment", ["worker", "lease"])
+def test_signals_upon_signals_spoil_nothing(
+    start: Start, program: Run, until: Until, connection: Connection, tmp_path: Path, moment: str
+) -> None:
+    """Four signals as it registers, or works: it leaves well, and the next worker ends each task once (B59)."""
+    release = tmp_path / "release"
+    spawn = "select spawn_task('q', 'cli.hold', %s::jsonb, null) from generate_series(1, 30)"
+    connection.execute(spawn, [json.dumps({"release": str(release)})])
+    with start("absurd-worker", "--queue", "q", "--grace", "1h") as worker:
+        until(lambda: connection.execute(f"select from {moment}").fetchall())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            worker.send_signal(number)
+        _, said = worker.communicate(timeout=60)
+
+    assert worker.returncode == 0, said
+    assert "Traceback" not in said
+    assert faults(connection) == []
+    assert connection.execute("select attempt, count(*) from ready group by 1").fetchall() == [(1, 30)]
+    release.touch()
+    assert program("absurd-worker", "--queue", "q", "--drain").code == 0
+    ends = connection.execute("select attempt, count(*) from run where state = 'completed' group by 1").fetchall()
+    assert ends == [(1, 30)]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_oversized_json_is_refused_by_sql(connection: Connection, how: str) -> N
     def spawn(size: int) -> None:
         text = json.dumps({"a": "x" * size})
         params, options = (text, None) if how == "params" else ("{}", f'{{"headers": {text}}}')
-        connection.execute("select spawn_task('default', 'demo.add', %s, %s)", (params, options))
+        connection.execute("select spawn_task('default', 'bare.add', %s, %s)", (params, options))
 
     spawn(MIB - 20)
     with pytest.raises(psycopg.Error, match="the 1048576 that are stored; put it in a file") as caught:
@@ -37,7 +37,7 @@ def test_oversized_json_is_refused_by_sql(connection: Connection, how: str) -> N
 def test_what_is_no_json_is_refused_by_sql(connection: Connection, params: str) -> None:
     """Broken JSON, NUL and NaN leave no task."""
     with pytest.raises(psycopg.DataError):
-        connection.execute("select spawn_task('default', 'demo.add', %s)", (params,))
+        connection.execute("select spawn_task('default', 'bare.add', %s)", (params,))
     assert connection.execute("select count(*) from task").fetchone() == (0,)
 
 
@@ -45,13 +45,13 @@ def test_bad_options_are_named(settings: Settings) -> None:
     """NUL, negative delays, lists that are too long: the error names what and says what holds."""
     with SyncAbsurdClient(settings=settings) as client:
         with pytest.raises(InvalidParamsError, match="NUL"):
-            client.spawn("demo.add", {"a": "\0"})
+            client.spawn("bare.add", {"a": "\0"})
         with pytest.raises(PayloadTooLargeError, match="1048576"):
-            client.spawn("demo.add", {"a": "x" * MIB})
+            client.spawn("bare.add", {"a": "x" * MIB})
         with pytest.raises(InvalidOptionError, match="delay is -1"):
-            client.spawn("demo.add", delay=-1)
+            client.spawn("bare.add", delay=-1)
         with pytest.raises(InvalidOptionError, match="depends_on has 1,000,000 entries"):
-            client.spawn("demo.add", depends_on=["x"] * 1_000_000)
+            client.spawn("bare.add", depends_on=["x"] * 1_000_000)
         assert client.list_tasks() == []
 
 
@@ -59,9 +59,9 @@ def test_a_million_specs_are_refused_before_anything_is_spawned(settings: Settin
     """A list is refused by its length and an endless generator at the limit, so that memory stays bounded."""
     with SyncAbsurdClient(settings=settings) as client:
         with pytest.raises(InvalidOptionError, match="in parts"):
-            client.spawn_many([TaskSpec("demo.add")] * 1_000_000)
+            client.spawn_many([TaskSpec("bare.add")] * 1_000_000)
         with pytest.raises(InvalidOptionError, match="in parts"):
-            client.spawn_many(TaskSpec("demo.add") for _ in range(1_000_000))
+            client.spawn_many(TaskSpec("bare.add") for _ in range(1_000_000))
         assert client.list_tasks() == []
 
 

@@ -44,15 +44,15 @@ def spawned(workflow: Workflow) -> dict[str, dict[str, Any]]:
 def test_nodes_come_after_those_named_and_those_referred_to() -> None:
     """`after` and result references in params, however deep, both make parents, each once."""
     wf = Workflow("tile")
-    a = wf.task("demo.add")
-    b = wf.task("demo.add", name="b")
+    a = wf.task("bare.add")
+    b = wf.task("bare.add", name="b")
     wf.task("demo.sum", {"deep": [{"x": a.result["list"][0]}], "y": a.result}, after=[b, a], name="c")
 
     sent = spawned(wf)
 
-    assert list(sent) == ["demo.add", "b", "c"]
-    assert sent["c"]["after"] == ["b", "demo.add"]
-    reference = {"$result": {"task": "demo.add", "path": ["list", 0], "node": "demo.add"}}
+    assert list(sent) == ["bare.add", "b", "c"]
+    assert sent["c"]["after"] == ["b", "bare.add"]
+    reference = {"$result": {"task": "bare.add", "path": ["list", 0], "node": "bare.add"}}
     assert sent["c"]["params"]["deep"] == [{"x": reference}]
 
 
@@ -77,7 +77,7 @@ def test_a_map_fans_out_and_in_again() -> None:
 def test_an_empty_group_holds_nobody_up() -> None:
     """What comes after an empty group comes after what the group came after: at once, if that is nothing (B87)."""
     wf = Workflow("tile")
-    first = wf.task("demo.add", name="first")
+    first = wf.task("bare.add", name="first")
     none = wf.map("demo.image", [])
     late = wf.map("demo.image", [], after=first)
     wf.task("demo.sum", {"all": none.results}, after=none, when="all_done", name="at once")
@@ -121,25 +121,25 @@ def test_an_included_workflow_is_inlined_under_a_prefix() -> None:
 def test_no_graph_can_be_built_that_cannot_be_spawned() -> None:
     """Other workflows' nodes, names that are taken or no names, and the workflow's own options are refused (B83)."""
     wf, other = Workflow("a"), Workflow("b")
-    foreign = other.task("demo.add")
+    foreign = other.task("bare.add")
 
     with pytest.raises(UnknownParentError, match="belongs to the workflow 'b'"):
-        wf.task("demo.add", after=foreign)
+        wf.task("bare.add", after=foreign)
     with pytest.raises(UnknownParentError, match="belongs to"):
-        wf.task("demo.add", {"x": foreign.result})
+        wf.task("bare.add", {"x": foreign.result})
     with pytest.raises(UnknownParentError, match="belongs to"):
-        wf.map("demo.add", [], after=foreign)
-    wf.task("demo.add", name="x")
+        wf.map("bare.add", [], after=foreign)
+    wf.task("bare.add", name="x")
     with pytest.raises(InvalidNameError, match="has a node 'x' already"):
-        wf.task("demo.add", name="x")
+        wf.task("bare.add", name="x")
     with pytest.raises(InvalidNameError, match="node name"):
-        wf.task("demo.add", name="a\nb")
+        wf.task("bare.add", name="a\nb")
     with pytest.raises(InvalidNameError, match="workflow name"):
         Workflow("")
     with pytest.raises(InvalidOptionError, match="depends_on"):
-        wf.task("demo.add", depends_on=[])
+        wf.task("bare.add", depends_on=[])
     with pytest.raises(InvalidOptionError, match="after is 'x'"):
-        wf.task("demo.add", after="x")  # type: ignore[arg-type]
+        wf.task("bare.add", after="x")  # type: ignore[arg-type]
     assert list(wf.nodes) == ["x"]
 
 
@@ -154,7 +154,7 @@ def test_check_tells_what_a_spawn_would_refuse() -> None:
 def test_a_workflow_can_be_spawned_again_under_new_ids() -> None:
     """Each spawn makes ids of its own, and references name those."""
     wf = Workflow("a")
-    wf.task("demo.sum", {"x": wf.task("demo.add").result})
+    wf.task("demo.sum", {"x": wf.task("bare.add").result})
     first, second = wf.spawn_call("default"), wf.spawn_call("default")
     assert {first.args[0], *first.args[2]}.isdisjoint({second.args[0], *second.args[2]})
     assert all(str(each.args[2][0]) in each.args[5][1] for each in (first, second))
@@ -162,7 +162,7 @@ def test_a_workflow_can_be_spawned_again_under_new_ids() -> None:
 
 def test_a_result_reference_is_no_sequence() -> None:
     """Iterating over one raises at once instead of never ending, and only texts and numbers lead into it."""
-    node: Node = Workflow("a").task("demo.add")
+    node: Node = Workflow("a").task("bare.add")
     with pytest.raises(TypeError):
         list(node.result)  # type: ignore[call-overload]
     with pytest.raises(InvalidOptionError, match="cannot lead"):

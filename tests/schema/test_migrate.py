@@ -94,7 +94,7 @@ def test_another_schema_stands_by_itself(database_url: str) -> None:
     """The queue lives in a schema of any allowed name, beside another queue."""
     install(database_url, "night_2")
     with SyncAbsurdClient(database_url) as client:
-        client.spawn("demo.add", {"here": 1})
+        client.spawn("bare.add", {"here": 1})
     with connected(database_url) as connection:
         connection.execute("select night_2.spawn_task('q', 'demo.sub', '{}')")
 
@@ -103,7 +103,7 @@ def test_another_schema_stands_by_itself(database_url: str) -> None:
             for each in ("absurd", "night_2")
         ]
 
-    assert [[("demo.add",)], [("demo.sub",)]] == names
+    assert [[("bare.add",)], [("demo.sub",)]] == names
 
 
 @pytest.mark.parametrize("name", ["", "Absurd", "pg_queue", "1night", "a b", 'a"b', "a" * 51, "a;drop"])
@@ -122,8 +122,8 @@ def test_longest_name_has_room_for_its_channels(empty_database_url: str) -> None
     with connected(empty_database_url) as connection:
         connection.execute(f"select {name}.set_listening(1, array[1], true)")
         connection.execute(f"listen {name}_ready")
-        connection.execute(f"select {name}.spawn_task('q', 'demo.add', '{{}}')")
-        connection.execute(f"select {name}.spawn_task('q', 'demo.add', '{{}}')")
+        connection.execute(f"select {name}.spawn_task('q', 'bare.add', '{{}}')")
+        connection.execute(f"select {name}.spawn_task('q', 'bare.add', '{{}}')")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_owner_without_the_right_to_create_schemas(empty_database_url: str, role
 
     assert Migration(None, VERSION) == install(as_owner)
     with SyncAbsurdClient(as_owner) as client:
-        client.spawn("demo.add")
+        client.spawn("bare.add")
 
 
 def test_owner_upgrades_from_version_1(empty_database_url: str, role: Callable[[], str]) -> None:
@@ -179,7 +179,7 @@ def test_owner_upgrades_from_version_1(empty_database_url: str, role: Callable[[
 
     assert Migration(1, VERSION) == install(as_owner)
     with SyncAbsurdClient(as_owner) as client:
-        client.spawn("demo.add")
+        client.spawn("bare.add")
     assert {"get_task"} == may(empty_database_url, reader)
 
 
@@ -231,7 +231,7 @@ def test_upgrade_in_two_halves(database_url: str, releases: Path) -> None:
         assert Migration(NEXT, NEXT) == migrate(connection)  # the old program finds nothing to do
         assert Migration(NEXT, NEXT) == migrate(connection, source=releases, version=NEXT, finish=False)
         with SyncAbsurdClient(database_url) as old:
-            old.spawn("demo.add")
+            old.spawn("bare.add")
 
         assert Migration(NEXT, NEXT) == migrate(connection, source=releases, version=NEXT)
         assert Installed(NEXT, NEXT) == installed(connection)
@@ -364,14 +364,14 @@ def test_spawner_spawns_and_does_not_claim(database_url: str, role: Callable[[],
     spawner = role()
     grant_role(database_url, spawner, "spawner")
     with SyncAbsurdClient(with_user(database_url, spawner)) as client:
-        parent = client.spawn("demo.add", {"a": 1}, key="k", tags=["t"], queue="made_by_it")
-        client.spawn("demo.add", depends_on=[parent], delay=5)
+        parent = client.spawn("bare.add", {"a": 1}, key="k", tags=["t"], queue="made_by_it")
+        client.spawn("bare.add", depends_on=[parent], delay=5)
 
         assert 1 == client.get_queue_stats("made_by_it").pending
         assert client.get_status()["queues"]
         client.cancel(parent)
         with pytest.raises(TimeoutError):
-            client.wait(client.spawn("demo.add"), timeout=0.1)
+            client.wait(client.spawn("bare.add"), timeout=0.1)
         for refused in (
             "claim_runs(1, 1, 1, '{}', '{}')",
             "register_worker('n', 'h', 1, '{}', 1, '{}', '{}', 1)",

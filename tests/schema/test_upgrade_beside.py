@@ -197,11 +197,11 @@ def test_clients_come_again_after_an_upgrade(database_url: str, until: Callable[
 
     async def spawn() -> None:
         async with AbsurdClient(database_url) as client:
-            await client.spawn("demo.add")
+            await client.spawn("bare.add")
 
     def spawn_plainly() -> None:
         with SyncAbsurdClient(database_url) as client:
-            client.spawn("demo.add")
+            client.spawn("bare.add")
 
     with ThreadPoolExecutor(2) as threads, psycopg.connect(database_url, autocommit=True) as looking:
 

@@ -269,13 +269,21 @@ async def test_a_suspect_that_no_process_finds_runs_in_the_worker(slots: Slots) 
 
 
 @pytest.mark.parametrize(("text", "count"), [("low 0\noom 3\noom_kill 2\n", 2), ("low 0\n", None), (None, None)])
+@pytest.mark.parametrize(
+    ("groups", "place"),
+    [
+        ("0::/night/worker\n", "night/worker/memory.events"),
+        ("4:cpu,memory:/night/worker\n1:name=systemd:/\n0::/\n", "memory/night/worker/memory.oom_control"),
+        ("4:memory:/outside/all\n", "memory/memory.oom_control"),
+    ],
+)
 def test_kills_for_want_of_memory_are_counted_where_it_can_be_told(
-    tmp_path: Path, text: str | None, count: int | None
+    tmp_path: Path, groups: str, place: str, text: str | None, count: int | None
 ) -> None:
-    """From the events of the control group; None where there are none."""
+    """From the control group of either version; None where there is none."""
     (tmp_path / "proc" / "self").mkdir(parents=True)
-    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/night/worker\n")
-    events = tmp_path / "sys" / "fs" / "cgroup" / "night" / "worker" / "memory.events"
+    (tmp_path / "proc" / "self" / "cgroup").write_text(groups)
+    events = tmp_path / "sys" / "fs" / "cgroup" / place
     if text is not None:
         events.parent.mkdir(parents=True)
         events.write_text(text)
