@@ -13,9 +13,9 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 READER = frozenset({
     "await_tasks", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_publications",
-    "get_queue_stats", "get_results", "get_state", "get_states", "get_status", "get_task", "get_workflow",
-    "get_workflow_state", "group_dead_letters", "list_dead_letters", "list_executors", "list_queues", "list_tasks",
-    "list_workers", "list_workflows", "task_why",
+    "get_identity", "get_queue_stats", "get_results", "get_state", "get_states", "get_status", "get_task",
+    "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters", "list_executors", "list_queues",
+    "list_tasks", "list_workers", "list_workflows", "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 
@@ -27,7 +27,7 @@ SPAWNER = READER | {
 
 WORKER = SPAWNER | {
     "advance_marks", "beat", "cancel_overdue", "cancel_runs", "check_claim", "claim_runs", "complete_runs",
-    "create_queue", "drop_queue", "ensure_partitions", "fail_runs", "fold_tallies", "get_identity", "get_names",
+    "create_queue", "drop_queue", "ensure_partitions", "fail_runs", "fold_tallies", "get_names",
     "get_neighbours", "get_overdue_publications", "give_up_worker", "lease_worker", "maintain", "mark_published",
     "move_ended", "promote_timers", "prune_ended", "recover_runs", "register_executors", "register_worker",
     "return_runs", "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late",

@@ -17,11 +17,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +33,7 @@ from absurd.outcome import Returned
 from absurd.workers.reports import LONGEST_AGE, Report
 from absurd.workers.wire import dump_outcome, load_outcome
 
+ASIDE = ("stale", "damaged")
 KEPT_ASIDE = 200
 """How many files are kept among the stale, and among the damaged; older ones are removed."""
 
@@ -40,6 +43,36 @@ _VERSION = 1
 def is_worth_keeping(report: Report) -> bool:
     """Whether something would be lost with the report: not with a run that is handed back."""
     return type(report.outcome) is not Returned
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What lies in the receipts of a queue on this machine."""
+
+    path: Path
+    outcomes: int
+    """Outcomes that wait for the database."""
+    oldest: float
+    """Age in seconds of the oldest file of them."""
+    aside: dict[str, int]
+    """Files that were put aside: ``stale``, ``damaged``."""
+
+
+def look_at(home: Path, identity: str) -> Left:
+    """What receipts there are, whoever holds them; those of other users cannot be seen."""
+    path = _queue_folder(home, identity)
+    outcomes, since = 0, math.inf
+    for file in path.glob("*/[0-9]*-*.jsonl"):
+        if file.parent.name not in ASIDE:
+            with suppress(OSError):  # delivered meanwhile
+                outcomes += len(file.read_bytes().splitlines())
+                since = min(since, file.stat().st_mtime)
+    aside = {where: sum(1 for _ in (path / where).glob("*")) for where in ASIDE if (path / where).is_dir()}
+    return Left(path, outcomes, max(0.0, time.time() - since) if outcomes else 0.0, aside)
+
+
+def _queue_folder(home: Path, identity: str) -> Path:
+    return home / "receipts" / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 class Folder:
@@ -80,7 +113,7 @@ class Spool:
     """The receipts of a queue on this machine.  All methods block on the disk and raise OSError."""
 
     def __init__(self, home: Path, identity: str) -> None:
-        self.path = home / "receipts" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.path = _queue_folder(home, identity)
         self._own: Folder | None = None
         self._number = 0
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from absurd.cli.output import clean, duration, plural, size
@@ -120,6 +121,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         yield Finding("schema", "ok", f"schema {settings.schema}, version {with_schema} (this program: {VERSION})")
         yield check_clock(database)
         yield check_workers(settings, database)
+        yield from check_receipts(settings.home, database)
 
 
 def check_clock(database: SyncDatabase) -> Finding:
@@ -144,6 +146,26 @@ def check_workers(settings: Settings, database: SyncDatabase) -> Finding:
         return Finding("workers", "warn", "no worker is alive: tasks will wait", "absurd-worker, or absurd up")
     queues = sorted({queue for each in alive for queue in each["queues"]})
     return Finding("workers", "ok", f"{plural(len(alive), 'worker')} alive, serving {', '.join(queues)}")
+
+
+def check_receipts(home: Path, database: SyncDatabase) -> Iterator[Finding]:
+    """Outcomes of finished runs that lie on this machine's disk, not recorded; nothing where there are none."""
+    from absurd.workers.calls import get_identity
+    from absurd.workers.receipts import look_at
+
+    left = look_at(home, database.run(get_identity()))
+    if left.outcomes:
+        yield Finding(
+            "receipts",
+            "warn",
+            f"{plural(left.outcomes, 'outcome')} of finished runs on this machine not recorded yet, "
+            f"the oldest for {duration(left.oldest)}",
+            f"a worker that runs here delivers them within seconds: absurd-worker, with ABSURD_HOME={home}",
+        )
+    for where, count in left.aside.items():
+        if count:
+            said = "came too late" if where == "stale" else "cannot be read, or were refused"
+            yield Finding("receipts", "ok", f"{plural(count, 'file')} of outcomes that {said}, in {left.path / where}")
 
 
 def _extra(prefix: str) -> str:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from absurd.cli.checks import check_receipts
 from absurd.cli.connection import database_of
-from absurd.cli.output import clean, emit, in_order, json_option, note, plural
+from absurd.cli.output import clean, emit, in_order, json_option, note, plural, settings_of
 from absurd.cli.queue import queue_table, visible
 from absurd.cli.values import seconds
 from absurd.cli.worker import worker_table
 from absurd.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from absurd.database_sync import SyncDatabase
 
 CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
@@ -28,10 +31,11 @@ CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
 @click.pass_context
 def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None:
     """Show queues and workers, what is wrong, and what to do."""
+    home = settings_of(ctx).home
     with database_of(ctx) as database:
         while True:
             try:
-                show(look(database), database.address, watch=watch, as_json=as_json)
+                show(look(database, home), database.address, watch=watch, as_json=as_json)
             except DatabaseUnavailableError as error:
                 if not watch:
                     raise
@@ -44,12 +48,17 @@ def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None
                 return
 
 
-def look(database: SyncDatabase) -> dict[str, Any]:
-    """The document of the whole."""
+def look(database: SyncDatabase, home: Path) -> dict[str, Any]:
+    """The document of the whole, with what waits on this machine to be recorded."""
     from absurd.inspection import get_status
 
     document = in_order(database.run(get_status()), "queues", "workers", "schedules", "problems")
     document["queues"] = visible(document["queues"])
+    document["problems"] += [
+        {"code": "receipts_waiting", "message": each.message, "action": each.action}
+        for each in check_receipts(home, database)
+        if each.level == "warn"
+    ]
     return document
 
 

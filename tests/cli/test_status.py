@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psycopg
 import pytest
+
+from absurd.model import Claim
+from absurd.outcome import Completed
+from absurd.workers.receipts import Spool
+from absurd.workers.reports import Report
 
 if TYPE_CHECKING:
     from cli.conftest import Run, Start
@@ -101,6 +108,31 @@ def test_doctor_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert ("ok", "warn", "fail") == (levels["python"], levels["settings"], levels["database"])
     text = run("doctor")
     assert (1, True) == (text.code, "1 check failed" in text.out)
+
+
+def test_outcomes_that_wait_on_this_machine_are_told(run: Run, connection: Connection, tmp_path: Path) -> None:
+    """Receipts of this queue that were not delivered are a problem in status and a warning of doctor."""
+    row = connection.execute("select get_identity()").fetchone()
+    assert row is not None
+    spool = Spool(tmp_path / "home", str(row[0]))
+    claim = Claim((3 << 32) + 1, uuid4(), 1, "x", "default", None)
+    spool.write(3, [Report(claim, None, Completed()), Report(claim, None, Completed())])
+    Spool(tmp_path / "home", "another queue").write(3, [Report(claim, None, Completed())])
+
+    (problem,) = run("status", "--json").document["problems"]
+    assert problem["code"] == "receipts_waiting"
+    assert problem["message"].startswith("2 outcomes of finished runs")
+    assert f"ABSURD_HOME={tmp_path / 'home'}" in problem["action"]
+    assert "2 outcomes" in run("status").out
+    assert [("receipts", "warn")] == [
+        (each["name"], each["level"]) for each in run("doctor", "--json").document if each["name"] == "receipts"
+    ]
+
+    for file in spool.path.glob("*/*.jsonl"):
+        spool.drop(file, "stale")
+    assert run("status", "--json").document["problems"] == []
+    assert "1 file of outcomes that came too late" in run("doctor").out
+    spool.close()
 
 
 def test_doctor_misses_the_schema(run: Run, empty_database_url: str) -> None:
