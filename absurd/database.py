@@ -104,11 +104,18 @@ class PsycopgSession(AsyncSession):
 class AsyncDatabase:
     """A pool of connections, made on `open` and bound to its event loop.
 
-    `prepared_statements=False` is for poolers in transaction mode that do not keep them.
+    `prepared_statements=False` is for poolers in transaction mode that do not keep them.  Who has a
+    connection of the pool for longer than `patience` seconds loses it: the server failed over, and nothing says so.
     """
 
     def __init__(
-        self, url: str, *, schema: str = "absurd", prepared_statements: bool = True, max_connections: int = 8
+        self,
+        url: str,
+        *,
+        schema: str = "absurd",
+        prepared_statements: bool = True,
+        max_connections: int = 8,
+        patience: float | None = None,
     ) -> None:
         self.schema = schema
         self.address = describe(url)
@@ -116,6 +123,7 @@ class AsyncDatabase:
         self._quoted = quoted(schema)
         self._arguments = for_asyncpg(url)
         self._max_connections = max_connections
+        self._patience = patience
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> Self:
@@ -158,6 +166,11 @@ class AsyncDatabase:
             except (TimeoutError, OSError):
                 pool.terminate()
 
+    def hang_up(self) -> None:
+        """Drop all connections of the pool at once; calls that wait for an answer raise DatabaseUnavailableError."""
+        if self._pool is not None:
+            self._pool.terminate()
+
     async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, outside the pool; for a listener or a worker."""
         import asyncpg
@@ -177,6 +190,9 @@ class AsyncDatabase:
             connection = await pool.acquire()
         except Exception as error:
             raise self._translated(error) from error
+        timer = None
+        if self._patience is not None:
+            timer = asyncio.get_running_loop().call_later(self._patience, connection.terminate)
         try:
             yield AsyncSession(
                 connection,
@@ -186,6 +202,8 @@ class AsyncDatabase:
             )
         finally:
             await pool.release(connection)
+            if timer is not None:  # only now: to be released it waits for what was cancelled
+                timer.cancel()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
