@@ -162,7 +162,8 @@ class AsyncDatabase:
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
-                await asyncio.wait_for(pool.close(), 10)
+                async with asyncio.timeout(10):
+                    await pool.close()
             except (TimeoutError, OSError):
                 pool.terminate()
 
