@@ -86,7 +86,7 @@ async def test_a_listener_stops_whatever_it_hears(database_url: str, steps: int)
         listener = Listener(database, ["ready"])
         listener._notified = lambda *_: None  # type: ignore[method-assign]  # the probe arrives when this test says so
         listener.start()
-        await until(lambda: listener._heard._waiters)  # type: ignore[attr-defined]
+        await until(lambda: listener._heard._waiters)
         listener._heard.set()
         for _ in range(steps):
             await asyncio.sleep(0)
