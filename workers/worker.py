@@ -234,7 +234,7 @@ class AbsurdWorker:
             heartbeat.start()
             listener.start()
             helpers.push_async_callback(listener.stop)
-            helpers.callback(heartbeat.stop)
+            helpers.push_async_callback(asyncio.to_thread, heartbeat.stop)  # it waits for its thread
             helpers.push_async_callback(slots.close)
             helpers.push_async_callback(self._publisher.finish)
             for loop in (self._rounds, inheriting):
