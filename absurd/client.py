@@ -389,7 +389,8 @@ class AbsurdClient:
                     waiting.endure(error)
                 pause = waiting.pause(notified=self._listener is not None and self._listener.listening)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await ended.wait()
 
     @asynccontextmanager
     async def _end_of(self, task_id: UUID) -> AsyncIterator[asyncio.Event]:

@@ -122,11 +122,18 @@ class PsycopgSession(AsyncSession):
 class AsyncDatabase:
     """A pool of connections, made on `open` and bound to its event loop.
 
-    `prepared_statements=False` is for poolers in transaction mode that do not keep them.
+    `prepared_statements=False` is for poolers in transaction mode that do not keep them.  Who has a
+    connection of the pool for longer than `patience` seconds loses it: the server failed over, and nothing says so.
     """
 
     def __init__(
-        self, url: str, *, schema: str = "absurd", prepared_statements: bool = True, max_connections: int = 8
+        self,
+        url: str,
+        *,
+        schema: str = "absurd",
+        prepared_statements: bool = True,
+        max_connections: int = 8,
+        patience: float | None = None,
     ) -> None:
         self.schema = schema
         self.address = describe(url)
@@ -134,6 +141,7 @@ class AsyncDatabase:
         self._quoted = quoted(schema)
         self._arguments = for_asyncpg(url)
         self._max_connections = max_connections
+        self._patience = patience
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> Self:
@@ -172,9 +180,15 @@ class AsyncDatabase:
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
-                await asyncio.wait_for(pool.close(), 10)
+                async with asyncio.timeout(10):
+                    await pool.close()
             except (TimeoutError, OSError):
                 pool.terminate()
+
+    def hang_up(self) -> None:
+        """Drop all connections of the pool at once; calls that wait for an answer raise DatabaseUnavailableError."""
+        if self._pool is not None:
+            self._pool.terminate()
 
     async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of its own, outside the pool; for a listener or a worker."""
@@ -195,6 +209,9 @@ class AsyncDatabase:
             connection = await pool.acquire()
         except Exception as error:
             raise self._translated(error) from error
+        timer = None
+        if self._patience is not None:
+            timer = asyncio.get_running_loop().call_later(self._patience, connection.terminate)
         try:
             yield AsyncSession(
                 connection,
@@ -204,6 +221,8 @@ class AsyncDatabase:
             )
         finally:
             await pool.release(connection)
+            if timer is not None:  # only now: to be released it waits for what was cancelled
+                timer.cancel()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -71,8 +71,9 @@ class Listener:
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.cancel()
-            with suppress(asyncio.CancelledError):
-                await runner
+            await asyncio.wait([runner])  # not awaited itself: who cancels the caller would be taken for it
+            if not runner.cancelled():
+                runner.result()
 
     @contextmanager
     def subscribe(self, topic: str, callback: Callback, *, only: str | None = None) -> Iterator[None]:
@@ -119,8 +120,10 @@ class Listener:
                     self.listening, self.reason = True, None
                     self._settled.set()
                     self._tell_all()
+                # Not wait_for: until Python 3.12 it loses a cancellation that comes with what it waits for.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), PROBE_INTERVAL * random.uniform(0.8, 1.0))
+                    async with asyncio.timeout(PROBE_INTERVAL * random.uniform(0.8, 1.0)):
+                        await lost.wait()
                     raise DatabaseUnavailableError("the listening connection was lost")
         finally:
             connection.terminate()
@@ -130,7 +133,8 @@ class Listener:
         self._heard.clear()
         await self._database.run(notify(self._probe_channel, ""))
         try:
-            await asyncio.wait_for(self._heard.wait(), PROBE_TIMEOUT)
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                await self._heard.wait()
         except TimeoutError:
             raise DatabaseUnavailableError(
                 "notifications do not arrive on this connection; is there a pooler in transaction mode between?"

@@ -283,3 +283,14 @@ def _eat() -> None:
     eaten = []
     while True:
         eaten.append(b"x" * 4_000_000)
+
+
+@executor("slots.halved")
+async def halved(ctx: Any, params: dict[str, Any]) -> None:
+    """Be stopped in the middle of a message to a worker that is gone."""
+    ctx._port._write.write(b"{")
+    Path(params["started"]).touch()
+    while not Path(params["gone"]).exists():
+        await asyncio.sleep(0.01)
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()  # while the loop rests, outside of the run
+    await asyncio.sleep(600)

@@ -99,7 +99,7 @@ class Children:
         }
         try:
             await child.prepare(greeting)
-        except BrokenChildError:
+        except BaseException:  # it has been ended
             self._all.discard(child)
             raise
         return child

@@ -115,10 +115,12 @@ class Deliverer:
                 try:
                     for file in folder.files():
                         await self._deliver(folder, file)
+                except OSError as error:  # of this folder; there are others
+                    _cannot_deliver(error)
                 finally:
                     folder.release()
         except OSError as error:
-            log.error("receipts_failed", error=str(error), note="receipts of an earlier worker cannot be delivered")
+            _cannot_deliver(error)
 
     async def give_up_dead(self, worker_id: int) -> bool:
         """Have dead workers of this machine given up; false if one has to wait for the delivery of its receipts.
@@ -175,6 +177,10 @@ class Deliverer:
                 if type(report.outcome) is Completed and report.claim.task_id not in late:
                     self._publish(report)
         return stale, refused
+
+
+def _cannot_deliver(error: OSError) -> None:
+    log.error("receipts_failed", error=str(error), note="receipts of an earlier worker cannot be delivered")
 
 
 def _claim(report: Report) -> tuple[int, UUID]:

@@ -189,9 +189,11 @@ def policy_of(claim: Claim, executor: Executor, defaults: Defaults) -> RetryPoli
 
 
 def _only(error: BaseException) -> BaseException:
-    """What a TaskGroup of the executor has wrapped, if it is one error."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    """What a TaskGroup of the executor has wrapped, if it is one error, or if all of them suspend the run."""
+    while isinstance(error, BaseExceptionGroup):
+        if len(error.exceptions) > 1 and not all(isinstance(each, Suspend) for each in error.exceptions):
+            break
+        error = error.exceptions[0]  # of several suspensions the others come in the next run
     return error
 
 

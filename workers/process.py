@@ -113,7 +113,12 @@ class ChildProcess:
         finally:
             theirs.close()
             os.close(watched)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+        except BaseException:  # cancelled just now: without its lifeline the guard ends it
+            os.close(lifeline)
+            ours.close()
+            raise
         return cls(process, lifeline, reader, writer)
 
     async def prepare(self, greeting: dict[str, Any]) -> None:
@@ -230,7 +235,10 @@ class ChildProcess:
             raise EOFError from error
         if not line.endswith(b"\n"):
             raise EOFError
-        message: dict[str, Any] = json.loads(line)
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError as error:  # a signal cut a line short
+            raise EOFError from error
         if "broken" in message:
             raise BrokenChildError(message["broken"])
         return message

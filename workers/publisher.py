@@ -29,6 +29,7 @@ class Publisher:
         self._database = database
         self._jobs: set[asyncio.Task[None]] = set()
         self._due = 0.0
+        self._elsewhere: set[tuple[UUID, str]] = set()  # files that are not to be found here
 
     def publish_files(self, report: Report) -> None:
         """Publish a completed run's files, soon."""
@@ -40,8 +41,10 @@ class Publisher:
         """Publish what workers left that died between completion and renaming, if it is time to look again."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + OVERDUE_SECONDS
-            for task_id, path, attempt_path in await self._database.run(get_overdue_publications()):
-                await self._publish(task_id, PendingArtifact(attempt_path, path, "", "", 0))
+            overdue = await self._database.run(get_overdue_publications())
+            self._elsewhere &= {(task_id, path) for task_id, path, _ in overdue}  # no more than are asked for
+            for task_id, path, attempt_path in overdue:
+                await self._publish(task_id, PendingArtifact(attempt_path, path, "", "", 0), overdue=True)
 
     async def finish(self) -> None:
         """Wait for what is under way."""
@@ -51,9 +54,14 @@ class Publisher:
         for artifact in getattr(report.outcome, "artifacts", ()):
             await self._publish(report.claim.task_id, artifact)
 
-    async def _publish(self, task_id: UUID, artifact: PendingArtifact) -> None:
+    async def _publish(self, task_id: UUID, artifact: PendingArtifact, *, overdue: bool = False) -> None:
         try:
             await asyncio.to_thread(publish, artifact)
             await self._database.run(claims.mark_published(task_id, artifact.path, artifact.attempt_path))
         except (OSError, AbsurdError) as error:
+            key = (task_id, artifact.path)
+            if overdue and isinstance(error, FileNotFoundError):
+                if key in self._elsewhere:
+                    return  # said once: another worker may see their folder
+                self._elsewhere.add(key)
             log.error("publication_failed", task_id=str(task_id), path=artifact.path, error=str(error))

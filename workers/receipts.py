@@ -161,7 +161,8 @@ class Spool:
         for path in self._folders():
             if self._own is not None and path == self._own.path:
                 continue
-            with suppress(FileNotFoundError):  # another worker has delivered it meanwhile
+            # Another worker has delivered it meanwhile; or it is another user's, who has to deliver it himself.
+            with suppress(FileNotFoundError, PermissionError):
                 descriptor = os.open(path / "lock", os.O_RDWR)
                 if _lock(descriptor) and (path / "lock").exists():
                     yield Folder(path, descriptor)

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -42,10 +43,15 @@ def serve(descriptor: int) -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # what is printed is seen when it is printed, not when a buffer is full
         sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the worker's to handle
-    with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as read, channel.makefile("wb") as write:
+    with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as read:
+        write = channel.makefile("wb")
         server = _Server(Pipe(read, write))
         signal.signal(signal.SIGTERM, server.terminate)
-        server.serve()
+        try:
+            server.serve()
+        finally:
+            with suppress(OSError):  # cut short in the middle of a message to a worker that is gone
+                write.close()
 
 
 class _Server:

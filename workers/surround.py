@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from absurd.context import RunContext
-from absurd.errors import ConfigurationError
+from absurd.encoding import decode, encode
+from absurd.errors import AbsurdError, ConfigurationError
 from absurd.executor import Executor
 from absurd.middleware import CallNext, RunMiddleware, told
 from absurd.model import Claim
@@ -81,7 +82,23 @@ async def _passed(middleware: RunMiddleware, call_next: CallNext, claim: Claim) 
             f"run middleware {told(middleware)} returned {type(outcome).__name__} without calling call_next; "
             "it must return an outcome of absurd.outcome"
         )
+    if not inner or outcome is not inner[0]:
+        _check(outcome, middleware)
     return outcome
+
+
+def _check(outcome: Outcome, middleware: RunMiddleware) -> None:
+    """Raise ConfigurationError for an outcome of a middleware's own that cannot be stored."""
+    try:
+        if isinstance(outcome, Completed):
+            encode(decode(outcome.result))
+        elif isinstance(outcome, Failed):
+            encode(outcome.error)
+    except (AbsurdError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"run middleware {told(middleware)} returned {type(outcome).__name__} that cannot be stored: {error}; "
+            "the result of Completed is JSON text, the error of Failed a dict of JSON values"
+        ) from error
 
 
 def _discard(made: Sequence[Outcome | None]) -> None:

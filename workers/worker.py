@@ -41,6 +41,9 @@ from absurd.workers.slots import Slots
 from absurd.workers.source import Source
 from absurd.workers.surround import surround
 
+ANSWER_SECONDS = 60.0
+"""How long a call beside the pump, of a round or of a run's context, waits for its answer."""
+
 LAST_WORD_SECONDS = 10.0
 """How long a worker whose grace is over tries to reach the database to hand back what it holds."""
 
@@ -98,6 +101,7 @@ class AbsurdWorker:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._patience = True
+        self._connects = False  # whether there is a link
         self._lost = False  # taken for dead by the others
         self._succeeding = True  # whether dead workers of this machine are still to be looked for
 
@@ -128,12 +132,16 @@ class AbsurdWorker:
             log.debug("executors_missing", reason=sentence)
         url = await asyncio.to_thread(resolve_database, self.settings)
         self._database = AsyncDatabase(
-            url, schema=self.settings.schema, prepared_statements=self.settings.prepared_statements
+            url,
+            schema=self.settings.schema,
+            prepared_statements=self.settings.prepared_statements,
+            patience=ANSWER_SECONDS,
         )
         # Back well within the lease that a worker gets after an outage.
         self._link = Link(
             self._database, lambda: self._patience, longest_pause=min(5.0, self.settings.worker_lease / 6)
         )
+        self._connects = True
         spool: Spool | None = None
         try:
             await self._database.open()
@@ -176,6 +184,9 @@ class AbsurdWorker:
             async with asyncio.timeout(LAST_WORD_SECONDS):
                 await self._stopped.wait()
         self._patience = False  # the database is away: the leases end by themselves
+        if self._connects and not self._stopped.is_set():
+            self._database.hang_up()  # or it is there, and does not answer
+            await self._link.close()
         await self._stopped.wait()
 
     async def _work(self, url: str, until: Until) -> None:
@@ -223,7 +234,7 @@ class AbsurdWorker:
             heartbeat.start()
             listener.start()
             helpers.push_async_callback(listener.stop)
-            helpers.callback(heartbeat.stop)
+            helpers.push_async_callback(asyncio.to_thread, heartbeat.stop)  # it waits for its thread
             helpers.push_async_callback(slots.close)
             helpers.push_async_callback(self._publisher.finish)
             for loop in (self._rounds, inheriting):

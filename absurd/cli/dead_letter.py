@@ -16,6 +16,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 FILTERS = ("queue", "name", "fingerprint", "code", "since", "until", "text")
 PAGE = 1000
+PURGED = 10_000
+"""Most dead letters that one call forgets."""
 
 
 def filters(command: Command) -> Command:
@@ -245,8 +247,10 @@ def purge(
         text = f"{plural(count, 'dead letter')} would be forgotten."
         if not dry_run:
             agree(f"Forget {plural(count, 'dead letter')}?", yes=yes, may_ask=not as_json)
-            count = 0
-            while gone := database.run(purge_dead_letters(**where)):
+            agreed, count = count, 0  # what dies meanwhile was not agreed to
+            while gone := database.run(purge_dead_letters(limit=min(PURGED, agreed - count), **where)):
                 count += gone
+                if count >= agreed:
+                    break
             text = f"{plural(count, 'dead letter')} forgotten."
     emit({"purged": count, "dry_run": dry_run}, as_json=as_json, text=text)

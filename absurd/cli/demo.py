@@ -88,7 +88,7 @@ def _run(settings: Settings, out: Path, cutouts: int, seed: int, steps: Steps) -
         with _worker(settings, out):
             ids = client.spawn_many(_specs(database, sky, out, cutouts))
             tasks = _watch(client, ids, steps)
-            status = click.unstyle(describe(look(database), database.address))
+            status = click.unstyle(describe(look(database, settings.home), database.address))
     took = time.monotonic() - begun
     page = _write_page(out, tasks, status, took)
     products = [each.path for task in tasks for each in task.artifacts]

@@ -130,13 +130,14 @@ create or replace function get_publications(p_task uuid)
 comment on function get_publications(uuid) is 'Artifacts of a completed task that are not yet known to be renamed.';
 
 -- Artifacts that should have been renamed long ago: the worker that completed them has died meanwhile.
+-- In no order: those that nobody can reach, on the disk of a machine that is gone, must not hide the others.
 create or replace function get_overdue_publications(p_seconds double precision default 10, p_limit integer default 100)
     returns table (task_id uuid, path text, attempt_path text, attempt smallint)
     language sql stable security definer set search_path from current
     as $$
         select task_id, path, attempt_path, attempt from artifact
         where published_at is null and completed_at < clock_time() - make_interval(secs => p_seconds)
-        order by completed_at limit p_limit
+        order by random() limit p_limit
     $$;
 comment on function get_overdue_publications(double precision, integer) is 'Artifacts whose renaming a crash has interrupted.';
 

@@ -77,3 +77,18 @@ async def test_listener_starts_without_a_database(database_url: str, server_url:
             assert not listener.listening
             assert "/nowhere" in str(listener.reason)
         assert database.is_open
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_listener_stops_whatever_it_hears(database_url: str, steps: int) -> None:
+    """Stopped at the very moment its probe arrives, it stops: a cancellation is not lost beside an answer."""
+    async with AsyncDatabase(database_url) as database:
+        listener = Listener(database, ["ready"])
+        listener._notified = lambda *_: None  # type: ignore[method-assign]  # the probe arrives when this test says so
+        listener.start()
+        await until(lambda: listener._heard._waiters)
+        listener._heard.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await listener.stop()

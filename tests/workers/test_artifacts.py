@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from absurd.database import AsyncDatabase
 from absurd.errors import ResultError
 from absurd.outcome import PendingArtifact
 from absurd.workers.artifacts import collect, discard, publish
+from absurd.workers.publisher import Publisher
 
 
 def pending(tmp_path: Path, text: str = "new") -> PendingArtifact:
@@ -74,3 +78,27 @@ def test_discarding_never_fails(tmp_path: Path) -> None:
     discard([(artifact.attempt_path, "", ""), (str(tmp_path / "none"), "", ""), (str(tmp_path / "folder"), "", "")])
 
     assert not Path(artifact.attempt_path).exists()
+
+
+async def test_files_that_nobody_reaches_hide_no_others(
+    tmp_path: Path, database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    """Overdue files on the disk of a machine that is gone are no hindrance to those that lie here."""
+    here = pending(tmp_path)
+    insert = (
+        "insert into artifact (task_id, path, attempt, attempt_path, kind, completed_at)"
+        " select gen_random_uuid(), %s, 1, %s, 'file', clock_time() - make_interval(secs => %s)"
+        " from generate_series(1, %s)"
+    )
+    connection.execute(insert, ("/nowhere/file", "/nowhere/.file", 3600, 150))
+    connection.execute(insert, (here.path, here.attempt_path, 60, 1))
+    async with AsyncDatabase(database_url) as database:
+        publisher = Publisher(database)
+        for _ in range(60):
+            publisher._due = 0.0
+            await publisher.publish_overdue()
+            if Path(here.path).exists():
+                break
+
+    left = connection.execute("select path, count(*) from artifact where published_at is null group by 1").fetchall()
+    assert left == [("/nowhere/file", 150)]

@@ -18,7 +18,7 @@ from memory_port import MemoryPort, claim_of
 from absurd.context import RunContext, run_here
 from absurd.errors import InvalidOptionError, InvalidParamsError, StaleClaimError, TaskNotFoundError
 from absurd.executor import Executor
-from absurd.outcome import Cancel, Cancelled, Completed, Failed, Outcome, Reject, RetryLater, Snooze, Suspended
+from absurd.outcome import Cancel, Cancelled, Completed, Failed, Outcome, Reject, RetryLater, Snooze, Suspend, Suspended
 from absurd.retry import ErrorRule, RetryPolicy
 from absurd.workers.execution import Defaults, run_in_loop, run_sync
 from absurd.workers.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT
@@ -351,6 +351,21 @@ async def test_signals_pass_through_a_task_group() -> None:
             group.create_task(ctx.sleep(60))
 
     assert Suspended("sleep", delay=60.0) == await in_loop(grouped)
+
+
+async def test_tasks_of_a_group_may_all_suspend() -> None:
+    """Two tasks of a group that suspend at once suspend the run, which is no failure; an error beside them is one."""
+
+    async def grouped(ctx: Any, params: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            for delay in (60, 30):
+                group.create_task(ctx.sleep(delay))
+
+    async def broken(ctx: Any, params: Any) -> None:
+        raise BaseExceptionGroup("two", [Suspend(Suspended("sleep", delay=1.0)), ValueError("broke")])
+
+    assert Suspended("sleep", delay=60.0) == await in_loop(grouped)
+    assert isinstance(await in_loop(broken), Failed)
 
 
 async def test_steps_side_by_side_are_all_kept() -> None:

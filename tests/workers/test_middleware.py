@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -279,3 +279,20 @@ async def test_call_middleware_must_be_found_by_children(settings: Settings) -> 
 
     with pytest.raises(ConfigurationError, match="top level of a module"):
         await AbsurdWorker(settings=settings, call_middleware=[local]).run("burst")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [Completed(cast("str", {"a": 1})), Completed("{bad"), Completed('"\\u0000"'), Failed({"at": object()})],
+    ids=["no text", "no JSON", "NUL", "no JSON value"],
+)
+async def test_an_outcome_of_its_own_that_cannot_be_stored(made: Outcome) -> None:
+    """What a middleware makes up is checked where it is made: the run fails and names it, and the worker goes on."""
+
+    async def inventive(claim: Claim, call_next: Any) -> Outcome:
+        return made
+
+    outcome = await tried(inventive)
+    assert isinstance(outcome, Failed)
+    assert (outcome.error["code"], outcome.delay) == ("configuration_invalid", None)
+    assert "inventive" in outcome.error["message"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,10 +17,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from memory_port import claim_of
 
-from absurd import AbsurdClient, Snooze, SyncAbsurdClient, TaskFailed, TaskState, executor
+from absurd import AbsurdClient, RetryPolicy, Snooze, SyncAbsurdClient, TaskFailed, TaskState, executor
 from absurd.config import Settings
 from absurd.workers import AbsurdWorker
+from absurd.workers.wire import dump_claim
 
 Connection = psycopg.Connection[Any]
 Until = Callable[[Callable[[], object]], None]
@@ -178,3 +182,27 @@ async def test_a_policy_without_a_base_waits_between_attempts(
         rows = await (await connection.execute(pause)).fetchall()
     assert len(rows) == 1
     assert 0.8 <= rows[0][0] <= 1.2
+
+
+def test_a_process_that_is_cut_short_says_nothing_of_pipes(until: Until, tmp_path: Path) -> None:
+    """Stopped in the middle of a message after its worker has gone, it ends without a traceback."""
+    started, over = tmp_path / "started", tmp_path / "gone"
+    ours, theirs = socket.socketpair()
+    watched, lifeline = os.pipe()
+    claim = claim_of("slots.halved", {"started": str(started), "gone": str(over)}, suspect=True)
+    origin = ["slot_executors", "halved", None]
+    greeting = {"path": sys.path, "modules": ["slot_executors"], "retry": RetryPolicy().to_json(), "timeout": None}
+    for message in (greeting, {"claim": dump_claim(claim), "origin": origin}):
+        ours.sendall(json.dumps(message).encode() + b"\n")
+    command = [sys.executable, "-m", "absurd.workers.child", str(theirs.fileno()), str(watched)]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno(), watched], stderr=subprocess.PIPE, text=True) as child:
+        theirs.close()
+        os.close(watched)
+        until(started.exists)
+        ours.close()
+        over.touch()
+        _, said = child.communicate(timeout=60)
+    os.close(lifeline)
+
+    assert child.returncode == 128 + 15, said
+    assert "BrokenPipe" not in said, said

@@ -10,9 +10,12 @@ from uuid import uuid4
 
 import pytest
 
+from absurd.config import Settings
+from absurd.database import AsyncDatabase
 from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, PendingArtifact, Returned, Suspended
 from absurd.workers import receipts
+from absurd.workers.delivery import Deliverer
 from absurd.workers.receipts import Spool, is_worth_keeping, read
 from absurd.workers.reports import Report
 
@@ -156,3 +159,19 @@ def test_a_disk_that_fails_leaves_nothing_half(tmp_path: Path, monkeypatch: pyte
 
     owner.write(3, [report(Completed())])
     assert len(list(tmp_path.rglob("*.jsonl"))) == 2
+
+
+async def test_one_folder_that_cannot_be_read_holds_up_no_other(tmp_path: Path, settings: Settings) -> None:
+    """Receipts of the other dead workers are delivered all the same."""
+    dead = [Spool(tmp_path, "here") for _ in range(4)]
+    files = [spool.write(3, [report(Completed())]) for spool in dead]
+    for spool in dead:
+        spool.close()
+    first = min(files)  # the first to be looked at
+    first.unlink()
+    first.mkdir()
+    async with AsyncDatabase(settings.database_url or "") as database:
+        await Deliverer(Spool(tmp_path, "here"), database, lambda _: None, dead_letters=True).deliver()
+
+    assert not [each for each in files if each != first and each.exists()]
+    assert len(list((first.parent.parent / "stale").iterdir())) == 3
