@@ -242,7 +242,7 @@ begin
     with spec as materialized (select id, ordinal, fresh, depends_on from unnest(p_specs))
     select d.child, d.parent into v_bad
     from (select s.id as child, s.ordinal, unnest(s.depends_on) as parent from spec s where s.fresh) d
-    join spec sibling on sibling.id = d.parent
+    join spec sibling on sibling.id = d.parent and sibling.fresh
     where sibling.ordinal >= d.ordinal;
     if found then
         raise exception 'depends_on of % names %, which does not come before it', v_bad.child, v_bad.parent using errcode = 'AB008';

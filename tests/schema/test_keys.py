@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
+from absurd.queue import new_task_id
+
 Connection = psycopg.Connection[Any]
 
 
@@ -144,3 +146,16 @@ def test_options_of_a_key_need_one(queue: Keyed) -> None:
     for options in ({"key_period": 5}, {"key_scope": "ever"}, {"key": "k", "key_scope": "sometimes"}):
         with pytest.raises(psycopg.Error, match="key_"):
             queue.spawn_or_get(**options)
+
+
+def test_one_call_may_name_a_task_as_parent_and_by_its_key(queue: Keyed) -> None:
+    """Who has the key was there before the call, so that it stands before its children wherever the call names it."""
+    first, _ = queue.spawn_or_get(key="k")
+    child, other = sorted(new_task_id() for _ in range(2))
+    made = queue.connection.execute(
+        "select task_id from spawn_tasks(%s::uuid[], '{default,default}', '{x,x}', '{null,null}', %s::text[]::jsonb[])",
+        ([child, other], [json.dumps({"depends_on": [str(first)]}), json.dumps({"key": "k"})]),
+    ).fetchall()
+
+    assert made == [(child,), (first,)]
+    assert queue.state(child) == "blocked"
