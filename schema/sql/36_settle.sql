@@ -129,13 +129,16 @@ begin
 end $$;
 
 -- The tasks and all that waits for them, directly or not; p_awaited: counting runs that await tasks too.
+-- A parent that a run has awaited as well is still a parent.
 create or replace function _descendants(p_tasks uuid[], p_awaited boolean default true) returns uuid[]
     language sql stable
     as $$
         with recursive down (id) as (
             select unnest(p_tasks)
             union
-            select e.child_id from down d join edge e on e.parent_id = d.id where p_awaited or not e.awaited)
+            select e.child_id from down d join edge e on e.parent_id = d.id
+            where p_awaited or not e.awaited
+               or exists (select from task t where t.id = e.child_id and e.parent_id = any (t.depends_on)))
         select coalesce(array_agg(id order by id), '{}') from down
     $$;
 

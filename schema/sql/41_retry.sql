@@ -94,6 +94,9 @@ begin
         from revived group by queue_id)
     select array_agg(distinct queue_id) filter (where at_once) into v_queues from revived;
     delete from dead_letter where task_id = any (v_all);
+    -- A parent that a run has awaited is waited for as a parent again.
+    update edge e set awaited = false from task t
+        where e.child_id = any (v_all) and e.awaited and t.id = e.child_id and e.parent_id = any (t.depends_on);
     perform _use_level(l.queue_id, l.level)
         from (select distinct queue_id, 2 * priority as level from task where id = any (v_all) order by 1, 2) l;
     perform _count_anew(array(

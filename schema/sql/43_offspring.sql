@@ -46,6 +46,8 @@ create or replace function _await_tasks(p_held _held[], p_awaits jsonb, p_taken 
     language plpgsql
     as $$
 #variable_conflict use_column
+declare
+    v_suspects uuid[] := _suspects(array(select h.task_id from unnest(p_held) h));
 begin
     -- What an earlier wait left behind does not count any more.
     delete from edge e using unnest(p_held) h, jsonb_to_recordset(p_awaits) as a (task uuid)
@@ -60,8 +62,9 @@ begin
         select unnest(i.parents), i.task_id, true from item i
         on conflict (parent_id, child_id) do update set awaited = true),
     placed as (
-        insert into blocked (task_id, queue_id, level, attempt, lane, needs, run_at, condition, awaiting, quorum, remaining)
-        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.lane, t.needs, i.until, 'all_done', true, 0, cardinality(i.parents)
+        insert into blocked (task_id, queue_id, level, attempt, suspect, lane, needs, run_at, condition, awaiting, quorum, remaining)
+        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.id = any (v_suspects), t.lane, t.needs, i.until, 'all_done', true, 0,
+               cardinality(i.parents)
         from item i join task t on t.id = i.task_id),
     counted as (
         insert into tally (queue_id, running, blocked)

@@ -241,3 +241,43 @@ def test_results_are_those_of_the_last_run(queue: Queue) -> None:
     assert json.loads(details[0])["parents"] == {str(parent): {"n": 2, "nothing": None}}
     row = queue.connection.execute("select name, state, result from get_results(%s)", ([parent],)).fetchone()
     assert row == ("demo.add", "completed", {"n": 2, "nothing": None})
+
+
+def test_a_suspect_that_waits_stays_one(queue: Queue) -> None:
+    """A task that has killed its process waits for tasks, and runs in a process of its own afterwards too."""
+    task = queue.spawn()
+    lease, _, _ = queue.claim()
+    queue.call(
+        "fail_runs(array[%s::bigint], array[%s::uuid], array[0], array[%s], array[0::float8])",
+        lease, task, json.dumps({"code": "child_died"}),
+    )  # fmt: skip
+    lease, _, _ = queue.claim()
+    suspend(queue, lease, task, [])
+    assert queue.call("suspect from blocked where task_id = %s", task)
+
+    queue.call("sweep_late()")
+    assert queue.call("suspect from ready where task_id = %s", task)
+
+
+@pytest.mark.parametrize("again", ["rerun", "retry_workflow"])
+def test_a_parent_that_was_awaited_is_still_a_parent(queue: Queue, again: str) -> None:
+    """A run may wait for its task's own parent: run anew the task follows it, retried it finds it completed."""
+    workflow, parent, child = new_task_id(), *sorted(new_task_id() for _ in range(2))
+    spawn_workflow(queue, workflow, [parent, child], [{}, {"depends_on": [str(parent)]}])
+    lease, _, _ = queue.claim()
+    queue.complete(lease, parent)
+    lease, _, _ = queue.claim()
+    suspend(queue, lease, child, [parent])
+    queue.call("sweep_late()")
+    lease, tasks, _ = queue.claim()
+    assert tasks == [child]
+
+    if again == "rerun":
+        queue.complete(lease, child)
+        assert queue.call("rerun_task(%s)", parent) == 2
+        assert queue.state(child) == "blocked"
+    else:
+        queue.call("cancel_task(%s)", child)
+        assert queue.call("retry_workflow(%s)", workflow) == 1
+        queue.call("sweep_late()")
+        assert queue.state(child) == "pending"
