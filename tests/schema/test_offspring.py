@@ -281,3 +281,14 @@ def test_a_parent_that_was_awaited_is_still_a_parent(queue: Queue, again: str) -
         assert queue.call("retry_workflow(%s)", workflow) == 1
         queue.call("sweep_late()")
         assert queue.state(child) == "pending"
+
+
+def test_a_run_that_would_wait_for_itself_is_refused(queue: Queue) -> None:
+    """Its child's key is its own, so that the child is the task itself: an error that ends the run, not the worker."""
+    task, child = queue.spawn(key="k"), new_task_id()
+    lease, _, _ = queue.claim()
+    with pytest.raises(psycopg.DatabaseError, match="would wait for itself") as caught:
+        suspend(queue, lease, task, [child], entry(task, child, key="k"))
+
+    assert caught.value.sqlstate == "AB001"
+    assert queue.state(task) == "running"
