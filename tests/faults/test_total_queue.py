@@ -37,7 +37,7 @@ def test_nothing_is_lost_or_doubled_under_attack(tmp_path: Path, round_: int) ->
 
 
 def test_what_was_never_acknowledged_is_found(tmp_path: Path, until: Callable[[Callable[[], object]], None]) -> None:
-    """A client killed before it heard that its spawn was committed never asks again: its task runs, as recovered (B113)."""
+    """A client killed before it heard that its spawn was committed never asks again: its task is recovered (B113)."""
     seed = seed_of("recovered")
     chance = random.Random(seed)
     losses = amount(3, 30)
