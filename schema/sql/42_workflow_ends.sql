@@ -48,7 +48,8 @@ create or replace function _workflow_verdict(p_workflow uuid) returns text
                 where n.workflow_id = p_workflow and _end_state(n.task_id) = 'failed'
                   and not exists (
                     select from edge e join task t on t.id = e.child_id
-                    where e.parent_id = n.task_id and coalesce(t.condition, 'all_success') <> 'all_success'
+                    where e.parent_id = n.task_id and e.parent_id = any (t.depends_on)  -- and has not just awaited it
+                      and coalesce(t.condition, 'all_success') <> 'all_success'
                       and not _ended_upstream(e.child_id))) then 'failed'
             else 'completed' end
     $$;

@@ -292,3 +292,22 @@ def test_a_run_that_would_wait_for_itself_is_refused(queue: Queue) -> None:
 
     assert caught.value.sqlstate == "AB001"
     assert queue.state(task) == "running"
+
+
+def test_a_failure_that_was_only_awaited_is_not_taken_on(queue: Queue) -> None:
+    """The condition of a task is about its parents: what a run of it has awaited fails the workflow all the same."""
+    workflow, parent, child, other = new_task_id(), *sorted(new_task_id() for _ in range(3))
+    spawn_workflow(
+        queue, workflow, [parent, child, other], [{}, {"depends_on": [str(parent)], "when": "all_done"}, {}]
+    )  # fmt: skip
+    lease, _, _ = queue.claim()
+    queue.complete(lease, parent)
+    child_lease, tasks, _ = queue.claim()
+    assert tasks == [child]
+    suspend(queue, child_lease, child, [other])
+    queue.call("sweep_late()")
+    queue.fail(lease, other, None)
+    lease, _, _ = queue.claim()
+    queue.complete(lease, child)
+
+    assert queue.call("get_workflow_state(%s)", workflow) == "failed"
