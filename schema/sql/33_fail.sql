@@ -230,6 +230,9 @@ begin
         on conflict (task_id) do update set event = excluded.event;
     perform _wake_waiting(e.name, e.payload)
         from event e where e.name = any (p_events);
+    if p_awaits is not null then  -- before anything is spawned: a task that has no place looks as if it had ended
+        perform _place_waiting(v_held, p_awaits);
+    end if;
     if p_spawns is not null then
         v_taken := _spawn_offspring(v_held, p_spawns, true);
     end if;

@@ -57,39 +57,51 @@ end $$;
 -- For _end_waits.  Stands here because an upgrade runs this file again.
 create index if not exists blocked_overdue on blocked (run_at) where awaiting;
 
--- Put runs whose claim was just taken to wait for tasks: p_awaits is [{task, on: [ids], seconds}], p_taken
--- tells which ids are others' by now.  sweep_late counts what they wait for; after so many seconds
--- (`run_at`, which means nothing else once a task has started) they go on all the same.
-create or replace function _await_tasks(p_held _held[], p_awaits jsonb, p_taken jsonb) returns void
+-- Put runs whose claim was just taken where they wait for tasks: p_awaits is [{task, on: [ids], seconds}].
+-- After so many seconds (`run_at`, which means nothing else once a task has started) they go on all the same.
+create or replace function _place_waiting(p_held _held[], p_awaits jsonb) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
 declare
     v_suspects uuid[] := _suspects(array(select a.task from jsonb_to_recordset(p_awaits) as a (task uuid)));
 begin
-    if exists (select from jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb) where a."on" ? a.task::text) then
-        raise exception 'a run cannot wait for its own task' using errcode = 'AB001';
+    with item as (
+        select distinct on (h.task_id) h.task_id, h.attempt, clock_time() + make_interval(secs => a.seconds) as until
+        from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, seconds double precision) on a.task = h.task_id),
+    placed as (
+        insert into blocked (task_id, queue_id, level, attempt, suspect, lane, needs, run_at, condition, awaiting, quorum, remaining)
+        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.id = any (v_suspects), t.lane, t.needs, i.until, 'all_done', true, 0, 0
+        from item i join task t on t.id = i.task_id
+        returning queue_id)
+    insert into tally (queue_id, running, blocked) select queue_id, -count(*), count(*) from placed group by queue_id;
+end $$;
+
+-- Note for which tasks such runs wait, and have sweep_late count them.  p_taken tells which ids are others' by now.
+-- Raises AB001.
+create or replace function _await_tasks(p_held _held[], p_awaits jsonb, p_taken jsonb) returns void
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
+    v_itself uuid;
+begin
+    select h.task_id into v_itself
+        from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb) on a.task = h.task_id
+        cross join jsonb_array_elements_text(a."on") u (id)
+        where coalesce(p_taken ->> u.id, u.id)::uuid = h.task_id;
+    if found then
+        raise exception 'task % would wait for itself; what it spawns under a key of its own is itself', v_itself using errcode = 'AB001';
     end if;
     -- What an earlier wait left behind does not count any more.
     delete from edge e using unnest(p_held) h, jsonb_to_recordset(p_awaits) as a (task uuid)
         where e.child_id = h.task_id and a.task = h.task_id and e.awaited;
-    with item as materialized (
-        select distinct on (h.task_id) h.task_id, h.attempt, clock_time() + make_interval(secs => a.seconds) as until, array(
-            select distinct coalesce(p_taken ->> u, u)::uuid from jsonb_array_elements_text(a."on") u order by 1) as parents
-        from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb, seconds double precision) on a.task = h.task_id),
-    linked as (
-        insert into edge (parent_id, child_id, awaited)
-        select unnest(i.parents), i.task_id, true from item i),
-    placed as (
-        insert into blocked (task_id, queue_id, level, attempt, suspect, lane, needs, run_at, condition, awaiting, quorum, remaining)
-        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.id = any (v_suspects), t.lane, t.needs, i.until, 'all_done', true, 0,
-               cardinality(i.parents)
-        from item i join task t on t.id = i.task_id),
-    counted as (
-        insert into tally (queue_id, running, blocked)
-        select t.queue_id, -count(*), count(*) from item i join task t on t.id = i.task_id group by t.queue_id)
-    insert into late (child_id) select task_id from item order by 1 on conflict do nothing;
-    perform pg_notify(current_schema() || '_ready', '');
+    insert into edge (parent_id, child_id, awaited)
+        select distinct coalesce(p_taken ->> u.id, u.id)::uuid, h.task_id, true
+        from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, "on" jsonb) on a.task = h.task_id
+        cross join jsonb_array_elements_text(a."on") u (id) order by 2, 1;
+    perform _count_anew(array(
+        select h.task_id from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid) on a.task = h.task_id order by 1));
 end $$;
 
 -- Runs that have waited for tasks long enough go on.  Returns how many.

@@ -34,6 +34,7 @@ class Proxy:
         self._flowing: asyncio.Event
         self._marker: bytes | None = None
         self._left = 0
+        self._holds = False
         self.lost_answers = 0
         """How many answers were swallowed."""
         self._loop = asyncio.new_event_loop()
@@ -55,9 +56,12 @@ class Proxy:
         """Let what comes go through again; with `cut`, frozen connections are ended first, as a network does."""
         self._call(self._resume(cut))
 
-    def lose_answer(self, marker: str, nth: int = 1) -> None:
-        """Once the nth statement with `marker` in its text is committed, end its connection unanswered."""
-        self._marker, self._left = marker.encode(), nth
+    def lose_answer(self, marker: str, nth: int = 1, *, hold: bool = False) -> None:
+        """Once the nth statement with `marker` in its text is committed, end its connection unanswered.
+
+        With `hold` it stays open in silence instead, as everything does until `resume`.
+        """
+        self._marker, self._left, self._holds = marker.encode(), nth, hold
 
     def close(self) -> None:
         self._call(self._stop())
@@ -119,7 +123,10 @@ class Proxy:
                     self._look(data, pair)
                 elif not asks and pair.swallows and data.endswith(b"Z\0\0\0\5I"):  # idle: it is committed
                     self.lost_answers += 1
-                    break
+                    if not self._holds:
+                        break
+                    self._flowing.clear()
+                    continue
                 writer.write(data)
                 await writer.drain()
         pair.abort()

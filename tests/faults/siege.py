@@ -59,8 +59,11 @@ class Findings:
 class Siege:
     """Everything below one folder."""
 
-    def __init__(self, folder: Path, seed: int, *, spawners: int, workers: int, tasks: int, pause: float = 0.0) -> None:
-        self.folder, self.seed = folder, seed
+    def __init__(
+        self, folder: Path, seed: int, *, spawners: int, workers: int, tasks: int, pause: float = 0.0,
+        ask_again: bool = True,
+    ) -> None:  # fmt: skip
+        self.folder, self.seed, self.ask_again = folder, seed, ask_again
         self.spawner_count, self.worker_count, self.tasks, self.pause = spawners, workers, tasks, pause
         self.server = EmbeddedServer(load_settings(environ={}, home=folder / "home"))
         self.url = self.server.start()
@@ -113,7 +116,11 @@ class Siege:
 
     def _start_spawner(self, n: int) -> subprocess.Popen[bytes]:
         url, prepared = self.routes[(n + 1) % len(self.routes)]
-        environment = os.environ | {"SPAWN_PAUSE": str(self.pause), "ABSURD_PREPARED_STATEMENTS": str(prepared)}
+        environment = os.environ | {
+            "SPAWN_PAUSE": str(self.pause),
+            "SPAWN_ASK_AGAIN": str(int(self.ask_again)),
+            "ABSURD_PREPARED_STATEMENTS": str(prepared),
+        }
         arguments = (
             url,
             self.folder / f"history-{n}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,27 @@ def test_nothing_is_lost_or_doubled_under_attack(tmp_path: Path, round_: int) ->
     assert found.lost == set()
     assert found.unexpected == set()
     assert found.problems == []
+
+
+def test_what_was_never_acknowledged_is_found(tmp_path: Path, until: Callable[[Callable[[], object]], None]) -> None:
+    """A client killed before it heard that its spawn was committed never asks again: its task is recovered (B113)."""
+    seed = seed_of("recovered")
+    chance = random.Random(seed)
+    losses = amount(3, 30)
+    siege = Siege(tmp_path, seed, spawners=1, workers=1, tasks=10 * losses, ask_again=False)
+    siege.routes = [(siege.url, True), (siege.proxy.url, False)]  # the client's is the second
+    try:
+        for n in range(losses):
+            siege.proxy.lose_answer("spawn_tasks", chance.randint(1, 8), hold=True)
+            siege.keep_alive()
+            until(lambda n=n: siege.proxy.lost_answers > n)  # type: ignore[misc]
+            siege.kill_spawner(chance)
+            siege.spawners[0].wait()
+            siege.proxy.resume()
+        siege.drain(amount(60, 600))
+        found = siege.judge()
+    finally:
+        siege.end()
+
+    assert len(found.recovered) == losses
+    assert (found.lost, found.unexpected, found.problems) == (set(), set(), [])

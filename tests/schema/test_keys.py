@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
+from absurd.queue import new_task_id
+
 Connection = psycopg.Connection[Any]
 
 
@@ -162,3 +164,43 @@ def test_a_retried_task_has_its_key_again(queue: Queue) -> None:
     queue.call("retry_task(%s)", first)
 
     assert queue.spawn(key="k", key_scope="unfinished") == first
+
+
+def test_one_call_may_name_a_task_as_parent_and_by_its_key(queue: Keyed) -> None:
+    """Who has the key was there before the call, so that it stands before its children wherever the call names it."""
+    first, _ = queue.spawn_or_get(key="k")
+    child, other = sorted(new_task_id() for _ in range(2))
+    made = queue.connection.execute(
+        "select task_id from spawn_tasks(%s::uuid[], '{default,default}', '{x,x}', '{null,null}', %s::text[]::jsonb[])",
+        ([child, other], [json.dumps({"depends_on": [str(first)]}), json.dumps({"key": "k"})]),
+    ).fetchall()
+
+    assert made == [(child,), (first,)]
+    assert queue.state(child) == "blocked"
+
+
+def test_a_key_of_a_run_that_is_about_to_wait_is_not_free(queue: Keyed) -> None:
+    """A run may spawn under a key while in the same call its holder begins to wait: that one has not ended."""
+    task, _ = queue.spawn_or_get(key="k", key_scope="unfinished")
+    queue.call("cancel_task(%s)", task)
+    queue.call("retry_task(%s)", task)  # so that it has ended once
+    spawner = queue.spawn()
+    child = new_task_id()
+    lease, tasks, _ = queue.claim()
+    assert set(tasks) == {task, spawner}
+    spawn = {
+        "task": str(spawner), "checkpoint": "c", "id": str(child), "queue": "default", "name": "demo.add",
+        "params": "{}", "options": json.dumps({"key": "k"}),
+    }  # fmt: skip
+    awaits = [
+        {"task": str(task), "on": [], "seconds": None},
+        {"task": str(spawner), "on": [str(child)], "seconds": None},
+    ]
+    queue.call(
+        "suspend_runs(array[%s::bigint, %s], %s::uuid[], array[0, 0], array[null::float8, null], array['t', 't'],"
+        " array[null::text, null], %s, %s)",
+        lease, lease, [task, spawner], json.dumps([spawn]), json.dumps(awaits),
+    )  # fmt: skip
+
+    assert queue.state(child) is None
+    assert queue.connection.execute("select parent_id from edge").fetchall() == [(task,)]

@@ -331,3 +331,73 @@ def test_what_a_long_run_spawned_early_is_spawned(queue: Queue) -> None:
 
     assert queue.state(child) == "pending"
     assert queue.counts() == {"completed": 1, "pending": 2}
+
+
+def test_a_suspect_that_waits_stays_one(queue: Queue) -> None:
+    """A task that has killed its process waits for tasks, and runs in a process of its own afterwards too."""
+    task = queue.spawn()
+    lease, _, _ = queue.claim()
+    queue.call(
+        "fail_runs(array[%s::bigint], array[%s::uuid], array[0], array[%s], array[0::float8])",
+        lease, task, json.dumps({"code": "child_died"}),
+    )  # fmt: skip
+    lease, _, _ = queue.claim()
+    suspend(queue, lease, task, [])
+    assert queue.call("suspect from blocked where task_id = %s", task)
+
+    queue.call("sweep_late()")
+    assert queue.call("suspect from ready where task_id = %s", task)
+
+
+@pytest.mark.parametrize("again", ["rerun", "retry_workflow"])
+def test_a_parent_that_was_awaited_is_still_a_parent(queue: Queue, again: str) -> None:
+    """A run may wait for its task's own parent: run anew the task follows it, retried it finds it completed."""
+    workflow, parent, child = new_task_id(), *sorted(new_task_id() for _ in range(2))
+    spawn_workflow(queue, workflow, [parent, child], [{}, {"depends_on": [str(parent)]}])
+    lease, _, _ = queue.claim()
+    queue.complete(lease, parent)
+    lease, _, _ = queue.claim()
+    suspend(queue, lease, child, [parent])
+    queue.call("sweep_late()")
+    lease, tasks, _ = queue.claim()
+    assert tasks == [child]
+
+    if again == "rerun":
+        queue.complete(lease, child)
+        assert queue.call("rerun_task(%s)", parent) == 2
+        assert queue.state(child) == "blocked"
+    else:
+        queue.call("cancel_task(%s)", child)
+        assert queue.call("retry_workflow(%s)", workflow) == 1
+        queue.call("sweep_late()")
+        assert queue.state(child) == "pending"
+
+
+def test_a_run_that_would_wait_for_itself_is_refused(queue: Queue) -> None:
+    """Its child's key is its own, so that the child is the task itself: an error that ends the run, not the worker."""
+    task, child = queue.spawn(key="k"), new_task_id()
+    lease, _, _ = queue.claim()
+    with pytest.raises(psycopg.DatabaseError, match="would wait for itself") as caught:
+        suspend(queue, lease, task, [child], entry(task, child, key="k"))
+
+    assert caught.value.sqlstate == "AB001"
+    assert queue.state(task) == "running"
+
+
+def test_a_failure_that_was_only_awaited_is_not_taken_on(queue: Queue) -> None:
+    """The condition of a task is about its parents: what a run of it has awaited fails the workflow all the same."""
+    workflow, parent, child, other = new_task_id(), *sorted(new_task_id() for _ in range(3))
+    spawn_workflow(
+        queue, workflow, [parent, child, other], [{}, {"depends_on": [str(parent)], "when": "all_done"}, {}]
+    )  # fmt: skip
+    lease, _, _ = queue.claim()
+    queue.complete(lease, parent)
+    child_lease, tasks, _ = queue.claim()
+    assert tasks == [child]
+    suspend(queue, child_lease, child, [other])
+    queue.call("sweep_late()")
+    queue.fail(lease, other, None)
+    lease, _, _ = queue.claim()
+    queue.complete(lease, child)
+
+    assert queue.call("get_workflow_state(%s)", workflow) == "failed"
