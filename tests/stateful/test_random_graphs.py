@@ -165,7 +165,9 @@ class Party:
                 made = self._offspring(connection, chance, task)
                 spawns += made
                 # A task of somebody else may come after this one: a circle, which ends it.
-                others = [str(chance.choice(self.tasks))] if chance.random() < 0.2 else []
+                others = [
+                    str(other) for other in [chance.choice(self.tasks)] if other != task and chance.random() < 0.2
+                ]
                 awaits.append({"task": str(task), "on": [each["id"] for each in made] + others, "seconds": None})
             n = len(waiting)
             self.try_call(
