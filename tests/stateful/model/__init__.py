@@ -1,0 +1,6 @@
+"""What the functions of the schema should do, as plain Python: the model that the database is held against."""
+
+from stateful.model.returns import Returns as QueueModel
+from stateful.model.things import SECOND, Task
+
+__all__ = ["SECOND", "QueueModel", "Task"]

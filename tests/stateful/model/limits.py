@@ -1,0 +1,84 @@
+"""How many runs the limits of a queue leave for a claim, and which."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from stateful.model.ends import Ends
+from stateful.model.things import SECOND, Task
+
+BURST = SECOND // 10
+"""What so long a time brings at an even rate may come together."""
+
+
+class Limited(Ends):
+    """A queue with limits."""
+
+    def choose(self, wanted: int, claimed: Sequence[UUID]) -> tuple[list[UUID], int | None]:
+        """What a claim takes, and in how many milliseconds the rate lets more start.
+
+        `claimed` is what was taken: of two that became pending together either may be the first.
+        """
+        granted, wait = self._grant(wanted)
+        places = {task: n for n, task in enumerate(claimed)}
+        pending = sorted(
+            (task for task in self.tasks.values() if task.state == "pending"),
+            key=lambda task: (-task.level, task.order, places.get(task.id, len(places))),
+        )
+        if self.limits.lanes:
+            pending = self._by_lanes(pending)
+        chosen = pending[:granted]
+        if self.limits.lanes and chosen:
+            self.last_lane = chosen[-1].lane or ""
+        if self.limits.rate is not None and chosen:
+            self.next_start = self._due() + len(chosen) * self._spacing()
+        return [task.id for task in chosen], wait if len(chosen) == granted else None
+
+    def _running(self) -> list[Task]:
+        return [task for task in self.tasks.values() if task.lease is not None]
+
+    def _grant(self, wanted: int) -> tuple[int, int | None]:
+        if self.limits.running is not None:
+            wanted = max(0, min(wanted, self.limits.running - len(self._running())))
+        if self.limits.rate is None or not wanted:
+            return wanted, None
+        slack = max(0, BURST - self._spacing())
+        starts = max(0, (self.now + slack - self._due()) // self._spacing() + 1)
+        if starts >= wanted:
+            return wanted, None
+        first = self._due() + starts * self._spacing() - slack
+        return starts, max(1, math.ceil((first - self.now) / 1000))
+
+    def _spacing(self) -> int:
+        assert self.limits.rate is not None
+        return self._period() // self.limits.rate
+
+    def _period(self) -> int:
+        assert self.limits.rate_seconds is not None
+        return self.limits.rate_seconds * SECOND
+
+    def _due(self) -> int:
+        return max(self.now, min(self.next_start, self.now + self._period()))
+
+    def _by_lanes(self, pending: list[Task]) -> list[Task]:
+        """Without those whose lane is full; fair: the lane with the fewest running first, then by turn."""
+        running = Counter(task.lane for task in self._running())
+        nth: dict[UUID, int] = {}
+        seen: dict[str | None, int] = defaultdict(int)
+        for task in pending:
+            seen[task.lane] += 1
+            nth[task.id] = running[task.lane] + seen[task.lane]
+        per_lane = self.limits.per_lane
+        open_ = [task for task in pending if task.lane is None or per_lane is None or nth[task.id] <= per_lane]
+        if not self.limits.fair:
+            return open_
+        # Sorting keeps the order of equals.
+        return sorted(open_, key=lambda task: (nth[task.id], self._turn(task.lane)))
+
+    def _turn(self, lane: str | None) -> tuple[bool, str]:
+        """Lanes come round in a circle that begins behind the last one; tasks without a lane are its first."""
+        name = lane or ""
+        return name <= self.last_lane, name
