@@ -97,7 +97,7 @@ class ClaimRules(SpawnRules):
             return
         lease, tasks = report
         n = len(tasks)
-        delay, code = chance.choice((None, 0.0, 0.0)), chance.choice((None, "child_died", "child_died"))
+        delay, code = chance.choice((None, None, 0.0, 0.0, 0.0)), chance.choice((None, "child_died", "child_died"))
         letters = chance.random() < 0.8
         stale = self.call(
             "fail_runs(%s::bigint[], %s::uuid[], %s::int[], %s::text[], %s::float8[], %s)",

@@ -40,7 +40,7 @@ class PeopleRules(UpkeepRules):
 
     def requeue(self, chance: random.Random) -> None:
         """Dead letters of some tasks or of some error, with changed params, at once or one after the other."""
-        code = chance.choice((None, None, "poison", "worker_lost"))
+        code = self._some_code(chance)
         letters = self.model.letters(code)
         if not letters:
             return
@@ -53,9 +53,14 @@ class PeopleRules(UpkeepRules):
         went = self.model.requeue(letters, patch, rate, delay)
         assert rows == [(str(each), each in went) for each in letters]
 
+    def _some_code(self, chance: random.Random) -> str | None:
+        """The error of some dead letter, to choose by; None chooses all."""
+        codes = {task.letter.code for task in self.model.tasks.values() if task.letter is not None}
+        return chance.choice([None, *sorted(code for code in codes if code is not None)])
+
     def purge(self, chance: random.Random) -> None:
         """Dead letters of some error are forgotten."""
-        code = chance.choice((None, "child_died", "worker_lost"))
+        code = self._some_code(chance)
         letters = self.model.letters(code)
         if letters:
             assert self.call("purge_dead_letters(%s)", json.dumps({"code": code} if code else {})) == len(letters)
