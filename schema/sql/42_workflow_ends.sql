@@ -63,29 +63,32 @@ create or replace function cancel_workflow(p_workflow uuid, p_reason text defaul
     as $$
 #variable_conflict use_column
 declare
-    v_nodes  uuid[];
-    v_ended  uuid[] := '{}';
-    v_locked boolean := false;
+    v_nodes uuid[];
+    v_ended uuid[];
 begin
     perform _require_read_committed();
     if not exists (select from workflow where id = p_workflow) then
         raise exception 'there is no workflow %', coalesce(p_workflow::text, 'null') using errcode = 'AB011';
     end if;
-    loop
-        -- A run that is completing may add nodes, so it is looked again; at last under the workflow's own
-        -- lock, which comes after all others and lets no node in.
-        v_nodes := _unended(array(select n.task_id from node n where n.workflow_id = p_workflow));
-        perform from task where id = any (v_nodes) order by id for no key update;
-        v_nodes := _cancel_tasks(v_nodes, _cancellation(coalesce(p_reason, 'with its workflow')));
-        v_ended := v_ended || v_nodes || _end_parents(v_nodes, 'cancelled');
-        exit when v_locked and cardinality(v_nodes) = 0;
-        if cardinality(v_nodes) = 0 then
+    for i in 1..100 loop
+        begin
+            v_nodes := _unended(array(select n.task_id from node n where n.workflow_id = p_workflow));
+            perform from task where id = any (v_nodes) order by id for no key update;
+            v_nodes := _cancel_tasks(v_nodes, _cancellation(coalesce(p_reason, 'with its workflow')));
+            v_ended := v_nodes || _end_parents(v_nodes, 'cancelled');
+            -- Comes after all other locks, and lets no node in.
             update workflow set reason = coalesce(p_reason, 'by request') where id = p_workflow and ended_at is null;
-            v_locked := true;
-        end if;
+            if cardinality(_unended(array(select n.task_id from node n where n.workflow_id = p_workflow))) > 0 then
+                raise sqlstate 'AB000';
+            end if;
+            perform _close(v_ended);
+            return (select state from workflow where id = p_workflow);
+        exception when sqlstate 'AB000' then
+            -- A run that completed meanwhile has added nodes.  Leases come before blocked rows, so the locks
+            -- are let go, which leaving this block by an exception does, before all is done anew.
+        end;
     end loop;
-    perform _close(v_ended);
-    return (select state from workflow where id = p_workflow);
+    raise exception 'workflow % grows too fast to be cancelled; try again', p_workflow using errcode = 'AB004';
 end $$;
 comment on function cancel_workflow(uuid, text) is 'Cancel all of a workflow that has not ended; returns its state afterwards.';
 

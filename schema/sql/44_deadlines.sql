@@ -21,7 +21,7 @@ begin
         select k.kind
         from (values ('start'), ('finish')) k (kind)
         cross join lateral (select d.due_at from deadline d where d.due_at <= v_now and d.kind = k.kind order by d.due_at limit 1) d
-        order by d.due_at
+        order by d.due_at, k.kind
     loop
         v_due := array(select task_id from deadline where due_at <= v_now and kind = v_kind order by due_at limit p_limit);
         -- The bodies first, as everywhere: who prunes a task holds it when it comes to the deadline.  What others hold

@@ -558,7 +558,7 @@ def test_states_of_many_read_the_leases_once(queue: Queue) -> None:
         scans = queue.call(count) - before
 
     assert scans == 1
-    assert rows == [(task, queue.state(task)) for task in tasks]
+    assert rows == [(task, task and queue.state(task)) for task in tasks]
     assert {row[1] for row in rows} == {"completed", "failed", "running", "pending", "sleeping", "blocked", None}
 
 

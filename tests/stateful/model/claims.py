@@ -19,6 +19,8 @@ class Claims(Spawning):
             self.tasks[each].state, self.tasks[each].lease = "running", lease
         if expected:
             self.claimed_at[lease] = self.now
+            if len(expected) == 1:
+                self.alone.add(lease)
         return expected, wait
 
     def _report(

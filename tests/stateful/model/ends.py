@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from stateful.model.places import Places
-from stateful.model.things import ENDED, Letter, Task
+from stateful.model.things import ENDED, SECOND, Letter, Task
 
 
 class Ends(Places):
@@ -81,7 +81,10 @@ class Ends(Places):
         kind = due[0][1]
         tasks = [task for task in self.tasks.values() if task.deadlines.get(kind, self.now + 1) <= self.now]
         for task in tasks:
-            del task.deadlines[kind]
+            if kind == "start" and task.used == 0 and task.lease is not None and not self.has_certainly_started(task):
+                task.deadlines[kind] = self.now + 5 * SECOND  # the claim may still be handed back as it came
+            else:
+                del task.deadlines[kind]
         return self.cancel_all([task for task in tasks if kind == "finish" or (task.lease is None and task.used == 0)])
 
     # Late children ------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Places:
         self.workers: dict[int, Worker] = {}
         self.claimed_at: dict[int, int] = {}
         """By lease."""
+        self.alone: set[int] = set()
+        """Leases that were claimed for one task."""
         self.limits = Limits()
         self.next_start = 0
         """When the next start is due by the rate."""
@@ -33,6 +35,12 @@ class Places:
     def leases_of(self, worker: int) -> list[int]:
         leases = {task.lease for task in self.tasks.values() if task.lease is not None}
         return sorted(lease for lease in leases if lease >> 32 == worker)
+
+    def has_certainly_started(self, task: Task) -> bool:
+        """Whether a running task was claimed alone, or is among those its worker last said it had started."""
+        assert task.lease is not None
+        worker = self.workers.get(task.lease >> 32)
+        return task.lease in self.alone or (worker is not None and task.id in worker.started)
 
     # Moving -------------------------------------------------------------------------------------
 

@@ -75,12 +75,10 @@ class Workers(Claims):
 
     def give_up(self, name: int) -> int:
         """Attempts are spent by what has certainly started; in doubt by none, but only once."""
-        worker = self.workers.pop(name)
-        lost, spent = [], []
-        for lease in self.leases_of(name):
-            held = self.held(lease)
-            lost += held
-            spent += [task for task in held if len(held) == 1 or task.id in worker.started or task.suspect]
+        worker = self.workers[name]
+        lost = [task for lease in self.leases_of(name) for task in self.held(lease)]
+        spent = [task for task in lost if task.suspect or self.has_certainly_started(task)]
+        del self.workers[name]
         for task in lost:
             task.lease = None
         for task in spent:
