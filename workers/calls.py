@@ -39,6 +39,14 @@ class Answer(NamedTuple):
     """In how many milliseconds it is worth looking again, where a rate lets nothing start before."""
 
 
+class Unread(NamedTuple):
+    """An answer with claims that are not yet made."""
+
+    answer: Answer
+    lease: int
+    queue: str
+
+
 def step(
     reports: Reports, lease: int, queue_id: int, wanted: int, levels: Sequence[int], marks: Sequence[int]
 ) -> Call[Answer]:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -22,12 +22,12 @@ from absurd.errors import AbsurdError
 from absurd.executor import Executor, Registry
 from absurd.model import Claim
 from absurd.outcome import Failed, Outcome, Returned, Suspended
-from absurd.workers.calls import Answer, read_claims, step
+from absurd.workers.calls import Answer, Unread, read_claims, step
 from absurd.workers.failures import describe
 from absurd.workers.link import Link, is_refused
 from absurd.workers.recording import Key, Recorder
 from absurd.workers.reports import Report, completions, is_plain
-from absurd.workers.source import Source, choose
+from absurd.workers.source import Source, Step, choose
 
 MAX_BATCH = 500
 """Most runs of one claim."""
@@ -45,24 +45,6 @@ UNKNOWN_EXECUTOR_SECONDS = 60.0
 Until = Literal["forever", "burst", "drain"]
 
 log = structlog.get_logger("absurd.worker")
-
-
-class _Step(NamedTuple):
-    """A step on its way."""
-
-    source: Source | None
-    lease: int
-    wanted: int
-    from_base: bool
-    at: float
-
-
-class _Unread(NamedTuple):
-    """An answer with claims that are not yet made."""
-
-    answer: Answer
-    lease: int
-    queue: str
 
 
 class Pump:
@@ -100,8 +82,8 @@ class Pump:
         self.recorder = Recorder(link, publish, dead_letters=dead_letters)
         self.concurrency = concurrency
 
-        self._step_sent: tuple[_Step, asyncio.Future[Answer]] | None = None
-        self._unread: _Unread | None = None
+        self._step_sent: tuple[Step, asyncio.Future[Answer]] | None = None
+        self._unread: Unread | None = None
         self._waiting: deque[Claim] = deque()
         # By claim, not by task: a task that was lost may be claimed anew while its old run still ends.
         self.running: dict[Key, tuple[Claim, asyncio.Task[None]]] = {}
@@ -289,10 +271,10 @@ class Pump:
                 return
         if source is None:
             self._released = True
-            sent = _Step(None, self._next_lease, 0, False, now)
+            sent = Step(None, self._next_lease, 0, False, now)
             call = step(completions(reports, now), sent.lease, 0, 0, (), ())
         else:
-            sent = _Step(source, self._next_lease, min(self._room(), MAX_BATCH), source.marks.from_base(now), now)
+            sent = Step(source, self._next_lease, min(self._room(), MAX_BATCH), source.marks.from_base(now), now)
             if sent.from_base:  # it will see all there is; what comes later is heard, even before the answer
                 source.rest(self._poll_seconds)
             marks = source.marks.arrays(sent.from_base)
@@ -326,7 +308,7 @@ class Pump:
         sent.source.marks.note(answer.levels, answer.seqs, sent.wanted, sent.from_base, sent.at)
         if answer.task_ids:
             self._next_lease += 1
-            self._unread = _Unread(answer, sent.lease, sent.source.name)
+            self._unread = Unread(answer, sent.lease, sent.source.name)
         if answer.wait_ms is not None:  # never longer than a poll: the rate may be changed meanwhile
             sent.source.rest(min(answer.wait_ms / 1000, self._poll_seconds))
         elif len(answer.task_ids) == sent.wanted:

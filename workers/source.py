@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from absurd.workers.marks import Marks
 
@@ -28,6 +29,16 @@ class Source:
         """Claim nothing for so long, unless something is heard."""
         self.hungry = False
         self.due = time.monotonic() + seconds
+
+
+class Step(NamedTuple):
+    """A step on its way: what it claims, from where, since when."""
+
+    source: Source | None
+    lease: int
+    wanted: int
+    from_base: bool
+    at: float
 
 
 def choose(sources: Sequence[Source], now: float) -> Source | None:

@@ -96,8 +96,9 @@ begin
     delete from dead_letter where task_id = any (v_all);
     -- A key that counts until the end of a task is this one's again, unless another unfinished task has it.
     update task_key k set task_id = t.id
-        from task t
-        where t.id = any (v_all) and k.queue_id = t.queue_id and k.key = t.key and k.until_ended and k.task_id <> t.id
+        from (select distinct on (queue_id, key) queue_id, key, id from task where id = any (v_all) and key is not null
+              order by queue_id, key, id) t
+        where k.queue_id = t.queue_id and k.key = t.key and k.until_ended and k.task_id <> t.id
           and coalesce(get_state(k.task_id), 'completed') in ('completed', 'failed', 'cancelled');
     perform _use_level(l.queue_id, l.level)
         from (select distinct queue_id, 2 * priority as level from task where id = any (v_all) order by 1, 2) l;

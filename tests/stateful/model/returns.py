@@ -43,6 +43,10 @@ class Returns(Workers):
         self.again(at_once)
         for task in waiting:
             self.block(task)
+        for task in sorted(revived, key=lambda each: each.id):
+            key = self.keys[task.key] if task.key is not None else None
+            if key is not None and key.until_ended and self.ended(key.task):
+                key.task = task.id  # its own again
         ids = {task.id for task in revived}
         for task in self.tasks.values():
             if task.state == "blocked" and ids & task.linked:
