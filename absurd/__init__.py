@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from absurd.context import RunContext
     from absurd.errors import (
         AbsurdError,
+        FilesMissing,
         StaleClaimError,
         TaskCancelled,
         TaskFailed,
@@ -38,6 +39,7 @@ __all__ = [
     "AbsurdError",
     "Cancel",
     "ErrorRule",
+    "FilesMissing",
     "QueueStats",
     "Reject",
     "RetryLater",
@@ -80,6 +82,7 @@ _HOMES = {
     "StaleClaimError": "errors",
     "SyncAbsurdClient": "client_sync",
     "Task": "model",
+    "FilesMissing": "errors",
     "TaskCancelled": "errors",
     "TaskFailed": "errors",
     "TaskNotFoundError": "errors",

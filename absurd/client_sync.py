@@ -144,8 +144,9 @@ class SyncAbsurdClient:
     def wait(self, task_id: UUID | str, timeout: float | None = None) -> Task:
         """Wait until a task has completed and its files are in place, and give it.
 
-        Raises TaskFailed or TaskCancelled when it ended so, WaitTimeoutError (a TimeoutError) when it
-        has not ended after `timeout` seconds (None: wait for ever), TaskNotFoundError.
+        Raises TaskFailed or TaskCancelled when it ended so, FilesMissing when nobody puts its files in place,
+        WaitTimeoutError (a TimeoutError) when it has not ended after `timeout` seconds (None: wait for ever),
+        TaskNotFoundError.
         """
         waiting = Waiting(task_id, timeout)
 

@@ -229,6 +229,12 @@ class TaskCancelled(ExecutionError):
     code = "task_cancelled"
 
 
+class FilesMissing(ExecutionError):
+    """The task waited for has completed, but files of it were not put in place for a long time."""
+
+    code = "files_missing"
+
+
 class WorkflowFailed(ExecutionError):
     """The workflow waited for ended as `failed`; the message names the failed nodes."""
 

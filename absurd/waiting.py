@@ -9,6 +9,7 @@ from uuid import UUID
 from absurd.call import Call
 from absurd.errors import (
     DatabaseUnavailableError,
+    FilesMissing,
     TaskCancelled,
     TaskFailed,
     TaskNotFoundError,
@@ -29,6 +30,8 @@ _POLL = 1.0
 _POLL_WHEN_NOTIFIED = 5.0
 
 
+PUBLICATION_SECONDS = 600.0
+"""Seconds that files of a completed task get to be put in place: whoever reaches them does it in a few."""
 SHOWN_NODES = 10
 """Failed nodes that a message names."""
 
@@ -92,16 +95,30 @@ class Patience:
 class Waiting(Patience):
     """One wait for a task."""
 
+    _publishing_since: float | None = None
+
     def look(self) -> Call[Look]:
         """The call to make now."""
         return look(self.id, announce=self._announce())
 
     def is_over(self, seen: Look) -> bool:
-        """Whether the task has ended and its files are in place.  Raises TaskNotFoundError."""
+        """Whether the task has ended and its files are in place.  Raises TaskNotFoundError, FilesMissing."""
         if seen.state is None:
             raise TaskNotFoundError(f"there is no task {self.id}", id=str(self.id))
         self._seen(seen.state)
-        return seen.state.ended and not seen.publishing
+        if not (seen.state.ended and seen.publishing):
+            self._publishing_since = None
+            return seen.state.ended
+        now = time.monotonic()
+        self._publishing_since = self._publishing_since or now
+        if now - self._publishing_since > PUBLICATION_SECONDS:
+            raise FilesMissing(
+                f"task {self.id} has completed, but its files were not put in place in {PUBLICATION_SECONDS:g} s: no "
+                "worker that runs reaches them; start one on the machine that wrote them, or "
+                f"`absurd task retry {self.id}`",
+                task_id=str(self.id),
+            )
+        return False
 
     def verdict(self, task: Task) -> Task | None:
         """The task if it completed, None if it goes on after all (a retry).  Raises TaskFailed, TaskCancelled."""

@@ -13,7 +13,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from absurd import AbsurdClient, RetryPolicy, RunContext, TaskCancelled, TaskFailed, TaskSpec, TaskState, executor
+from absurd import (
+    AbsurdClient,
+    FilesMissing,
+    RetryPolicy,
+    RunContext,
+    TaskCancelled,
+    TaskFailed,
+    TaskSpec,
+    TaskState,
+    executor,
+)
 from absurd.config import Settings
 from absurd.workers import AbsurdWorker
 
@@ -183,14 +193,9 @@ async def test_artifacts_are_published_before_wait_returns(
     assert (artifact.path, artifact.bytes) == (str(path), 5)
 
 
-async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(
-    settings: Settings, client: AbsurdClient, tmp_path: Path
-) -> None:
-    """A worker that died between completion and renaming leaves the file to the others; `wait` returns after it."""
-    final, mine = tmp_path / "image.txt", tmp_path / ".image.part"
-    mine.write_text("whole")
-    task_id = await client.spawn("demo.write", {})
-    files = [{"task": str(task_id), "path": str(final), "attempt_path": str(mine), "kind": "text", "bytes": 5}]
+def completed_unpublished(settings: Settings, task_id: Any, path: Path, attempt_path: Path) -> None:
+    """Complete a task, as a worker that dies before it has renamed its file; a minute ago."""
+    files = [{"task": str(task_id), "path": str(path), "attempt_path": str(attempt_path), "kind": "text", "bytes": 5}]
     with psycopg.connect(settings.database_url or "", options="-c search_path=absurd") as connection:
         worker = connection.execute("select register_worker('w', 'h', 1, '{default}', 1, '{}', '{}', 30)").fetchone()
         assert worker is not None
@@ -200,6 +205,16 @@ async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(
             "select complete_runs(%s::bigint[], %s, '{0}', '{null}', %s)", ([lease], [task_id], json.dumps(files))
         )
         connection.execute("update artifact set completed_at = now() - interval '1 minute'")
+
+
+async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(
+    settings: Settings, client: AbsurdClient, tmp_path: Path
+) -> None:
+    """A worker that died between completion and renaming leaves the file to the others; `wait` returns after it."""
+    final, mine = tmp_path / "image.txt", tmp_path / ".image.part"
+    mine.write_text("whole")
+    task_id = await client.spawn("demo.write", {})
+    completed_unpublished(settings, task_id, final, mine)
     assert not final.exists()
 
     async with working(settings):
@@ -208,6 +223,21 @@ async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(
     assert final.read_text() == "whole"
     assert not mine.exists()
     assert done.artifacts[0].path == str(final)
+
+
+async def test_a_wait_for_files_that_nobody_reaches_ends(
+    settings: Settings, client: AbsurdClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file lies on the disk of a machine that is gone: a wait without a limit says so in the end."""
+    monkeypatch.setattr("absurd.waiting.PUBLICATION_SECONDS", 0.3)
+    task_id = await client.spawn("demo.write", {})
+    completed_unpublished(settings, task_id, Path("/nonexistent/image.txt"), Path("/nonexistent/.image.part"))
+
+    async with working(settings):
+        with pytest.raises(FilesMissing, match="absurd task retry"):
+            await asyncio.wait_for(client.wait(task_id), 30)
+
+    assert (await client.get_task(task_id)).state == TaskState.COMPLETED
 
 
 async def test_cancel_stops_what_runs(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
