@@ -87,7 +87,10 @@ def latency(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any)
 @bench_options
 @click.pass_context
 def backlog(ctx: click.Context, /, pending: int, finished: int, tasks: int, concurrency: int, **options: Any) -> None:
-    """What a long queue or a long history costs: drains, empty claims, `absurd status`."""
+    """What a long queue or a long history costs.
+
+    Tasks are drained with and without it; an empty claim and `absurd status` are timed.
+    """
     from absurd.bench.backlog import measure
 
     sizes = {"pending": pending, "finished": finished, "tasks": tasks, "concurrency": concurrency}
@@ -121,7 +124,10 @@ def snapshot(ctx: click.Context, /, minutes: float, tasks: int, concurrency: int
 @bench_options
 @click.pass_context
 def dag(ctx: click.Context, /, nodes: int, concurrency: int, **options: Any) -> None:
-    """How fast graphs are spawned and worked through: chained diamonds, a fan, layers all to all."""
+    """How fast graphs are spawned and worked through.
+
+    A chain of diamonds, a fan out and in, and layers of which each node comes after all of the layer before.
+    """
     from absurd.bench.dag import measure
 
     _run(ctx, "dag", lambda arena: measure(arena, nodes=nodes, concurrency=concurrency), **options)
