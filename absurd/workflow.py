@@ -201,7 +201,8 @@ class Workflow:
                             "depends_on": [texts[each] for each in node.parents],
                             "workflow": str(run_id),
                             "node": node.name,
-                        },
+                        }
+                        | ({} if node.parents else {"when": None}),
                     ),
                     middleware,
                 ),
@@ -254,12 +255,10 @@ class Workflow:
                 )
 
     def _conditioned(self, options: SpawnOptions, parents: tuple[Node, ...], after: After) -> SpawnOptions:
-        """`options`, without `when` if there is nobody to wait for: all of nobody have ended well."""
+        """`options`, whose `when` fits who is waited for.  All of nobody have ended, and well."""
         when = options.get("when")
-        if when is None or parents:
+        if when is None or parents or (after is not None and when in ("all_success", "all_done")):
             return options
-        if after is not None and when in ("all_success", "all_done"):
-            return {**options, "when": None}
         raise InvalidOptionError(f"option when is {when!r}, but the node comes after nothing", option="when")
 
     def _free(self, name: str, form: str = "{}") -> str:

@@ -14,6 +14,9 @@ from absurd.cli.worker import ago
 STATES = ("running", "completed", "failed", "cancelled")
 FIRST = ("id", "name", "state", "reason", "created_at", "ended_at", "size", "remaining", "counts", "nodes")
 
+MOST_NODES = 1_000_000
+"""All of them: more than a workflow is spawned with."""
+
 
 @click.group()
 def workflow() -> None:
@@ -115,7 +118,7 @@ def rerun(ctx: click.Context, workflow_id: str, node: str, alone: bool, as_json:
     from absurd.queue import rerun_task
 
     with database_of(ctx) as database:
-        found = database.run(get_workflow(workflow_id, nodes=10_000))
+        found = database.run(get_workflow(workflow_id, nodes=MOST_NODES))
         task = next((each["id"] for each in found["nodes"] if each["node"] == node), None)
         if task is None:
             raise TaskNotFoundError(f"workflow {workflow_id} has no node {node!r}", node=node)

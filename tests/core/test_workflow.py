@@ -215,3 +215,19 @@ def test_a_reference_to_a_task_that_is_no_parent_is_refused() -> None:
     """Its result might not be there when the run begins."""
     with pytest.raises(InvalidParamsError, match="not in depends_on"):
         check({"$result": {"task": TASK}}, set())
+
+
+def test_a_root_that_is_included_keeps_its_condition() -> None:
+    """It came after an empty group where it was made; where it is included, after a node: then its condition holds."""
+    inner = Workflow("inner")
+    inner.task("demo.add", after=inner.map("demo.add", []), name="root", when="all_done")
+    outer = Workflow("outer")
+    first = outer.task("demo.add", name="first")
+    [root] = outer.include(inner, after=first)
+    alone = Workflow("alone")
+    [free] = alone.include(inner)
+
+    assert (root.parents, root.options.get("when")) == ((first,), "all_done")
+    assert free.parents == ()
+    assert "all_done" in str(outer.spawn_call("default").args)
+    assert "all_done" not in str(alone.spawn_call("default").args)
