@@ -1,19 +1,19 @@
 -- Hand runs to a worker, with a lease on the batch.
 
 -- What few tasks have, as one JSON text; null for the others.
-create or replace function _details(p_task task, p_suspect boolean, p_parents jsonb) returns text
+create or replace function _details(p_task task, p_suspect boolean default false) returns text
     language plpgsql stable
     as $$
 begin
     if p_task.headers is null and p_task.tags is null and p_task.timeout is null and p_task.max_attempts is null
-       and p_task.retry is null and p_task.depends_on is null and p_task.needs is null and not p_suspect then
+       and p_task.retry is null and p_task.needs is null and not p_suspect then
         return null;
     end if;
     -- Not jsonb_strip_nulls: it would go into results and headers, whose nulls are theirs.
     return (select jsonb_object_agg(k, v) from jsonb_each(jsonb_build_object(
         'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
         'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
-        'parents', p_parents, 'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
+        'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
 end $$;
 
 -- One statement takes the rows and writes the lease.  It is safe at READ COMMITTED: the inner select
@@ -41,7 +41,7 @@ declare
     v_wanted   integer := p_wanted;
     v_limited  boolean;
     v_suspects uuid[];
-    v_parents  jsonb[];
+    v_children boolean;
 begin
     perform _require_read_committed();
     -- The same claim may still be under way in a session whose connection was cut: it ends first.
@@ -110,14 +110,16 @@ begin
         end if;
     end if;
     if task_ids is not null then
-        v_parents := _parents_of(task_ids);
-        select array_agg(b.executor_id), array_agg(b.params), array_agg(b.details)
-        into executor_ids, params, details
-        from (select t.executor_id, t.params::text as params,
-                     _details(t, v_suspects is not null and t.id = any (v_suspects), v_parents[n]) as details
+        select array_agg(b.executor_id), array_agg(b.params), array_agg(b.details), bool_or(b.child)
+        into executor_ids, params, details, v_children
+        from (select t.executor_id, t.params::text as params, t.depends_on is not null as child,
+                     _details(t, v_suspects is not null and t.id = any (v_suspects)) as details
               from unnest(task_ids) with ordinality as wanted (id, n)
               join task t on t.id = wanted.id
               order by n) b;
+        if v_children then
+            details := _with_parents(task_ids, details);
+        end if;
     end if;
 end $$;
 comment on function claim_runs(bigint, integer, integer, integer[], bigint[]) is
@@ -154,9 +156,9 @@ begin
     return v_unfit;
 end $$;
 
--- For each task the results of its parents; null when none of the tasks has any, which is asked once.
--- Siblings share their parents: the results are read once for each set of these, and not for each child.
-create or replace function _parents_of(p_tasks uuid[]) returns jsonb[]
+-- Add the results of parents to the details of the tasks that have any.  Siblings share their parents: the
+-- results are read once for each set of these, and not for each child.
+create or replace function _with_parents(p_tasks uuid[], p_details text[]) returns text[]
     language plpgsql stable
     as $$
 #variable_conflict use_column
@@ -164,7 +166,6 @@ declare
     v_child   record;
     v_set     uuid[];
     v_results jsonb;
-    v_parents jsonb[];
 begin
     for v_child in
         select n, t.depends_on from unnest(p_tasks) with ordinality as wanted (id, n) join task t on t.id = wanted.id
@@ -174,9 +175,10 @@ begin
             v_set := v_child.depends_on;
             v_results := _parent_results(v_set);
         end if;
-        v_parents[v_child.n] := v_results;
+        continue when v_results is null;  -- none has completed
+        p_details[v_child.n] := (coalesce(p_details[v_child.n]::jsonb, '{}') || jsonb_build_object('parents', v_results))::text;
     end loop;
-    return v_parents;
+    return p_details;
 end $$;
 
 -- Results of parents that have completed, by task id: of their last run (as in _end_state), for one may have run anew.
