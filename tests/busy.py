@@ -59,9 +59,13 @@ class Busy:
             self.marks_at = time.monotonic() + MARK_SECONDS
 
     def _call(self, function: str, sql: str, args: tuple[Any, ...], measured: bool, name: str | None = None) -> None:
-        if not measured:
+        if measured:
+            self.explain(function, sql, args, name)
+        else:
             self.connection.execute(f"select * from {function}({sql})", args)
-            return
+
+    def explain(self, function: str, sql: str = "", args: tuple[Any, ...] = (), name: str | None = None) -> None:
+        """Make a call, and note what it costs."""
         row = self.connection.execute(
             f"explain (analyze, buffers, format json) select * from {function}({sql})", args
         ).fetchone()

@@ -1,0 +1,132 @@
+"""What the hot path costs in buffers, in a short queue, a long one, and one with a long history behind it.
+
+Counted, not timed: a plan that reads a table whole, or sorts what waits, shows in the number of buffers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from busy import BATCH, Busy
+from proof import amount
+
+Connection = psycopg.Connection[Any]
+
+MANY = amount(200_000, 1_000_000)
+LIMITS = {
+    "spawn_tasks": 20 * BATCH,
+    "claim_runs": 9 * BATCH,
+    "complete_runs": 6 * BATCH,
+    "promote_timers": 15 * BATCH // 10,
+    "empty claim": 60,
+    "recover_runs": 20,
+    "fold_tallies": 60,
+    "get_queue_stats": 40,
+    "get_status": 400,
+}
+"""Buffers of a call for a batch; a tenth of a batch sleeps."""
+
+PENDING = """
+with made as (
+    insert into task (id, created_at, queue_id, executor_id, params)
+    select new_task_id(), clock_time(), q.id, x.id, '{}' from queue q, executor x, generate_series(1, %(n)s)
+    where q.name = %(queue)s and x.name = 'demo.add' returning id, queue_id),
+placed as (insert into ready (task_id, queue_id, level, attempt) select id, queue_id, 0, 1 from made order by id)
+insert into tally (queue_id, pending) select queue_id, count(*) from made group by 1
+"""
+FINISHED = """
+with made as (
+    insert into task (id, created_at, queue_id, executor_id, params)
+    select new_task_id(), clock_time(), q.id, x.id, '{}' from queue q, executor x, generate_series(1, %(n)s)
+    where q.name = %(queue)s and x.name = 'demo.add' returning id, queue_id),
+ended as (
+    insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends)
+    select id, clock_time(), clock_time(), 1, 'completed', 1, true from made)
+insert into tally (queue_id, completed) select queue_id, count(*) from made group by 1
+"""
+
+
+@pytest.fixture
+def busy(connection: Connection) -> Busy:
+    made = Busy(connection)
+    made.work(measured=False)
+    return made
+
+
+def fill(busy: Busy, sql: str, count: int, queue: str = "default") -> None:
+    """Put many tasks there inside the server, as a bulk load does: nothing is analyzed."""
+    busy.queue.call("create_queue(%s)", queue)
+    busy.connection.execute(sql, {"n": count, "queue": queue})
+    busy.queue.call("fold_tallies(1000000)")
+
+
+def scans(busy: Busy) -> dict[str, int]:
+    """How often each table that grows was read whole."""
+    busy.connection.execute("select pg_stat_force_next_flush()")
+    rows = busy.connection.execute(
+        "select relname, seq_scan from pg_stat_user_tables where relname ~ '^(task|run|edge|dead_letter|artifact|node)'"
+    )
+    return dict(rows.fetchall())
+
+
+def warm(busy: Busy, function: str, sql: str, calls: tuple[tuple[Any, ...], ...]) -> float:
+    """Buffers of the last of some calls: the first in a session reads the catalogue too."""
+    for args in calls:
+        busy.explain(function, sql, args)
+    return busy.buffers[function][-1]
+
+
+def gate(busy: Busy) -> dict[str, float]:
+    """Measure every call of the hot path; those that cost more than they may."""
+    before = scans(busy)
+    spent = busy.measure()
+    spent["get_status"] = warm(busy, "get_status", "", ((), ()))
+    print({name: round(buffers) for name, buffers in spent.items()})
+    read = {table: count for table, count in scans(busy).items() if count > before.get(table, 0)}
+    return {name: buffers for name, buffers in spent.items() if buffers > LIMITS[name]} | read
+
+
+@pytest.mark.parametrize(("pending", "finished"), [(10_000, 0), (MANY, 0), (10_000, MANY)])
+def test_the_hot_path_costs_the_same_at_any_size(busy: Busy, pending: int, finished: int) -> None:
+    """Each call stays below its limit and reads no table whole, with no statistics to go by (B108)."""
+    if finished:
+        fill(busy, FINISHED, finished)
+    fill(busy, PENDING, pending)
+
+    assert gate(busy) == {}
+
+
+def test_an_empty_queue_beside_a_long_one_costs_nothing(busy: Busy) -> None:
+    """A claim that finds nothing reads a few pages, whatever waits in other queues."""
+    fill(busy, PENDING, 50_000, queue="other")
+
+    assert gate(busy) == {}
+
+
+@pytest.mark.parametrize("index", ["ready_claim", "ready_task", "timer_due"])
+def test_a_gate_notices_a_missing_index(busy: Busy, index: str) -> None:
+    """Without an index that a call needs it costs more than it may: the gates would fail."""
+    busy.connection.execute(f"drop index {index}")
+    fill(busy, PENDING, 50_000)
+    busy.connection.execute(
+        "insert into timer select task_id, 'infinity', queue_id, 0, 1, false, null, null, 'x' from ready"
+    )
+
+    found = gate_of_cancel(busy) if index == "ready_task" else gate(busy)
+
+    assert found != {}
+
+
+def gate_of_cancel(busy: Busy) -> dict[str, float]:
+    """What it costs to find and cancel one pending task, if that is too much."""
+    spent = warm(busy, "cancel_task", "%s", tuple((busy.queue.spawn(),) for _ in range(3)))
+    return {"cancel_task": spent} if spent > 200 else {}
+
+
+def test_cancelling_one_task_of_a_long_queue_reads_a_few_pages(busy: Busy) -> None:
+    """It is found by its id."""
+    fill(busy, PENDING, 50_000)
+
+    assert gate_of_cancel(busy) == {}
