@@ -37,10 +37,20 @@ class Calls(Generic[T]):
     def __init__(self, source: Iterable[Call[T]]) -> None:
         self._source = iter(source)
         self._ready: list[Call[T]] = []
+        self._failed: Exception | None = None
 
     def __iter__(self) -> Iterator[Call[T]]:
         yield from list(self._ready)
-        for call in self._source:
+        while True:
+            if self._failed is not None:  # a source that has raised looks as if it were at its end
+                raise self._failed
+            try:
+                call = next(self._source)
+            except StopIteration:
+                return
+            except Exception as error:
+                self._failed = error
+                raise
             self._ready.append(call)
             yield call
 

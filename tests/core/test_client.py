@@ -21,6 +21,7 @@ import pytest
 from absurd import AbsurdClient, RetryPolicy, SyncAbsurdClient, TaskSpec, executor
 from absurd.config import Settings
 from absurd.errors import (
+    DatabaseUnavailableError,
     InvalidNameError,
     InvalidOptionError,
     InvalidParamsError,
@@ -241,6 +242,21 @@ async def test_bulk_spawn_is_all_or_nothing(client: Any) -> None:
 
     assert [] == await client.list_tasks()
     assert [] == await client.spawn_many([])
+
+
+async def test_a_middleware_that_finds_no_database_spawns_no_part(settings: Settings) -> None:
+    """Its error in the midst of a bulk spawn looks like a lost connection: it is told, and nothing is spawned."""
+
+    def lost(spec: TaskSpec) -> TaskSpec:
+        if spec.params == {"n": 2_500}:
+            raise DatabaseUnavailableError("of its own") from ConnectionResetError("connection reset")
+        return spec
+
+    specs = [TaskSpec("client.plain", {"n": n}) for n in range(3_000)]
+    async with AbsurdClient(settings=settings, middleware=[lost]) as client:
+        with pytest.raises(DatabaseUnavailableError, match="of its own"):
+            await client.spawn_many(specs)
+        assert [] == await client.list_tasks()
 
 
 async def test_child_waits_for_its_parents(client: Any, worker: Worker) -> None:
