@@ -10,7 +10,8 @@
 -- Lock order, for every function: advisory locks of event names, task by id (for no key update: spawns of children
 -- hold it for key share, against pruning alone), worker, lease by id,
 -- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
--- once per transaction, workflow by id, throttle, then tables that only grow.
+-- once per transaction, task_key by queue and key, workflow by id, the advisory lock of a claim's number, throttle,
+-- then tables that only grow.
 
 create table queue (
     id         integer generated always as identity primary key,

@@ -111,8 +111,11 @@ begin
 end $$;
 
 -- Tasks with options.  Returns them as they were spawned, in order.
+-- p_ended: tasks whose end is not yet counted off their workflows, which are locked with those that are joined,
+-- so that it is in one order, and after the keys.
 create or replace function _spawn_all(
-    p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[], p_now timestamptz) returns _spawn[]
+    p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[], p_now timestamptz, p_ended uuid[] default '{}')
+    returns _spawn[]
     language plpgsql
     as $$
 declare
@@ -121,6 +124,11 @@ begin
     v_specs := _insert_bodies(_take_keys(_spawn_specs(p_ids, p_queues, p_names, p_params, p_options), p_now), p_now);
     perform _insert_edges(v_specs);
     perform _place(v_specs, p_now);
+    if cardinality(p_ended) > 0 then
+        perform from workflow where id = any (array(
+            select n.workflow_id from node n where n.task_id = any (p_ended)
+            union select s.workflow_id from unnest(v_specs) s where s.fresh)) order by id for update;
+    end if;
     perform _join_workflows(v_specs);
     return v_specs;
 end $$;

@@ -112,9 +112,7 @@ begin
         perform _settle(v_ended, 'completed');
     else  -- before the workflow counts the spawner down, which may have been its last node
         v_ended := v_ended || _end_parents(v_ended, 'completed');
-        -- All workflows once and in order: joining one of them would else lock it before a lower one.
-        perform from workflow w where w.id = any (array(select n.workflow_id from node n where n.task_id = any (v_ended))) order by w.id for update;
-        perform _spawn_offspring(v_held, p_spawns, false);
+        perform _spawn_offspring(v_held, p_spawns, false, v_ended);
         perform _close(v_ended);
     end if;
     return _stale(p_leases, p_tasks, v_held, 'completed');

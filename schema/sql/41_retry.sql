@@ -67,6 +67,26 @@ create or replace function _revive(p_ready uuid[], p_blocked uuid[]) returns voi
     as $$
 #variable_conflict use_column
 declare
+    v_all uuid[] := _put_back(p_ready, p_blocked);
+begin
+    -- A key that counts until the end of a task is this one's again, unless another unfinished task has it.
+    perform from task_key k
+        where k.until_ended and (k.queue_id, k.key) in (select t.queue_id, t.key from task t where t.id = any (v_all) and t.key is not null)
+        order by k.queue_id, k.key for update;
+    update task_key k set task_id = t.id
+        from (select distinct on (queue_id, key) queue_id, key, id from task where id = any (v_all) and key is not null
+              order by queue_id, key, id) t
+        where k.queue_id = t.queue_id and k.key = t.key and k.until_ended and k.task_id <> t.id
+          and coalesce(get_state(k.task_id), 'completed') in ('completed', 'failed', 'cancelled');
+    perform _count_up(v_all);
+end $$;
+
+-- The places of _revive.  Returns all that were put back.
+create or replace function _put_back(p_ready uuid[], p_blocked uuid[]) returns uuid[]
+    language plpgsql
+    as $$
+#variable_conflict use_column
+declare
     v_all    uuid[] := p_ready || p_blocked;
     v_missed uuid[];
     v_queues integer[];
@@ -94,12 +114,6 @@ begin
         from revived group by queue_id)
     select array_agg(distinct queue_id) filter (where at_once) into v_queues from revived;
     delete from dead_letter where task_id = any (v_all);
-    -- A key that counts until the end of a task is this one's again, unless another unfinished task has it.
-    update task_key k set task_id = t.id
-        from (select distinct on (queue_id, key) queue_id, key, id from task where id = any (v_all) and key is not null
-              order by queue_id, key, id) t
-        where k.queue_id = t.queue_id and k.key = t.key and k.until_ended and k.task_id <> t.id
-          and coalesce(get_state(k.task_id), 'completed') in ('completed', 'failed', 'cancelled');
     perform _use_level(l.queue_id, l.level)
         from (select distinct queue_id, 2 * priority as level from task where id = any (v_all) order by 1, 2) l;
     perform _count_anew(array(
@@ -110,10 +124,10 @@ begin
     v_missed := _ended_upstream_of(v_all);
     if cardinality(v_missed) > 0 then
         perform from task where id = any (v_missed) order by id for no key update;
-        perform _revive('{}', array(select m from unnest(v_missed) m where _ended_upstream(m) order by m));
+        v_all := v_all || _put_back('{}', array(select m from unnest(v_missed) m where _ended_upstream(m) order by m));
     end if;
-    perform _count_up(v_all);
     perform _wake(v_queues);
+    return v_all;
 end $$;
 
 -- Have sweep_late count the parents of blocked tasks.  Until then they stand as if none had ended.

@@ -5,7 +5,7 @@
 -- are saved as checkpoints (`checkpoint` of each), so that the task's next run does not spawn them again.
 -- Returns the ids that differ from those asked for, because a key was taken.
 -- Comes after all locks on `blocked`: joining locks the workflow.
-create or replace function _spawn_offspring(p_held _held[], p_spawns jsonb, p_save boolean) returns jsonb
+create or replace function _spawn_offspring(p_held _held[], p_spawns jsonb, p_save boolean, p_ended uuid[] default '{}') returns jsonb
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -45,7 +45,7 @@ begin
         raise exception 'runs have spawned two tasks of one id' using errcode = 'AB001';
     end if;
     perform _check_size('params', p) from unnest(v_params) p;
-    v_specs := _spawn_all(v_ids, v_queues, v_names, v_params, v_options, v_now);
+    v_specs := _spawn_all(v_ids, v_queues, v_names, v_params, v_options, v_now, p_ended);
     if p_save then
         insert into checkpoint (task_id, name, value, created_at)
             select v_spawners[s.ordinal], v_checkpoints[s.ordinal], to_jsonb(s.id), v_now from unnest(v_specs) s
