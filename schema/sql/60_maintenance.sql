@@ -2,7 +2,7 @@
 -- any number of processes: one does the work, the others pass by.
 
 -- Sleepers that are due become ready, in order of time.  Beside an old snapshot the index keeps an entry of
--- each that ever slept, so the look begins at a mark: a minute ago, or where the look before found all it may.
+-- each that ever slept, so the look begins at a mark: a minute ago, or earlier, where a look found all it may.
 -- Once a minute it begins at the very start, for the sake of what a long transaction has committed late.
 create or replace function promote_timers(p_limit integer default 1000) returns integer
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
@@ -33,7 +33,8 @@ begin
     counted as (
         insert into tally (queue_id, sleeping, pending) select queue_id, -count(*), count(*) from due group by queue_id)
     select coalesce(array_agg(task_id), '{}'), array_agg(distinct queue_id), max(wake_at) into v_tasks, v_queues, v_last from due;
-    v_reached := case when cardinality(v_tasks) = p_limit then v_last else greatest(v_mark.wake_at, v_now - interval '1 minute') end;
+    -- Never into the last minute: what is just being committed may stand there.
+    v_reached := greatest(v_mark.wake_at, least(case when cardinality(v_tasks) = p_limit then v_last end, v_now - interval '1 minute'));
     -- Not at each round: a row that everybody updates all the time would grow beside a held snapshot.
     if v_whole or v_reached > v_mark.wake_at + interval '10 seconds' then
         update timer_mark set wake_at = v_reached, looked_at = case when v_whole then v_now else looked_at end

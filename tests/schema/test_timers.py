@@ -48,6 +48,21 @@ def test_a_sleeper_that_is_committed_late_wakes_within_a_minute(queue: Queue) ->
     assert queue.state(task) == "pending"
 
 
+def test_a_sleeper_that_is_committed_a_moment_late_wakes_with_the_next_look(queue: Queue) -> None:
+    """A look that found all it may leaves the last minute to the next one, for what is just being committed."""
+    for _ in range(3):
+        queue.spawn(delay=10)
+    late = queue.spawn(delay=9)
+    row = queue.connection.execute("delete from timer where task_id = %s returning timer::text", [late]).fetchone()
+    later(queue, 11)
+    assert queue.call("promote_timers(3)") == 3
+    assert row is not None
+    queue.connection.execute("insert into timer select (%s::timer).*", row)
+
+    assert queue.call("promote_timers(3)") == 1
+    assert queue.state(late) == "pending"
+
+
 def test_a_clock_that_is_set_back_hides_no_sleeper(queue: Queue) -> None:
     """After an hour back the look begins at the start."""
     assert queue.call("promote_timers()") == 0
