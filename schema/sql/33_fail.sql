@@ -223,7 +223,7 @@ begin
                                         case when p_events[h.n] is not null then timestamptz 'infinity' end)),
                      array_agg(p_reasons[h.n]), false)
         from unnest(v_held) h
-        where p_awaits is null or h.task_id not in (select a.task from jsonb_to_recordset(p_awaits) as a (task uuid))
+        where p_awaits is null or not exists (select from jsonb_to_recordset(p_awaits) as a (task uuid) where a.task = h.task_id)
         having count(*) > 0;
     insert into wait (task_id, event)
         select h.task_id, p_events[h.n] from unnest(v_held) h where p_events[h.n] is not null

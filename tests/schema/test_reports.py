@@ -214,3 +214,15 @@ def test_a_wait_for_oneself_is_refused_and_one_said_twice_is_one(queue: Queue) -
     assert queue.call(sql, [lease], [task], json.dumps([{"task": str(task), "on": [str(other)]}] * 2)) is None
 
     assert queue.counts() == {"blocked": 1, "running": 1}
+
+
+def test_a_wait_of_nobody_leaves_the_others_where_they_are(queue: Queue) -> None:
+    """An entry that names no task concerns none: the run sleeps as it was told, and is not lost."""
+    task = queue.spawn()
+    lease, _, _ = queue.claim()
+    sql = "suspend_runs(%s::bigint[], %s, '{0}', '{9}', '{sleep}', '{null}', null, %s)"
+
+    queue.call(sql, [lease], [task], json.dumps([{"on": [str(new_task_id())], "seconds": 5}]))
+
+    assert queue.state(task) == "sleeping"
+    assert queue.counts() == {"sleeping": 1}
