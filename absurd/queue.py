@@ -106,7 +106,7 @@ def moment_text(value: datetime | None, what: str) -> str | None:
 
 def spawn_tasks(spawns: Sequence[Spawn]) -> Call[list[Spawned]]:
     """Spawn tasks, all or nothing.  The ids are in the call, so making it twice spawns once."""
-    ids, queues, names, params, options = map(list, zip(*spawns, strict=True)) if spawns else ([],) * 5
+    ids, queues, names, params, options = _arrays(spawns)
     if options.count(None) == len(options):  # no key among them: each is created under its own id
         return Call(
             "select count(*) from {schema}.spawn_tasks($1::uuid[], $2::text[], $3::text[], $4::text[]::jsonb[])",
@@ -131,15 +131,8 @@ def spawn_workflow(workflow_id: UUID, name: str, spawns: Sequence[Spawn]) -> Cal
     )
 
 
-def _arrays(spawns: Sequence[Spawn]) -> tuple[Any, ...]:
-    options = [each.options for each in spawns]
-    return (
-        [each.id for each in spawns],
-        [each.queue for each in spawns],
-        [each.name for each in spawns],
-        [each.params for each in spawns],
-        options if any(each is not None for each in options) else None,
-    )
+def _arrays(spawns: Sequence[Spawn]) -> tuple[list[Any], ...]:
+    return tuple(map(list, zip(*spawns, strict=True))) or ([],) * 5
 
 
 def _spawned(rows: Sequence[Row]) -> list[Spawned]:

@@ -67,7 +67,7 @@ comment on function get_states(uuid[]) is 'States of several tasks; null for unk
 -- Cancel a task, and what can no longer run because of it; with p_subtree everything that depends on
 -- it, directly or not, even what has started or would run all the same.  What runs is taken from its
 -- lease at once, so that nothing it reports from now on counts, and its worker is told to stop it.
--- A task that has ended stays as it is.  Returns the state afterwards.  Raises AB003.
+-- A task that has ended stays as it is.  Returns the state afterwards.  Raises AB003, AB004.
 create or replace function cancel_task(p_task uuid, p_reason text default null, p_subtree boolean default false) returns text
     language plpgsql security definer set search_path from current
     as $$
@@ -79,6 +79,9 @@ begin
         begin
             perform from task where id = any (v_tasks) order by id for no key update;
             exit when not p_subtree or _descendants(array[p_task], false) <@ v_tasks;
+            if i = 100 then
+                raise exception 'what depends on task % grows too fast to be cancelled; try again', p_task using errcode = 'AB004';
+            end if;
             raise sqlstate 'AB000';
         exception when sqlstate 'AB000' then
             -- Some are missing, which perhaps were spawned while we waited.  Leaving this block by an exception lets
