@@ -94,7 +94,7 @@ begin
     end if;
     v_tasks := _cancel_tasks(v_tasks, _cancellation(p_reason));
     insert into audit (at, task_id, action, detail) select clock_time(), t, 'cancel', p_reason from unnest(v_tasks) t;
-    perform _close(v_tasks || _end_parents(v_tasks, 'cancelled'));
+    perform _close(v_tasks || _end_parents(v_tasks, 'cancelled', p_locked => true));
     return get_state(p_task);
 end $$;
 comment on function cancel_task(uuid, text, boolean) is

@@ -61,7 +61,7 @@ end $$;
 -- may, and go on with the children of these.  Returns what was cancelled.
 -- A child whose count is late stands as if none of its parents had ended: what is certain even so
 -- holds, and the rest is left to sweep_late, which will see these ends.
-create or replace function _end_parents(p_parents uuid[], p_state text) returns uuid[]
+create or replace function _end_parents(p_parents uuid[], p_state text, p_locked boolean default false) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -77,7 +77,7 @@ begin
     if not exists (select from edge where parent_id = any (p_parents)) then
         return v_cancelled;
     end if;
-    v_locked := _lock_dependents(p_parents, p_state);
+    v_locked := _lock_dependents(p_parents, p_state, p_locked);
     while cardinality(v_ended) > 0 loop
         -- Grouped by child: joined plainly, a child of two ended parents would lose only one.
         -- In one statement what goes is told from what stays, so that no row is changed twice.
@@ -115,8 +115,10 @@ end $$;
 -- Lock, once and in id order, all blocked tasks that these ends may move: level by level two
 -- overlapping cascades would deadlock even though each level is sorted.  A completion can end a
 -- child only if that waits for a failure; any other end may cancel whatever lies below.
+-- p_locked: the caller has locked all of them that there were.  Others have come since and are late, so that
+-- sweep_late will see these ends; what somebody else holds of them is left to it, for waiting would be out of order.
 -- Returns those locked.
-create or replace function _lock_dependents(p_parents uuid[], p_state text) returns uuid[]
+create or replace function _lock_dependents(p_parents uuid[], p_state text, p_locked boolean) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -130,6 +132,9 @@ begin
         else v_children end;
     if cardinality(v_below) > 0 then
         v_children := array(select unnest(v_children) union select unnest(_descendants(v_below)));
+    end if;
+    if p_locked then
+        return array(select task_id from blocked where task_id = any (v_children) order by task_id for update skip locked);
     end if;
     perform from blocked where task_id = any (v_children) order by task_id for update;
     return v_children;

@@ -67,18 +67,36 @@ create or replace function _revive(p_ready uuid[], p_blocked uuid[]) returns voi
     as $$
 #variable_conflict use_column
 declare
-    v_all uuid[] := _put_back(p_ready, p_blocked);
+    v_blocked uuid[] := p_blocked;
+    v_all     uuid[];
+    v_missed  uuid[];
 begin
-    -- A key that counts until the end of a task is this one's again, unless another unfinished task has it.
-    perform from task_key k
-        where k.until_ended and (k.queue_id, k.key) in (select t.queue_id, t.key from task t where t.id = any (v_all) and t.key is not null)
-        order by k.queue_id, k.key for update;
-    update task_key k set task_id = t.id
-        from (select distinct on (queue_id, key) queue_id, key, id from task where id = any (v_all) and key is not null
-              order by queue_id, key, id) t
-        where k.queue_id = t.queue_id and k.key = t.key and k.until_ended and k.task_id <> t.id
-          and coalesce(get_state(k.task_id), 'completed') in ('completed', 'failed', 'cancelled');
-    perform _count_up(v_all);
+    for i in 1..100 loop
+        begin
+            v_all := _put_back(p_ready, v_blocked);
+            v_missed := _ended_upstream_of(v_all);
+            if cardinality(v_missed) > 0 then
+                raise sqlstate 'AB000';
+            end if;
+            -- A key that counts until the end of a task is this one's again, unless another unfinished task has it.
+            perform from task_key k
+                where k.until_ended and (k.queue_id, k.key) in (select t.queue_id, t.key from task t where t.id = any (v_all) and t.key is not null)
+                order by k.queue_id, k.key for update;
+            update task_key k set task_id = t.id
+                from (select distinct on (queue_id, key) queue_id, key, id from task where id = any (v_all) and key is not null
+                      order by queue_id, key, id) t
+                where k.queue_id = t.queue_id and k.key = t.key and k.until_ended and k.task_id <> t.id
+                  and coalesce(get_state(k.task_id), 'completed') in ('completed', 'failed', 'cancelled');
+            perform _count_up(v_all);
+            return;
+        exception when sqlstate 'AB000' then
+            -- A sweep that still saw the old end has cancelled children of these while we waited for them.  Bodies
+            -- come before blocked tasks, so the locks of these are let go before all is done anew.
+        end;
+        perform from task where id = any (v_missed) order by id for no key update;
+        v_blocked := v_blocked || array(select m from unnest(v_missed) m where _ended_upstream(m) order by m);
+    end loop;
+    raise exception 'what depends on task % ends too fast to be put back; try again', v_all[1] using errcode = 'AB004';
 end $$;
 
 -- The places of _revive.  Returns all that were put back.
@@ -88,7 +106,6 @@ create or replace function _put_back(p_ready uuid[], p_blocked uuid[]) returns u
 #variable_conflict use_column
 declare
     v_all    uuid[] := p_ready || p_blocked;
-    v_missed uuid[];
     v_queues integer[];
 begin
     with revived as materialized (
@@ -120,12 +137,6 @@ begin
         select unnest(p_blocked)
         union
         select b.task_id from edge e join blocked b on b.task_id = e.child_id where e.parent_id = any (v_all)));
-    -- A sweep that still saw the old end may have cancelled children of these while we waited for them.
-    v_missed := _ended_upstream_of(v_all);
-    if cardinality(v_missed) > 0 then
-        perform from task where id = any (v_missed) order by id for no key update;
-        v_all := v_all || _put_back('{}', array(select m from unnest(v_missed) m where _ended_upstream(m) order by m));
-    end if;
     perform _wake(v_queues);
     return v_all;
 end $$;

@@ -75,7 +75,7 @@ begin
             v_nodes := _unended(array(select n.task_id from node n where n.workflow_id = p_workflow));
             perform from task where id = any (v_nodes) order by id for no key update;
             v_nodes := _cancel_tasks(v_nodes, _cancellation(coalesce(p_reason, 'with its workflow')));
-            v_ended := v_nodes || _end_parents(v_nodes, 'cancelled');
+            v_ended := v_nodes || _end_parents(v_nodes, 'cancelled', p_locked => true);
             -- Comes after all other locks, and lets no node in.
             update workflow set reason = coalesce(p_reason, 'by request') where id = p_workflow and ended_at is null;
             if cardinality(_unended(array(select n.task_id from node n where n.workflow_id = p_workflow))) > 0 then

@@ -44,7 +44,7 @@ begin
     insert into audit (at, task_id, action, detail) select v_now, t, 'cancel', 'deadline' from unnest(v_tasks) t;
     delete from deadline d where d.kind = v_kind and d.task_id = any (v_due) and d.task_id <> all (v_doubt)
         and (d.task_id = any (v_held) or not exists (select from task t where t.id = d.task_id));
-    perform _close(v_tasks || _end_parents(v_tasks, 'cancelled'));
+    perform _close(v_tasks || _end_parents(v_tasks, 'cancelled', p_locked => true));
     return cardinality(v_tasks);
 end $$;
 comment on function cancel_overdue(integer) is 'Cancel tasks whose deadline has passed; returns how many.';
