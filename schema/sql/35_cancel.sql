@@ -72,30 +72,28 @@ create or replace function cancel_task(p_task uuid, p_reason text default null, 
     language plpgsql security definer set search_path from current
     as $$
 declare
-    v_tasks uuid[] := array[p_task];
+    v_tasks uuid[];
 begin
     perform _require_read_committed();
     for i in 1..100 loop
         begin
+            v_tasks := case when p_subtree then _descendants(array[p_task], false) else array[p_task] end;
             perform from task where id = any (v_tasks) order by id for no key update;
-            exit when not p_subtree or _descendants(array[p_task], false) <@ v_tasks;
-            if i = 100 then
-                raise exception 'what depends on task % grows too fast to be cancelled; try again', p_task using errcode = 'AB004';
+            if not exists (select from task where id = p_task) then
+                raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
             end if;
-            raise sqlstate 'AB000';
-        exception when sqlstate 'AB000' then
-            -- Some are missing, which perhaps were spawned while we waited.  Leaving this block by an exception lets
-            -- go of the locks, so that all are taken in their order.
-            v_tasks := _descendants(array[p_task], false);
+            if p_subtree and not _descendants(array[p_task], false) <@ v_tasks then  -- spawned while we waited
+                raise sqlstate 'AB099';
+            end if;
+            v_tasks := _cancel_tasks(v_tasks, _cancellation(p_reason));
+            insert into audit (at, task_id, action, detail) select clock_time(), t, 'cancel', p_reason from unnest(v_tasks) t;
+            perform _close(v_tasks || _end_parents(v_tasks, 'cancelled', p_locked => true));
+            return get_state(p_task);
+        exception when sqlstate 'AB099' then
+            null;  -- see _cancel_tasks
         end;
     end loop;
-    if not exists (select from task where id = p_task) then
-        raise exception 'there is no task %', coalesce(p_task::text, 'null') using errcode = 'AB003';
-    end if;
-    v_tasks := _cancel_tasks(v_tasks, _cancellation(p_reason));
-    insert into audit (at, task_id, action, detail) select clock_time(), t, 'cancel', p_reason from unnest(v_tasks) t;
-    perform _close(v_tasks || _end_parents(v_tasks, 'cancelled', p_locked => true));
-    return get_state(p_task);
+    raise exception 'task %, or what depends on it, moves too fast to be cancelled; try again', p_task using errcode = 'AB004';
 end $$;
 comment on function cancel_task(uuid, text, boolean) is
     'Cancel a task and what cannot run without it, or all that depends on it; returns the state afterwards.';
@@ -110,32 +108,22 @@ create or replace function _unended(p_tasks uuid[]) returns uuid[]
 
 -- Take tasks, whose bodies are locked, from wherever they stand and end them as cancelled.  Those
 -- that have ended stay as they are.  Returns what was cancelled; its dependents are the caller's.
+-- Raises AB099 when one has moved meanwhile.  All is to be done anew then, for leases come in order and before blocked
+-- tasks: the caller catches it in a block, which lets go of the locks.  One block and not two, one within the other:
+-- who waits for a lock that the inner one has passed on to the outer would wait for the end of the transaction.
 create or replace function _cancel_tasks(p_tasks uuid[], p_cause jsonb) returns uuid[]
     language plpgsql
     as $$
 #variable_conflict use_column
 declare
-    v_left      uuid[] := p_tasks;
-    v_cancelled uuid[] := '{}';
-    v_moved     uuid[];
+    v_cancelled uuid[] := _cancel_running(p_tasks, p_cause) || _cancel_waiting(p_tasks, p_cause);
+    v_left      uuid[] := _unended(array(select unnest(p_tasks) except select unnest(v_cancelled)));
 begin
-    -- A row that moves between two looks is looked for again; blocked ones come last, as everywhere.
-    for i in 1..100 loop
-        v_moved := _cancel_running(v_left, p_cause) || _cancel_waiting(v_left, p_cause);
-        v_cancelled := v_cancelled || v_moved;
-        v_left := _unended(array(select unnest(v_left) except select unnest(v_moved)));
-        begin
-            perform from blocked where task_id = any (_descendants(p_tasks)) order by task_id for update;
-            if not exists (select unnest(v_left) except select task_id from blocked where task_id = any (v_left)) then
-                return v_cancelled || _cancel_blocked(v_left, p_cause);
-            end if;
-            raise sqlstate 'AB000';
-        exception when sqlstate 'AB000' then
-            -- Some were released while we waited.  Leases come before blocked rows, so the locks are let
-            -- go, which leaving this block by an exception does, before we go back for them.
-        end;
-    end loop;
-    raise exception 'task % moves too fast to be cancelled; try again', v_left[1] using errcode = 'AB004';
+    perform from blocked where task_id = any (_descendants(p_tasks)) order by task_id for update;
+    if exists (select unnest(v_left) except select task_id from blocked where task_id = any (v_left)) then
+        raise sqlstate 'AB099';
+    end if;
+    return v_cancelled || _cancel_blocked(v_left, p_cause);
 end $$;
 
 -- Those that run.

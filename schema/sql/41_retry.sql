@@ -76,7 +76,7 @@ begin
             v_all := _put_back(p_ready, v_blocked);
             v_missed := _ended_upstream_of(v_all);
             if cardinality(v_missed) > 0 then
-                raise sqlstate 'AB000';
+                raise sqlstate 'AB099';
             end if;
             -- A key that counts until the end of a task is this one's again, unless another unfinished task has it.
             perform from task_key k
@@ -89,7 +89,7 @@ begin
                   and coalesce(get_state(k.task_id), 'completed') in ('completed', 'failed', 'cancelled');
             perform _count_up(v_all);
             return;
-        exception when sqlstate 'AB000' then
+        exception when sqlstate 'AB099' then
             -- A sweep that still saw the old end has cancelled children of these while we waited for them.  Bodies
             -- come before blocked tasks, so the locks of these are let go before all is done anew.
         end;

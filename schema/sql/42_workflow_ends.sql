@@ -79,13 +79,12 @@ begin
             -- Comes after all other locks, and lets no node in.
             update workflow set reason = coalesce(p_reason, 'by request') where id = p_workflow and ended_at is null;
             if cardinality(_unended(array(select n.task_id from node n where n.workflow_id = p_workflow))) > 0 then
-                raise sqlstate 'AB000';
+                raise sqlstate 'AB099';
             end if;
             perform _close(v_ended);
             return (select state from workflow where id = p_workflow);
-        exception when sqlstate 'AB000' then
-            -- A run that completed meanwhile has added nodes.  Leases come before blocked rows, so the locks
-            -- are let go, which leaving this block by an exception does, before all is done anew.
+        exception when sqlstate 'AB099' then
+            null;  -- see _cancel_tasks; or a run that completed meanwhile has added nodes
         end;
     end loop;
     raise exception 'workflow % grows too fast to be cancelled; try again', p_workflow using errcode = 'AB004';
