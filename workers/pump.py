@@ -231,8 +231,14 @@ class Pump:
             self._waiting.popleft()
 
     def _claimable(self) -> Source | None:
-        """The queue whose turn it is, among those that may have something; None without room."""
-        return choose(self._sources, time.monotonic()) if self._room() > 0 else None
+        """The queue whose turn it is, among those that may have something; None without room.
+
+        Never one run alone to be kept waiting: a lone claim counts as started when its worker is lost.
+        """
+        room = self._room()
+        if room <= 0 or (room == 1 and self._ahead() > 1):
+            return None
+        return choose(self._sources, time.monotonic())
 
     def _released_into(self) -> Source | None:
         """The queue of what has finished: what waited for it is mostly there, and can be claimed in the same trip.
