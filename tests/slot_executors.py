@@ -235,9 +235,9 @@ async def suspect_in_loop(ctx: Any, params: Any) -> dict[str, Any]:
     Path(ctx.artifact(params["path"])).write_text("hello")
     await ctx.progress(1, 2)
     value = await ctx.step("value", lambda: 7)
-    while "started" in params:
+    if "started" in params:
         Path(params["started"]).write_text(str(os.getpid()))
-        await asyncio.sleep(0.01)
+        await asyncio.Event().wait()
     return {"pid": os.getpid(), "value": value}
 
 
