@@ -43,7 +43,7 @@ class Round:
 
 
 async def make_round(database: AsyncDatabase) -> Round:
-    """Recover lost runs, wake due sleepers, count late children, fold counts, prune, make partitions, advance marks.
+    """Recover lost runs, wake sleepers, count late children and fold counts, prune, look after partitions and marks.
 
     A part that fails is logged as `upkeep_failed` and tried again with the next round; the others are done all
     the same.  Raises DatabaseUnavailableError, and what keeps all parts from being done.
@@ -58,6 +58,8 @@ async def make_round(database: AsyncDatabase) -> Round:
         await _alone(database, "prune_ended")
     if done["partitions"]:
         await _alone(database, "ensure_partitions")
+    if done["spent"]:
+        await _alone(database, "drop_partition")
     if done["marks"]:
         await _alone(database, "advance_marks")
     return Round(done["recovered"], done["promoted"], counted, done["next_wake_seconds"])

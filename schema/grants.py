@@ -27,7 +27,7 @@ SPAWNER = READER | {
 
 WORKER = SPAWNER | {
     "advance_marks", "beat", "cancel_overdue", "cancel_runs", "check_claim", "claim_runs", "complete_runs",
-    "create_queue", "drop_queue", "ensure_partitions", "fail_runs", "fold_tallies", "get_names",
+    "create_queue", "drop_partition", "drop_queue", "ensure_partitions", "fail_runs", "fold_tallies", "get_names",
     "get_neighbours", "get_overdue_publications", "give_up_worker", "lease_worker", "maintain", "mark_published",
     "move_ended", "promote_timers", "prune_ended", "recover_runs", "register_executors", "register_worker",
     "return_runs", "set_checkpoint", "set_listening", "set_progress", "step", "suspend_runs", "sweep_late",

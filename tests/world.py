@@ -167,6 +167,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "claim_runs": lambda w: ("claim_runs(%s, %s, 5, '{}', '{}')", (w.worker << 32) + 2000, w.queue_id),
     "complete_runs": lambda w: complete(w.lease, *w.running[:2]),
     "create_queue": lambda w: ("create_queue(%s)", w.queue + ".new"),
+    "drop_partition": lambda w: ("drop_partition()",),
     "drop_queue": lambda w: ("drop_queue(%s)", w.queue + ".empty"),
     "edit_task": lambda w: ("edit_task(%s, '{\"priority\": 3}')", w.keyed),
     "emit_event": lambda w: ("emit_event(%s, '1')", w.event),

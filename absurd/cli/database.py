@@ -116,15 +116,24 @@ def url(ctx: click.Context, with_password: bool, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def size_(ctx: click.Context, as_json: bool) -> None:
-    """Show how much room database and tables take."""
+    """Show how much room database and tables take.
+
+    Rows are estimates of the server's; dead ones are room that a vacuum makes free.  Partitions hold a week each.
+    """
     with database_of(ctx) as database:
         total = database.fetch("select pg_database_size(current_database()) as bytes")[0]["bytes"]
         rows = database.fetch(_TABLE_SIZES, database.schema)
-    tables = [{"table": row["name"], "bytes": row["bytes"]} for row in rows]
+    counted = ("rows", "dead_rows", "partitions")
+    tables = [{"table": row["name"], **{key: row[key] for key in ("bytes", "index_bytes", *counted)}} for row in rows]
     queue = sum(int(table["bytes"]) for table in tables)
-    listed = [(table["table"], size(table["bytes"])) for table in tables if table["bytes"]]
-    listed += [("all of the queue", size(queue)), ("the whole database", size(total))]
-    text = Table(("table", "size"), listed, right=("size",))
+    listed = [
+        (each["table"], size(each["bytes"]), size(each["index_bytes"]), *(f"{each[key]:,}" for key in counted))
+        for each in tables
+        if each["rows"] or each["dead_rows"]
+    ]
+    listed += [("all of the queue", size(queue), "", "", "", ""), ("the whole database", size(total), "", "", "", "")]
+    headers = ("table", "size", "indexes", "rows", "dead", "partitions")
+    text = Table(headers, listed, right=headers[1:])
     emit({"database_bytes": total, "queue_bytes": queue, "tables": tables}, as_json=as_json, text=text)
 
 
@@ -229,7 +238,10 @@ def reset(ctx: click.Context, dry_run: bool, yes: bool, as_json: bool) -> None:
 # Parts -------------------------------------------------------------------------------------------
 
 _TABLE_SIZES = """
-select coalesce(parent.relname, own.relname) as name, sum(pg_total_relation_size(own.oid))::bigint as bytes
+select coalesce(parent.relname, own.relname)::text as name,
+       sum(pg_total_relation_size(own.oid))::bigint as bytes, sum(pg_indexes_size(own.oid))::bigint as index_bytes,
+       sum(pg_stat_get_live_tuples(own.oid))::bigint as rows,
+       sum(pg_stat_get_dead_tuples(own.oid))::bigint as dead_rows, count(parent.oid) as partitions
 from pg_class own left join pg_inherits on inhrelid = own.oid left join pg_class parent on parent.oid = inhparent
 where own.relnamespace = $1::text::regnamespace and own.relkind in ('r', 'm')
 group by 1 order by bytes desc, name

@@ -17,7 +17,7 @@ alter table queue
     add constraint queue_retention_positive check (retention > interval '0');
 comment on table queue is 'Names of queues and their limits; a paused queue hands out nothing.';
 comment on column queue.fair is 'Whether lanes take turns instead of going by the order of their tasks.';
-comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
+comment on column queue.retention is 'How long ended tasks are kept; null: for ever.';
 
 create table throttle (
     queue_id  integer primary key,
@@ -41,7 +41,7 @@ comment on column pruning.again_id is 'How far the second look has come, which g
 -- Tasks and their places --------------------------------------------------------------------------
 
 alter table task add column lane text, add column condition text;
-comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, dropped with its partition.';
+comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, deleted by pruning.';
 comment on column task.condition is 'When a task with parents may run; null: once all have completed.';
 
 alter table ready

@@ -33,7 +33,7 @@ create table queue (
 );
 comment on table queue is 'Names of queues and their limits; a paused queue hands out nothing.';
 comment on column queue.fair is 'Whether lanes take turns instead of going by the order of their tasks.';
-comment on column queue.retention is 'How long ended tasks are kept; null: as long as their partition.';
+comment on column queue.retention is 'How long ended tasks are kept; null: for ever.';
 
 create table executor (
     id            integer generated always as identity primary key,
@@ -74,7 +74,7 @@ create table task (
     constraint task_max_attempts_range check (max_attempts >= 0),
     constraint task_timeout_positive check (timeout > interval '0')
 ) partition by range (id);
-comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, dropped with its partition.';
+comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, deleted by pruning.';
 comment on column task.condition is 'When a task with parents may run; null: once all have completed.';
 
 create sequence ready_seq cache 1;

@@ -14,10 +14,21 @@ create or replace function _lacks_partitions() returns boolean
     language sql stable
     as $$ select to_regclass('run_' || _partition_name(_partition_start() + interval '14 days')) is null $$;
 
+-- Whether some transaction holds the tables for a while already, a dump perhaps: who waited for it would have all
+-- others stand in line behind himself.
+create or replace function _partitions_are_held() returns boolean
+    language sql volatile
+    as $$
+        select exists (
+            select from pg_locks l join pg_stat_activity a using (pid)
+            where l.relation in ('task'::regclass, 'task_default'::regclass, 'run'::regclass, 'run_default'::regclass)
+              and l.database = (select oid from pg_database where datname = current_database())
+              and l.granted and l.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+              and a.xact_start < clock_timestamp() - interval '1 s')
+    $$;
+
 -- Make the partitions for the weeks around now: ids may be a day behind, and a fortnight ahead is
 -- kept in stock.  Returns how many were made.  The default partitions catch what no week holds.
--- It waits for nobody who has already held the tables for a while, a dump perhaps: all others would stand
--- in line behind it.
 create or replace function ensure_partitions() returns integer
     language plpgsql security definer set search_path from current set lock_timeout = '1s'
     as $$
@@ -27,12 +38,7 @@ declare
     v_end   timestamptz;
     v_name  text;
 begin
-    if not _lacks_partitions() or exists (
-            select from pg_locks l join pg_stat_activity a using (pid)
-            where l.relation in ('task'::regclass, 'task_default'::regclass, 'run'::regclass, 'run_default'::regclass)
-              and l.database = (select oid from pg_database where datname = current_database())
-              and l.granted and l.pid <> pg_backend_pid() and a.backend_type = 'client backend'
-              and a.xact_start < clock_timestamp() - interval '1 s') then
+    if not _lacks_partitions() or _partitions_are_held() then
         return 0;
     end if;
     v_start := _partition_start();
@@ -60,5 +66,46 @@ begin
     return v_made;
 end $$;
 comment on function ensure_partitions() is 'Make the weekly partitions around now; returns how many were made.';
+
+-- Weeks that nothing is added to any more and of which, by the statistics, hardly anything is left.
+create or replace function _spent_partitions() returns table (parent text, name text)
+    language sql stable
+    as $$
+        select p.relname::text, c.relname::text
+        from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_class p on p.oid = i.inhparent
+        where i.inhparent in ('task'::regclass, 'run'::regclass) and c.relname ~ '_[0-9]{4}w[0-9]{2}$'
+          and to_date(right(c.relname, 7), 'IYYY"w"IW') < clock_time() at time zone 'UTC' - interval '9 days'
+          and pg_stat_get_live_tuples(c.oid) <= 1000
+        order by c.relname
+    $$;
+
+-- Drop a past week that pruning has emptied: its room is free at once, with no vacuum.  A few rows that are kept
+-- longer move to the default partition.  One a call: the lock of the other table could be another's who waits for
+-- this one.  Returns how many were dropped.
+create or replace function drop_partition() returns integer
+    language plpgsql security definer set search_path from current set lock_timeout = '1s'
+    as $$
+declare
+    v_spent record;
+    v_many  boolean;
+begin
+    perform _require_no_upgrade();
+    if _partitions_are_held() or not pg_try_advisory_xact_lock(hashtext(current_schema() || '.partitions')) then
+        return 0;
+    end if;
+    for v_spent in select parent, name from _spent_partitions() loop
+        execute format('select exists (select from %I offset 1000)', v_spent.name) into v_many;
+        if not v_many then
+            execute format('alter table %I detach partition %I', v_spent.parent, v_spent.name);
+            execute format('insert into %I select * from %I', v_spent.parent, v_spent.name);
+            execute format('drop table %I', v_spent.name);
+            return 1;
+        end if;
+    end loop;
+    return 0;
+exception when lock_not_available then  -- the next round tries again
+    return 0;
+end $$;
+comment on function drop_partition() is 'Drop a past week of which hardly anything is left; returns how many were dropped, 0 or 1.';
 
 do $$ begin perform ensure_partitions(); end $$;

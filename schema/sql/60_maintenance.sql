@@ -247,7 +247,7 @@ comment on function fold_tallies(integer) is 'Fold appended counts into totals; 
 -- The regular round of a worker or scheduler.  Each part stands alone: one that fails is undone and told
 -- (`failed`: part, code, error), and holds up none of the others, least of all the recovery of lost runs.
 -- Besides it returns how much was done, what is due and needs a transaction of its own (`late`: sweep_late,
--- `prune`: prune_ended, `partitions`: ensure_partitions, which waits for locks of tables, `marks`: advance_marks),
+-- `prune`: prune_ended, `partitions`: ensure_partitions, `spent`: drop_partition, either waits for locks of tables, `marks`: advance_marks),
 -- and in how many seconds the next sleeper is due (null: none).
 create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
@@ -284,6 +284,7 @@ begin
         'late', exists (select from late),
         'prune', exists (select from queue where retention is not null),
         'partitions', _lacks_partitions(),
+        'spent', exists (select from _spent_partitions()),
         'marks', (select clock_time() not between at and at + interval '0.9 seconds' from horizon),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;

@@ -118,7 +118,10 @@ def test_size(on_server: Command) -> None:
 
     assert found["queue_bytes"] == sum(table["bytes"] for table in found["tables"])
     assert 0 < found["queue_bytes"] < found["database_bytes"]
-    assert "task" in {table["table"] for table in found["tables"]}
+    (task,) = [table for table in found["tables"] if table["table"] == "task"]
+    assert task["index_bytes"] < task["bytes"]
+    assert task["partitions"] > 1
+    assert (task["rows"], task["dead_rows"]) == (0, 0)
     assert "the whole database" in on_server("size")[1]
 
 

@@ -18,7 +18,7 @@ from absurd.maintenance import Round, make_round
 Connection = psycopg.Connection[Any]
 
 IN_ONE = ("recover_runs", "cancel_overdue", "promote_timers", "fold_tallies", "_end_waits")
-ALONE = ("sweep_late", "prune_ended", "ensure_partitions", "advance_marks")
+ALONE = ("sweep_late", "prune_ended", "ensure_partitions", "drop_partition", "advance_marks")
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def mended(queue: Queue, work: dict[str, Any]) -> set[str]:
         "sweep_late": queue.call("count(*) from late where child_id = %s", work["late"]) == 0,
         "prune_ended": queue.call("count(*) from task where id = %s", work["old"]) == 0,
         "ensure_partitions": queue.call("not _lacks_partitions()"),
+        "drop_partition": queue.call("not exists (select from _spent_partitions())"),
         "advance_marks": queue.call("noted_seq from horizon") > work["noted"],
     }
     return {part for part, is_done in done.items() if is_done}

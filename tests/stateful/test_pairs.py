@@ -22,8 +22,8 @@ from absurd.schema.grants import FUNCTIONS, READER
 REFUSALS = frozenset({"AB002", "AB004"})
 """What one of two calls may be told: its claim is lost, or the task is not in a state for it."""
 PASSING_BY = frozenset({
-    "advance_marks", "claim_runs", "ensure_partitions", "fold_tallies", "maintain", "promote_timers", "recover_runs",
-    "register_executors", "step", "sweep_late",
+    "advance_marks", "claim_runs", "drop_partition", "ensure_partitions", "fold_tallies", "maintain", "promote_timers",
+    "recover_runs", "register_executors", "step", "sweep_late",
 })  # fmt: skip
 """Functions that leave alone what another session holds: what they did is not told by the order of commits."""
 UNREPEATABLE = PASSING_BY | {"respawn_task"}

@@ -1,0 +1,127 @@
+"""Weeks that have passed and that pruning has emptied are dropped whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from sessions import Session
+from sql_queue import Queue
+
+from absurd.database import AsyncDatabase
+from absurd.maintenance import make_round
+
+Connection = psycopg.Connection[Any]
+
+WEEKS = "array(select relname::text from pg_class where relname ~ '^(task|run)_[0-9]{4}w[0-9]{2}$' order by 1)"
+
+
+@pytest.fixture
+def queue(connection: Connection) -> Queue:
+    return Queue(connection)
+
+
+def later(queue: Queue, days: int) -> None:
+    queue.connection.execute(
+        "create or replace function clock_time() returns timestamptz language sql stable"
+        f" as $$ select clock_timestamp() + interval '{days} days' $$"
+    )
+
+
+def drop_all(queue: Queue) -> int:
+    dropped = 0
+    while queue.call("drop_partition()"):
+        dropped += 1
+    return dropped
+
+
+def test_past_weeks_are_dropped_and_what_is_kept_stays(queue: Queue) -> None:
+    """Bodies and runs that are kept longer are found, claimed and retried as before."""
+    completed, failed, waits = queue.spawn(), queue.spawn(), queue.spawn(priority=-1)
+    lease, _, _ = queue.claim(2)
+    queue.complete(lease, completed)
+    queue.fail(lease, failed, None)
+    queue.spawn(delay=86400 * 90)
+    before = queue.counts()
+    weeks = queue.call(WEEKS)
+
+    later(queue, 100)
+
+    assert drop_all(queue) == len(weeks) > 0
+    assert queue.call(WEEKS) == []
+    assert queue.counts() == before
+    assert [queue.state(each) for each in (completed, failed, waits)] == ["completed", "failed", "pending"]
+    queue.call("retry_task(%s)", failed)
+    queue.call("promote_timers()")
+    _, tasks, _ = queue.claim(10)
+    assert {failed, waits} < set(tasks)
+    assert len(tasks) == 3
+
+
+def test_present_and_coming_weeks_stay(queue: Queue) -> None:
+    """A week is dropped when no more ids and ends can fall into it, however empty it is."""
+    assert not queue.call("maintain()")["spent"]
+    assert drop_all(queue) == 0
+
+    later(queue, 16)
+    queue.call("ensure_partitions()")
+    drop_all(queue)
+
+    assert not queue.call("_lacks_partitions()")
+
+
+def test_a_week_of_which_much_is_left_stays(queue: Queue) -> None:
+    """More than a thousand rows are not moved about, whatever the statistics say."""
+    queue.call("spawn_task('default', 'demo.add', '{}') from generate_series(1, 1001)")
+    lease, tasks, _ = queue.claim(1)
+    queue.complete(lease, *tasks)
+    held = queue.call("tableoid::regclass::text from task limit 1")
+
+    later(queue, 100)
+    drop_all(queue)
+
+    assert queue.call(WEEKS) == [held.rpartition(".")[2]]
+    assert queue.call("count(*) from run_default") == 1
+
+
+def test_the_regular_round_drops_them(queue: Queue, database_url: str) -> None:
+    """One a round, until none is left."""
+    task = queue.spawn()
+    lease, _, _ = queue.claim(1)
+    queue.complete(lease, task)
+    queue.call("set_queue_retention('default', 86400)")
+    later(queue, 100)
+
+    async def rounds() -> None:
+        async with AsyncDatabase(database_url) as database:
+            for _ in range(60):
+                await make_round(database)
+
+    asyncio.run(rounds())
+
+    assert queue.call("count(*) from task") == 0
+    assert not queue.call("maintain()")["spent"]
+    assert queue.call("min(relname) >= 'task_' || _partition_name(_partition_start()) from pg_class"
+                      " where relname ~ '^task_[0-9]{4}w'")  # fmt: skip
+
+
+def test_it_waits_for_nobody_who_holds_the_tables_for_long(
+    queue: Queue, database_url: str, until: Callable[[Callable[[], object]], None]
+) -> None:
+    """A dump that reads the tables has nobody stand in line behind it; the weeks go afterwards."""
+    later(queue, 100)
+    dump = Session(database_url)
+    dump.begin()
+    dump.call("count(*) from task")
+    old = "xact_start < clock_timestamp() - interval '1 s' from pg_stat_activity where pid = %s"
+    until(lambda: queue.call(old, dump.connection.info.backend_pid))
+    weeks = queue.call(WEEKS)
+
+    assert drop_all(queue) == 0
+
+    dump.commit()
+    dump.connection.close()
+    assert drop_all(queue) == len(weeks)
