@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -25,7 +25,17 @@ def serve(settings: Settings, queues: Mapping[str, int], until: Until = "forever
     has not ended at once.
     """
     load_modules(list(settings.imports))  # here, so that a module that does not exist is said at once
-    asyncio.run(_serve(AbsurdWorker(queues=queues, settings=settings), until))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(AbsurdWorker(queues=queues, settings=settings), until))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where that is installed (extra `fast`); None is asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve(worker: AbsurdWorker, until: Until) -> None:

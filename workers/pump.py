@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
@@ -339,7 +340,8 @@ class Pump:
 
     def _fill(self) -> None:
         """Start what waits, as far as there are slots."""
-        running, waiting, create = self.running, self._waiting, asyncio.get_running_loop().create_task
+        running, waiting = self.running, self._waiting
+        create = partial(asyncio.Task, loop=asyncio.get_running_loop(), name="run")  # a name made up for each costs
         while waiting and len(running) < self.concurrency:
             claim = waiting[0]
             executor = self._registry.get(claim.name)

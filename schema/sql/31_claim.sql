@@ -1,20 +1,15 @@
 -- Hand runs to a worker, with a lease on the batch.
 
--- What few tasks have, as one JSON text; null for the others.
-create or replace function _details(p_task task, p_suspect boolean default false) returns text
-    language plpgsql stable
+-- What few tasks have, as one JSON text.
+create or replace function _details(p_task task, p_suspect boolean) returns text
+    language sql stable
     as $$
-begin
-    if p_task.headers is null and p_task.tags is null and p_task.timeout is null and p_task.max_attempts is null
-       and p_task.retry is null and p_task.needs is null and not p_suspect then
-        return null;
-    end if;
-    -- Not jsonb_strip_nulls: it would go into results and headers, whose nulls are theirs.
-    return (select jsonb_object_agg(k, v) from jsonb_each(jsonb_build_object(
-        'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
-        'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
-        'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null');
-end $$;
+        -- Not jsonb_strip_nulls: it would go into results and headers, whose nulls are theirs.
+        select jsonb_object_agg(k, v) from jsonb_each(jsonb_build_object(
+            'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
+            'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
+            'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null'
+    $$;
 
 -- One statement takes the rows and writes the lease.  It is safe at READ COMMITTED: the inner select
 -- runs once, its rows are visible to the statement's snapshot (so vacuum cannot free their ctid) and
@@ -113,7 +108,9 @@ begin
         select array_agg(b.executor_id), array_agg(b.params), array_agg(b.details), bool_or(b.child)
         into executor_ids, params, details, v_children
         from (select t.executor_id, t.params::text as params, t.depends_on is not null as child,
-                     _details(t, v_suspects is not null and t.id = any (v_suspects)) as details
+                     -- A call for each task would be felt.
+                     case when num_nonnulls(t.headers, t.tags, t.timeout, t.max_attempts, t.retry, t.needs, v_suspects) > 0
+                         then _details(t, coalesce(t.id = any (v_suspects), false)) end as details
               from unnest(task_ids) with ordinality as wanted (id, n)
               join task t on t.id = wanted.id
               order by n) b;

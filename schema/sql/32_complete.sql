@@ -10,19 +10,25 @@ create or replace function _take_claims(p_leases bigint[], p_tasks uuid[])
     as $$
 #variable_conflict use_column
 declare
+    v_one   boolean := coalesce(p_leases[1] = all (p_leases), false) and array_position(p_tasks, null) is null;
     v_group record;
     v_lease lease;
 begin
     for v_group in
-        select l as id, array_agg(t order by o) as tasks, array_agg(o::integer order by o) as places
-        from unnest(p_leases, p_tasks) with ordinality as u (l, t, o) where l is not null and t is not null group by l order by l
+        -- Nothing to sort: the common case.
+        select p_leases[1] as id, p_tasks as tasks, null::integer[] as places where v_one
+        union all
+        (select l, array_agg(t order by o), array_agg(o::integer order by o)
+         from unnest(p_leases, p_tasks) with ordinality as u (l, t, o)
+         where l is not null and t is not null and not v_one group by l order by l)
     loop
         select * into v_lease from lease where id = v_group.id for update;
         continue when not found;
         if v_lease.task_ids = v_group.tasks then  -- the whole batch, in order: the common case
             delete from lease where id = v_group.id;
-            return query select unnest(v_group.places), unnest(v_lease.task_ids), unnest(v_lease.attempts),
-                                v_lease.id, v_lease.queue_id, v_lease.claimed_at;
+            return query
+                select coalesce(v_group.places[h.o], h.o::integer), h.task, h.attempt, v_lease.id, v_lease.queue_id, v_lease.claimed_at
+                from unnest(v_lease.task_ids, v_lease.attempts) with ordinality as h (task, attempt, o);
         else
             if v_lease.task_ids <@ v_group.tasks then
                 delete from lease where id = v_group.id;
@@ -34,7 +40,7 @@ begin
                 where id = v_group.id;
             end if;
             return query
-                select v_group.places[g.first], h.task, h.attempt, v_lease.id, v_lease.queue_id, v_lease.claimed_at
+                select coalesce(v_group.places[g.first], g.first), h.task, h.attempt, v_lease.id, v_lease.queue_id, v_lease.claimed_at
                 from unnest(v_lease.task_ids, v_lease.attempts) as h (task, attempt)
                 cross join lateral (select array_position(v_group.tasks, h.task) as first) g where g.first is not null;
         end if;

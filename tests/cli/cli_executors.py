@@ -44,6 +44,12 @@ async def sleep(ctx: Any, params: dict[str, Any]) -> None:
     await asyncio.sleep(3600)
 
 
+@executor("cli.loop")
+async def loop(ctx: Any, params: dict[str, Any]) -> str:
+    """Tell whose event loop this is."""
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
 @executor("cli.hold")
 async def hold(ctx: Any, params: dict[str, Any]) -> None:
     """Wait until a file exists."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,22 @@ def test_leaves_when_the_work_is_done(program: Run, connection: Connection, opti
         "select completed from get_queue_stats('q')"
     ).fetchall()
     assert [("stopped",)] == connection.execute("select state from worker").fetchall()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_faster_loop_is_taken_where_it_is_installed(
+    program: Run, connection: Connection, tmp_path: Path, environment: dict[str, str], installed: bool
+) -> None:
+    """That of uvloop with the extra `fast`, asyncio's own without; the runs notice nothing."""
+    if not installed:
+        (tmp_path / "uvloop.py").write_text("raise ImportError")
+        environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    connection.execute("select spawn_task('q', 'cli.loop', '{}', null)")
+
+    done = program("absurd-worker", "--queue", "q", "--burst")
+
+    assert done.code == 0, done.err
+    assert connection.execute("select result from run").fetchall() == [("uvloop" if installed else "asyncio",)]
 
 
 @pytest.mark.parametrize(
