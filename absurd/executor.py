@@ -33,9 +33,12 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 ENTRY_POINTS = "absurd.executors"
 
 
+_is_name = functools.lru_cache(128)(NAME.fullmatch)  # a bulk spawn asks for the same again and again
+
+
 def check_name(kind: str, name: str) -> str:
     """`name` itself if a queue or executor may be called so; else InvalidNameError."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not _is_name(name):
         raise InvalidNameError(
             f"{kind} name {name!r} is not valid: 1 to 128 letters, digits or _ . : - and no leading punctuation",
             name=name,

@@ -31,6 +31,7 @@ class Proxy:
         self.url = f"postgresql:///{quote(given.get('dbname', 'postgres'))}?{query}"
         self.path = folder / f".s.PGSQL.{PORT}"
         self._pairs: set[_Pair] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._flowing: asyncio.Event
         self._marker: bytes | None = None
         self._left = 0
@@ -77,12 +78,15 @@ class Proxy:
     async def _start(self) -> None:
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+        self._server = await asyncio.start_unix_server(self._accept, str(self.path))
 
     async def _stop(self) -> None:
         self._server.close()
-        self._flowing.set()
         await self._cut()
+        for task in self._serving:  # a connection that was accepted in a silence is not yet a pair
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.sleep(0)  # what was aborted is told so
 
     async def _cut(self) -> None:
         for pair in list(self._pairs):
@@ -96,19 +100,23 @@ class Proxy:
             await self._cut()
         self._flowing.set()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pair = _Pair(writer)
         try:
             await self._flowing.wait()
             there = await asyncio.open_unix_connection(str(self._target))
-        except OSError:
-            writer.close()
-            return
-        pair = _Pair(writer, there[1])
-        self._pairs.add(pair)
-        try:
+            pair = _Pair(writer, there[1])
+            self._pairs.add(pair)
             await asyncio.gather(
                 self._forward(reader, there[1], pair, asks=True), self._forward(there[0], writer, pair)
             )
+        except OSError:  # nobody there
+            pass
         finally:
             pair.abort()
             self._pairs.discard(pair)
