@@ -53,13 +53,29 @@ def step(
     """Close `reports` and claim up to `wanted` runs of a queue under `lease`.
 
     May be repeated after a lost answer: reports that were taken count once, and a lease that was
-    made gives its runs again.
+    made gives its runs again.  Without reports the claim alone is made: it is felt by who waits for one task.
     """
+    if not reports.tasks:
+        return Call(
+            "select null::uuid[] as stale, * from {schema}.claim_runs("
+            "$1::bigint, $2::integer, $3::integer, $4::integer[], $5::bigint[])",
+            (lease, queue_id, wanted, levels, marks),
+            _answer,
+        )
     return Call(
         "select * from {schema}.step($1::bigint[], $2::uuid[], $3::integer[], $4::text[],"
         " $5::bigint, $6::integer, $7::integer, $8::integer[], $9::bigint[])",
         (*reports, lease, queue_id, wanted, levels, marks),
         _answer,
+    )
+
+
+def record(reports: Reports) -> Call[Answer]:
+    """Close `reports` and claim nothing."""
+    return Call(
+        "select {schema}.complete_runs($1::bigint[], $2::uuid[], $3::integer[], $4::text[]) as stale",
+        tuple(reports),
+        lambda rows: Answer(rows[0]["stale"] or (), (), (), (), (), (), (), ()),
     )
 
 

@@ -23,7 +23,7 @@ from absurd.errors import AbsurdError
 from absurd.executor import Executor, Registry
 from absurd.model import Claim
 from absurd.outcome import Failed, Outcome, Returned, Suspended
-from absurd.workers.calls import Answer, Unread, read_claims, step
+from absurd.workers.calls import Answer, Unread, read_claims, record, step
 from absurd.workers.failures import describe
 from absurd.workers.link import Link, is_refused
 from absurd.workers.recording import Key, Recorder
@@ -279,7 +279,7 @@ class Pump:
         if source is None:
             self._released = True
             sent = Step(None, self._next_lease, 0, False, now)
-            call = step(completions(reports, now), sent.lease, 0, 0, (), ())
+            call = record(completions(reports, now))
         else:
             sent = Step(source, self._next_lease, min(self._room(), MAX_BATCH), source.marks.from_base(now), now)
             if sent.from_base:  # it will see all there is; what comes later is heard, even before the answer

@@ -1,17 +1,19 @@
 -- The clock everything goes by, ids that carry its time, and what every function needs of a session.
+-- The first two are not in SQL: a function in SQL that cannot be inlined is parsed anew by each transaction before
+-- PostgreSQL 18, and these two made up a fifth of what the server spent on a single spawn.
 
 create or replace function clock_time() returns timestamptz
-    language sql stable
-    as $$ select clock_timestamp() $$;
+    language plpgsql stable
+    as $$ begin return clock_timestamp(); end $$;
 comment on function clock_time() is
     'The time all states go by. Tests replace this one function to move the clock.';
 
 create or replace function _id_floor(p_time timestamptz) returns uuid
-    language sql immutable strict parallel safe
+    language plpgsql immutable strict parallel safe
     as $$
-        select (lpad(to_hex(greatest(0, floor(extract(epoch from p_time) * 1000))::bigint), 12, '0')
-                || '70008000000000000000')::uuid
-    $$;
+begin
+    return (lpad(to_hex(greatest(0, floor(extract(epoch from p_time) * 1000))::bigint), 12, '0') || '70008000000000000000')::uuid;
+end $$;
 comment on function _id_floor(timestamptz) is 'The lowest UUIDv7 (RFC 9562) of a millisecond: bounds a range of task ids by time.';
 
 create or replace function _id_time(p_id uuid) returns timestamptz

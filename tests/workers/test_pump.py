@@ -209,7 +209,7 @@ async def test_a_worker_that_fails_stops_its_runs(
     worker = AbsurdWorker(settings=settings)
     runner = asyncio.create_task(worker.run())
     await soon(lambda: "began 1" in told)
-    connection.execute("alter function absurd.step rename to step_gone")
+    connection.execute("alter function absurd.claim_runs rename to claim_runs_gone")
     with pytest.raises(SchemaMissingError):
         async with asyncio.timeout(20):
             await runner
