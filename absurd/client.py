@@ -358,9 +358,8 @@ class AbsurdClient:
         if connection is None:
             results = await (await self._opened()).run_all(calls)
         else:
-            results = await session_on(connection, schema=self.settings.schema).run_all(
-                list(calls)
-            )  # the caller's: all or nothing is sent
+            made = list(calls)  # all of them first: a mistake must leave the caller's transaction as it was
+            results = await session_on(connection, schema=self.settings.schema).run_all(made)
         return [each for result in results for each in result]
 
     async def _opened(self) -> AsyncDatabase:

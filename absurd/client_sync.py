@@ -329,9 +329,8 @@ class SyncAbsurdClient:
         if connection is None:
             results = (self._opened()).run_all(calls)
         else:
-            results = session_on(connection, schema=self.settings.schema).run_all(
-                list(calls)
-            )  # the caller's: all or nothing is sent
+            made = list(calls)  # all of them first: a mistake must leave the caller's transaction as it was
+            results = session_on(connection, schema=self.settings.schema).run_all(made)
         return [each for result in results for each in result]
 
     def _opened(self) -> SyncDatabase:
