@@ -101,6 +101,8 @@ begin
             execute format('drop table %I', v_spent.name);
             return 1;
         end if;
+        -- The statistics were lost, in a crash of the server perhaps, and nobody would make them anew.
+        execute format('analyze %I', v_spent.name);
     end loop;
     return 0;
 exception when lock_not_available then  -- the next round tries again
