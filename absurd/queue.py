@@ -17,7 +17,6 @@ from absurd.encoding import decode, encode
 from absurd.errors import InvalidOptionError
 from absurd.model import QueueStats, TaskState
 
-
 _steps = random.Random()  # our own: nobody else seeds it
 _step = _steps.getrandbits
 # A forked child goes on from the same last id: it must not take the same steps.
