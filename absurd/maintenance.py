@@ -83,8 +83,8 @@ _told: dict[tuple[str, str], float] = {}
 
 
 def _tell(part: str, code: str, error: str) -> None:
-    """Log a failure; the same one once in a while only, for rounds come each second."""
+    """Log a failure; one of its kind once in a while only, for rounds come each second, and messages differ."""
     now = time.monotonic()
-    if now - _told.get((part, error), -TELL_SECONDS) >= TELL_SECONDS:
-        _told[part, error] = now
+    if now - _told.get((part, code), -TELL_SECONDS) >= TELL_SECONDS:
+        _told[part, code] = now
         log.error("upkeep_failed", part=part, code=code, error=error)

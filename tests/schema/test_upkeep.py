@@ -116,6 +116,19 @@ def test_a_part_that_fails_stops_no_other(queue: Queue, database_url: str, part:
     queue.counts()
 
 
+def test_a_failure_that_is_worded_anew_each_time_is_told_once(queue: Queue, database_url: str) -> None:
+    """As a deadlock is, by the numbers of its processes: it fills neither the log nor the memory."""
+    queue.connection.execute(
+        "create or replace function promote_timers(p_limit integer default 1000) returns integer language plpgsql"
+        " as $$ begin raise 'at %', clock_timestamp() using errcode = 'deadlock_detected'; end $$"
+    )
+
+    with capture_logs() as logs:
+        rounds(database_url, 3)
+
+    assert [each["code"] for each in logs if each["event"] == "upkeep_failed"] == ["40P01"]
+
+
 def test_a_worker_that_cannot_be_given_up_keeps_nobody_from_the_others(queue: Queue) -> None:
     """What the others held is taken back; then the one is told, and the status names it."""
     tasks, workers = [queue.spawn() for _ in range(3)], [queue.new_worker() for _ in range(3)]
