@@ -45,7 +45,7 @@ class Round:
 async def make_round(database: AsyncDatabase) -> Round:
     """Recover lost runs, wake sleepers, count late children and fold counts, prune, look after partitions and marks.
 
-    A part that fails is logged as `upkeep_failed` and tried again with the next round; the others are done all
+    A part that fails is logged as `maintenance_failed` and tried again with the next round; the others are done all
     the same.  Raises DatabaseUnavailableError, and what keeps all parts from being done.
     """
     done: dict[str, Any] = await database.run(claims.maintain())
@@ -87,4 +87,4 @@ def _tell(part: str, code: str, error: str) -> None:
     now = time.monotonic()
     if now - _told.get((part, code), -TELL_SECONDS) >= TELL_SECONDS:
         _told[part, code] = now
-        log.error("upkeep_failed", part=part, code=code, error=error)
+        log.error("maintenance_failed", part=part, code=code, error=error)
