@@ -266,7 +266,8 @@ class SyncAbsurdClient:
     def drop_queue(self, name: str, *, dry_run: bool = False) -> bool:
         """Remove a queue of which no task is kept; false if there is none.  Spawning into its name makes another.
 
-        Raises TaskStateError while tasks or dead letters of it are kept, or a worker serves it.
+        Raises TaskStateError while tasks or dead letters of it are kept, a worker serves it, or a transaction that
+        has looked at queues, such as a dump, goes on.
         """
         return self.run(queue.drop_queue(name, dry_run=dry_run))
 
