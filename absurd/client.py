@@ -295,7 +295,8 @@ class AbsurdClient:
     async def drop_queue(self, name: str, *, dry_run: bool = False) -> bool:
         """Remove a queue of which no task is kept; false if there is none.  Spawning into its name makes another.
 
-        Raises TaskStateError while tasks or dead letters of it are kept, or a worker serves it.
+        Raises TaskStateError while tasks or dead letters of it are kept, a worker serves it, or a transaction that
+        has looked at queues, such as a dump, goes on.
         """
         return await self.run(queue.drop_queue(name, dry_run=dry_run))
 
@@ -358,9 +359,8 @@ class AbsurdClient:
         if connection is None:
             results = await (await self._opened()).run_all(calls)
         else:
-            results = await session_on(connection, schema=self.settings.schema).run_all(
-                list(calls)
-            )  # the caller's: all or nothing is sent
+            made = list(calls)  # all of them first: a mistake must leave the caller's transaction as it was
+            results = await session_on(connection, schema=self.settings.schema).run_all(made)
         return [each for result in results for each in result]
 
     async def _opened(self) -> AsyncDatabase:

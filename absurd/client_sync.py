@@ -266,7 +266,8 @@ class SyncAbsurdClient:
     def drop_queue(self, name: str, *, dry_run: bool = False) -> bool:
         """Remove a queue of which no task is kept; false if there is none.  Spawning into its name makes another.
 
-        Raises TaskStateError while tasks or dead letters of it are kept, or a worker serves it.
+        Raises TaskStateError while tasks or dead letters of it are kept, a worker serves it, or a transaction that
+        has looked at queues, such as a dump, goes on.
         """
         return self.run(queue.drop_queue(name, dry_run=dry_run))
 
@@ -329,9 +330,8 @@ class SyncAbsurdClient:
         if connection is None:
             results = (self._opened()).run_all(calls)
         else:
-            results = session_on(connection, schema=self.settings.schema).run_all(
-                list(calls)
-            )  # the caller's: all or nothing is sent
+            made = list(calls)  # all of them first: a mistake must leave the caller's transaction as it was
+            results = session_on(connection, schema=self.settings.schema).run_all(made)
         return [each for result in results for each in result]
 
     def _opened(self) -> SyncDatabase:

@@ -69,7 +69,7 @@ def alive(pid: int) -> bool:
         pass
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it was cleared away between opening and reading
         return not Path("/proc/self/stat").exists()
     return status.rpartition(")")[2].split()[0] not in ("Z", "X")
 

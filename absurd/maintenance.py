@@ -45,7 +45,7 @@ class Round:
 async def make_round(database: AsyncDatabase) -> Round:
     """Recover lost runs, wake sleepers, count late children and fold counts, prune, look after partitions and marks.
 
-    A part that fails is logged as `upkeep_failed` and tried again with the next round; the others are done all
+    A part that fails is logged as `maintenance_failed` and tried again with the next round; the others are done all
     the same.  Raises DatabaseUnavailableError, and what keeps all parts from being done.
     """
     done: dict[str, Any] = await database.run(claims.maintain())
@@ -83,8 +83,8 @@ _told: dict[tuple[str, str], float] = {}
 
 
 def _tell(part: str, code: str, error: str) -> None:
-    """Log a failure; the same one once in a while only, for rounds come each second."""
+    """Log a failure; one of its kind once in a while only, for rounds come each second, and messages differ."""
     now = time.monotonic()
-    if now - _told.get((part, error), -TELL_SECONDS) >= TELL_SECONDS:
-        _told[part, error] = now
-        log.error("upkeep_failed", part=part, code=code, error=error)
+    if now - _told.get((part, code), -TELL_SECONDS) >= TELL_SECONDS:
+        _told[part, code] = now
+        log.error("maintenance_failed", part=part, code=code, error=error)

@@ -29,7 +29,6 @@ _FIRST_PAUSE = 0.002
 _POLL = 1.0
 _POLL_WHEN_NOTIFIED = 5.0
 
-
 PUBLICATION_SECONDS = 600.0
 """Seconds that files of a completed task get to be put in place: whoever reaches them does it in a few."""
 SHOWN_NODES = 10

@@ -61,13 +61,14 @@ class Left:
 def look_at(home: Path, identity: str) -> Left:
     """What receipts there are, whoever holds them; those of other users cannot be seen."""
     path = _queue_folder(home, identity)
-    outcomes, since = 0, math.inf
-    for file in path.glob("*/[0-9]*-*.jsonl"):
-        if file.parent.name not in ASIDE:
-            with suppress(OSError):  # delivered meanwhile
-                outcomes += len(file.read_bytes().splitlines())
-                since = min(since, file.stat().st_mtime)
-    aside = {where: sum(1 for _ in (path / where).glob("*")) for where in ASIDE if (path / where).is_dir()}
+    outcomes, since, aside = 0, math.inf, {}
+    with suppress(PermissionError):
+        for file in path.glob("*/[0-9]*-*.jsonl"):
+            if file.parent.name not in ASIDE:
+                with suppress(OSError):  # delivered meanwhile
+                    outcomes += len(file.read_bytes().splitlines())
+                    since = min(since, file.stat().st_mtime)
+        aside = {where: sum(1 for _ in (path / where).glob("*")) for where in ASIDE if (path / where).is_dir()}
     return Left(path, outcomes, max(0.0, time.time() - since) if outcomes else 0.0, aside)
 
 

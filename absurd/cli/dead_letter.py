@@ -248,9 +248,10 @@ def purge(
         if not dry_run:
             agree(f"Forget {plural(count, 'dead letter')}?", yes=yes, may_ask=not as_json)
             agreed, count = count, 0  # what dies meanwhile was not agreed to
-            while gone := database.run(purge_dead_letters(limit=min(PURGED, agreed - count), **where)):
-                count += gone
-                if count >= agreed:
+            while count < agreed:
+                gone = database.run(purge_dead_letters(limit=min(PURGED, agreed - count), **where))
+                if not gone:
                     break
+                count += gone
             text = f"{plural(count, 'dead letter')} forgotten."
     emit({"purged": count, "dry_run": dry_run}, as_json=as_json, text=text)

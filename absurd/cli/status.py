@@ -45,8 +45,8 @@ def status(ctx: click.Context, watch: bool, every: float, as_json: bool) -> None
                     return
                 time.sleep(max(0.1, every))
         except KeyboardInterrupt:
-            if not watch:
-                raise  # of a watch it is the way to leave, not a failure, whatever it is at
+            if not watch:  # of a watch it is the way to leave, whatever that is at
+                raise
 
 
 def look(database: SyncDatabase, home: Path) -> dict[str, Any]:

@@ -14,18 +14,38 @@ create or replace function _lacks_partitions() returns boolean
     language sql stable
     as $$ select to_regclass('run_' || _partition_name(_partition_start() + interval '14 days')) is null $$;
 
--- Whether some transaction holds the tables for a while already, a dump perhaps: who waited for it would have all
--- others stand in line behind himself.
-create or replace function _partitions_are_held() returns boolean
+-- Transactions of others that hold the tables in which partitions are made and dropped.
+create or replace function _partition_holders() returns table (pid integer, transaction text)
     language sql volatile
     as $$
-        select exists (
-            select from pg_locks l join pg_stat_activity a using (pid)
-            where l.relation in ('task'::regclass, 'task_default'::regclass, 'run'::regclass, 'run_default'::regclass)
-              and l.database = (select oid from pg_database where datname = current_database())
-              and l.granted and l.pid <> pg_backend_pid() and a.backend_type = 'client backend'
-              and a.xact_start < clock_timestamp() - interval '1 s')
+        select l.pid, l.virtualtransaction from pg_locks l
+        where l.relation in ('task'::regclass, 'task_default'::regclass, 'run'::regclass, 'run_default'::regclass)
+          and l.database = (select oid from pg_database where datname = current_database())
+          and l.granted and l.pid <> pg_backend_pid()
     $$;
+
+-- Whether one of them has lasted for a while already, a dump perhaps: who waited for it would have all others stand
+-- in line behind himself.  Of roles that the owner of the schema may not look into he does not see since when: he
+-- looks twice whether they are still there.
+create or replace function _partitions_are_held() returns boolean
+    language plpgsql volatile
+    as $$
+declare
+    v_unknown text[];
+begin
+    if exists (
+        select from _partition_holders() join pg_stat_activity a using (pid)
+        where a.backend_type = 'client backend' and a.xact_start < clock_timestamp() - interval '1 s')
+    then
+        return true;
+    end if;
+    v_unknown := array(select h.transaction from _partition_holders() h join pg_stat_activity a using (pid) where a.xact_start is null);
+    if v_unknown = '{}' then
+        return false;
+    end if;
+    perform pg_sleep(0.5);
+    return exists (select from _partition_holders() h where h.transaction = any (v_unknown));
+end $$;
 
 -- Make the partitions for the weeks around now: ids may be a day behind, and a fortnight ahead is
 -- kept in stock.  Returns how many were made.  The default partitions catch what no week holds.
@@ -101,6 +121,8 @@ begin
             execute format('drop table %I', v_spent.name);
             return 1;
         end if;
+        -- The statistics were lost, in a crash of the server perhaps, and nobody would make them anew.
+        execute format('analyze %I', v_spent.name);
     end loop;
     return 0;
 exception when lock_not_available then  -- the next round tries again

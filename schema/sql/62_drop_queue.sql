@@ -2,7 +2,7 @@
 
 -- Remove a queue of which no task is kept; its limits and the keys of its tasks go with it.  Spawning into its
 -- name makes another.  Returns false if there is none (p_dry_run: changes nothing, but is refused the same).
--- Raises AB004 while tasks or dead letters of it are kept, or a worker serves it.
+-- Raises AB004 while tasks or dead letters of it are kept, a worker serves it, or a transaction that lasts is in the way.
 create or replace function drop_queue(p_name text, p_dry_run boolean default false) returns boolean
     language plpgsql security definer set search_path from current set lock_timeout = '1s'
     as $$
@@ -15,11 +15,16 @@ declare
 begin
     if not p_dry_run then
         perform _require_read_committed();
-        -- A round may hold rows of `total` when it comes to read `queue`; it takes this lock first.
-        perform pg_advisory_xact_lock(hashtext(current_schema() || '.tallies'));
-        -- Whoever looked up the id may still hand in a task under it, and has read this table.  Nobody waits long
-        -- for a queue to go: behind a dump or a long transaction the lock is given up.
-        lock table queue in access exclusive mode;
+        begin
+            -- A round may hold rows of `total` when it comes to read `queue`; it takes this lock first.
+            perform pg_advisory_xact_lock(hashtext(current_schema() || '.tallies'));
+            -- Whoever looked up the id may still hand in a task under it, and has read this table.  Nobody waits long
+            -- for a queue to go: behind a dump or a long transaction the lock is given up.
+            lock table queue in access exclusive mode;
+        exception when lock_not_available then
+            raise exception 'queue % cannot go now: a transaction that has looked at queues, a dump perhaps, goes on for longer than a second; try again after it', p_name
+                using errcode = 'AB004';
+        end;
     end if;
     select id into v_id from queue where name = p_name;
     if v_id is null then

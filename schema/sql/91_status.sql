@@ -52,7 +52,7 @@ begin
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all
         select 'runs_not_recovered', format('worker %s has not answered since %s, and nobody takes back what it holds', w.name, w.last_seen),
-               'absurd-scheduler; if one runs, look for upkeep_failed in its log'
+               'absurd-scheduler; if one runs, look for maintenance_failed in its log'
         from worker w
         where w.state in ('running', 'stopping')
           and _seen(w.last_seen, w.lease_seconds) < v_now - make_interval(secs => 2 * w.lease_seconds + 10)

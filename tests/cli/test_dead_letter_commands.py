@@ -74,6 +74,18 @@ def test_purge_asks(run: Run, queue: Queue) -> None:
     assert run("dlq", "list", "--json").document == []
 
 
+def test_a_purge_forgets_no_more_than_was_told(run: Run, queue: Queue) -> None:
+    """What dies between the count and the purge stays, be it that there was nothing before."""
+    task = dead(queue)
+    queue.connection.execute(
+        "create or replace function count_dead_letters(p_filter jsonb default null) returns bigint"
+        " language sql stable as 'select 0::bigint'"
+    )
+
+    assert run("dlq", "purge", "--all", "--yes", "--json").document == {"purged": 0, "dry_run": False}
+    assert [each["id"] for each in run("dlq", "list", "--ungrouped", "--json").document] == [task]
+
+
 def test_a_task_is_edited_found_and_spawned_anew(run: Run, queue: Queue) -> None:
     """`task edit` changes it, `task list --param` finds it, editing a running one exits with 5."""
     task = str(queue.spawn({"band": "g"}))

@@ -161,6 +161,34 @@ def test_owner_without_the_right_to_create_schemas(empty_database_url: str, role
         client.spawn("bare.add")
 
 
+def test_owner_waits_for_no_dump_of_somebody_else(
+    empty_database_url: str, role: Callable[[], str], until: Callable[[Callable[[], object]], None]
+) -> None:
+    """An owner who may not see since when others' transactions last makes no partitions beside one that stays."""
+    owner = role()
+    with connected(empty_database_url) as connection:
+        connection.execute(f"create schema absurd authorization {owner}")
+    as_owner = with_user(empty_database_url, owner)
+    install(as_owner)
+    warnings: list[str] = []
+    with connected(empty_database_url) as dump, connected(as_owner) as connection:
+        connection.execute(
+            "create or replace function absurd.clock_time() returns timestamptz language sql stable"
+            " as $$ select clock_timestamp() + interval '16 days' $$"
+        )
+        connection.add_notice_handler(lambda notice: warnings.append(notice.message_primary or ""))
+        with dump.transaction():
+            dump.execute("select count(*) from absurd.task")
+            old = "select now() < clock_timestamp() - interval '1 s'"
+            until(lambda: dump.execute(old).fetchone() == (True,))
+
+            assert connection.execute("select absurd.ensure_partitions()").fetchone() == (0,)
+            assert not warnings, "it did not even try"
+
+        made = connection.execute("select absurd.ensure_partitions()").fetchone()
+        assert made is not None and made[0] > 0
+
+
 def test_owner_upgrades_from_version_1(empty_database_url: str, role: Callable[[], str]) -> None:
     """Whoever owns the schema can upgrade it, being no superuser; others keep what they were granted."""
     owner, reader = role(), role()

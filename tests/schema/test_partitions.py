@@ -87,6 +87,19 @@ def test_a_week_of_which_much_is_left_stays(queue: Queue) -> None:
     assert queue.call("count(*) from run_default") == 1
 
 
+def test_a_week_is_looked_at_once_after_statistics_are_lost(queue: Queue) -> None:
+    """A crash of the server loses them: a round that then finds much in a week does not look into it for ever."""
+    queue.call("spawn_task('default', 'demo.add', '{}') from generate_series(1, 1001)")
+    queue.call("pg_stat_force_next_flush()")
+    queue.call("pg_stat_reset()")
+    later(queue, 100)
+    assert queue.call("maintain()")["spent"]
+
+    drop_all(queue)
+
+    assert not queue.call("maintain()")["spent"]
+
+
 def test_the_regular_round_drops_them(queue: Queue, database_url: str) -> None:
     """One a round, until none is left."""
     task = queue.spawn()

@@ -112,17 +112,6 @@ def test_options_of_a_workflow_are_as_many_as_its_tasks(queue: Queue) -> None:
     assert queue.call("count(*) from workflow") == 0
 
 
-def test_a_key_of_an_older_task_stands_after_who_depends_on_it(queue: Queue) -> None:
-    """A parent that exists already may stand in the same call once more, by its key, in any place."""
-    parent, child = queue.spawn(key="night"), new_task_id()
-    rows = queue.connection.execute(
-        "select task_id, created from spawn_tasks(%s, '{default,default}', '{x,x}', '{null,null}',"
-        " %s::text[]::jsonb[])",
-        ([child, new_task_id()], [json.dumps({"depends_on": [str(parent)]}), json.dumps({"key": "night"})]),
-    ).fetchall()
-    assert rows == [(child, True), (parent, False)]
-
-
 def nodes(queue: Queue, workflow: UUID) -> list[str]:
     rows = queue.connection.execute("select name from node where workflow_id = %s order by name", [workflow]).fetchall()
     return [row[0] for row in rows]

@@ -109,11 +109,24 @@ def test_a_part_that_fails_stops_no_other(queue: Queue, database_url: str, part:
         rounds(database_url, 30)  # retention advances by slices of time
 
     assert mended(queue, work) == {*IN_ONE, *ALONE} - {part}
-    told = [each for each in logs if each["event"] == "upkeep_failed"]
+    told = [each for each in logs if each["event"] == "maintenance_failed"]
     assert [each["part"] for each in told] == ([] if part is None else [part]), "once in a while, not each second"
     assert all(f"part {part} is broken" in each["error"] for each in told)
     assert ("runs_not_recovered" in problems(queue)) == (part == "recover_runs")
     queue.counts()
+
+
+def test_a_failure_that_is_worded_anew_each_time_is_told_once(queue: Queue, database_url: str) -> None:
+    """As a deadlock is, by the numbers of its processes: it fills neither the log nor the memory."""
+    queue.connection.execute(
+        "create or replace function promote_timers(p_limit integer default 1000) returns integer language plpgsql"
+        " as $$ begin raise 'at %', clock_timestamp() using errcode = 'deadlock_detected'; end $$"
+    )
+
+    with capture_logs() as logs:
+        rounds(database_url, 3)
+
+    assert [each["code"] for each in logs if each["event"] == "maintenance_failed"] == ["40P01"]
 
 
 def test_a_worker_that_cannot_be_given_up_keeps_nobody_from_the_others(queue: Queue) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from uuid import UUID
 
@@ -188,25 +187,6 @@ def test_nodes_have_names_of_their_own(queue: Queue, workflow: Workflow) -> None
     names = dict(queue.connection.execute("select task_id, name from node").fetchall())
 
     assert [names[task] for task in tasks] == ["image", f"image#{str(tasks[1])[-8:]}", "demo.add"]
-
-
-def test_to_have_waited_for_a_failure_is_not_to_depend_on_it(queue: Queue, workflow: Workflow) -> None:
-    """A run that waited for a node which failed has not taken the failure on: only a dependent's condition does."""
-    failing, first = workflow.node(priority=-1), workflow.node(priority=1)
-    waiting = workflow.node(first, when="all_done")
-    lease, _, _ = queue.claim(1)
-    queue.complete(lease, first)
-    lease, _, _ = queue.claim(1)
-    queue.call(
-        "suspend_runs(%s::bigint[], %s, '{0}', '{null}', '{tasks}', '{null}', null, %s::jsonb)",
-        [lease],
-        [waiting],
-        json.dumps([{"task": str(waiting), "on": [str(failing)]}]),
-    )
-    queue.call("sweep_late()")
-    finish(queue, **{str(failing): "failed"})
-
-    assert workflow.facts() == ("failed", 0, True, None)
 
 
 def test_ended_workflows_cost_a_completion_nothing(queue: Queue, database_url: str) -> None:

@@ -61,7 +61,7 @@ def gone(pid: int) -> bool:
     """Whether a process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -133,9 +133,7 @@ def control_group() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_the_kernel_kills_a_process_for_want_of_memory(
-    settings: Settings, control_group: Path, until: Until, tmp_path: Path
-) -> None:
+def test_the_kernel_kills_a_process_for_want_of_memory(settings: Settings, control_group: Path, tmp_path: Path) -> None:
     """Killed by the kernel, the process is told from one that somebody killed, and the rule for it applies."""
     environment = os.environ | {
         "ABSURD_DATABASE_URL": settings.database_url or "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, PendingArtifact, Returned, Suspended
 from absurd.workers import receipts
 from absurd.workers.delivery import Deliverer
-from absurd.workers.receipts import Spool, is_worth_keeping, read
+from absurd.workers.receipts import Spool, is_worth_keeping, look_at, read
 from absurd.workers.reports import Report
 
 SPAWN = {
@@ -159,6 +160,25 @@ def test_a_disk_that_fails_leaves_nothing_half(tmp_path: Path, monkeypatch: pyte
 
     owner.write(3, [report(Completed())])
     assert len(list(tmp_path.rglob("*.jsonl"))) == 2
+
+
+def test_receipts_of_another_user_are_looked_for_in_vain(tmp_path: Path) -> None:
+    """Whoever asks for the status with a home that is not his own is told what he may see, which is nothing."""
+    with closing(Spool(tmp_path, "here")) as spool:
+        spool.write(3, [report(Completed())])
+        assert look_at(tmp_path, "here").outcomes == 1
+
+        (tmp_path / "receipts").chmod(0)
+        own = os.geteuid()
+        if own == 0:  # whom no mode keeps out
+            os.seteuid(65534)
+        try:
+            left = look_at(tmp_path, "here")
+        finally:
+            os.seteuid(own)
+            (tmp_path / "receipts").chmod(0o700)
+
+    assert (left.outcomes, left.oldest, left.aside) == (0, 0.0, {})
 
 
 async def test_one_folder_that_cannot_be_read_holds_up_no_other(tmp_path: Path, settings: Settings) -> None:
