@@ -15,7 +15,7 @@ T ?=
 V ?=
 COVERAGE ?=
 
-.PHONY: help install demo test soak lint docs clean
+.PHONY: help install demo test soak bench lint docs clean
 
 help: ## tell what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, COVERAGE=1
 
 soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, models (T=PATH a part)
 	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults)
+
+bench: $(INSTALLED) ## measure the queue, five rounds of each benchmark (T=NAME one of them)
+	@for name in $(or $(T),queue latency backlog snapshot dag); do \
+		echo "== absurd bench $$name"; $(BIN)/absurd bench $$name --rounds 5 || exit; done
 
 lint: $(INSTALLED) ## check style, types, import floors and packaging
 	@$(BIN)/ruff check .

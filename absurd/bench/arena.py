@@ -31,8 +31,14 @@ QUEUE = "bench"
 CHUNK = 10_000
 """Tasks of one call of spawn_many."""
 PADDING = "x" * 80
+STOPPING = 60.0
+"""Seconds that a worker gets to stop before it is killed."""
 PATIENCE = 600.0
 """Seconds after which a queue that does not drain is given up."""
+
+
+class OverdueError(ExecutionError):
+    """What a benchmark has waited for did not come."""
 
 
 class Arena:
@@ -43,6 +49,7 @@ class Arena:
         self.address = address
         self.database = database
         self.client = client
+        self._processes: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
 
     def fetch(self, sql: str, *args: Any) -> Any:
         """The value of an expression or a query of one; ``{schema}`` stands for the arena's."""
@@ -66,7 +73,7 @@ class Arena:
         command = [sys.executable, "-m", "absurd.cli.worker", "-q", QUEUE, "-c", str(concurrency)]
         command += ["--import", "absurd.bench.executors"]
         before = self._alive()
-        started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+        started = self._processes = []
         try:
             for _ in range(processes):
                 log: IO[bytes] = TemporaryFile()  # noqa: SIM115
@@ -86,8 +93,13 @@ class Arena:
             for process, _ in started:
                 process.terminate()
             for process, log in started:
-                process.wait()
+                try:
+                    process.wait(STOPPING)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
                 log.close()
+            self._processes = []
 
     def _alive(self) -> int:
         return sum(each["state"] == "running" for each in self.client.list_workers())
@@ -116,8 +128,8 @@ class Arena:
         return stats.blocked + stats.pending + stats.sleeping + stats.running
 
     def drained(self, seconds: float = PATIENCE) -> None:
-        """Wait until every task has ended.  Raises ExecutionError when that takes longer."""
-        until(lambda: self.left() == 0, "the queue to drain", seconds=seconds)
+        """Wait until every task has ended.  Raises OverdueError if it takes longer, ExecutionError if a worker ends."""
+        until(lambda: self.left() == 0, "the queue to drain", lambda: _check(self._processes), seconds)
 
     def settle(self) -> None:
         """Do the upkeep that a bulk load leaves to autovacuum, which would do it amid what is measured."""
@@ -199,12 +211,12 @@ def _remove_leftovers(session: SyncSession) -> None:
 def until(
     holds: Callable[[], bool], what: str, check: Callable[[], None] = lambda: None, seconds: float = PATIENCE
 ) -> None:
-    """Wait for a condition; raises ExecutionError when it does not come to hold."""
+    """Wait for a condition; raises OverdueError when it does not come to hold, and what `check` raises meanwhile."""
     deadline = time.monotonic() + seconds
     while not holds():
         check()
         if time.monotonic() > deadline:
-            raise ExecutionError(f"the benchmark has waited {seconds:.0f} s for {what}, in vain")
+            raise OverdueError(f"the benchmark has waited {seconds:.0f} s for {what}, in vain")
         time.sleep(0.02)
 
 

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from absurd.bench.arena import PADDING, QUEUE, Arena
+from absurd.bench.arena import PADDING, QUEUE, Arena, OverdueError
 from absurd.bench.figures import Figure
 from absurd.bench.probe import Probe
 from absurd.bench.queue import drain
-from absurd.errors import ExecutionError
 
 BATCH = 1000
 """Tasks of a claim when a history is made."""
@@ -39,7 +38,7 @@ def measure(arena: Arena, *, pending: int, finished: int, tasks: int, concurrenc
             with arena.workers(1, concurrency):
                 since = arena.now()
                 arena.resume()
-                with suppress(ExecutionError):  # more than can be drained meanwhile
+                with suppress(OverdueError):  # more than can be drained meanwhile
                     arena.drained(SECONDS)
         rate = arena.ran(since).rate
         found.append(Figure(f"drained, {pending:,} pending before", rate, "tasks/s"))

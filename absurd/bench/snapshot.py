@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from absurd.bench.arena import Arena
+from absurd.bench.arena import PADDING, Arena
 from absurd.bench.figures import Figure, percentile
 from absurd.bench.probe import Probe
 from absurd.bench.queue import drain
 from absurd.database_sync import connect
+from absurd.model import TaskSpec
 
 OFFERED = 1000
 """Tasks a second."""
@@ -43,7 +44,7 @@ def _phase(arena: Arena, minutes: float, tasks: int, concurrency: int) -> Phase:
         begun = time.monotonic()
         ticks = max(1, round(minutes * 60 * 10))
         for tick in range(1, ticks + 1):  # ten times a second
-            arena.spawn(OFFERED // 10)
+            arena.client.spawn_many([TaskSpec("bench.noop", {"i": tick, "pad": PADDING})] * (OFFERED // 10))
             probe.work(1)
             time.sleep(max(0.0, begun + tick / 10 - time.monotonic()))
         arena.drained()

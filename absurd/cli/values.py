@@ -79,7 +79,8 @@ def read_document(source: str, option: str) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidParamsError(f"{option} cannot be read from {place}: {error}", source=place) from error
     except ValueError as error:
-        raise InvalidParamsError(f"{option} from {place} is not JSON: {error}", source=place) from error
+        told = option if place == option else f"{option} from {place}"
+        raise InvalidParamsError(f"{told} is not JSON: {error}", source=place) from error
 
 
 def local_now() -> datetime:
