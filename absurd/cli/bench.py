@@ -65,9 +65,7 @@ def queue(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -
 
 @bench.command(epilog="Example: absurd bench latency --against figures.json")
 @_number_option("--tasks", 10, 1000, "How many, one after another.")
-@click.option(
-    "--concurrency", type=click.IntRange(1), default=10, show_default=True, help="Runs at once of the worker."
-)
+@concurrency_option(10)
 @bench_options
 @click.pass_context
 def latency(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -> None:
@@ -81,9 +79,7 @@ def latency(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any)
 @_number_option("--pending", 0, 500_000, "Tasks that wait.")
 @_number_option("--finished", 0, 500_000, "Tasks that have ended.")
 @_number_option("--tasks", 100, 200_000, "Tasks of a drain.")
-@click.option(
-    "--concurrency", type=click.IntRange(1), default=500, show_default=True, help="Runs at once of the worker."
-)
+@concurrency_option(500)
 @bench_options
 @click.pass_context
 def backlog(ctx: click.Context, /, pending: int, finished: int, tasks: int, concurrency: int, **options: Any) -> None:
@@ -99,12 +95,8 @@ def backlog(ctx: click.Context, /, pending: int, finished: int, tasks: int, conc
 
 @bench.command(epilog="Example: absurd bench snapshot --minutes 30")
 @click.option("--minutes", type=click.FloatRange(0.01), default=0.5, show_default=True, help="How long it is held.")
-@click.option(
-    "--tasks", type=click.IntRange(100), default=200_000, show_default=True, help="Tasks of the drain at the end."
-)
-@click.option(
-    "--concurrency", type=click.IntRange(1), default=500, show_default=True, help="Runs at once of the worker."
-)
+@_number_option("--tasks", 100, 200_000, "Tasks of the drain at the end.")
+@concurrency_option(500)
 @bench_options
 @click.pass_context
 def snapshot(ctx: click.Context, /, minutes: float, tasks: int, concurrency: int, **options: Any) -> None:
@@ -118,9 +110,7 @@ def snapshot(ctx: click.Context, /, minutes: float, tasks: int, concurrency: int
 
 @bench.command(epilog="Example: absurd bench dag --nodes 10000")
 @click.option("--nodes", type=click.IntRange(9, 100_000), default=10_000, show_default=True, help="Of each graph.")
-@click.option(
-    "--concurrency", type=click.IntRange(1), default=500, show_default=True, help="Runs at once of the worker."
-)
+@concurrency_option(500)
 @bench_options
 @click.pass_context
 def dag(ctx: click.Context, /, nodes: int, concurrency: int, **options: Any) -> None:
