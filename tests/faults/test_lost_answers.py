@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,11 @@ import pytest
 import recount
 from faults import journal_executors  # noqa: F401  registers them
 from faults.proxy import Proxy
+from live import working
 
 from absurd import AbsurdClient, SyncAbsurdClient
 from absurd.config import Settings
 from absurd.model import Task
-from absurd.workers import AbsurdWorker
 
 
 @pytest.fixture
@@ -81,20 +79,9 @@ async def test_a_report_whose_answer_is_lost_counts_once(
         await client.emit_event("dawn")
         task_id = await client.spawn(name, params)
         proxy.lose_answer(f".{call}(", nth)
-        async with _worker(through):
+        async with working(through):
             done: Task = await client.wait(task_id, timeout=30)
 
     assert proxy.lost_answers == 1
     assert [run.state for run in done.runs] == runs
     assert recount.faults(connection) == []
-
-
-@asynccontextmanager
-async def _worker(settings: Settings) -> Any:
-    worker = AbsurdWorker(settings=settings)
-    running = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        await worker.stop(grace=5)
-        await running

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import live
 import psycopg
 import pytest
 import recount
@@ -46,12 +47,6 @@ def settings(settings: Settings) -> Settings:
     return replace(settings, worker_poll_interval=60.0)
 
 
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[AbsurdClient]:
-    async with AbsurdClient(settings=settings) as opened:
-        yield opened
-
-
 async def soon(count: Callable[[], Awaitable[int]], wanted: int) -> None:
     """Wait until so many are counted."""
     deadline = time.monotonic() + 30
@@ -60,15 +55,9 @@ async def soon(count: Callable[[], Awaitable[int]], wanted: int) -> None:
         await asyncio.sleep(0.01)
 
 
-@asynccontextmanager
-async def working(settings: Settings, **options: Any) -> AsyncIterator[AbsurdWorker]:
-    worker = AbsurdWorker(settings=settings, executors=[work, laned], **options)
-    runner = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        await worker.stop(grace=5)
-        await runner
+def working(settings: Settings, **options: Any) -> AbstractAsyncContextManager[AbsurdWorker]:
+    """A worker beside the test, which has the executors above."""
+    return live.working(settings, executors=[work, laned], **options)
 
 
 async def test_idle_workers_are_woken_when_a_place_frees(settings: Settings, client: AbsurdClient) -> None:

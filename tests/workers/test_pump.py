@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import pytest
+from live import soon, working
 from memory_port import claim_of
 from structlog.testing import capture_logs
 
@@ -37,31 +36,6 @@ def nothing_told() -> None:
     told.clear()
     events.clear()
     pumps.clear()
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[AbsurdClient]:
-    async with AbsurdClient(settings=settings) as opened:
-        yield opened
-
-
-@asynccontextmanager
-async def working(settings: Settings, **options: Any) -> AsyncIterator[AbsurdWorker]:
-    """A worker beside the test."""
-    worker = AbsurdWorker(settings=settings, **options)
-    runner = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        await worker.stop(grace=5)
-        await runner
-
-
-async def soon(condition: Any, seconds: float = 30) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def event(name: str) -> asyncio.Event:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +32,6 @@ Until = Callable[[Callable[[], object]], None]
 def settings(settings: Settings) -> Settings:
     """The executors of the tests are found by import, by child processes too."""
     return replace(settings, imports=("slot_executors",))
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[AbsurdClient]:
-    async with AbsurdClient(settings=settings) as opened:
-        yield opened
 
 
 @executor("ends.snooze")

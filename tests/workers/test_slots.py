@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import slot_executors
+from live import soon
 from memory_port import MemoryPort, claim_of
 
 from absurd.config import load_settings
@@ -26,14 +26,6 @@ from absurd.workers import process
 from absurd.workers.slots import Slots
 
 HERE = Path(__file__).parents[1]
-
-
-async def soon(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for a condition to hold."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not so after {seconds} s"
-        await asyncio.sleep(0.01)
 
 
 def alive(pid: int) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from live import soon, working
 
 from absurd import (
     AbsurdClient,
@@ -27,38 +27,11 @@ from absurd import (
 from absurd.config import Settings
 from absurd.workers import AbsurdWorker
 
-Until = Callable[[Callable[[], object]], None]
-
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """The executors of the tests are found by import, by child processes too."""
     return replace(settings, imports=("demo_executors",))
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[AbsurdClient]:
-    async with AbsurdClient(settings=settings) as opened:
-        yield opened
-
-
-@asynccontextmanager
-async def working(settings: Settings, **options: Any) -> AsyncIterator[AbsurdWorker]:
-    """A worker beside the test."""
-    worker = AbsurdWorker(settings=settings, **options)
-    runner = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        await worker.stop(grace=5)
-        await runner
-
-
-async def soon(condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_task_is_executed_and_waited_for(settings: Settings, client: AbsurdClient) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
+from live import working
 
 from absurd import (
     AbsurdClient,
@@ -28,30 +27,10 @@ from absurd.config import Settings
 from absurd.errors import InvalidParamsError, TaskStateError, UnknownParentError, WorkflowNotFoundError
 from absurd.workers import AbsurdWorker
 
-Connection = psycopg.Connection[Any]
-
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return replace(settings, imports=("flow_executors",))
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[AbsurdClient]:
-    async with AbsurdClient(settings=settings) as opened:
-        yield opened
-
-
-@asynccontextmanager
-async def working(settings: Settings, **options: Any) -> AsyncIterator[AbsurdWorker]:
-    """A worker beside the test."""
-    worker = AbsurdWorker(settings=settings, **options)
-    runner = asyncio.create_task(worker.run())
-    try:
-        yield worker
-    finally:
-        await worker.stop(grace=5)
-        await runner
 
 
 @pytest.fixture
