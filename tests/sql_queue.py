@@ -23,6 +23,13 @@ class Queue:
         row = self.connection.execute(f"select {sql}", args).fetchone()
         return row[0] if row else None
 
+    def move_clock(self, ahead: str) -> None:
+        """Have the database's clock show so much more than it is: '3 days', '-1 hour'."""
+        self.connection.execute(
+            "create or replace function clock_time() returns timestamptz language sql stable"
+            f" as $$ select clock_timestamp() + interval '{ahead}' $$"
+        )
+
     def new_worker(self, lease_seconds: float = 30) -> int:
         worker = self.call("register_worker('test', 'here', 1, array['default'], 1, '{}', '{}', %s)", lease_seconds)
         assert isinstance(worker, int)

@@ -1,17 +1,39 @@
-"""Databases that a program of version 1 left."""
+"""A queue by its SQL interface, sessions beside it, and databases that a program of version 1 left."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from sessions import Session
+from sql_queue import Queue
 from version1 import BEFORE, NEXT, Connection, Night, install_version_1
 
 from absurd import schema
 from absurd.schema import VERSION
+
+
+@pytest.fixture
+def queue(connection: Connection) -> Queue:
+    """The queue `default` of the test's database."""
+    return Queue(connection)
+
+
+@pytest.fixture
+def sessions(database_url: str) -> Iterator[Callable[[], Session]]:
+    """``sessions()`` opens another one."""
+    opened: list[Session] = []
+
+    def open_session() -> Session:
+        opened.append(Session(database_url))
+        return opened[-1]
+
+    yield open_session
+    for session in opened:
+        session.connection.close()
 
 
 @pytest.fixture

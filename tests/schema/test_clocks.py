@@ -5,24 +5,13 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from sql_queue import Queue
-
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
 
 
 def clock(queue: Queue, days: float) -> None:
     """Have the database's clock go wrong by so many days."""
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        f" as $$ select clock_timestamp() + interval '{days} days' $$"
-    )
+    queue.move_clock(f"{days} days")
     queue.connection.execute("update worker set last_seen = clock_time()")
 
 

@@ -11,15 +11,8 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
-Connection = psycopg.Connection[Any]
-
 ENDS = ("completed", "failed", "cancelled")
 CONDITIONS = ("all_success", "all_done", "any_success", "any_failed", "quorum(2)")
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
 
 
 def expected(when: str, ends: Sequence[str], parents: int) -> str:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from sql_queue import Queue
-
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
 
 
 def test_states_of_many_read_the_leases_once(queue: Queue) -> None:

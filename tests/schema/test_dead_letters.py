@@ -10,13 +10,6 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
 
 def kill(queue: Queue, params: Any = None, **options: Any) -> UUID:
     """A task that has failed for good."""

@@ -10,13 +10,6 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
 
 def edit(queue: Queue, task: UUID, **changes: Any) -> Any:
     return queue.call("edit_task(%s, %s)", task, json.dumps(changes))

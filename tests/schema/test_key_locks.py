@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -14,19 +14,6 @@ from absurd.queue import new_task_id
 
 Until = Callable[[Callable[[], object]], None]
 KEYED = {"key": "k", "key_scope": "unfinished"}
-
-
-@pytest.fixture
-def sessions(database_url: str) -> Iterator[Callable[[], Session]]:
-    opened: list[Session] = []
-
-    def open_session() -> Session:
-        opened.append(Session(database_url))
-        return opened[-1]
-
-    yield open_session
-    for session in opened:
-        session.connection.close()
 
 
 def spawn(session: Session, **options: Any) -> UUID:

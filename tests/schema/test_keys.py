@@ -18,7 +18,7 @@ Connection = psycopg.Connection[Any]
 
 
 class Keyed(Queue):
-    """The queue `default`, and a clock that can be moved."""
+    """The queue `default`, whose spawns tell whether they made a task."""
 
     def spawn_or_get(self, queue: str = "default", /, **options: Any) -> tuple[UUID, bool]:
         row = self.connection.execute(
@@ -26,12 +26,6 @@ class Keyed(Queue):
         ).fetchone()
         assert row is not None
         return row[0], row[1]
-
-    def advance(self, seconds: float) -> None:
-        self.connection.execute(
-            "create or replace function clock_time() returns timestamptz language sql stable as"
-            f" $$ select clock_timestamp() + interval '{seconds} seconds' $$"
-        )
 
 
 @pytest.fixture
@@ -57,14 +51,14 @@ def test_a_key_means_the_first_task_of_its_queue(queue: Keyed) -> None:
 def test_a_key_counts_for_its_period(queue: Keyed) -> None:
     """Once the period of the task that took it is over, the key makes a new task, whatever the first does (B24)."""
     first, _ = queue.spawn_or_get(key="k", key_period=3600)
-    queue.advance(3599)
+    queue.move_clock("3599 seconds")
     assert queue.spawn_or_get(key="k", key_period=3600) == (first, False)
-    queue.advance(3601)
+    queue.move_clock("3601 seconds")
     second, created = queue.spawn_or_get(key="k", key_period=3600)
     assert created
     assert second != first
 
-    queue.advance(3602)  # the second one's period has only begun
+    queue.move_clock("3602 seconds")  # the second one's period has only begun
     assert queue.spawn_or_get(key="k") == (second, False)
 
 
@@ -93,7 +87,7 @@ def test_a_key_taken_for_ever_stays_taken(queue: Keyed) -> None:
     first, _ = queue.spawn_or_get(key="k")
     lease, _, _ = queue.claim()
     queue.complete(lease, first)
-    queue.advance(80000)
+    queue.move_clock("80000 seconds")
 
     assert queue.spawn_or_get(key="k", key_period=1, key_scope="unfinished") == (first, False)
 
@@ -120,7 +114,7 @@ def test_many_sessions_with_one_key_make_one_task(queue: Keyed, database_url: st
             queue.spawn_or_get(key=f"k{n}", **options)
         lease, tasks, _ = queue.claim(20)
         queue.complete(lease, *tasks)
-        queue.advance(3601)
+        queue.move_clock("3601 seconds")
     found: list[tuple[int, UUID, bool]] = []
     start = threading.Barrier(8)
 

@@ -12,13 +12,6 @@ from sql_queue import Queue
 
 from absurd.queue import new_task_id
 
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
 
 def entry(spawner: UUID, child: UUID, **options: Any) -> dict[str, Any]:
     return {
@@ -250,10 +243,7 @@ def test_the_last_run_counts_though_the_clock_was_set_back(queue: Queue) -> None
     lease, _, _ = queue.claim()
     queue.fail(lease, failed, None)
     queue.complete(lease, parent, result={"n": 1})
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        " as $$ select clock_timestamp() - interval '1 hour' $$"
-    )
+    queue.move_clock("-1 hour")
     queue.call("rerun_task(%s)", parent)
     queue.call("rerun_task(%s)", failed)
     child = queue.spawn(depends_on=[str(parent)])
@@ -322,10 +312,7 @@ def test_what_a_long_run_spawned_early_is_spawned(queue: Queue) -> None:
     """The id of a child is made when it is asked for, the child when the run ends, be it days later (B52)."""
     task, child = queue.spawn(), new_task_id()
     lease, _, _ = queue.claim()
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        " as $$ select clock_timestamp() + interval '3 days' $$"
-    )
+    queue.move_clock("3 days")
 
     assert complete(queue, lease, task, entry(task, child), entry(task, new_task_id(), priority=1)) is None
 

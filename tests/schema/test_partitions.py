@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
-import psycopg
-import pytest
 from sessions import Session
 from sql_queue import Queue
 
 from absurd.database import AsyncDatabase
 from absurd.maintenance import make_round
 
-Connection = psycopg.Connection[Any]
-
 WEEKS = "array(select relname::text from pg_class where relname ~ '^(task|run)_[0-9]{4}w[0-9]{2}$' order by 1)"
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
-
-def later(queue: Queue, days: int) -> None:
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        f" as $$ select clock_timestamp() + interval '{days} days' $$"
-    )
 
 
 def drop_all(queue: Queue) -> int:
@@ -48,7 +31,7 @@ def test_past_weeks_are_dropped_and_what_is_kept_stays(queue: Queue) -> None:
     before = queue.counts()
     weeks = queue.call(WEEKS)
 
-    later(queue, 100)
+    queue.move_clock("100 days")
 
     assert drop_all(queue) == len(weeks) > 0
     assert queue.call(WEEKS) == []
@@ -66,7 +49,7 @@ def test_present_and_coming_weeks_stay(queue: Queue) -> None:
     assert not queue.call("maintain()")["spent"]
     assert drop_all(queue) == 0
 
-    later(queue, 16)
+    queue.move_clock("16 days")
     queue.call("ensure_partitions()")
     drop_all(queue)
 
@@ -80,7 +63,7 @@ def test_a_week_of_which_much_is_left_stays(queue: Queue) -> None:
     queue.complete(lease, *tasks)
     held = queue.call("tableoid::regclass::text from task limit 1")
 
-    later(queue, 100)
+    queue.move_clock("100 days")
     drop_all(queue)
 
     assert queue.call(WEEKS) == [held.rpartition(".")[2]]
@@ -92,7 +75,7 @@ def test_a_week_is_looked_at_once_after_statistics_are_lost(queue: Queue) -> Non
     queue.call("spawn_task('default', 'demo.add', '{}') from generate_series(1, 1001)")
     queue.call("pg_stat_force_next_flush()")
     queue.call("pg_stat_reset()")
-    later(queue, 100)
+    queue.move_clock("100 days")
     assert queue.call("maintain()")["spent"]
 
     drop_all(queue)
@@ -106,7 +89,7 @@ def test_the_regular_round_drops_them(queue: Queue, database_url: str) -> None:
     lease, _, _ = queue.claim(1)
     queue.complete(lease, task)
     queue.call("set_queue_retention('default', 86400)")
-    later(queue, 100)
+    queue.move_clock("100 days")
 
     async def rounds() -> None:
         async with AsyncDatabase(database_url) as database:
@@ -125,7 +108,7 @@ def test_it_waits_for_nobody_who_holds_the_tables_for_long(
     queue: Queue, database_url: str, until: Callable[[Callable[[], object]], None]
 ) -> None:
     """A dump that reads the tables has nobody stand in line behind it; the weeks go afterwards."""
-    later(queue, 100)
+    queue.move_clock("100 days")
     dump = Session(database_url)
     dump.begin()
     dump.call("count(*) from task")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -19,22 +19,15 @@ PRUNE = "prune_queue('default', 0)"
 
 
 @pytest.fixture
-def sessions(database_url: str) -> Iterator[Callable[[], Session]]:
-    opened: list[Session] = []
+def sessions(sessions: Callable[[], Session]) -> Callable[[], Session]:
+    """Sessions that do not wait for a lock for ever."""
 
     def open_session() -> Session:
-        opened.append(Session(database_url))
-        opened[-1].connection.execute("set lock_timeout = '10s'")
-        return opened[-1]
+        session = sessions()
+        session.connection.execute("set lock_timeout = '10s'")
+        return session
 
-    yield open_session
-    for session in opened:
-        session.connection.close()
-
-
-@pytest.fixture
-def queue(connection: psycopg.Connection[Any]) -> Queue:
-    return Queue(connection)
+    return open_session
 
 
 def depends(parent: UUID, **options: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -12,22 +12,7 @@ import psycopg
 import pytest
 from sessions import Session
 
-Connection = psycopg.Connection[Any]
 Until = Callable[[Callable[[], object]], None]
-
-
-@pytest.fixture
-def sessions(database_url: str) -> Iterator[Callable[[], Session]]:
-    opened: list[Session] = []
-
-    def open_session() -> Session:
-        opened.append(Session(database_url))
-        return opened[-1]
-
-    yield open_session
-    for session in opened:
-        session.connection.close()
-
 
 SPAWN = "task_id from spawn_task('default', 'demo.add', '{}', %s)"
 COMPLETE = "complete_runs(%s::bigint[], %s, '{0}', '{null}')"

@@ -10,13 +10,6 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
 
 def lose(queue: Queue, **changes: Any) -> int:
     """The queue's worker is given up, and another takes its place."""

@@ -13,13 +13,6 @@ from sql_queue import Queue
 from absurd.queue import new_task_id
 from absurd.retry import LONGEST_DELAY, ErrorRule, RetryPolicy
 
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
 
 @pytest.mark.parametrize("report", ["complete", "fail", "retry", "suspend", "return", "cancel"])
 @pytest.mark.parametrize("held", [1, 2], ids=["whole", "part"])

@@ -6,26 +6,9 @@ import json
 from typing import Any
 from uuid import UUID
 
-import psycopg
-import pytest
 from sql_queue import Queue
 
-Connection = psycopg.Connection[Any]
-
 TABLES = ("task", "run", "edge", "node", "workflow", "task_key", "checkpoint", "progress", "audit", "deadline")
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
-
-def later(queue: Queue, days: int) -> None:
-    """Move the database's clock."""
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        f" as $$ select clock_timestamp() + interval '{days} days' $$"
-    )
 
 
 def prune(queue: Queue, limit: int = 1000) -> int:
@@ -54,7 +37,7 @@ def test_old_ends_leave_and_nothing_else(queue: Queue) -> None:
     new = queue.spawn(key="new")
     assert prune(queue) == 0
 
-    later(queue, 5)
+    queue.move_clock("5 days")
 
     assert prune(queue) == 2
     assert queue.counts() == {"pending": 1, "running": 1, "sleeping": 1}
@@ -69,7 +52,7 @@ def test_a_batch_is_bounded(queue: Queue) -> None:
     for _ in range(7):
         ended(queue)
     queue.call("set_queue_retention('default', 86400)")
-    later(queue, 5)
+    queue.move_clock("5 days")
     rounds = [queue.call("prune_ended(2)") for _ in range(60)]
 
     assert max(rounds) <= 2
@@ -90,7 +73,7 @@ def test_a_retried_task_is_kept(queue: Queue) -> None:
     """Its old end counts no more, neither while it waits nor after it has ended anew (B46)."""
     task = ended(queue)
     queue.call("set_queue_retention('default', 86400)")
-    later(queue, 5)
+    queue.move_clock("5 days")
     queue.call("retry_task(%s)", task)
     assert prune(queue) == 0
     lease, _, _ = queue.claim(1)
@@ -98,7 +81,7 @@ def test_a_retried_task_is_kept(queue: Queue) -> None:
     assert prune(queue) == 0
     assert queue.counts() == {"completed": 1}
 
-    later(queue, 10)
+    queue.move_clock("10 days")
     assert prune(queue) == 1
 
 
@@ -108,11 +91,11 @@ def test_parents_stay_for_their_children(queue: Queue) -> None:
     child = queue.spawn(depends_on=[str(parent)], delay=86400 * 7)
     queue.call("sweep_late()")
     queue.call("set_queue_retention('default', 86400)")
-    later(queue, 5)
+    queue.move_clock("5 days")
     assert prune(queue) == 0
 
     queue.call("cancel_task(%s)", child)
-    later(queue, 10)
+    queue.move_clock("10 days")
     assert prune(queue) == 2
 
 
@@ -123,7 +106,7 @@ def test_parents_stay_as_long_as_a_child_can_be_retried(queue: Queue) -> None:
     queue.call("sweep_late()")
     lease, _, _ = queue.claim()
     queue.call("set_queue_retention('default', 3 * 86400)")
-    later(queue, 5)
+    queue.move_clock("5 days")
     queue.end(lease, child, "failed")
 
     assert prune(queue) == 0
@@ -132,7 +115,7 @@ def test_parents_stay_as_long_as_a_child_can_be_retried(queue: Queue) -> None:
     assert {"completed", "pending"} == {queue.state(parent), queue.state(child)}
     lease, _, _ = queue.claim()
     queue.complete(lease, child)
-    later(queue, 10)
+    queue.move_clock("10 days")
     assert prune(queue) == 2
 
 
@@ -169,7 +152,7 @@ def test_what_was_kept_is_looked_at_again(queue: Queue) -> None:
     queue.call("sweep_late()")
     late = queue.spawn()
     queue.call("set_queue_retention('default', 86400)")
-    later(queue, 5)
+    queue.move_clock("5 days")
     assert prune(queue) == 0
 
     queue.call("mark_published(%s, 'a', 'b')", with_file)
@@ -177,7 +160,7 @@ def test_what_was_kept_is_looked_at_again(queue: Queue) -> None:
     lease, _, _ = queue.claim(1)
     queue.complete(lease, late)
     queue.connection.execute("update run set finished_at = finished_at - interval '4 days' where task_id = %s", (late,))
-    later(queue, 10)
+    queue.move_clock("10 days")
 
     assert prune(queue) == 3
     assert [queue.state(each) for each in (with_file, parent, late, child)] == [None, None, None, "cancelled"]
@@ -191,12 +174,12 @@ def test_the_second_look_goes_round(queue: Queue) -> None:
     lease, _, _ = queue.claim(1)
     tasks = [ended(queue) for _ in range(3)]
     queue.call("set_queue_retention('default', 86400)")
-    later(queue, 5)
+    queue.move_clock("5 days")
     queue.connection.execute("insert into pruning (queue_id, up_to) select id, clock_time() from queue")  # all passed
     rounds = [queue.call("prune_ended(2)") for _ in range(12)]
 
     assert sum(rounds) == 0, "the mark stands ahead of what is to be kept"
-    later(queue, 10)
+    queue.move_clock("10 days")
     rounds = [queue.call("prune_ended(2)") for _ in range(12)]
     assert max(rounds) <= 2
     assert sum(rounds) == 3

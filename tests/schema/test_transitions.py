@@ -10,13 +10,6 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
-Connection = psycopg.Connection[Any]
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
 
 def test_a_task_runs_and_completes(queue: Queue) -> None:
     """Spawned it is pending, claimed running, reported completed; the counts follow each step."""
@@ -382,10 +375,7 @@ def test_a_start_time_is_an_instant_whatever_the_zone(queue: Queue) -> None:
         assert ["pending", "sleeping", "sleeping"] == [queue.state(each) for each in (due, later, soon)]
         assert queue.claim()[1] == [due]
 
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        " as $$ select clock_timestamp() + interval '1 hour 1 second' $$"
-    )
+    queue.move_clock("1 hour 1 second")
     queue.call("promote_timers()")
     assert len(queue.claim()[1]) == 6
 

@@ -132,10 +132,7 @@ def test_lease_of_version_1_is_recovered(night: Night, empty_database_url: str) 
     night.connection.execute("update worker set last_seen = '-infinity' where id = %s", [night.worker])
     # After a silence of the rounds nothing is taken from workers for a while: the clock goes past it.
     for minutes in (0, 1, 2):
-        night.connection.execute(
-            "create or replace function clock_time() returns timestamptz language sql stable"
-            f" as $$ select clock_timestamp() + interval '{minutes} minutes' $$"
-        )
+        queue.move_clock(f"{minutes} minutes")
         queue.call("recover_runs()")
 
     assert "running" != queue.state(night.tasks["held"])

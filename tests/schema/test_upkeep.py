@@ -21,11 +21,6 @@ IN_ONE = ("recover_runs", "cancel_overdue", "promote_timers", "fold_tallies", "_
 ALONE = ("sweep_late", "prune_ended", "ensure_partitions", "drop_partition", "advance_marks")
 
 
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
-
-
 def broken(connection: Connection, part: str) -> None:
     """Have a part of the round fail for good."""
     found = connection.execute(
@@ -73,10 +68,7 @@ def work_for_all(queue: Queue) -> dict[str, Any]:
     queue.spawn()
     queue.claim(1, lost)
     late = queue.spawn(depends_on=[str(queue.spawn())])
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        " as $$ select clock_timestamp() + interval '16 days' $$"
-    )
+    queue.move_clock("16 days")
     queue.connection.execute("update pulse set at = clock_time()")  # as if somebody had been there all the time
     return {
         "old": old, "waits": waits, "due": due, "overdue": overdue, "lost": lost,
@@ -154,10 +146,7 @@ def test_partitions_wait_for_nobody_who_holds_the_tables_for_long(
     queue: Queue, database_url: str, until: Callable[[Callable[[], object]], None]
 ) -> None:
     """A dump that reads the tables has nobody stand in line behind the round; partitions come after it."""
-    queue.connection.execute(
-        "create or replace function clock_time() returns timestamptz language sql stable"
-        " as $$ select clock_timestamp() + interval '16 days' $$"
-    )
+    queue.move_clock("16 days")
     warnings: list[str] = []
     queue.connection.add_notice_handler(lambda notice: warnings.append(notice.message_primary or ""))
     dump = Session(database_url)

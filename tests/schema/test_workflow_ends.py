@@ -9,8 +9,6 @@ import psycopg
 import pytest
 from sql_queue import Queue
 
-Connection = psycopg.Connection[Any]
-
 
 class Workflow:
     """A workflow made by plain calls, one node at a time."""
@@ -35,11 +33,6 @@ class Workflow:
         ).fetchone()
         assert row is not None
         return tuple(row)
-
-
-@pytest.fixture
-def queue(connection: Connection) -> Queue:
-    return Queue(connection)
 
 
 @pytest.fixture
