@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,15 +31,20 @@ def embedded(environment: dict[str, str], tmp_path: Path) -> Iterator[EmbeddedSe
     server.destroy()
 
 
-def test_up_works_and_leaves_nothing(start: Start, program: Run, embedded: EmbeddedServer, until: Until) -> None:
-    """It starts database, worker and scheduler, replaces what dies, and stops all of them on SIGTERM."""
-    up = start("absurd", "up", "--json")
+def first_said(up: subprocess.Popen[str]) -> Any:
+    """The document that it prints once all is up."""
     assert up.stdout is not None
     lines: list[str] = []
     while not lines or lines[-1] != "}\n":
         lines.append(up.stdout.readline())
         assert lines[-1], up.communicate()
-    first = json.loads("".join(lines))
+    return json.loads("".join(lines))
+
+
+def test_up_works_and_leaves_nothing(start: Start, program: Run, embedded: EmbeddedServer, until: Until) -> None:
+    """It starts database, worker and scheduler, replaces what dies, and stops all of them on SIGTERM."""
+    up = start("absurd", "up", "--json")
+    first = first_said(up)
     try:
         until(lambda: program("absurd", "worker", "list", "--json").document)
         done: Ended = program("absurd", "spawn", "cli.add", "a=1", "b=2", "--wait", "--json")
@@ -63,12 +69,7 @@ def test_up_killed_takes_its_processes_along(start: Start, embedded: EmbeddedSer
     """Nothing tells its worker and scheduler that it was killed, and yet they leave."""
     embedded.start()
     up = start("absurd", "up", "--json")
-    assert up.stdout is not None
-    lines: list[str] = []
-    while not lines or lines[-1] != "}\n":
-        lines.append(up.stdout.readline())
-        assert lines[-1], up.communicate()
-    first = json.loads("".join(lines))
+    first = first_said(up)
 
     up.kill()
     up.communicate(timeout=60)
