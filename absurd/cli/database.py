@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import Table, agree, clean, emit, json_option, plural, settings_of, size
+from absurd.cli.output import Table, agree, clean, dry_run_options, emit, json_option, plural, settings_of, size
 from absurd.errors import ConfigurationError, NotFoundError
 from absurd.schema.grants import PROFILES, Profile
 
@@ -209,8 +209,7 @@ def grant(ctx: click.Context, role: str, profile: Profile, as_json: bool) -> Non
 
 
 @db.command(epilog="Example: absurd db reset --dry-run")
-@click.option("--dry-run", is_flag=True, help="Only say what would be destroyed.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_options("Only say what would be destroyed.")
 @json_option
 @click.pass_context
 def reset(ctx: click.Context, dry_run: bool, yes: bool, as_json: bool) -> None:

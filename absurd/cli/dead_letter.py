@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import Table, agree, clean, discreet, emit, json_option, moment, note, plural
+from absurd.cli.output import Table, agree, clean, discreet, dry_run_options, emit, json_option, moment, note, plural
 from absurd.cli.values import instant, pairs, read_document
 from absurd.cli.worker import ago
 
@@ -165,8 +165,7 @@ def show(ctx: click.Context, task_id: str, reveal: bool, as_json: bool) -> None:
 @click.option("--params", "patch", metavar="JSON|@FILE|-", help="Merge this into the params; null removes.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="So many a second, not all at once.")
 @click.option("--limit", type=click.IntRange(min=1), help="How many at most.")
-@click.option("--dry-run", is_flag=True, help="Only say what would come back.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_options("Only say what would come back.")
 @json_option
 @click.pass_context
 def requeue(
@@ -229,8 +228,7 @@ def requeue(
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @filters
 @click.option("--all", "every", is_flag=True, help="All dead letters.")
-@click.option("--dry-run", is_flag=True, help="Only say how many would go.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_options("Only say how many would go.")
 @json_option
 @click.pass_context
 def purge(

@@ -87,6 +87,16 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(command)
 
 
+def dry_run_options(text: str) -> Callable[[Command], Command]:
+    """Give a command that destroys or moves much ``--dry-run``, of which `text` tells, and ``--yes`` for `agree`."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option("--yes", is_flag=True, help="Do not ask.")(command)
+        return click.option("--dry-run", is_flag=True, help=text)(command)
+
+    return decorate
+
+
 def import_option(command: Command) -> Command:
     """Give `command` the repeatable option ``--import``, passed as `modules`."""
     text = "Also import the executors of a module; repeatable."

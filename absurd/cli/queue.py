@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import Cell, Table, agree, duration, emit, in_order, json_option, plural
+from absurd.cli.output import Cell, Table, agree, dry_run_options, duration, emit, in_order, json_option, plural
 from absurd.cli.values import seconds
 from absurd.errors import InvalidInputError
 from absurd.limits import QueueLimits, tell_limits
@@ -134,8 +134,7 @@ def limit(
 
 @queue.command(epilog="Example: absurd queue purge cutouts --dry-run")
 @click.argument("name")
-@click.option("--dry-run", is_flag=True, help="Only say how many tasks would be cancelled.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_options("Only say how many tasks would be cancelled.")
 @json_option
 @click.pass_context
 def purge(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
@@ -172,8 +171,7 @@ def retention(ctx: click.Context, name: str, age: str, as_json: bool) -> None:
 @queue.command(epilog="Example: absurd queue prune cutouts --older-than 30d --dry-run")
 @click.argument("name")
 @click.option("--older-than", type=seconds, required=True, help="Only what ended longer ago than this.")
-@click.option("--dry-run", is_flag=True, help="Only say how many tasks would go.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_options("Only say how many tasks would go.")
 @json_option
 @click.pass_context
 def prune(ctx: click.Context, name: str, older_than: float, dry_run: bool, yes: bool, as_json: bool) -> None:
@@ -194,8 +192,7 @@ def prune(ctx: click.Context, name: str, older_than: float, dry_run: bool, yes: 
 
 @queue.command(epilog="Example: absurd queue remove cutouts --dry-run")
 @click.argument("name")
-@click.option("--dry-run", is_flag=True, help="Only say whether it can go.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_options("Only say whether it can go.")
 @json_option
 @click.pass_context
 def remove(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
