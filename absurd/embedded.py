@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Literal
 
 from absurd.config import Settings
+from absurd.disk import persist_names
 from absurd.embedded_binaries import Installation, choose, executable_by
 from absurd.embedded_place import PORT, Account, Place, Record, is_shared_between_machines
 from absurd.embedded_process import Answer, alive, ask, end, end_orphans, postmaster, recorded_pid, wait_until
@@ -256,7 +257,7 @@ class EmbeddedServer:
             self._run(account, programs.bin / "postgres", "--single", "-D", staging, "template1",
                       given="CREATE DATABASE absurd OWNER absurd\n")  # fmt: skip
             staging.rename(record.data)
-            _persist(base)
+            persist_names(base)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
@@ -325,12 +326,3 @@ def _size(folder: Path) -> int:
             with suppress(FileNotFoundError):
                 total += Path(path, name).lstat().st_size
     return total
-
-
-def _persist(folder: Path) -> None:
-    """Make the names in `folder` survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,6 @@ socket, the sockets lie in a private folder below ``XDG_RUNTIME_DIR`` or the fol
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from absurd.disk import try_lock
 from absurd.errors import EmbeddedServerError
 
 SHARED_STATE = Path("/var/lib/absurd")
@@ -201,7 +201,7 @@ class Place:
         descriptor = self.open("lock", os.O_RDWR | os.O_CREAT)
         try:
             deadline = time.monotonic() + patience
-            while not _locked(descriptor):
+            while not try_lock(descriptor):
                 if time.monotonic() > deadline:
                     raise EmbeddedServerError(
                         f"another process has been starting or stopping the server for {patience:g} s "
@@ -237,14 +237,6 @@ def is_shared_between_machines(folder: Path) -> bool:
     kinds = {mount[4]: mount[mount.index("-") + 1] for mount in mounts}  # of two mounts at one point the last counts
     real = folder.resolve()
     return next((kinds[str(one)] for one in (real, *real.parents) if str(one) in kinds), "") in _NETWORK_FILE_SYSTEMS
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def shared_folder(name: str = "") -> Path:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from absurd.disk import persist_names
 from absurd.errors import ResultError
 from absurd.outcome import PendingArtifact
 
@@ -18,7 +19,7 @@ def collect(announced: Iterable[tuple[str, str, str]]) -> tuple[PendingArtifact,
     """
     collected = tuple(_collect(*each) for each in announced)
     for folder in {os.path.dirname(each.attempt_path) for each in collected}:
-        _sync(folder)  # the names too: after the commit a power cut must not lose what it refers to
+        persist_names(folder)  # the names too: after the commit a power cut must not lose what it refers to
     return collected
 
 
@@ -40,7 +41,7 @@ def publish(artifact: PendingArtifact) -> None:
     except FileNotFoundError:
         if not os.path.exists(artifact.path):
             raise
-    _sync(os.path.dirname(artifact.path))
+    persist_names(os.path.dirname(artifact.path))
 
 
 def _collect(mine: str, final: str, kind: str) -> PendingArtifact:
@@ -54,12 +55,3 @@ def _collect(mine: str, final: str, kind: str) -> PendingArtifact:
     except IsADirectoryError:
         raise ResultError(f"the artifact {final} was written as a folder; an artifact is a file", path=final) from None
     return PendingArtifact(mine, final, kind, digest, size)
-
-
-def _sync(folder: str) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

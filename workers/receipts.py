@@ -14,7 +14,6 @@ whose lock is free belongs to whoever takes that lock.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from absurd.disk import persist_names, try_lock
 from absurd.model import Claim
 from absurd.outcome import Returned
 from absurd.workers.reports import LONGEST_AGE, Report
@@ -137,7 +137,7 @@ class Spool:
                 opened.flush()
                 os.fsync(opened.fileno())
             aside.rename(file)
-            _sync(file.parent)
+            persist_names(file.parent)
         except OSError:
             for each in (aside, file):
                 with suppress(OSError):  # the disk is full or gone: what matters is the first error
@@ -165,7 +165,7 @@ class Spool:
             # Another worker has delivered it meanwhile; or it is another user's, who has to deliver it himself.
             with suppress(FileNotFoundError, PermissionError):
                 descriptor = os.open(path / "lock", os.O_RDWR)
-                if _lock(descriptor) and (path / "lock").exists():
+                if try_lock(descriptor) and (path / "lock").exists():
                     yield Folder(path, descriptor)
                 else:
                     os.close(descriptor)
@@ -187,9 +187,9 @@ class Spool:
         hidden = self.path / f".{name}"
         hidden.mkdir(mode=0o700)
         descriptor = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        _lock(descriptor)
+        try_lock(descriptor)
         hidden.rename(self.path / name)
-        _sync(self.path)
+        persist_names(self.path)
         return Folder(self.path / name, descriptor)
 
 
@@ -231,19 +231,3 @@ def _load(fields: dict[str, Any]) -> Report:
     began = fields["began"]
     age = 0.0 if began is None else min(max(0.0, time.time() - began), LONGEST_AGE)
     return Report(claim, time.monotonic() - age, outcome)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
