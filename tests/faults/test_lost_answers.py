@@ -60,9 +60,8 @@ def test_a_plain_programs_spawn_whose_answer_is_lost_is_one_task(
 @pytest.mark.parametrize(
     ("call", "nth", "name", "runs"),
     [
+        ("claim_runs", 1, "journal.add", ["completed"]),
         ("step", 1, "journal.add", ["completed"]),
-        ("step", 2, "journal.add", ["completed"]),
-        ("step", 3, "journal.add", ["completed"]),
         ("complete_runs", 1, "journal.write", ["completed"]),
         ("fail_runs", 1, "journal.fail", ["failed", "completed"]),
         ("suspend_runs", 1, "journal.steps", ["suspended", "suspended", "completed"]),
