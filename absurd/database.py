@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import asyncpg
 
 T = TypeVar("T")
+
+SPARE_SECONDS = 60.0
+"""How long a connection may be idle and still be taken without asking the pool, which closes what is idle for long."""
 
 
 class AsyncSession:
@@ -143,6 +147,9 @@ class AsyncDatabase:
         self._max_connections = max_connections
         self._patience = patience
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._spare: Any = None
+        """A connection kept out of the pool between two calls: to get it from there takes as long as a small call."""
+        self._spared_at = 0.0
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -178,9 +185,12 @@ class AsyncDatabase:
     async def close(self) -> None:
         """Close all connections; those in use are waited for, for ten seconds at most."""
         pool, self._pool = self._pool, None
+        spare, self._spare = self._spare, None
         if pool is not None:
             try:
                 async with asyncio.timeout(10):
+                    if spare is not None:
+                        await pool.release(spare)
                     await pool.close()
             except (TimeoutError, OSError):
                 pool.terminate()
@@ -205,10 +215,7 @@ class AsyncDatabase:
         pool = self._pool
         if pool is None:
             raise DatabaseUnavailableError(f"the connection to {self.address} is not open", address=self.address)
-        try:
-            connection = await pool.acquire()
-        except Exception as error:
-            raise self._translated(error) from error
+        connection = await self._acquire(pool)
         timer = None
         if self._patience is not None:
             timer = asyncio.get_running_loop().call_later(self._patience, connection.terminate)
@@ -219,10 +226,30 @@ class AsyncDatabase:
                 address=self.address,
                 prepared_statements=self.prepared_statements,
             )
-        finally:
+        except BaseException:
             await pool.release(connection)
+            raise
+        else:
+            if self._spare is None and pool is self._pool:
+                self._spare, self._spared_at = connection, time.monotonic()
+            else:
+                await pool.release(connection)
+        finally:
             if timer is not None:  # only now: to be released it waits for what was cancelled
                 timer.cancel()
+
+    async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> Any:
+        """The spare connection, or one of the pool.  One that was long idle may be dead without a sign of it."""
+        spare, self._spare = self._spare, None
+        try:
+            if spare is not None:
+                if not spare.is_closed() and time.monotonic() < self._spared_at + SPARE_SECONDS:
+                    return spare
+                spare.terminate()
+                await pool.release(spare)
+            return await pool.acquire()
+        except Exception as error:
+            raise self._translated(error) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
