@@ -119,6 +119,29 @@ def test_a_gate_notices_a_missing_index(busy: Busy, index: str) -> None:
     assert found != {}
 
 
+@pytest.mark.parametrize(
+    ("function", "read_in_order", "sorted_first"),
+    [
+        ("claim_runs", "order by seq limit v_wanted", "order by seq + 0 limit v_wanted"),
+        ("promote_timers", "order by wake_at limit p_limit", "order by wake_at + interval '0' limit p_limit"),
+    ],
+)
+def test_a_gate_notices_a_sort(busy: Busy, function: str, read_in_order: str, sorted_first: str) -> None:
+    """A statement that sorts what waits, where it read an index from its mark, costs more than it may."""
+    found = busy.connection.execute(
+        "select pg_get_functiondef(oid) from pg_proc where proname = %s", (function,)
+    ).fetchone()
+    assert found is not None
+    assert read_in_order in found[0]
+    busy.connection.execute(found[0].replace(read_in_order, sorted_first))
+    fill(busy, PENDING, 50_000)
+    busy.connection.execute(
+        "insert into timer select task_id, clock_time(), queue_id, 0, 1, false, null, null, 'x' from ready limit 30000"
+    )
+
+    assert gate(busy) != {}
+
+
 def gate_of_cancel(busy: Busy) -> dict[str, float]:
     """What it costs to find and cancel one pending task, if that is too much."""
     spent = warm(busy, "cancel_task", "%s", tuple((busy.queue.spawn(),) for _ in range(3)))
