@@ -150,6 +150,8 @@ class AsyncDatabase:
         self._spare: Any = None
         """A connection kept out of the pool between two calls: to get it from there takes as long as a small call."""
         self._spared_at = 0.0
+        self._awaited = 0
+        """How many wait for a connection of the pool: they come before a spare one."""
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -194,6 +196,9 @@ class AsyncDatabase:
                     await pool.close()
             except (TimeoutError, OSError):
                 pool.terminate()
+            except BaseException:  # cancelled
+                pool.terminate()
+                raise
 
     def hang_up(self) -> None:
         """Drop all connections of the pool at once; calls that wait for an answer raise DatabaseUnavailableError."""
@@ -230,7 +235,7 @@ class AsyncDatabase:
             await pool.release(connection)
             raise
         else:
-            if self._spare is None and pool is self._pool:
+            if self._spare is None and not self._awaited and pool is self._pool and not _is_over(connection):
                 self._spare, self._spared_at = connection, time.monotonic()
             else:
                 await pool.release(connection)
@@ -243,11 +248,16 @@ class AsyncDatabase:
         spare, self._spare = self._spare, None
         try:
             if spare is not None:
-                if not spare.is_closed() and time.monotonic() < self._spared_at + SPARE_SECONDS:
-                    return spare
-                spare.terminate()
+                if not _is_over(spare):
+                    if time.monotonic() < self._spared_at + SPARE_SECONDS:
+                        return spare
+                    spare.terminate()
                 await pool.release(spare)
-            return await pool.acquire()
+            self._awaited += 1
+            try:
+                return await pool.acquire()
+            finally:
+                self._awaited -= 1
         except Exception as error:
             raise self._translated(error) from error
 
@@ -329,6 +339,16 @@ def begins_transaction(connection: Any) -> bool:
     owner commits: ``connection.transaction()`` would commit it for him.
     """
     return bool(connection.autocommit) and connection.info.transaction_status == 0
+
+
+def _is_over(connection: Any) -> bool:
+    """Whether a connection of a pool has ended.  One whose end was heard of is the pool's again and says nothing."""
+    from asyncpg import InterfaceError
+
+    try:
+        return bool(connection.is_closed())
+    except InterfaceError:
+        return True
 
 
 async def _keep_as_it_is(connection: object) -> None:
