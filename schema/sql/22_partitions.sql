@@ -99,6 +99,15 @@ create or replace function _spent_partitions() returns table (parent text, name 
         order by c.relname
     $$;
 
+-- What drop_partition() moves cannot be seen by a statement that began before and waits for it midway, in a function
+-- that reads on with the view of its caller.  Who decides by ended tasks therefore waits here, before that statement.
+create or replace function _await_partitions() returns void
+    language plpgsql
+    as $$
+begin
+    lock table only task, only run in access share mode;
+end $$;
+
 -- Drop a past week that pruning has emptied: its room is free at once, with no vacuum.  A few rows that are kept
 -- longer move to the default partition.  One a call: the lock of the other table could be another's who waits for
 -- this one.  Returns how many were dropped.
@@ -109,7 +118,7 @@ declare
     v_spent record;
     v_many  boolean;
 begin
-    perform _require_no_upgrade();
+    perform _require_read_committed();
     if _partitions_are_held() or not pg_try_advisory_xact_lock(hashtext(current_schema() || '.partitions')) then
         return 0;
     end if;

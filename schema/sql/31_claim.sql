@@ -117,6 +117,7 @@ begin
               join task t on t.id = wanted.id
               order by n) b;
         if v_children then
+            perform _await_partitions();
             details := _with_parents(task_ids, details);
         end if;
     end if;

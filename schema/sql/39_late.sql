@@ -27,6 +27,7 @@ begin
     if cardinality(v_children) = 0 then
         return 0;
     end if;
+    perform _await_partitions();
     v_parents := array(select distinct parent_id from edge where child_id = any (v_children));
     -- The lock order of the house: leases by id, ready and timer by task, blocked by task.
     perform from lease where task_ids && v_parents order by id for share;

@@ -105,6 +105,7 @@ begin
     if not exists (select from workflow where id = p_workflow) then
         raise exception 'there is no workflow %', coalesce(p_workflow::text, 'null') using errcode = 'AB011';
     end if;
+    perform _await_partitions();
     v_nodes := array(select n.task_id from node n where n.workflow_id = p_workflow order by 1);
     perform from task where id = any (v_nodes) order by id for no key update;
     v_nodes := array(select s.task_id from get_states(v_nodes) s where s.state in ('failed', 'cancelled') order by 1);

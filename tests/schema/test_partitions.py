@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from typing import Any
 
+import psycopg
+import pytest
 from sessions import Session
 from sql_queue import Queue
 
@@ -121,3 +125,60 @@ def test_it_waits_for_nobody_who_holds_the_tables_for_long(
     dump.commit()
     dump.connection.close()
     assert drop_all(queue) == len(weeks)
+
+
+def drop_beside(queue: Queue, url: str, weeks: int, sql: str, *args: Any) -> Any:
+    """Drop so many weeks while another session makes a call, which has to wait for their end; what that gives."""
+    dropping, waiting, observer = Session(url), Session(url), Session(url)
+    dropping.begin()
+    for _ in range(weeks):
+        assert dropping.call("drop_partition()") == 1
+    waiting.call_later(sql, *args)
+    deadline = time.monotonic() + 30
+    while not waiting.waits(observer):
+        assert time.monotonic() < deadline
+    dropping.commit()
+    found = waiting.result()
+    for each in (dropping, waiting, observer):
+        each.connection.close()
+    return found
+
+
+def test_a_child_is_counted_while_the_week_of_its_parent_goes(queue: Queue, database_url: str) -> None:
+    """A sweep that had to wait until a week was gone finds what has moved: it cancels nobody for want of a parent."""
+    parent = queue.spawn()
+    lease, _, _ = queue.claim(1)
+    queue.complete(lease, parent)
+    child = queue.spawn(depends_on=[str(parent)])
+    queue.move_clock("100 days")
+
+    assert drop_beside(queue, database_url, len(queue.call(WEEKS)), "sweep_late()") == 1
+
+    assert queue.state(child) == "pending"
+
+
+def test_a_claim_brings_results_while_their_week_goes(queue: Queue, database_url: str) -> None:
+    """A claim that had to wait until a week of runs was gone brings the results of parents that have moved."""
+    parent = queue.spawn()
+    child = queue.spawn(depends_on=[str(parent)])
+    lease, _, _ = queue.claim(1)
+    queue.complete(lease, parent, result=42)
+    queue.call("sweep_late()")
+    queue.move_clock("100 days")
+    runs = sum(each.startswith("run_") for each in queue.call(WEEKS))
+    worker = queue.new_worker()
+    claimed = "(task_ids, details)::text from claim_runs(%s, (select id from queue), 1, '{}', '{}')"
+
+    found = drop_beside(queue, database_url, runs, claimed, (worker << 32) + 1)
+
+    assert str(child) in found
+    assert "42" in found.partition("parents")[2]
+
+
+def test_weeks_are_dropped_at_read_committed_only(queue: Queue) -> None:
+    """A stricter transaction would carry over rows as they were, not as others have left them since."""
+    with pytest.raises(psycopg.Error) as caught, queue.connection.transaction():
+        queue.connection.execute("set transaction isolation level repeatable read")
+        queue.call("drop_partition()")
+
+    assert caught.value.sqlstate == "AB006"
