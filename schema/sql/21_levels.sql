@@ -17,7 +17,7 @@ end $$;
 -- Called about once a second, alone in its transaction; each call moves one note and judges one.
 -- Returns whether marks were advanced.
 create or replace function advance_marks() returns boolean
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
     v_horizon horizon;

@@ -8,7 +8,7 @@
 -- deadline, level, tally; workflow, node.
 create or replace function spawn_tasks(p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[] default null)
     returns table (ordinal integer, task_id uuid, created boolean)
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -49,7 +49,7 @@ comment on function spawn_tasks(uuid[], text[], text[], jsonb[], jsonb[]) is
 
 create or replace function spawn_task(p_queue text, p_name text, p_params jsonb, p_options jsonb default null)
     returns table (task_id uuid, created boolean)
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
     v_id uuid;

@@ -27,7 +27,8 @@ create or replace function claim_runs(
     out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
     out executor_ids integer[], out params text[], out details text[], out wait_ms integer)
     language plpgsql security definer
-    set search_path from current set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
+    set search_path from current set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     set plan_cache_mode = force_generic_plan
     as $$
 #variable_conflict use_column

@@ -85,7 +85,8 @@ create or replace function complete_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null, p_spawns jsonb default null)
     returns uuid[]
     language plpgsql security definer
-    set search_path from current set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
+    set search_path from current set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     set plan_cache_mode = force_generic_plan
     as $$
 #variable_conflict use_column

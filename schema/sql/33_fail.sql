@@ -57,7 +57,7 @@ end $$;
 create or replace function fail_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_errors text[], p_delays double precision[],
     p_dead_letters boolean default true, p_amends jsonb default null) returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -200,7 +200,7 @@ create or replace function suspend_runs(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_delays double precision[], p_reasons text[], p_events text[],
     p_spawns jsonb default null, p_awaits jsonb default null)
     returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -246,7 +246,7 @@ comment on function suspend_runs(bigint[], uuid[], integer[], double precision[]
 
 -- Runs handed back unfinished.  An age of null tells that the run never started: it leaves no trace.
 create or replace function return_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[]) returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -269,7 +269,7 @@ comment on function return_runs(bigint[], uuid[], integer[]) is
 
 -- Runs whose executor asked to cancel its own task.
 create or replace function cancel_runs(p_leases bigint[], p_tasks uuid[], p_ages integer[], p_reasons text[]) returns uuid[]
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare

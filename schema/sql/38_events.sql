@@ -25,7 +25,7 @@ comment on function emit_event(text, jsonb) is 'Emit an event; false when it was
 -- Its plan is pinned: joined by hash, an emission that nobody waits for would read all that sleeps.
 create or replace function _wake_waiting(p_event text, p_payload jsonb) returns void
     language plpgsql
-    set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_seqscan = off set enable_bitmapscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 #variable_conflict use_column
 declare

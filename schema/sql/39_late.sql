@@ -6,7 +6,7 @@
 -- stand (their ends delete those places first), and reads in a new statement.  Every child it looks at is
 -- counted, so that none is in the way of the others.  Returns how many.
 create or replace function sweep_late(p_limit integer default 500) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare

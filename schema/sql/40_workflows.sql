@@ -48,7 +48,7 @@ end $$;
 create or replace function spawn_workflow(
     p_id uuid, p_name text, p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_options jsonb[] default null)
     returns table (ordinal integer, task_id uuid, created boolean)
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
     v_now     timestamptz := clock_time();

@@ -6,7 +6,7 @@
 -- cancelled, without their dependents.
 -- Touches task, lease, ready, timer, blocked, run, audit, deadline, and what the end of a task does.
 create or replace function cancel_overdue(p_limit integer default 100) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
     v_now   timestamptz := clock_time();

@@ -5,7 +5,7 @@
 -- each that ever slept, so the look begins at a mark: a minute ago, or earlier, where a look found all it may.
 -- Once a minute it begins at the very start, for the sake of what a long transaction has committed late.
 create or replace function promote_timers(p_limit integer default 1000) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -215,7 +215,7 @@ create or replace function _whole(p_value jsonb) returns integer
 -- Fold tallies into totals.  One folder at a time; it reads from its mark, not through what it
 -- deleted before.
 create or replace function fold_tallies(p_limit integer default 10000) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -250,7 +250,7 @@ comment on function fold_tallies(integer) is 'Fold appended counts into totals; 
 -- `prune`: prune_ended, `partitions`: ensure_partitions, `spent`: drop_partition, either waits for locks of tables, `marks`: advance_marks),
 -- and in how many seconds the next sleeper is due (null: none).
 create or replace function maintain() returns jsonb
-    language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
     v_part   text;

@@ -3,7 +3,7 @@
 -- Counts of all queues: totals and what is not folded yet, read in one statement.
 create or replace function _counts() returns table (queue_id integer, stats queue_stats)
     language sql stable
-    set enable_seqscan = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
         select c.queue_id, row(sum(blocked), sum(pending), sum(sleeping), sum(running), sum(completed), sum(failed), sum(cancelled))::queue_stats
         from (select * from total
@@ -29,18 +29,17 @@ comment on function get_queue_stats(text) is 'How many tasks of a queue are in e
 create or replace function list_queues()
     returns table (name text, paused boolean, blocked bigint, pending bigint, sleeping bigint, running bigint,
                    completed bigint, failed bigint, cancelled bigint, oldest_pending_seconds double precision, limits jsonb)
-    language sql volatile security definer set search_path from current set enable_seqscan = off set jit = off
+    language sql volatile security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
         select q.name, q.paused_at is not null, (c.stats).*,
                extract(epoch from clock_time() - oldest.created_at)::double precision, _limits(q)
         from queue q join _counts() c on c.queue_id = q.id
         left join lateral (
-            select min(t.created_at) as created_at
-            from level l
-            cross join lateral (select r.task_id from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base
-                                order by r.seq limit 1) first
-            join task t on t.id = first.task_id
-            where l.queue_id = q.id) oldest on true
+            -- No join, which statistics of an empty table would have read all of it.
+            select min((select t.created_at from task t where t.id = (
+                select r.task_id from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base
+                order by r.seq limit 1))) as created_at
+            from level l where l.queue_id = q.id) oldest on true
         order by q.name
     $$;
 comment on function list_queues() is 'Queues with their counts, the age of their oldest pending task, and their limits.';

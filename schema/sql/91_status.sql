@@ -7,13 +7,14 @@ create or replace function _tasks(p_count bigint) returns text
 -- Dead letters of each queue, counted up to 10,001: a page that is looked at each second reads no more of them.
 create or replace function _dead_letters_by_queue() returns table (name text, n bigint)
     language sql stable
-    set enable_seqscan = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
         select q.name, (select count(*) from (select from dead_letter d where d.queue_id = q.id limit 10001) d) from queue q
     $$;
 
 create or replace function get_status() returns jsonb
     language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -45,8 +46,9 @@ begin
         union all
         select 'executor_unknown', format('%s for the executor %s, which no worker knows', _tasks(count(*)), x.name),
                'absurd-worker --import MODULE'
-        from (select task_id from timer where reason = 'no_executor' limit 10000) s
-        join task t on t.id = s.task_id join executor x on x.id = t.executor_id group by x.name
+        from task t join executor x on x.id = t.executor_id
+        -- An array: as a join it might be looked for once for each task.
+        where t.id = any (array(select task_id from timer where reason = 'no_executor' limit 10000)) group by x.name
         union all
         select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'

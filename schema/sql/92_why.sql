@@ -2,7 +2,7 @@
 -- snapshot, so that the parts of an answer fit together.
 
 create or replace function task_why(p_task uuid) returns text
-    language plpgsql stable security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql stable security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
     v_task jsonb := get_task(p_task);

@@ -16,7 +16,7 @@ create or replace function list_tasks(
     p_after uuid default null, p_limit integer default 50,
     p_since timestamptz default null, p_until timestamptz default null, p_params jsonb default null)
     returns setof jsonb
-    language plpgsql stable security definer set search_path from current set enable_seqscan = off set jit = off
+    language plpgsql stable security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare

@@ -105,6 +105,26 @@ def test_an_empty_queue_beside_a_long_one_costs_nothing(busy: Busy) -> None:
     assert gate(busy) == {}
 
 
+@pytest.mark.parametrize("density", [0.001, 1.0, 1000.0], ids=["as good as empty", "thin", "dense"])
+def test_no_statistics_make_a_call_dear(busy: Busy, database_url: str, density: float) -> None:
+    """Plans that are made while statistics are far off, as after a night of dead rows, are no dearer."""
+    fill(busy, PENDING, 50_000)
+    busy.connection.execute(
+        "insert into timer select new_task_id(), 'infinity', queue_id, 0, 1, false, null, null, 'x' from ready"
+    )
+    busy.connection.execute("analyze")
+    busy.connection.execute(
+        "update pg_class set reltuples = %s * greatest(relpages, 1), relpages = greatest(relpages, 1)"
+        " where relnamespace = current_schema()::regnamespace and relkind in ('r', 'i')",
+        (density,),
+    )
+    with psycopg.connect(database_url, autocommit=True, options="-c search_path=absurd") as fresh:
+        planning = Busy(fresh)
+        planning.work(measured=False)
+
+        assert gate(planning) == {}
+
+
 @pytest.mark.parametrize("index", ["ready_claim", "ready_task", "timer_due"])
 def test_a_gate_notices_a_missing_index(busy: Busy, index: str) -> None:
     """Without an index that a call needs it costs more than it may: the gates would fail."""
