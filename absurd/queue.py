@@ -28,19 +28,22 @@ class _Ids:
 
     def __init__(self, ahead: float = 0.0) -> None:
         self._lock = threading.Lock()
-        self._last = 0
+        self._moment = self._high = self._low = 0
         self._ahead = int(ahead * 1000)
 
     def __call__(self) -> UUID:
         moment = time.time_ns() // 1_000_000 + self._ahead
         with self._lock:
-            # 48 bits of milliseconds over 74 of chance.  Within a millisecond, and when the clock is
-            # set back, the next id goes on from the last by a random step.
-            number = moment << 74
-            number = number | secrets.randbits(73) if number > self._last else self._last + 1 + _step(32)
-            self._last = number
-        high, low = number >> 62, number & (1 << 62) - 1
-        return UUID(int=high >> 12 << 80 | 0x7 << 76 | (high & 0xFFF) << 64 | 0b10 << 62 | low)
+            # Within a millisecond, and when the clock is set back, the next id goes on from the last by a random step.
+            if moment <= self._moment:
+                self._low += 1 + _step(32)
+                if self._low < 1 << 62:
+                    return UUID(int=self._high | self._low)
+                moment = self._moment + 1
+            self._moment = moment
+            self._high = moment << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62
+            self._low = secrets.randbits(61)
+            return UUID(int=self._high | self._low)
 
 
 _ids = _Ids()
