@@ -11,7 +11,8 @@ from uuid import UUID
 
 from absurd import dead_letters, inspection, queue
 from absurd.call import Call
-from absurd.client import merge_settings, resolve_database
+from absurd.client import merge_settings
+from absurd.resolve import resolve_database
 from absurd.config import Settings, load_settings
 from absurd.database_sync import SyncDatabase, session_on
 from absurd.encoding import encode

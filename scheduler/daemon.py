@@ -13,7 +13,7 @@ import socket
 
 import structlog
 
-from absurd.client import resolve_database
+from absurd.resolve import resolve_database
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.loop import Loop

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from absurd import claims
-from absurd.client import resolve_database
+from absurd.resolve import resolve_database
 from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, ConfigurationError, DatabaseUnavailableError

@@ -18,7 +18,8 @@ from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 from uuid import uuid4
 
-from absurd.client import AbsurdClient, resolve_database
+from absurd.client import AbsurdClient
+from absurd.resolve import resolve_database
 from absurd.client_sync import SyncAbsurdClient
 from absurd.config import Settings
 from absurd.database_sync import SyncDatabase, SyncSession, connect, install

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def database_of(ctx: click.Context) -> Iterator[SyncDatabase]:
     """The database the settings name, open and checked; the embedded one is started if need be."""
     settings = settings_of(ctx)
-    from absurd.client import resolve_database
+    from absurd.resolve import resolve_database
     from absurd.database_sync import SyncDatabase
 
     with SyncDatabase(

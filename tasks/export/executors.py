@@ -46,7 +46,7 @@ def export(ctx: RunContext, params: ExportParams) -> dict[str, Any]:
 
     The result tells the file's path, rows, bytes and row groups, each column with its types, and the snapshot.
     """
-    from absurd.client import resolve_database
+    from absurd.resolve import resolve_database
     from absurd.config import load_settings
     from absurd.database_sync import connect
     from absurd.tasks.export.query import export_query
