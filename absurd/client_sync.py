@@ -12,7 +12,6 @@ from uuid import UUID
 from absurd import dead_letters, inspection, queue
 from absurd.call import Call
 from absurd.client import merge_settings
-from absurd.resolve import resolve_database
 from absurd.config import Settings, load_settings
 from absurd.database_sync import SyncDatabase, session_on
 from absurd.encoding import encode
@@ -23,6 +22,7 @@ from absurd.limits import QueueLimits, set_queue_limits
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
+from absurd.resolve import resolve_database
 from absurd.spawning import SpawnOptions, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun

@@ -13,12 +13,12 @@ import socket
 
 import structlog
 
-from absurd.resolve import resolve_database
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.loop import Loop
 from absurd.maintenance import make_round
 from absurd.notify import Listener
+from absurd.resolve import resolve_database
 from absurd.telemetry import Event
 
 log = structlog.get_logger("absurd.scheduler")

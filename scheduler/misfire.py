@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from absurd.schedules import Due
 from absurd.scheduler.trigger import Trigger
+from absurd.schedules import Due
 
 MOST = 1000
 """Tasks that one transaction spawns."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -164,9 +164,12 @@ def _to_second(moment: datetime) -> datetime:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Within it astropy takes the Earth's rotation from what is installed, and goes on where that ends.
+    """Within it astropy takes the Earth's rotation from what is installed, however old, and goes on where that ends.
 
     One thread at a time: what is set for a while is set for all.
     """
-    with _LOCK, iers.conf.set_temp("auto_download", False), iers.conf.set_temp("iers_degraded_accuracy", "ignore"):
+    settings = {"auto_download": False, "auto_max_age": None, "iers_degraded_accuracy": "ignore"}
+    with _LOCK, ExitStack() as stack:
+        for name, value in settings.items():
+            stack.enter_context(iers.conf.set_temp(name, value))
         yield

@@ -83,9 +83,7 @@ class OnceTrigger:
         return self.at if self.at > instant else None
 
 
-def read_trigger(
-    text: str, *, zone: str = "UTC", site: Site | None = None, origin: datetime | None = None
-) -> Trigger:
+def read_trigger(text: str, *, zone: str = "UTC", site: Site | None = None, origin: datetime | None = None) -> Trigger:
     """A trigger from its text.  Intervals count from `origin`.
 
     Raises InvalidOptionError with what is wrong, ConfigurationError if a sky trigger finds no astropy.
@@ -135,7 +133,9 @@ def _julian(rest: str, text: str, site: Site | None, origin: datetime | None) ->
 def _sky(word: str) -> Reader:
     def read(rest: str, text: str, site: Site | None, origin: datetime | None) -> Trigger:
         if site is None:
-            raise InvalidOptionError(f"{text!r} needs the site that it is for: its longitude and latitude", option="site")
+            raise InvalidOptionError(
+                f"{text!r} needs the site that it is for: its longitude and latitude", option="site"
+            )
         from absurd.scheduler.sky import read_sky_trigger  # astropy takes a second to load
 
         return read_sky_trigger(word, rest, text, site)
@@ -156,4 +156,9 @@ def _span(every: timedelta, text: str) -> timedelta:
     return every
 
 
-_READERS: dict[str, Reader] = {"every": _every, "at": _at, "jd": _julian, **{w: _sky(w) for w in ("lst", "sun", "twilight")}}
+_READERS: dict[str, Reader] = {
+    "every": _every,
+    "at": _at,
+    "jd": _julian,
+    **{w: _sky(w) for w in ("lst", "sun", "twilight")},
+}

@@ -12,7 +12,7 @@ begin
         select * into v_schedule from schedule where name = p_name;
     end if;
     if v_schedule.id is null then
-        raise exception 'there is no schedule called %', coalesce(quote_literal(left(p_name, 200)), 'null') using errcode = 'AB014';
+        raise exception 'there is no schedule called %', coalesce(quote_literal(left(p_name, 200)), 'null') using errcode = 'AB012';
     end if;
     return v_schedule;
 end $$;
@@ -116,7 +116,7 @@ end $$;
 -- Make or change a schedule.  p_next is when its trigger is due for the first time after now; without it, as from plain SQL,
 -- the next scheduler reads the trigger and reckons that.  What is due anew counts from now, never from the past; a change
 -- of anything else keeps what is settled.  A schedule that was paused stays so, unless `paused` says otherwise.
--- Returns created, changed or unchanged.  Raises AB001, AB007, AB009, AB015.
+-- Returns created, changed or unchanged.  Raises AB001, AB007, AB009.
 create or replace function set_schedule(p_name text, p_schedule jsonb, p_next timestamptz default null, p_dry_run boolean default false)
     returns text
     language plpgsql security definer set search_path from current
@@ -170,7 +170,7 @@ end $$;
 comment on function set_schedule(text, jsonb, timestamptz, boolean) is
     'Make or change a schedule: trigger, executor, and zone, site, queue, params, options, misfire, grace, look_back, overlap, jitter, starts_at, ends_at, paused. Returns created, changed or unchanged.';
 
--- What was due while it was paused is not made up for.  Raises AB014.
+-- What was due while it was paused is not made up for.  Raises AB012.
 create or replace function set_schedule_paused(p_name text, p_paused boolean) returns void
     language plpgsql security definer set search_path from current
     as $$
@@ -229,7 +229,7 @@ comment on function list_schedules() is 'All schedules, with the next time each 
 create or replace function get_schedule(p_name text) returns jsonb
     language plpgsql stable security definer set search_path from current
     as $$ begin return _schedule_document(_known_schedule(p_name)); end $$;
-comment on function get_schedule(text) is 'One schedule; AB014 if there is none of that name.';
+comment on function get_schedule(text) is 'One schedule; AB012 if there is none of that name.';
 
 -- The latest first, from before p_before.  late_seconds: from the time due until it was fired.
 create or replace function list_ticks(p_name text, p_before timestamptz default null, p_limit integer default 50)

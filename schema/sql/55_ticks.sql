@@ -110,7 +110,7 @@ create or replace function _open_tasks(p_schedule integer) returns uuid[]
     $$;
 
 -- Spawn its task now, whether it is due or paused.  Its overlap policy holds, unless p_overlap names another.
--- Returns the tick: task_id, or skipped with the detail.  Raises AB001, AB014.
+-- Returns the tick: task_id, or skipped with the detail.  Raises AB001, AB012.
 create or replace function trigger_schedule(p_name text, p_overlap text default null) returns jsonb
     language plpgsql security definer set search_path from current
     as $$
