@@ -23,6 +23,7 @@ from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Listener
 from absurd.queue import Spawned
 from absurd.resolve import resolve_database
+from absurd.scheduler.schedules import ScheduleMethods
 from absurd.spawning import SpawnOptions, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
@@ -37,7 +38,7 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
     return replace(settings, database_url=database_url) if database_url else settings
 
 
-class AbsurdClient:
+class AbsurdClient(ScheduleMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

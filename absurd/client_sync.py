@@ -23,6 +23,7 @@ from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
 from absurd.resolve import resolve_database
+from absurd.scheduler.schedules_sync import SyncScheduleMethods
 from absurd.spawning import SpawnOptions, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
@@ -30,7 +31,7 @@ from absurd.workflow import Workflow, WorkflowRun
 T = TypeVar("T")
 
 
-class SyncAbsurdClient:
+class SyncAbsurdClient(SyncScheduleMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

@@ -27,7 +27,7 @@ class Look(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A time at which a schedule was due: to be spawned, or skipped, and then standing for `missed`, the last of them."""
+    """A time at which a schedule was due: spawned, or skipped and then standing for `missed`, the last of them."""
 
     at: datetime
     skipped: Literal["misfire"] | None = None
@@ -123,6 +123,11 @@ def resign_leader(holder: str) -> Call[None]:
 def prune_ticks() -> Call[int]:
     """Forget all but the latest ticks of each schedule."""
     return Call("select {schema}.prune_ticks() as pruned", (), one_value("pruned"))
+
+
+def get_clock() -> Call[datetime]:
+    """What time it is in the database."""
+    return Call("select {schema}.clock_time() as now", (), one_value("now"))
 
 
 def _text(next_due: datetime | None) -> str:

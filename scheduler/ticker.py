@@ -98,7 +98,7 @@ class Ticker:
                 schedule["trigger"],
                 zone=schedule["zone"],
                 site=schedule["site"],
-                origin=schedule["starts_at"] or schedule["created_at"],
+                origin=schedule["starts_at"] or schedule["created_at"].replace(microsecond=0),
             )
             known = self._known[schedule["id"]] = _Known(schedule["version"], trigger)
         policy = Policy.read(schedule["misfire"], schedule["grace"], schedule["look_back"])

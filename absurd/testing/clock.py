@@ -78,6 +78,7 @@ class FakeClock:
             for definition in self._originals:
                 session.fetch(definition)
             self._keep_alive(before)
+            session.fetch("select {schema}._tell_schedulers()::text")
         self._frozen = False
         move_task_ids(0)
 
@@ -97,6 +98,7 @@ class FakeClock:
             )
             session.fetch(self._originals[1].replace("clock_timestamp()", "clock_time()"))
             self._keep_alive(before)
+            session.fetch("select {schema}._tell_schedulers()::text")
         move_task_ids(ahead)
         return moment.astimezone(UTC)
 
