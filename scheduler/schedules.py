@@ -60,7 +60,7 @@ def describe(trigger: str, executor: str | Executor[Any], params: Any, options: 
     if unknown:
         known = ", ".join(ScheduleOptions.__annotations__)
         raise InvalidOptionError(f"unknown option {', '.join(sorted(unknown))}; known are {known}", option="schedule")
-    wanted = dict(options.get("options") or {})
+    wanted: dict[str, Any] = dict(options.get("options") or {})
     spawn = prepare(replace(TaskSpec(executor, params), **wanted))
     found: Document = {
         "trigger": trigger,

@@ -13,15 +13,14 @@ from absurd.cli.output import (
     Cell,
     Table,
     agree,
-    clean,
     duration,
     emit,
     import_option,
     json_option,
-    plural,
     settings_of,
 )
 from absurd.cli.schedule_file import apply
+from absurd.cli.schedule_table import local, outcome, schedule_table
 from absurd.cli.values import instant, pairs, read_params, seconds
 
 TRIGGERS = {
@@ -100,7 +99,7 @@ def add(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Make the schedule NAME, or change the one of that name: it spawns tasks for EXECUTOR.
+    """Make or change the schedule NAME, which spawns tasks for EXECUTOR.
 
     Needs a running absurd-scheduler (absurd up has one) to come true.
     """
@@ -110,13 +109,11 @@ def add(
     if trigger is None:
         raise click.UsageError(f"Say when: {', '.join(f'--{kind}' for kind in TRIGGERS)}")
     params = read_params(words, document)
-    spawn_options = pairs(options, "an option") | ({"queue": queue} if queue else {})
+    given["options"] = pairs(options, "an option") | ({"queue": queue} if queue else {})
     load_here(with_modules(settings_of(ctx), modules))
     with database_of(ctx) as database:
         methods = Waiting(database)
-        change = done(
-            methods.set_schedule(name, trigger, executor, params, dry_run=dry_run, options=spawn_options, **given)
-        )
+        change = done(methods.set_schedule(name, trigger, executor, params, dry_run=dry_run, **given))
         found = {"name": name, "change": change}
         if not (dry_run and change == "created"):
             found["next_due"] = done(methods.get_schedule(name))["next_due"]
@@ -139,41 +136,6 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     with database_of(ctx) as database:
         found = database.run(list_schedules())
     emit(found, as_json=as_json, text=schedule_table(found))
-
-
-def schedule_table(schedules: list[dict[str, Any]]) -> Table:
-    """One line for each schedule."""
-    rows = [
-        (
-            each["name"],
-            each["trigger"] + ("" if each["zone"] == "UTC" else f" {each['zone']}"),
-            each["executor"],
-            _next(each),
-            local(each["last"]["due_at"]) if each["last"] else None,
-            _outcome(each["last"]) if each["last"] else None,
-        )
-        for each in schedules
-    ]
-    headers = ("schedule", "trigger", "executor", "next due", "last due", "outcome")
-    return Table(headers, rows, shrink="outcome", empty="There are no schedules yet.")
-
-
-def _next(each: dict[str, Any]) -> str | Cell:
-    if each["error"]:
-        return Cell(clean(each["error"]), "failed")
-    if each["state"] == "paused":
-        return Cell("paused", "warn")
-    if each["over"]:
-        return "never again"
-    return local(each["next_due"]) if each["next_due"] else Cell("no scheduler has seen it yet", "warn")
-
-
-def _outcome(tick: dict[str, Any]) -> str | Cell:
-    if tick["task_id"]:
-        return str(tick["task_id"])
-    missed = f" ({plural(tick['missed'], 'time')})" if tick["missed"] > 1 else ""
-    why = f": {clean(tick['detail'])}" if tick["detail"] else ""
-    return Cell(f"skipped, {tick['skipped']}{missed}{why}", "warn")
 
 
 @schedule.command("next", epilog="Example: absurd schedule next --cron '*/10 2-5 * * *' --tz America/Los_Angeles -n 5")
@@ -224,7 +186,7 @@ def history(ctx: click.Context, name: str, limit: int, before: datetime | None, 
             duration(tick["late_seconds"]),
             Cell(tick["state"] or "gone", tick["state"] or "") if tick["task_id"] else None,
             "by hand" if tick["by_hand"] else None,
-            _outcome(tick),
+            outcome(tick),
         )
         for tick in found
     ]
@@ -266,7 +228,10 @@ def resume(ctx: click.Context, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def trigger(ctx: click.Context, name: str, overlap: str | None, as_json: bool) -> None:
-    """Spawn the task of a schedule now, also of a paused one; exit 1 if its overlap policy skips it."""
+    """Spawn the task of a schedule now.
+
+    Also of a paused one.  Exit code 1 if its overlap policy skips it.
+    """
     from absurd.schedules import trigger_schedule
 
     with database_of(ctx) as database:
@@ -291,8 +256,3 @@ def remove(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:
         agree(f"Remove the schedule {name} and its history?", yes=yes, may_ask=not as_json)
         removed = database.run(remove_schedule(name))
     emit({"name": name, "removed": removed}, as_json=as_json, text=f"Schedule {name} is removed.")
-
-
-def local(time: str) -> str:
-    """A time for people, on the clocks of this machine."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -252,7 +252,7 @@ create table tick (
     detail      text,
     missed      integer not null default 1,
     by_hand     boolean not null default false,
-    primary key (schedule_id, due_at),
+    primary key (schedule_id, due_at, by_hand),
     constraint tick_outcome check ((task_id is null) = (skipped is not null)),
     constraint tick_skipped_known check (skipped in ('misfire', 'overlap', 'error'))
 );

@@ -123,10 +123,10 @@ begin
         raise exception 'option overlap is %; it must be allow, skip, queue or cancel', quote_literal(left(p_overlap, 100)) using errcode = 'AB001';
     end if;
     v_schedule := _known_schedule(p_name, true);
-    -- A time that no tick has yet, be the clock frozen.
+    -- A time of its own, be the clock frozen.
     select greatest(clock_time(), max(t.due_at) filter (where t.by_hand) + interval '1 us') into v_due from tick t where t.schedule_id = v_schedule.id;
     perform _fire(v_schedule, v_due, coalesce(p_overlap, v_schedule.overlap), true);
-    return (select to_jsonb(t) - 'schedule_id' from tick t where t.schedule_id = v_schedule.id and t.due_at = v_due);
+    return (select to_jsonb(t) - 'schedule_id' from tick t where t.schedule_id = v_schedule.id and t.due_at = v_due and t.by_hand);
 end $$;
 comment on function trigger_schedule(text, text) is 'Spawn the task of a schedule now, by hand; returns the tick.';
 
