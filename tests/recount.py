@@ -20,7 +20,7 @@ def freeze(connection: Connection) -> None:
 
 _DRAWN = {
     "executor": ("id",), "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"), "queue": ("id", "created_at"),
-    "ready": ("seq",), "worker": ("id",),
+    "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "worker": ("id",),
 }  # fmt: skip
 """Columns whose values differ between two runs of one call: numbers drawn from sequences, and one default."""
 
