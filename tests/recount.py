@@ -57,7 +57,9 @@ class Saved:
         connection.execute("create schema saved")
         for table in _tables(connection):
             connection.execute(f"create table saved.{table} as table {table}")
-            override = "overriding system value" if table in {"queue", "executor", "worker", "tally", "schedule"} else ""
+            override = (
+                "overriding system value" if table in {"queue", "executor", "worker", "tally", "schedule"} else ""
+            )
             self._back += f"delete from {table}; insert into {table} {override} table saved.{table};"
 
     def restore(self) -> None:

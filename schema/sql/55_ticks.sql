@@ -177,17 +177,22 @@ comment on function resign_leader(text) is 'Give up the lead among schedulers.';
 
 -- Of each schedule the latest 10,000 ticks are kept; what came before is settled, and never comes again without them.
 create or replace function prune_ticks() returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off
     as $$
 declare
-    v_pruned integer;
+    v_schedule integer;
+    v_below    timestamptz;
+    v_count    integer;
+    v_pruned   integer := 0;
 begin
-    with gone as (
-        delete from tick t
-        using (select s.id, (select k.due_at from tick k where k.schedule_id = s.id order by k.due_at desc offset 10000 limit 1) as below from schedule s) old
-        where t.schedule_id = old.id and t.due_at <= old.below
-        returning 1)
-    select count(*) into v_pruned from gone;
+    for v_schedule in select id from schedule loop
+        select due_at into v_below from tick where schedule_id = v_schedule order by due_at desc offset 10000 limit 1;
+        if found then
+            delete from tick where schedule_id = v_schedule and due_at <= v_below;
+            get diagnostics v_count = row_count;
+            v_pruned := v_pruned + v_count;
+        end if;
+    end loop;
     return v_pruned;
 end $$;
 comment on function prune_ticks() is 'Forget all but the latest 10,000 ticks of each schedule; returns how many.';
