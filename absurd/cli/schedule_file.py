@@ -39,7 +39,7 @@ def apply(
     modules: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    r"""Make schedules as the TOML file FILE says: a table [schedules.NAME] for each.
+    """Make schedules as the TOML file FILE says: a table [schedules.NAME] for each.
 
     \b
     [schedules.nightly]
@@ -48,7 +48,7 @@ def apply(
     executor = "export.query"
     params = {sql = "select 1 as n", out = "night.parquet"}
     overlap = "skip"
-    """
+    """  # noqa: D301 - click's mark for lines that stay as they are
     from absurd.scheduler.schedules_sync import Waiting, done
 
     wanted = read_file(file)
