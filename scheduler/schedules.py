@@ -56,11 +56,9 @@ def describe(trigger: str, executor: str | Executor[Any], params: Any, options: 
 
     Raises InvalidOptionError, InvalidParamsError, InvalidNameError, ConfigurationError.
     """
-    unknown = set(options) - set(ScheduleOptions.__annotations__)
-    if unknown:
-        known = ", ".join(ScheduleOptions.__annotations__)
-        raise InvalidOptionError(f"unknown option {', '.join(sorted(unknown))}; known are {known}", option="schedule")
+    _refuse_unknown(options, ScheduleOptions, "schedule")
     wanted: dict[str, Any] = dict(options.get("options") or {})
+    _refuse_unknown(wanted, SpawnOptions, "options")
     spawn = prepare(replace(TaskSpec(executor, params), **wanted))
     found: Document = {
         "trigger": trigger,
@@ -76,11 +74,20 @@ def describe(trigger: str, executor: str | Executor[Any], params: Any, options: 
     spans = {name: options.get(name) for name in ("grace", "look_back", "jitter")}
     found |= {name: span.total_seconds() if isinstance(span, timedelta) else span for name, span in spans.items()}
     found |= {name: moment_text(options.get(name), name) for name in ("starts_at", "ends_at")}  # type: ignore[arg-type]
+    start, end = options.get("starts_at"), options.get("ends_at")
+    if start and end and end <= start:
+        raise InvalidOptionError(f"the schedule ends at {end}, before it starts at {start}", option="ends_at")
     if options.get("paused") is not None:
         found["paused"] = options.get("paused")
     trigger_of(found)
     encode(found, "schedule", error=InvalidOptionError)
     return found
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: type, option: str) -> None:
+    if unknown := set(given) - set(known.__annotations__):
+        words = ", ".join(known.__annotations__)
+        raise InvalidOptionError(f"unknown option {', '.join(sorted(unknown))}; known are {words}", option=option)
 
 
 def trigger_of(document: Mapping[str, Any], origin: datetime | None = None) -> Trigger:

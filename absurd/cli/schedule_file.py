@@ -119,6 +119,10 @@ def _differs(key: str, before: dict[str, Any], value: Any) -> bool:
 
 
 def _line(each: dict[str, Any]) -> str:
-    parts = [f"{name}: {clean(old)} → {clean(new)}" for name, (old, new) in each["fields"].items()]
+    parts = [f"{name}: {_shown(old)} → {_shown(new)}" for name, (old, new) in each["fields"].items()]
     text = f"{MARKS[each['change']]} {each['name']}" + (f"  {'; '.join(parts)}" if parts else "")
     return click.style(text, fg=COLOURS.get(each["change"]))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else clean(value)

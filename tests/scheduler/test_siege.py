@@ -73,7 +73,12 @@ def test_each_time_due_comes_once(settings: Settings, connection: Connection, da
         clock.freeze(START)
         for number in range(50):
             demo_schedule(
-                connection, f"s{number}", trigger(chance), misfire="all", look_back=30 * 86400, zone=chance.choice(ZONES)
+                connection,
+                f"s{number}",
+                trigger(chance),
+                misfire="all",
+                look_back=30 * 86400,
+                zone=chance.choice(ZONES),
             )
         with besieged(database_url, chance) as attack:
             ended = START + timedelta(days=DAYS)
@@ -100,6 +105,8 @@ def test_each_time_due_comes_once(settings: Settings, connection: Connection, da
 def settled(connection: Connection) -> None:
     """Wait until nothing is due."""
     deadline = time.monotonic() + 60
-    while connection.execute("select exists (select from schedule where next_due <= clock_time())").fetchone() == (True,):
+    while connection.execute("select exists (select from schedule where next_due <= clock_time())").fetchone() == (
+        True,
+    ):
         assert time.monotonic() < deadline, "what was due a minute ago is not fired"
         time.sleep(0.01)
