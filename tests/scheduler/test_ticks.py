@@ -307,3 +307,17 @@ def test_ticks_beyond_the_latest_ten_thousand_are_forgotten(connection: Connecti
         10000,
         START - timedelta(seconds=10000),
     )
+
+
+async def test_an_idle_scheduler_asks_for_little(settings: Settings, connection: Connection, clock: FakeClock) -> None:
+    """With nothing due it looks after ten seconds, or when something is said: not each round, and it fires nothing."""
+    demo_schedule(connection, "s", "0 * * * *")
+    connection.execute(f"alter database {connection.info.dbname} set track_functions = 'pl'")
+    calls = "select coalesce(sum(calls), 0) {} from pg_stat_user_functions where funcname = '{}'"
+    async with running(Scheduler(settings)):
+        await reached(connection, calls.format(">= 20", "maintain"))
+    connection.execute("select pg_stat_clear_snapshot()")
+
+    looks = connection.execute(calls.format("", "get_due_schedules")).fetchone() or (0,)
+    assert 1 <= looks[0] <= 3
+    assert connection.execute(calls.format("", "fire_schedule")).fetchone() == (0,)
