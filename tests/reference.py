@@ -161,9 +161,10 @@ def python_page() -> str:
     rows = [(f"`{each}`", _first(value)) for each, value in public.items()]
     parts = [_table(("Name", "What it is"), rows)]
     for each in (AbsurdClient, RunContext, AbsurdWorker):
-        methods = [(name, value) for name, value in vars(each).items() if not name.startswith("_")]
+        homes = [home for home in each.__mro__ if home.__module__.startswith("absurd.")]
+        methods = {name: value for home in homes for name, value in vars(home).items() if not name.startswith("_")}
         described = [
-            (f"`{_signature(name, value)}`", _first(value)) for name, value in methods if _is_for_callers(value)
+            (f"`{_signature(name, value)}`", _first(value)) for name, value in methods.items() if _is_for_callers(value)
         ]
         parts.append(f"\n## {each.__name__}\n\n{_whole(each)}\n\n{_table(('Call', 'What it does'), described)}")
     return _page(
