@@ -80,11 +80,10 @@ def describe(document: dict[str, Any], where: str) -> str:
         f"{title('Queues')}\n{queue_table(document['queues'])}",
         f"{title('Workers')}\n{worker_table(document['workers'])}",
     ]
-    if document["schedules"]:
-        upcoming = document["schedules"][:SHOWN_SCHEDULES]
-        parts.append(f"{title('Schedules')}\n{schedule_table(upcoming)}")
-        if more := len(document["schedules"]) - len(upcoming):
-            parts[-1] += f"\n… and {more} more: absurd schedule list"
+    if active := [each for each in document["schedules"] if each["state"] == "active"]:
+        parts.append(f"{title('Schedules')}\n{schedule_table(active[:SHOWN_SCHEDULES])}")
+        if more := len(active) - SHOWN_SCHEDULES:
+            parts[-1] += f"\n… and {more} more: absurd schedule list" if more > 0 else ""
     if letters:
         parts.append(f"{title('Dead letters')}\n{plural(letters, 'task')} failed for good.")
     parts.append(problems(document["problems"]))

@@ -266,3 +266,11 @@ create table leader (
     until  timestamptz not null
 ) with (fillfactor = 50);
 comment on table leader is 'Which of several schedulers goes first. It saves work and no more: the others come a second later.';
+
+-- Upkeep that is off until somebody resumes it; once removed it does not come back.
+insert into schedule (name, trigger, executor, params, misfire, overlap, created_at, paused_at, settled_at)
+select name, trigger, executor, params::jsonb, misfire, 'skip', clock_timestamp(), clock_timestamp(), clock_timestamp()
+from (values
+    ('backup', '30 12 * * *', 'maintenance.backup', '{"out": "backups/", "keep": 7}', 'once'),
+    ('health', 'every 15m', 'maintenance.health', '{}', 'skip'),
+    ('prune', '0 13 * * *', 'maintenance.prune', '{"older_than": "90d"}', 'once')) d (name, trigger, executor, params, misfire);

@@ -73,7 +73,7 @@ begin
         from schedule s where s.error is not null and s.paused_at is null
         union all
         select 'schedules_overdue', format('schedule %s has been due since %s and no scheduler fires it', min(s.name), min(s.next_due))
-               || case when count(*) > 1 then format(', nor %s others', count(*) - 1) else '' end, 'absurd-scheduler'
+               || case when count(*) > 1 then format(', nor %s more', count(*) - 1) else '' end, 'absurd-scheduler'
         from schedule s where s.paused_at is null and s.next_due < v_now - interval '1 minute' having count(*) > 0
         union all
         select 'snapshot_held',

@@ -30,6 +30,12 @@ params = {a = 1, b = 2}
 """
 
 
+@pytest.fixture(autouse=True)
+def nothing(connection: Connection) -> None:
+    """No schedule at first."""
+    connection.execute("delete from schedule")
+
+
 def test_a_schedule_is_made_changed_and_looked_at(run: Run) -> None:
     """`add` makes and changes, `list`, `next` and `status` show, and a dry run changes nothing."""
     words = ("schedule", "add", "nightly", "cli.add", "a=1", "b=2", "--tz", "America/Los_Angeles")
@@ -158,3 +164,16 @@ def test_names_that_are_none(run: Run) -> None:
     """A name with blanks is refused, an unknown one not found."""
     assert 2 == run("schedule", "add", "a b", "cli.add", "a=1", "b=2", "--cron", "@daily").code
     assert {3} == {run("schedule", word, "none").code for word in ("pause", "resume", "trigger", "next", "history")}
+
+
+def test_upkeep_is_there_and_off(run: Run, database_url: str) -> None:
+    """A fresh queue has schedules for a backup, a health check and pruning, paused; `resume` lets one go on."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("drop schema absurd cascade")
+    assert 0 == run("db", "migrate").code
+
+    listed = {each["name"]: each["state"] for each in run("schedule", "list", "--json").document}
+    assert {"backup": "paused", "health": "paused", "prune": "paused"} == listed
+    assert "Schedules" not in run("status").out
+    assert "Schedule health goes on.\n" == run("schedule", "resume", "health").out
+    assert "maintenance.health" in run("status").out

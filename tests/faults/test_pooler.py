@@ -59,6 +59,7 @@ def _spawn_and_wait(settings: Settings) -> Any:
 
 async def test_schedules_come_true_through_a_pooler(pooled: Settings, connection: psycopg.Connection[Any]) -> None:
     """Two schedulers whose sessions are nobody's: each time due comes once, also after the one that leads has gone."""
+    connection.execute("delete from schedule")
     demo_schedule(connection, "s", "every 1s")
     async with running(Scheduler(pooled)):
         async with running(Scheduler(pooled)):

@@ -22,7 +22,8 @@ START = datetime(2026, 3, 2, 11, 30, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock(settings: Settings) -> Iterator[FakeClock]:
+def clock(settings: Settings, connection: Connection) -> Iterator[FakeClock]:
+    connection.execute("delete from schedule")
     with FakeClock(settings) as made:
         made.freeze(START)
         yield made

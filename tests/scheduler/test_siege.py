@@ -69,6 +69,7 @@ def besieged(url: str, chance: random.Random) -> Iterator[Any]:
 def test_each_time_due_comes_once(settings: Settings, connection: Connection, database_url: str) -> None:
     """Fifty schedules over a month: every time due is fired once, none twice, none missed but by its policy."""
     chance = random.Random(seed_of("siege"))
+    connection.execute("delete from schedule")
     with FakeClock(settings) as clock:
         clock.freeze(START)
         for number in range(50):
@@ -105,8 +106,7 @@ def test_each_time_due_comes_once(settings: Settings, connection: Connection, da
 def settled(connection: Connection) -> None:
     """Wait until nothing is due."""
     deadline = time.monotonic() + 60
-    while connection.execute("select exists (select from schedule where next_due is null or next_due <= clock_time())").fetchone() == (
-        True,
-    ):
+    due = "select exists (select from schedule where next_due is null or next_due <= clock_time())"
+    while connection.execute(due).fetchone() == (True,):
         assert time.monotonic() < deadline, "what was due a minute ago is not fired"
         time.sleep(0.01)

@@ -20,8 +20,9 @@ START = datetime(2026, 3, 2, 11, 30, tzinfo=UTC)
 
 
 @pytest.fixture
-def clock(settings: Settings) -> Iterator[FakeClock]:
-    """The database's clock, standing at `START`."""
+def clock(settings: Settings, connection: Connection) -> Iterator[FakeClock]:
+    """The database's clock, standing at `START`, and no schedule."""
+    connection.execute("delete from schedule")
     with FakeClock(settings) as made:
         made.freeze(START)
         yield made
@@ -231,6 +232,23 @@ async def test_one_broken_schedule_stops_no_other(settings: Settings, connection
     (tick,) = connection.execute("select list_ticks('b-unspawnable')").fetchone() or ({},)
     assert tick["skipped"] == "error"
     assert tick["detail"].startswith("queue name '?' is not valid")
+
+
+def test_status_tells_that_nobody_fires(connection: Connection, clock: FakeClock) -> None:
+    """When schedules have been due for more than a minute, with the way out; paused ones do not count."""
+    for name in ("a", "b", "c"):
+        connection.execute(
+            'select set_schedule(%s, \'{"trigger": "0 * * * *", "executor": "demo.add"}\', %s)',
+            [name, START + timedelta(minutes=30)],
+        )
+    connection.execute("select set_schedule_paused('a', true)")
+    clock.set(START + timedelta(minutes=31.5))
+
+    (status,) = connection.execute("select get_status()").fetchone() or ({},)
+    (told,) = [each for each in status["problems"] if each["code"] == "schedules_overdue"]
+    assert told["message"].startswith("schedule b has been due since 2026-03-02 12:00:00")
+    assert told["message"].endswith("and no scheduler fires it, nor 1 more")
+    assert told["action"] == "absurd-scheduler"
 
 
 async def test_start_and_end_bound_what_is_due(settings: Settings, connection: Connection, clock: FakeClock) -> None:
