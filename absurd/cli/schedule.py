@@ -13,6 +13,7 @@ from absurd.cli.output import (
     Cell,
     Table,
     agree,
+    clean,
     duration,
     emit,
     import_option,
@@ -20,7 +21,7 @@ from absurd.cli.output import (
     settings_of,
 )
 from absurd.cli.schedule_file import apply
-from absurd.cli.schedule_table import local, outcome, schedule_table
+from absurd.cli.schedule_table import local, outcome, schedule_table, told
 from absurd.cli.values import instant, pairs, read_params, seconds
 
 TRIGGERS = {
@@ -136,6 +137,44 @@ def list_(ctx: click.Context, as_json: bool) -> None:
     with database_of(ctx) as database:
         found = database.run(list_schedules())
     emit(found, as_json=as_json, text=schedule_table(found))
+
+
+@schedule.command(epilog="Example: absurd schedule show nightly")
+@click.argument("name")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Show all about a schedule: what it spawns, by which policies, and when it is due next."""
+    from absurd.cli.story import brief
+    from absurd.redaction import hide
+    from absurd.scheduler.schedules import due_times, take
+    from absurd.schedules import get_clock, get_schedule
+
+    with database_of(ctx) as database:
+        found = database.run(get_schedule(name))
+        found["params"] = hide(found["params"])
+        start = database.run(get_clock())
+    found["next"] = [] if found["error"] else [due.isoformat() for due in take(due_times(found, start), 3)]
+    facts = {
+        "state": found["state"],
+        "trigger": found["trigger"],
+        "zone": found["zone"],
+        "site": brief(found["site"]) if found["site"] else "",
+        "executor": found["executor"],
+        "queue": found["queue"] or "the executor's",
+        "params": brief(found["params"]),
+        "options": brief(found["options"]) if found["options"] else "",
+        "misfire": f"{found['misfire']}, of what is {duration(found['grace'])} to {duration(found['look_back'])} late",
+        "overlap": found["overlap"],
+        "jitter": duration(found["jitter"]) if found["jitter"] else "",
+        "starts": local(found["starts_at"]) if found["starts_at"] else "",
+        "ends": local(found["ends_at"]) if found["ends_at"] else "",
+        "error": found["error"],
+        "next due": ", ".join(map(local, found["next"])) or "never again",
+        "last due": f"{local(found['last']['due_at'])}: {told(found['last'])}" if found["last"] else "never",
+    }
+    lines = [f"  {fact:<9} {clean(value)}" for fact, value in facts.items() if value]
+    emit(found, as_json=as_json, text="\n".join([clean(found["name"]), *lines]))
 
 
 @schedule.command("next", epilog="Example: absurd schedule next --cron '*/10 2-5 * * *' --tz America/Los_Angeles -n 5")

@@ -35,13 +35,18 @@ def _next(each: dict[str, Any]) -> str | Cell:
     return local(each["next_due"]) if each["next_due"] else Cell("no scheduler has seen it yet", "warn")
 
 
-def outcome(tick: dict[str, Any]) -> str | Cell:
+def outcome(tick: dict[str, Any]) -> Cell:
+    """What came of a time due, see `told`, in its colour."""
+    return Cell(told(tick), "" if tick["task_id"] else "warn")
+
+
+def told(tick: dict[str, Any]) -> str:
     """What came of a time due: the task, or why there is none."""
     if tick["task_id"]:
         return str(tick["task_id"])
     missed = f" ({plural(tick['missed'], 'time')})" if tick["missed"] > 1 else ""
     why = f": {clean(tick['detail'])}" if tick["detail"] else ""
-    return Cell(f"skipped, {tick['skipped']}{missed}{why}", "warn")
+    return f"skipped, {tick['skipped']}{missed}{why}"
 
 
 def local(time: str) -> str:

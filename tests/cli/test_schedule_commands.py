@@ -54,6 +54,9 @@ def test_a_schedule_is_made_changed_and_looked_at(run: Run) -> None:
     assert "45 3 * * * America/Los_Angeles" in run("schedule", "list").out
     assert "nightly" in run("status").out
     assert ["nightly"] == [each["name"] for each in run("status", "--json").document["schedules"]]
+    shown = run("schedule", "show", "nightly").out
+    assert "  trigger   45 3 * * *\n" in shown
+    assert "  misfire   once, of what is 1 min to 1 d late" in shown
     times = run("schedule", "next", "nightly", "-n", "3", "--json").document
     assert ["T03:45:00-0"] * 3 == [each[10:21] for each in times]
 
@@ -163,7 +166,9 @@ def test_what_makes_no_sense_is_refused(run: Run, words: tuple[str, ...], told: 
 def test_names_that_are_none(run: Run) -> None:
     """A name with blanks is refused, an unknown one not found."""
     assert 2 == run("schedule", "add", "a b", "cli.add", "a=1", "b=2", "--cron", "@daily").code
-    assert {3} == {run("schedule", word, "none").code for word in ("pause", "resume", "trigger", "next", "history")}
+    assert {3} == {
+        run("schedule", word, "none").code for word in ("show", "pause", "resume", "trigger", "next", "history")
+    }
 
 
 def test_upkeep_is_there_and_off(run: Run, database_url: str) -> None:
