@@ -122,7 +122,7 @@ def executors_page() -> str:
         place = "the event loop" if each.runs_in == "loop" else f"a {each.runs_in}"
         parts.append(
             f"## {each.name}\n\n{_whole(each.function)}\n\n"
-            f"Runs in {place}, {limit}; needs the extra `{_extra(each.name)}`.\n\n"
+            f"Runs in {place}, {limit}; needs {_extra(each.name)}.\n\n"
             + _table(("Param", "Type", "Default", "Meaning"), rows)
         )
     return _page(
@@ -134,8 +134,9 @@ def executors_page() -> str:
 
 
 def _extra(executor: str) -> str:
-    """The extra that brings what an executor's kernels import."""
-    return {"cutout": "astro", "export": "export"}[executor.partition(".")[0]]
+    """What brings that which an executor's kernels import."""
+    extra = {"cutout": "astro", "export": "export", "maintenance": None}[executor.partition(".")[0]]
+    return "no extra" if extra is None else f"the extra `{extra}`"
 
 
 def _type(about: dict[str, Any]) -> str:
