@@ -59,8 +59,7 @@ _TABLES = f"""
 """
 
 _OBJECTS = f"""
-    select coalesce(('{{"r": "table", "p": "partitioned table", "S": "sequence", "v": "view", "m": "materialized view"}}'::jsonb)
-                    ->> c.relkind::text, 'relation') || ' ' || {_RELATION} as object
+    select case c.relkind when 'r' then 'table ' when 'S' then 'sequence ' else 'relation ' end || {_RELATION} as object
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind <> 't' and c.relpersistence <> 't' and n.nspname <> 'pg_toast' and {_OF_RELATION}
     union all

@@ -1,0 +1,303 @@
+"""Backups: the dump is what the database was, proven by a restore, and nothing is left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+from demo_executors import add
+from dumps import BIN, at, everything, restored, scratch_databases, work
+from live import soon, working
+from memory_port import MemoryPort
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from single_run import fail, run
+from structlog.testing import capture_logs
+
+from absurd import AbsurdClient, SyncAbsurdClient
+from absurd.config import Settings, load_settings
+from absurd.database_sync import install
+from absurd.embedded import EmbeddedServer
+from absurd.embedded_binaries import Installation
+from absurd.testing import drain_sync
+
+Until = Callable[..., None]
+
+CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from single_run import run
+run("maintenance.backup", {"out": sys.argv[2]})
+"""
+
+
+def test_the_dump_restores_to_what_was_dumped(worked: str, tmp_path: Path) -> None:
+    """A restore of the queue's schema has the same rows, sequences, functions, comments and rights, and is a queue."""
+    port = MemoryPort()
+
+    result, kinds = run("maintenance.backup", {"out": f"{tmp_path}/dumps/", "jobs": 2}, port)
+
+    dump = Path(result["path"])
+    name = conninfo_to_dict(worked)["dbname"]
+    assert kinds == ["backup"]
+    assert re.fullmatch(rf"{name}\.absurd-\d{{8}}T\d{{6}}Z\.dump", dump.name)
+    assert (result["verified"], result["schema"], result["bytes"]) == (True, "absurd", dump.stat().st_size)
+    assert result["sha256"] == hashlib.sha256(dump.read_bytes()).hexdigest()
+    assert stat.S_IMODE(dump.stat().st_mode) == 0o600
+    assert [message for _, _, message in port.told][:1] == ["dumping"]
+    assert "restoring" in {message for _, _, message in port.told}
+    original = everything(worked)
+    tables = [rows for key, rows in original.items() if rows and isinstance(rows[0], str) and key != "definitions"]
+    assert result["rows"] == sum(map(len, tables))
+    assert scratch_databases(worked) == []
+    assert list(dump.parent.iterdir()) == [dump]
+    with restored(worked, dump) as url:
+        copy = everything(url)
+        assert {key for key in original.keys() | copy.keys() if original.get(key) != copy.get(key)} == set()
+        with SyncAbsurdClient(url) as client:
+            drain_sync("default", client)
+            task = client.spawn(add, {"a": 20, "b": 22}, key="new")
+            assert client.spawn(add, {"a": 1, "b": 2}, key="one") != task
+            drain_sync("default", client)
+            assert client.get_task(task).result == {"sum": 42}
+            assert client.get_queue_stats("default").completed == 23
+
+
+def test_the_whole_database(worked: str, tmp_path: Path) -> None:
+    """Other schemas come along, whatever their tables are called and hold."""
+    with psycopg.connect(worked, autocommit=True) as connection:
+        connection.execute('create schema "a B"')
+        connection.execute("""create type "a B".colour as enum ('red', 'blue')""")
+        connection.execute(
+            """create table "a B"."we""ird t'" (t text, "{schema}" float8, c "a B".colour, z timestamptz, n numeric,
+               b bytea, g text generated always as (upper(t)) stored)"""
+        )
+        connection.execute(
+            """insert into "a B"."we""ird t'" values ('%s', 'nan', 'red', 'infinity', 'nan', '\\x00ff'),
+               ('%s', 0.1, null, '2026-03-29 02:30+00', 1.10, ''), (null, '-infinity', 'blue', null, null, null),
+               (null, '-infinity', 'blue', null, null, null)"""
+        )
+        connection.execute('create table "a B".nothing ()')
+        connection.execute('insert into "a B".nothing default values')
+        connection.execute('create table "a B".heir () inherits ("a B".nothing)')
+        connection.execute('create unlogged table "a B".fast (id int generated always as identity, r regclass)')
+        connection.execute("""insert into "a B".fast (r) values ('"a B".nothing'), (null)""")
+        connection.execute('create materialized view "a B".seen as select count(*) from "a B".fast')
+        connection.execute("""comment on table "a B".fast is 'it''s fast'""")
+
+    result, _ = run("maintenance.backup", {"out": f"{tmp_path}/x.dump", "whole": True, "compress": "gzip:1"})
+
+    assert (result["path"], result["schema"], result["verified"]) == (f"{tmp_path}/x.dump", None, True)
+    with restored(worked, result["path"]) as url:
+        original, copy = everything(worked), everything(url)
+        assert '"a B"."we""ird t\'"' in copy
+        assert {key for key in original.keys() | copy.keys() if original.get(key) != copy.get(key)} == set()
+
+
+def test_writers_go_on_meanwhile(worked: str, tmp_path: Path) -> None:
+    """Dump and comparison are of one snapshot: tasks that are spawned and run at the same time do no harm."""
+    stop, done = threading.Event(), []
+
+    def write() -> None:
+        with SyncAbsurdClient(worked) as client:
+            while not stop.is_set():
+                client.spawn(add, {"a": 1, "b": 1})
+                done.append(client.cancel(client.spawn(add, {"a": 2, "b": 2})))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        result, _ = run("maintenance.backup", {"out": f"{tmp_path}/x.dump"})
+    finally:
+        stop.set()
+        writer.join()
+
+    assert result["verified"]
+    assert len(done) > 1
+
+
+def test_marks_go_on_in_a_restored_database(database_url: str) -> None:
+    """The transaction that marks wait for was another server's, which was far ahead: it is not waited for."""
+    with psycopg.connect(database_url, autocommit=True, options="-c search_path=absurd") as connection:
+        connection.execute("select advance_marks()")
+        connection.execute("update horizon set xid = '9000000000000'")
+
+        connection.execute("select advance_marks()")
+
+        assert connection.execute("select advance_marks()").fetchone() == (True,)
+
+
+def test_the_password_is_not_to_be_seen(worked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs get the password through their environment; no argument and no line of the log holds it."""
+    seen = tmp_path / "seen"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("pg_dump", "pg_restore"):
+        script = programs / name
+        script.write_text(f'#!/bin/sh\nprintf \'%s\\n\' "{name} $* in=$PGPASSWORD" >>{seen}\nexec {BIN}/{name} "$@"\n')
+        script.chmod(0o755)
+    monkeypatch.setenv("ABSURD_PG_BIN", str(programs))
+    monkeypatch.setenv("ABSURD_DATABASE_URL", make_conninfo(worked, password="open it's 1\\2"))
+
+    with capture_logs() as logs:
+        result, _ = run("maintenance.backup", {"out": f"{tmp_path}/x.dump"})
+
+    calls = [line.partition(" in=") for line in seen.read_text().splitlines() if "--dbname" in line]
+    assert [call.split()[0] for call, _, _ in calls] == ["pg_dump", "pg_restore"]
+    assert {password for _, _, password in calls} == {"open it's 1\\2"}
+    assert "open it" not in f"{[call for call, _, _ in calls]}{logs}{result}"
+
+
+def test_a_role_without_the_right_to_create_databases(
+    worked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told before anything is dumped, with the way out; without a restore the dump is made and says so."""
+    role = f"plain_{os.getpid()}"
+    with psycopg.connect(worked, autocommit=True) as connection:
+        connection.execute(f"create role {role} login in role pg_read_all_data".encode())
+        try:
+            monkeypatch.setenv("ABSURD_DATABASE_URL", make_conninfo(worked, user=role))
+            out = tmp_path / "x.dump"
+
+            error = fail("maintenance.backup", {"out": str(out)})
+            assert error["code"] == "backup_restore_denied"
+            assert f"alter role {role} createdb" in error["message"]
+            assert "verify=false" in error["message"]
+            assert list(tmp_path.iterdir()) == []
+
+            result, _ = run("maintenance.backup", {"out": str(out), "verify": False})
+            assert (result["verified"], result["rows"], out.stat().st_size) == (False, None, result["bytes"])
+
+            connection.execute(f"revoke pg_read_all_data from {role}".encode())
+            error = fail("maintenance.backup", {"out": str(tmp_path / "y.dump"), "verify": False})
+            assert error["message"].startswith("the database reports") or "permission denied" in error["message"]
+            assert list(tmp_path.iterdir()) == [out]
+        finally:
+            connection.execute(f"drop role {role}".encode())
+
+
+def test_a_failed_dump_leaves_nothing(worked: str, tmp_path: Path) -> None:
+    """pg_dump's own sentence is the error; there is no file and no scratch database."""
+    error = fail("maintenance.backup", {"out": str(tmp_path / "x.dump"), "compress": "gzip:77"})
+
+    assert (error["code"], error["message"][:15]) == ("backup_failed", "pg_dump failed:")
+    assert "77" in error["message"] or "level" in error["message"]
+    assert list(tmp_path.iterdir()) == []
+    assert scratch_databases(worked) == []
+
+
+def test_a_dump_that_cannot_be_restored_is_found(worked: str, tmp_path: Path) -> None:
+    """A constraint that existing rows break lets pg_dump succeed: the restore fails, and so does the backup."""
+    with psycopg.connect(worked, autocommit=True) as connection:
+        connection.execute("create table absurd.broken (n int)")
+        connection.execute("insert into absurd.broken values (-1)")
+        connection.execute("create function absurd.fits(n int) returns bool language sql as 'select n < 0'")
+        connection.execute("alter table absurd.broken add check (absurd.fits(n))")
+        connection.execute("create or replace function absurd.fits(n int) returns bool language sql as 'select n > 0'")
+
+    error = fail("maintenance.backup", {"out": str(tmp_path / "x.dump")})
+
+    assert (error["code"], error["message"][:18]) == ("backup_failed", "pg_restore failed:")
+    assert "broken" in error["message"]
+    assert list(tmp_path.iterdir()) == []
+    assert scratch_databases(worked) == []
+
+
+def test_a_killed_run_is_cleared_up_by_the_next(worked: str, tmp_path: Path, until: Until) -> None:
+    """`kill -9` in the midst of the restore leaves a scratch database, which the next backup drops, and no other's."""
+    tests = Path(sys.modules["single_run"].__file__ or "").parent
+    first = subprocess.Popen([sys.executable, "-c", CHILD, str(tests), str(tmp_path / "x.dump")])
+    until(lambda: scratch_databases(worked) or first.poll() is not None)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    (left,) = scratch_databases(worked)
+    prefix = left[: left.index("_", len("absurd_scratch_")) + 1]
+    with (
+        psycopg.connect(worked, autocommit=True) as connection,
+        psycopg.connect(worked) as maker,
+    ):
+        alive = f"{prefix}of_another_run"
+        connection.execute(f"create database {alive}".encode())
+        maker.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (alive,))
+        with capture_logs() as logs:
+            run("maintenance.backup", {"out": str(tmp_path / "x.dump")})
+
+        assert scratch_databases(worked) == [alive]
+        assert [each["names"] for each in logs if each["event"] == "scratch_databases_removed"] == [[left]]
+        maker.rollback()
+        run("maintenance.backup", {"out": str(tmp_path / "y.dump"), "verify": False})
+        assert scratch_databases(worked) == []
+
+
+async def test_a_cancelled_backup_leaves_nothing(worked: str, settings: Settings, tmp_path: Path) -> None:
+    """Cancelled while it restores, it drops its scratch database, stops its programs and removes its file."""
+    async with working(settings, queues=["upkeep"]), AbsurdClient(settings=settings) as client:
+        task: UUID = await client.spawn("maintenance.backup", {"out": str(tmp_path / "x.dump")}, queue="upkeep")
+        await soon(lambda: scratch_databases(worked))
+
+        await client.cancel(task)
+
+        await soon(lambda: not scratch_databases(worked) and not list(tmp_path.glob("*.dump")))
+        await soon(lambda: not list(tmp_path.glob(".*.dump")))
+
+
+def test_old_dumps_go(worked: str, tmp_path: Path) -> None:
+    """With `keep` the newest stay, this one included; files of other names and of other databases are not touched."""
+    name = conninfo_to_dict(worked)["dbname"]
+    others = ["notes.txt", f"{name}-20200101T000000Z.dump", f"{name}.absurd-20200101T000000Z.dump.bak"]
+    old = [f"{name}.absurd-2020010{day}T000000Z.dump" for day in range(1, 6)]
+    for each in others + old:
+        (tmp_path / each).write_text("x")
+
+    result, _ = run("maintenance.backup", {"out": str(tmp_path), "verify": False, "keep": 3})
+
+    assert result["removed"] == old[:3]
+    assert {each.name for each in tmp_path.iterdir()} == {*others, *old[3:], Path(result["path"]).name}
+    assert fail("maintenance.backup", {"out": f"{tmp_path}/x.dump", "keep": 3})["code"] == "invalid_input"
+
+
+@pytest.fixture(scope="module")
+def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of another version than the one that the tests run on, with work in its queue."""
+    system = [Installation.at(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
+    found = [each for each in system if each and each.bin != BIN and (each.bin / "pg_dump").is_file()]
+    if not found:
+        pytest.skip("needs a second version of PostgreSQL")
+    server = EmbeddedServer(load_settings(environ={}, home=tmp_path_factory.mktemp("old"), pg_bin=found[0].bin))
+    try:
+        url = server.start()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("create database worked")
+        url = at(url, "worked")
+        install(url)
+        work(url)
+        yield url
+    finally:
+        server.stop("immediate")
+        server.destroy()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_server_of_another_version(
+    old_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    """The programs of the server's own version are preferred, and newer ones do it too."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", old_server)
+    if not own:
+        monkeypatch.setattr("absurd.embedded_binaries._SYSTEM_FOLDERS", ())
+        monkeypatch.setenv("PATH", "/nowhere")
+
+    result, _ = run("maintenance.backup", {"out": f"{tmp_path}/x.dump"})
+
+    assert result["verified"]
+    assert (result["pg_dump_version"].partition(".")[0] == result["server_version"].partition(".")[0]) is own
