@@ -35,7 +35,9 @@ class Backup:
     taken_at: str
     """Time of the snapshot, by the server's clock."""
     server_version: str
-    program_version: str
+    pg_dump: str
+    """Path of the program; the pg_restore beside it can read the dump, an older one cannot."""
+    pg_dump_version: str
     seconds: float
     leftovers: Sequence[str]
     """Scratch databases of killed runs that were removed."""
@@ -145,7 +147,8 @@ def back_up(
         verified=verify,
         taken_at=snapshot["taken_at"],
         server_version=server["version"],
-        program_version=chosen.version,
+        pg_dump=str(chosen.bin / "pg_dump"),
+        pg_dump_version=chosen.version,
         seconds=round(time.monotonic() - begun, 3),
         leftovers=leftovers,
     )

@@ -203,7 +203,8 @@ def backup(ctx: RunContext, params: BackupParams) -> dict[str, Any]:
         "verified": done.verified,
         "taken_at": done.taken_at,
         "server_version": done.server_version,
-        "pg_dump_version": done.program_version,
+        "pg_dump": done.pg_dump,
+        "pg_dump_version": done.pg_dump_version,
         "removed": removed,
     }
 
