@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import demo_executors  # noqa: F401  registers what the work is
 import psycopg
-from demo_executors import add, fail
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from absurd import SyncAbsurdClient, TaskSpec
@@ -24,12 +24,12 @@ BIN = choose(None, Path("none"), None).bin
 def work(url: str) -> None:
     """Leave tasks of every kind in the queue: completed, failed, blocked, pending and sleeping ones."""
     with SyncAbsurdClient(url) as client:
-        client.spawn(add, {"a": 1, "b": 2}, key="one", tags=["night-12"], headers={"é": "ü\n'\"\\"})
-        client.spawn(fail, {"until": 99}, max_attempts=1)
+        client.spawn("demo.add", {"a": 1, "b": 2}, key="one", tags=["night-12"], headers={"é": "ü\n'\"\\"})
+        client.spawn("demo.fail", {"until": 99}, max_attempts=1)
         drain_sync("default", client)
-        parent = client.spawn(add, {"a": 3, "b": 4}, priority=5)
-        client.spawn_many([TaskSpec(add, {"a": n, "b": n}, depends_on=[parent]) for n in range(20)])
-        client.spawn(add, {"a": 1, "b": 1}, delay=3600)
+        parent = client.spawn("demo.add", {"a": 3, "b": 4}, priority=5)
+        client.spawn_many([TaskSpec("demo.add", {"a": n, "b": n}, depends_on=[parent]) for n in range(20)])
+        client.spawn("demo.add", {"a": 1, "b": 1}, delay=3600)
         client.emit_event("night-closed", {"n": [1, 2]})
 
 

@@ -107,17 +107,11 @@ def back_up(
         environ = programs.environment(address)
         with write_aside(path, private=True) as part:
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))  # it holds all that tasks hold
-            programs.run(
-                [
-                    *(chosen.bin / "pg_dump", "--format=custom", "--no-password", f"--snapshot={snapshot['id']}"),
-                    *([] if schema is None else [f"--schema={_pattern(schema)}"]),
-                    *arguments,
-                    *(f"--file={part}", f"--dbname={programs.conninfo(address)}"),
-                ],
-                environ,
-                lambda: steps.tell(f"dumping: {part.stat().st_size / 1e6:,.1f} MB"),
-            )
-            steps.done()
+            dump: list[str | Path] = [chosen.bin / "pg_dump", "--format=custom", "--no-password", *arguments]
+            if schema is not None:
+                dump.append(f"--schema={_pattern(schema)}")
+            dump += [f"--snapshot={snapshot['id']}", f"--file={part}", f"--dbname={programs.conninfo(address)}"]
+            programs.run(dump, environ, lambda: steps.tell(f"dumping: {part.stat().st_size / 1e6:,.1f} MB"))
             rows = None
             if verify:
                 after = contents.sequences_of(session, schema)
@@ -126,7 +120,7 @@ def back_up(
             session.fetch("commit")
             if verify:
                 original = _Original(objects, counted, before, after)
-                restore = [
+                restore: list[str | Path] = [
                     *(chosen.bin / "pg_restore", "--no-owner", "--no-privileges", "--no-tablespaces"),
                     *("--no-publications", "--no-subscriptions", "--no-security-labels", "--no-password"),
                     *(f"--jobs={jobs}", str(part)),
@@ -139,6 +133,7 @@ def back_up(
                         lambda: steps.tell("restoring"),
                     )
                     _compare(connect, scratch, schema, original, steps)
+        steps.begin("verified" if verify else "dumped")
     return Backup(
         bytes=Path(path).stat().st_size,
         sha256=checksum(path),
@@ -192,11 +187,6 @@ class _Steps:
     def tell(self, what: str) -> None:
         """Say it again."""
         self._told(self._done, self._total, what)
-
-    def done(self) -> None:
-        """Nothing more to say where the dump is the only step."""
-        if self._total == 1:
-            self.begin("dumped")
 
 
 def _compare(connect: Connect, scratch: str, schema: str | None, original: _Original, steps: _Steps) -> None:

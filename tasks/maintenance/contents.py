@@ -12,10 +12,16 @@ SHOWN = 5
 """Differences that an error names."""
 
 
+class Row(Protocol):
+    """A row: values by column name."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+
 class Session(Protocol):
     """A connection to a database; `absurd.database_sync.SyncSession` is one."""
 
-    def fetch(self, sql: str, /, *args: Any) -> Sequence[Mapping[str, Any]]:
+    def fetch(self, sql: str, /, *args: Any) -> Sequence[Row]:
         """All rows of a statement, in which ``$1`` stands for the first argument."""
         ...
 

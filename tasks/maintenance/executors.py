@@ -251,8 +251,9 @@ def health(ctx: RunContext, params: HealthParams) -> dict[str, Any]:
 
     settings = load_settings()
     with SyncAbsurdClient(settings=settings) as client:
+        status = client.run(get_status())
         found = examine(
-            client.run(get_status()),
+            status,
             params.folders or [str(existing(settings.home))],
             min_free=int(params.min_free_gib * GIB),
             max_pending=params.max_pending,

@@ -16,7 +16,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from demo_executors import add
 from dumps import BIN, at, everything, restored, scratch_databases, work
 from live import soon, working
 from memory_port import MemoryPort
@@ -56,6 +55,7 @@ def test_the_dump_restores_to_what_was_dumped(worked: str, tmp_path: Path) -> No
     assert stat.S_IMODE(dump.stat().st_mode) == 0o600
     assert [message for _, _, message in port.told][:1] == ["dumping"]
     assert "restoring" in {message for _, _, message in port.told}
+    assert port.told[-1] == (2 * result["tables"] + 2, 2 * result["tables"] + 2, "verified")
     original = everything(worked)
     tables = [rows for key, rows in original.items() if rows and isinstance(rows[0], str) and key != "definitions"]
     assert result["rows"] == sum(map(len, tables))
@@ -66,8 +66,8 @@ def test_the_dump_restores_to_what_was_dumped(worked: str, tmp_path: Path) -> No
         assert {key for key in original.keys() | copy.keys() if original.get(key) != copy.get(key)} == set()
         with SyncAbsurdClient(url) as client:
             drain_sync("default", client)
-            task = client.spawn(add, {"a": 20, "b": 22}, key="new")
-            assert client.spawn(add, {"a": 1, "b": 2}, key="one") != task
+            task = client.spawn("demo.add", {"a": 20, "b": 22}, key="new")
+            assert client.spawn("demo.add", {"a": 1, "b": 2}, key="one") != task
             drain_sync("default", client)
             assert client.get_task(task).result == {"sum": 42}
             assert client.get_queue_stats("default").completed == 23
@@ -111,8 +111,8 @@ def test_writers_go_on_meanwhile(worked: str, tmp_path: Path) -> None:
     def write() -> None:
         with SyncAbsurdClient(worked) as client:
             while not stop.is_set():
-                client.spawn(add, {"a": 1, "b": 1})
-                done.append(client.cancel(client.spawn(add, {"a": 2, "b": 2})))
+                client.spawn("demo.add", {"a": 1, "b": 1})
+                done.append(client.cancel(client.spawn("demo.add", {"a": 2, "b": 2})))
 
     writer = threading.Thread(target=write)
     writer.start()

@@ -67,7 +67,7 @@ def compare(one: str, two: str) -> None:
 )  # fmt: skip
 def test_a_difference_is_found(databases: ThrowawayServer, empty_database_url: str, change: str, told: str) -> None:
     """Whatever differs is named: values, rows, places of sequences, and what is missing or too much."""
-    name = conninfo_to_dict(empty_database_url)["dbname"]
+    name = str(conninfo_to_dict(empty_database_url)["dbname"])
     with psycopg.connect(empty_database_url) as connection:
         connection.execute(TABLE)
     with databases.database(name) as copy:
@@ -146,6 +146,10 @@ def test_addresses_of_programs() -> None:
     assert programs.environment(address)["PGPASSWORD"] == "p w'"
 
 
+def quiet() -> None:
+    """Say nothing of how far it is."""
+
+
 def test_errors_of_programs(tmp_path: Path) -> None:
     """The first error counts; what only an older server does not know is none; a silent failure has its exit code."""
     error = 'pg_restore: error: could not execute query: ERROR:  parameter "transaction_timeout"'
@@ -154,12 +158,12 @@ def test_errors_of_programs(tmp_path: Path) -> None:
         return ["/bin/sh", "-c", text]
 
     programs.run(
-        script(f"echo '{error}' >&2; echo 'pg_restore: warning: errors ignored on restore: 1' >&2; exit 1"), {}, int
+        script(f"echo '{error}' >&2; echo 'pg_restore: warning: errors ignored on restore: 1' >&2; exit 1"), {}, quiet
     )
     with pytest.raises(BackupError, match="sh failed: no room left"):
-        programs.run(script(f"echo '{error}' >&2; echo 'pg_restore: error: no room left' >&2; exit 1"), {}, int)
+        programs.run(script(f"echo '{error}' >&2; echo 'pg_restore: error: no room left' >&2; exit 1"), {}, quiet)
     with pytest.raises(BackupError, match="exit code 7"):
-        programs.run(script("exit 7"), {}, int)
+        programs.run(script("exit 7"), {}, quiet)
 
 
 def test_a_program_that_hangs_is_stopped() -> None:

@@ -69,7 +69,7 @@ def test_it_fails_on_what_is_named(queue: Queue) -> None:
 
 def test_paused_queues_may_wait() -> None:
     """Tasks of a paused queue are pending on purpose; without a limit all may."""
-    queues = [{"name": n, "paused": n == "b", "oldest_pending_seconds": 90.0} for n in ("a", "b")]
+    queues: list[dict[str, Any]] = [{"name": n, "paused": n == "b", "oldest_pending_seconds": 90.0} for n in ("a", "b")]
     queues.append({"name": "c", "paused": False, "oldest_pending_seconds": None})
 
     found = examine(WELL | {"queues": queues}, [], **LIMITS)

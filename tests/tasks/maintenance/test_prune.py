@@ -100,9 +100,9 @@ def products(tmp_path: Path) -> Path:
     (kept / "f.png").write_bytes(b"1234")
     (top / "link.png").symlink_to(kept / "f.png")
     (top / "linked").symlink_to(kept, target_is_directory=True)
-    for path in (*top.rglob("*"), *top.glob(".hidden/*"), kept / "f.png"):
-        if path.name != "new.png" and path.is_file() and not path.is_symlink():
-            os.utime(path, (0, time.time() - 10 * DAY))
+    for each in (*top.rglob("*"), *top.glob(".hidden/*"), kept / "f.png"):
+        if each.name != "new.png" and each.is_file() and not each.is_symlink():
+            os.utime(each, (0, time.time() - 10 * DAY))
     return top
 
 
