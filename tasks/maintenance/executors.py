@@ -277,6 +277,7 @@ def health(ctx: RunContext, params: HealthParams) -> dict[str, Any]:
 
 def _prune_files(ctx: RunContext, params: PruneParams, older_than: float) -> dict[str, Any]:
     from absurd.config import load_settings
+    from absurd.embedded_place import SHARED_STATE
     from absurd.tasks.maintenance.files import prune_files
 
     assert params.folder is not None
@@ -289,7 +290,7 @@ def _prune_files(ctx: RunContext, params: PruneParams, older_than: float) -> dic
         params.folder,
         params.pattern,
         older_than,
-        guarded=[load_settings().home],
+        guarded=[load_settings().home, SHARED_STATE],
         dry_run=params.dry_run,
         told=told,
     )

@@ -19,6 +19,8 @@ from absurd.tasks.maintenance.errors import UnsafeFolderError
 
 SHOWN = 100
 """Paths that are named."""
+SERVER = "PG_VERSION"
+"""A file that lies in the folders of a PostgreSQL server's data: they are passed over."""
 DEPTH = 2
 """Steps below the root that a folder must lie: those right below it belong to the system."""
 
@@ -45,8 +47,8 @@ def prune_files(
     """Delete the files below `folder` whose name fits `pattern`, last written more than `older_than` seconds ago.
 
     The pattern is one for names, such as ``*.png``, whatever folder below they lie in.  Links are neither followed
-    nor deleted, hidden files and folders not looked at (unfinished artifacts are hidden), folders stay.  What cannot be
-    deleted raises.  `told` is called after each folder.
+    nor deleted, hidden files and folders not looked at (unfinished artifacts are hidden), nor the data of
+    PostgreSQL servers; folders stay.  What cannot be deleted raises.  `told` is called after each folder.
 
     Raises
     ------
@@ -63,6 +65,9 @@ def prune_files(
     pruned = Pruned()
     # By descriptors: a folder that is swapped for a link meanwhile leads nowhere else.
     for place, folders, names, descriptor in os.fwalk(top, follow_symlinks=False, onerror=_raise):
+        if SERVER in names:
+            folders.clear()
+            continue
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for name in sorted(names):
             if name.startswith(".") or not fnmatch.fnmatchcase(name, pattern):

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from absurd.database_sync import connect, session_on
 from absurd.tasks.maintenance import BackupDiffersError, BackupError, BackupProgramError, contents, programs
 from absurd.tasks.maintenance.contents import Session
+from absurd.tasks.maintenance.scratch import scratch_database
 from absurd.testing import ThrowawayServer
+
+FROZEN = {"datfrozenxid", "datminmxid"}
+"""What no two databases have in common."""
 
 TABLE = """
     create schema s;
@@ -94,6 +98,40 @@ def test_many_differences_are_counted() -> None:
     """An error stays readable: the first five are named."""
     with pytest.raises(BackupDiffersError, match=r"t1 is missing; .*t5 is missing \(and 4 more\)$"):
         contents.check_objects({f"t{n}" for n in range(1, 10)}, set())
+
+
+def alike(url: str, options: str) -> None:
+    """A scratch database is like one that was made with these options, and is gone afterwards."""
+
+    @contextmanager
+    def session(database: str | None) -> Iterator[Session]:
+        with connect(make_conninfo(url, dbname=database or "alike")) as connection:
+            yield session_on(connection, schema="s")
+
+    about = "select d.datname, to_jsonb(d) - array['oid', 'datname'] as options from pg_database d where datname = $1"
+    with connect(url) as connection:
+        connection.execute(f"create database alike template template0 {options}".encode())
+        try:
+            with scratch_database(session, "me") as name, session(None) as original:
+                (made,), (wanted,) = (original.fetch(about, each) for each in (name, "alike"))
+                assert {key for key, value in wanted["options"].items() if made["options"][key] != value} <= FROZEN
+            with session(None) as original:
+                assert original.fetch(about, name) == []
+        finally:
+            connection.execute("drop database alike")
+
+
+@pytest.mark.parametrize(
+    "options", ["encoding 'LATIN1'", "encoding 'UTF8' locale_provider builtin builtin_locale 'C.UTF-8'"]
+)
+def test_a_scratch_database_is_like_the_original(server_url: str, options: str) -> None:
+    """It has the same encoding and locale."""
+    alike(server_url, f"{options} lc_collate 'C' lc_ctype 'C'")
+
+
+def test_a_scratch_database_with_a_locale_of_icu(old_server: str) -> None:
+    """It has the same locale on a server whose catalog names it otherwise."""
+    alike(old_server, "encoding 'UTF8' lc_collate 'C' lc_ctype 'C' locale_provider icu icu_locale 'de-AT'")
 
 
 def program(folder: Path, version: str, body: str = "") -> Path:

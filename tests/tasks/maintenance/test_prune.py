@@ -126,6 +126,16 @@ def test_old_files_go(products: Path) -> None:
     assert (products.parent / "kept/f.png").exists()
 
 
+def test_data_of_servers_is_left_out(products: Path) -> None:
+    """A folder that holds the data of a PostgreSQL server is passed over with all below, wherever it lies."""
+    (products / "night/PG_VERSION").write_text("18\n")
+    (products / "night/base").mkdir()
+    (products / "night/base/1.png").write_text("x")
+
+    assert prune_files(products, "*", 0).paths == [str(products / "a.png")]
+    assert prune_files(products / "night", "*", 0).files == 0
+
+
 def test_a_folder_reached_by_a_link(products: Path) -> None:
     """Where the named folder is a link, what it leads to is judged and pruned: it was named."""
     link = products.parent / "by-link"
