@@ -12,20 +12,25 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from dumps import BIN, everything, restored, scratch_databases
 from live import soon, working
-from memory_port import MemoryPort
+from memory_port import MemoryPort, claim_of
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from single_run import fail, run
 from structlog.testing import capture_logs
 
 from absurd import AbsurdClient, SyncAbsurdClient
 from absurd.config import Settings
+from absurd.context import RunContext, run_here
+from absurd.executor import registry
+from absurd.outcome import Completed
+from absurd.retry import RetryPolicy
 from absurd.testing import drain_sync
+from absurd.workers.execution import Defaults, run_sync
 
 Until = Callable[..., None]
 
@@ -240,6 +245,23 @@ def test_a_killed_run_is_cleared_up_by_the_next(worked: str, tmp_path: Path, unt
         maker.rollback()
         run("maintenance.backup", {"out": str(tmp_path / "y.dump"), "verify": False})
         assert scratch_databases(worked) == []
+
+
+def test_attempts_write_to_one_name(worked: str, tmp_path: Path) -> None:
+    """The file is named in the first attempt, so that a later one finds, and removes, what a killed one has written."""
+    port, task = MemoryPort(), uuid4()
+    port.checkpoints[task] = {"name": "named-before.dump"}
+    left = tmp_path / f".{task.hex[-12:]}-1-6.part.named-before.dump"
+    left.write_text("half")
+    claim = claim_of("maintenance.backup", {"out": str(tmp_path), "verify": False}, task_id=task, attempt=2)
+
+    outcome = run_sync(
+        RunContext(claim, port, run_here), claim, registry.require(claim.name), Defaults(RetryPolicy(), None)
+    )
+
+    assert isinstance(outcome, Completed)
+    assert [each.path for each in outcome.artifacts] == [str(tmp_path / "named-before.dump")]
+    assert not left.exists()
 
 
 async def test_a_cancelled_backup_leaves_nothing(worked: str, settings: Settings, tmp_path: Path) -> None:
