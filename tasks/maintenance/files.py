@@ -94,7 +94,7 @@ def _checked(folder: str | os.PathLike[str], guarded: Iterable[Path]) -> Path:
     top = given.resolve()
     if not top.is_dir():
         raise NotADirectoryError(f"{given} is not a folder on this machine")
-    home = Path.home().resolve()
+    home = Path(os.path.expanduser("~")).resolve()
     if len(top.parts) <= DEPTH or home.is_relative_to(top):
         raise UnsafeFolderError(f"files are not pruned in {top}: it is too near the root, or a home; name one below")
     for each in guarded:
