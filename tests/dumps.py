@@ -61,25 +61,25 @@ ALL = """
 DEFINITIONS = """
     select 'function', p.oid::regprocedure::text, pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc'),
            coalesce(p.proacl, acldefault('f', p.proowner))::text
-    from pg_proc p where p.pronamespace = 'absurd'::regnamespace and p.prokind in ('f', 'p')
+    from pg_proc p where p.pronamespace = to_regnamespace('absurd') and p.prokind in ('f', 'p')
     union all
     select 'index', c.oid::regclass::text, pg_get_indexdef(c.oid), null, null from pg_class c
-    where c.relkind in ('i', 'I') and c.relnamespace = 'absurd'::regnamespace
+    where c.relkind in ('i', 'I') and c.relnamespace = to_regnamespace('absurd')
     union all
     select 'constraint', k.conrelid::regclass || k.conname, pg_get_constraintdef(k.oid), null, null
-    from pg_constraint k where k.connamespace = 'absurd'::regnamespace
+    from pg_constraint k where k.connamespace = to_regnamespace('absurd')
     union all
     select 'table', c.oid::regclass::text,
            concat(pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid), c.reloptions),
            obj_description(c.oid, 'pg_class'), coalesce(c.relacl, acldefault('r', c.relowner))::text
-    from pg_class c where c.relnamespace = 'absurd'::regnamespace and c.relkind in ('r', 'p', 'v')
+    from pg_class c where c.relnamespace = to_regnamespace('absurd') and c.relkind in ('r', 'p', 'v')
     union all
     select 'column', a.attrelid::regclass || '.' || a.attname,
            concat(format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid), a.attnotnull, a.attidentity),
            col_description(a.attrelid, a.attnum), null
     from pg_attribute a join pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p')
     left join pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
-    where c.relnamespace = 'absurd'::regnamespace and a.attnum > 0 and not a.attisdropped
+    where c.relnamespace = to_regnamespace('absurd') and a.attnum > 0 and not a.attisdropped
 """
 
 

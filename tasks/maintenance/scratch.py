@@ -71,8 +71,18 @@ def scratch_database(connect: Connect, owner: str) -> Iterator[str]:
                 session.fetch(f"create database {name} template template0 {like_this}")
             yield name
         finally:
-            with connect(None) as session:  # a new one: who is stopped may leave the others in the midst of a statement
-                _drop(session, name)
+            try:
+                _drop_anew(connect, name)
+            except (KeyboardInterrupt, SystemExit):
+                # A run that learns of its end by a call of its own is told by SIGTERM as well, just about now.
+                _drop_anew(connect, name)
+                raise
+
+
+def _drop_anew(connect: Connect, name: str) -> None:
+    """Drop it in a new session: who is stopped may leave the others in the midst of a statement."""
+    with connect(None) as session:
+        _drop(session, name)
 
 
 def _drop(session: Session, name: str) -> None:

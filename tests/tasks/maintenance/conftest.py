@@ -23,6 +23,15 @@ def worked(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return database_url
 
 
+@pytest.fixture
+def plain(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with a small table and no queue, which is quick to restore; the executors find it."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("create table thing as select n, 'thing ' || n as name from generate_series(1, 100) n")
+    return empty_database_url
+
+
 @pytest.fixture(scope="package")
 def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of another version than the one that the tests run on, with work in its queue."""

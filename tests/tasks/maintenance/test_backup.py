@@ -75,9 +75,9 @@ def test_the_dump_restores_to_what_was_dumped(worked: str, tmp_path: Path) -> No
             assert client.get_queue_stats("default").completed == 23
 
 
-def test_the_whole_database(worked: str, tmp_path: Path) -> None:
+def test_the_whole_database(plain: str, tmp_path: Path) -> None:
     """Other schemas come along, whatever their tables are called and hold."""
-    with psycopg.connect(worked, autocommit=True) as connection:
+    with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute('create schema "a B"')
         connection.execute("""create type "a B".colour as enum ('red', 'blue')""")
         connection.execute(
@@ -100,8 +100,8 @@ def test_the_whole_database(worked: str, tmp_path: Path) -> None:
     result, _ = run("maintenance.backup", {"out": f"{tmp_path}/x.dump", "whole": True, "compress": "gzip:1"})
 
     assert (result["path"], result["schema"], result["verified"]) == (f"{tmp_path}/x.dump", None, True)
-    with restored(worked, result["path"]) as url:
-        original, copy = everything(worked), everything(url)
+    with restored(plain, result["path"]) as url:
+        original, copy = everything(plain), everything(url)
         assert '"a B"."we""ird t\'"' in copy
         assert {key for key in original.keys() | copy.keys() if original.get(key) != copy.get(key)} == set()
 
@@ -139,7 +139,7 @@ def test_marks_go_on_in_a_restored_database(database_url: str) -> None:
         assert connection.execute("select advance_marks()").fetchone() == (True,)
 
 
-def test_the_password_is_not_to_be_seen(worked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_is_not_to_be_seen(plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs get the password through their environment; no argument and no line of the log holds it."""
     seen = tmp_path / "seen"
     programs = tmp_path / "bin"
@@ -149,10 +149,10 @@ def test_the_password_is_not_to_be_seen(worked: str, tmp_path: Path, monkeypatch
         script.write_text(f'#!/bin/sh\nprintf \'%s\\n\' "{name} $* in=$PGPASSWORD" >>{seen}\nexec {BIN}/{name} "$@"\n')
         script.chmod(0o755)
     monkeypatch.setenv("ABSURD_PG_BIN", str(programs))
-    monkeypatch.setenv("ABSURD_DATABASE_URL", make_conninfo(worked, password="open it's 1\\2"))
+    monkeypatch.setenv("ABSURD_DATABASE_URL", make_conninfo(plain, password="open it's 1\\2"))
 
     with capture_logs() as logs:
-        result, _ = run("maintenance.backup", {"out": f"{tmp_path}/x.dump"})
+        result, _ = run("maintenance.backup", {"out": f"{tmp_path}/x.dump", "whole": True})
 
     calls = [line.partition(" in=") for line in seen.read_text().splitlines() if "--dbname" in line]
     assert [call.split()[0] for call, _, _ in calls] == ["pg_dump", "pg_restore"]
@@ -160,65 +160,65 @@ def test_the_password_is_not_to_be_seen(worked: str, tmp_path: Path, monkeypatch
     assert "open it" not in f"{[call for call, _, _ in calls]}{logs}{result}"
 
 
-def test_the_rights_of_a_role(worked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rights_of_a_role(plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told before anything is dumped, with the ways out: without a restore, or with the right, the dump is made.
 
     No other privilege is needed than that and to read: a dump by one who may not is refused.
     """
     role = f"plain_{os.getpid()}"
-    with psycopg.connect(worked, autocommit=True) as connection:
+    with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(f"create role {role} login in role pg_read_all_data".encode())
         try:
-            monkeypatch.setenv("ABSURD_DATABASE_URL", make_conninfo(worked, user=role))
+            monkeypatch.setenv("ABSURD_DATABASE_URL", make_conninfo(plain, user=role))
             out = tmp_path / "x.dump"
 
-            error = fail("maintenance.backup", {"out": str(out)})
+            error = fail("maintenance.backup", {"out": str(out), "whole": True})
             assert error["code"] == "backup_restore_denied"
             assert f"alter role {role} createdb" in error["message"]
             assert "verify=false" in error["message"]
             assert list(tmp_path.iterdir()) == []
 
-            result, _ = run("maintenance.backup", {"out": str(out), "verify": False})
+            result, _ = run("maintenance.backup", {"out": str(out), "whole": True, "verify": False})
             assert (result["verified"], result["rows"], out.stat().st_size) == (False, None, result["bytes"])
 
             connection.execute(f"alter role {role} createdb".encode())
-            result, _ = run("maintenance.backup", {"out": str(out)})
+            result, _ = run("maintenance.backup", {"out": str(out), "whole": True})
             assert result["verified"]
-            assert scratch_databases(worked) == []
+            assert scratch_databases(plain) == []
 
             connection.execute(f"revoke pg_read_all_data from {role}".encode())
-            error = fail("maintenance.backup", {"out": str(tmp_path / "y.dump"), "verify": False})
+            error = fail("maintenance.backup", {"out": str(tmp_path / "y.dump"), "whole": True, "verify": False})
             assert error["message"].startswith("the database reports") or "permission denied" in error["message"]
             assert list(tmp_path.iterdir()) == [out]
         finally:
             connection.execute(f"drop role {role}".encode())
 
 
-def test_a_failed_dump_leaves_nothing(worked: str, tmp_path: Path) -> None:
+def test_a_failed_dump_leaves_nothing(plain: str, tmp_path: Path) -> None:
     """pg_dump's own sentence is the error; there is no file and no scratch database."""
-    error = fail("maintenance.backup", {"out": str(tmp_path / "x.dump"), "compress": "gzip:77"})
+    error = fail("maintenance.backup", {"out": str(tmp_path / "x.dump"), "whole": True, "compress": "gzip:77"})
 
     assert (error["code"], error["message"][:15]) == ("backup_failed", "pg_dump failed:")
     assert "77" in error["message"] or "level" in error["message"]
     assert list(tmp_path.iterdir()) == []
-    assert scratch_databases(worked) == []
+    assert scratch_databases(plain) == []
 
 
-def test_a_dump_that_cannot_be_restored_is_found(worked: str, tmp_path: Path) -> None:
+def test_a_dump_that_cannot_be_restored_is_found(plain: str, tmp_path: Path) -> None:
     """A constraint that existing rows break lets pg_dump succeed: the restore fails, and so does the backup."""
-    with psycopg.connect(worked, autocommit=True) as connection:
-        connection.execute("create table absurd.broken (n int)")
-        connection.execute("insert into absurd.broken values (-1)")
-        connection.execute("create function absurd.fits(n int) returns bool language sql as 'select n < 0'")
-        connection.execute("alter table absurd.broken add check (absurd.fits(n))")
-        connection.execute("create or replace function absurd.fits(n int) returns bool language sql as 'select n > 0'")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute("create table public.broken (n int)")
+        connection.execute("insert into public.broken values (-1)")
+        connection.execute("create function public.fits(n int) returns bool language sql as 'select n < 0'")
+        connection.execute("alter table public.broken add check (public.fits(n))")
+        connection.execute("create or replace function public.fits(n int) returns bool language sql as 'select n > 0'")
 
-    error = fail("maintenance.backup", {"out": str(tmp_path / "x.dump")})
+    error = fail("maintenance.backup", {"out": str(tmp_path / "x.dump"), "whole": True})
 
     assert (error["code"], error["message"][:18]) == ("backup_failed", "pg_restore failed:")
     assert "broken" in error["message"]
     assert list(tmp_path.iterdir()) == []
-    assert scratch_databases(worked) == []
+    assert scratch_databases(plain) == []
 
 
 def test_a_killed_run_is_cleared_up_by_the_next(worked: str, tmp_path: Path, until: Until) -> None:
@@ -247,13 +247,15 @@ def test_a_killed_run_is_cleared_up_by_the_next(worked: str, tmp_path: Path, unt
         assert scratch_databases(worked) == []
 
 
-def test_attempts_write_to_one_name(worked: str, tmp_path: Path) -> None:
+def test_attempts_write_to_one_name(plain: str, tmp_path: Path) -> None:
     """The file is named in the first attempt, so that a later one finds, and removes, what a killed one has written."""
     port, task = MemoryPort(), uuid4()
     port.checkpoints[task] = {"name": "named-before.dump"}
     left = tmp_path / f".{task.hex[-12:]}-1-6.part.named-before.dump"
     left.write_text("half")
-    claim = claim_of("maintenance.backup", {"out": str(tmp_path), "verify": False}, task_id=task, attempt=2)
+    claim = claim_of(
+        "maintenance.backup", {"out": str(tmp_path), "whole": True, "verify": False}, task_id=task, attempt=2
+    )
 
     outcome = run_sync(
         RunContext(claim, port, run_here), claim, registry.require(claim.name), Defaults(RetryPolicy(), None)
@@ -276,19 +278,21 @@ async def test_a_cancelled_backup_leaves_nothing(worked: str, settings: Settings
         await soon(lambda: not list(tmp_path.glob(".*.dump")))
 
 
-def test_old_dumps_go(worked: str, tmp_path: Path) -> None:
+def test_old_dumps_go(plain: str, tmp_path: Path) -> None:
     """With `keep` the newest stay, this one included; files of other names and of other databases are not touched."""
-    name = conninfo_to_dict(worked)["dbname"]
-    others = ["notes.txt", f"{name}-20200101T000000Z.dump", f"{name}.absurd-20200101T000000Z.dump.bak"]
-    old = [f"{name}.absurd-2020010{day}T000000Z.dump" for day in range(1, 6)]
+    name = conninfo_to_dict(plain)["dbname"]
+    others = ["notes.txt", f"{name}.absurd-20200101T000000Z.dump", f"{name}-20200101T000000Z.dump.bak"]
+    old = [f"{name}-2020010{day}T000000Z.dump" for day in range(1, 6)]
     for each in others + old:
         (tmp_path / each).write_text("x")
 
-    result, _ = run("maintenance.backup", {"out": str(tmp_path), "verify": False, "keep": 3})
+    result, _ = run("maintenance.backup", {"out": str(tmp_path), "whole": True, "verify": False, "keep": 3})
 
     assert result["removed"] == old[:3]
     assert {each.name for each in tmp_path.iterdir()} == {*others, *old[3:], Path(result["path"]).name}
-    assert fail("maintenance.backup", {"out": f"{tmp_path}/x.dump", "keep": 3})["code"] == "invalid_input"
+    assert (
+        fail("maintenance.backup", {"out": f"{tmp_path}/x.dump", "whole": True, "keep": 3})["code"] == "invalid_input"
+    )
 
 
 @pytest.mark.parametrize("own", [True, False])
