@@ -266,8 +266,11 @@ def test_attempts_write_to_one_name(plain: str, tmp_path: Path) -> None:
     assert not left.exists()
 
 
-async def test_a_cancelled_backup_leaves_nothing(worked: str, settings: Settings, tmp_path: Path) -> None:
+async def test_a_cancelled_backup_leaves_nothing(
+    worked: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cancelled while it restores, it drops its scratch database, stops its programs and removes its file."""
+    monkeypatch.setattr("absurd.workers.process.TERMINATE_SECONDS", 30.0)  # a machine under load is slow to connect
     async with working(settings, queues=["upkeep"]), AbsurdClient(settings=settings) as client:
         task: UUID = await client.spawn("maintenance.backup", {"out": str(tmp_path / "x.dump")}, queue="upkeep")
         await soon(lambda: scratch_databases(worked))
