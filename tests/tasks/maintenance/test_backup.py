@@ -160,6 +160,19 @@ def test_the_password_is_not_to_be_seen(plain: str, tmp_path: Path, monkeypatch:
     assert "open it" not in f"{[call for call, _, _ in calls]}{logs}{result}"
 
 
+def test_a_service_names_the_database(plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Address and role come from a service of libpq, for the dump and for the restore; the task holds neither."""
+    lines = "".join(f"{key}={value}\n" for key, value in conninfo_to_dict(plain).items() if value)
+    (tmp_path / "services.conf").write_text(f"[nightly]\n{lines}")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services.conf"))
+    monkeypatch.delenv("ABSURD_DATABASE_URL")
+
+    result, _ = run("maintenance.backup", {"out": f"{tmp_path}/d/", "whole": True, "database": "nightly"})
+
+    assert (result["verified"], result["rows"]) == (True, 100)
+    assert Path(result["path"]).name.startswith(f"{conninfo_to_dict(plain)['dbname']}-2")
+
+
 def test_the_rights_of_a_role(plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told before anything is dumped, with the ways out: without a restore, or with the right, the dump is made.
 
