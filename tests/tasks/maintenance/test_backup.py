@@ -56,7 +56,6 @@ def test_the_dump_restores_to_what_was_dumped(worked: str, tmp_path: Path) -> No
     assert result["sha256"] == hashlib.sha256(dump.read_bytes()).hexdigest()
     assert stat.S_IMODE(dump.stat().st_mode) == 0o600
     assert [message for _, _, message in port.told][:1] == ["dumping"]
-    assert "restoring" in {message for _, _, message in port.told}
     assert port.told[-1] == (2 * result["tables"] + 2, 2 * result["tables"] + 2, "verified")
     original = everything(worked)
     tables = [rows for key, rows in original.items() if rows and isinstance(rows[0], str) and key != "definitions"]
