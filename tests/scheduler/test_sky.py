@@ -109,7 +109,7 @@ def sidereal_passages(hours: float, longitude: float, begin: datetime, end: date
         ahead: Floats = (found - hours + 12) % 24 - 12
         return ahead
 
-    grid = np.arange(begin.timestamp(), end.timestamp() + 1, 3600.0)
+    grid = np.arange(begin.timestamp(), end.timestamp() + 1, 10800.0)
     values = shown(grid)
     values[np.abs(values) > 6] = np.nan  # where it leaps by a day
     return passages(shown, grid, values, rising=True)
