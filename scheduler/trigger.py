@@ -7,7 +7,8 @@ A trigger is a text, so that it is the same in SQL, TOML, Python and on the comm
 ``every 90 s``, ``every 1h30m``           an interval, counted from the schedule's start, or else from its making
 ``at 2027-01-31T21:30:00Z``               one instant
 ``lst 03:30``, ``lst 03:30:15``           apparent sidereal time at the schedule's site
-``jd every 0.5``, ``jd every 1 from 2461000.25``  Julian dates (UTC) a number of days apart, counted from 0 or from one of them
+``jd every 0.5``                          Julian dates (UTC) a number of days apart, counted from 0; or from one of
+                                          them: ``jd every 1 from 2461000.25``
 ``twilight astronomical end``             the sun 18° below the horizon of the site, going down; ``begin``: going up.
                                           ``nautical`` is 12°, ``civil`` 6°
 ``sun rise``, ``sun set``                 its upper limb on the horizon, with the usual refraction: centre at -50'
@@ -33,6 +34,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_AFTER_JD_0 = timedelta(days=2440587.5)
 SHORTEST, LONGEST = 1.0, 100 * 366 * 86400.0
 """Seconds between two times due."""
+LONGEST_TEXT = 1000
+_DAY_PARTS = 8
+"""Decimals of a day: each is a whole number of microseconds, so that no sum of them is ever rounded."""
 
 Site = Mapping[str, float]
 """``longitude`` and ``latitude`` in degrees, east and north (WGS 84), ``height`` in metres above the ellipsoid."""
@@ -69,7 +73,10 @@ class IntervalTrigger:
 
     def after(self, instant: datetime) -> datetime | None:
         """See `Trigger`."""
-        return self.origin + ((instant - self.origin) // self.every + 1) * self.every
+        try:
+            return self.origin + ((instant - self.origin) // self.every + 1) * self.every
+        except OverflowError:  # the end of the calendar
+            return None
 
 
 @dataclass(frozen=True)
@@ -89,11 +96,15 @@ def read_trigger(text: str, *, zone: str = "UTC", site: Site | None = None, orig
     Raises InvalidOptionError with what is wrong, ConfigurationError if a sky trigger finds no astropy.
     """
     if not isinstance(text, str) or not text.strip():
-        raise InvalidOptionError(f"{text!r} is no trigger", option="trigger")
-    word, _, rest = text.strip().partition(" ")
+        raise InvalidOptionError(f"{text!r} is no trigger; write 0 3 * * *, or every 90 s, say", option="trigger")
+    if len(text) > LONGEST_TEXT:
+        raise InvalidOptionError(
+            f"a trigger has {LONGEST_TEXT} characters at most, this one has {len(text)}", option="trigger"
+        )
+    word, *rest = text.split()
     reader = _READERS.get(word.lower())
     if reader is not None:
-        return reader(rest.strip(), text.strip(), site, origin)
+        return reader(" ".join(rest), text.strip(), site, origin)
     return CronTrigger(cron.parse(text), read_zone(zone))
 
 
@@ -107,7 +118,7 @@ def read_zone(name: str) -> ZoneInfo:
 
 
 def _every(rest: str, text: str, site: Site | None, origin: datetime | None) -> Trigger:
-    return IntervalTrigger(_span(timedelta(seconds=seconds(rest)), text), origin or EPOCH)
+    return IntervalTrigger(timedelta(seconds=_span(seconds(rest), text)), origin or EPOCH)
 
 
 def _at(rest: str, text: str, site: Site | None, origin: datetime | None) -> Trigger:
@@ -116,15 +127,24 @@ def _at(rest: str, text: str, site: Site | None, origin: datetime | None) -> Tri
     except ValueError:
         raise InvalidOptionError(f"{text!r} is no trigger: write at 2027-01-31T21:30:00Z", option="trigger") from None
     if at.utcoffset() is None:
-        raise InvalidOptionError(f"{text!r} lacks its zone: write {rest}Z, or +02:00 behind it", option="trigger")
-    return OnceTrigger(at.astimezone(UTC))
+        raise InvalidOptionError(
+            f"{text!r} lacks its zone: write at {at.isoformat()}Z, or +02:00 behind it", option="trigger"
+        )
+    try:
+        return OnceTrigger(at.astimezone(UTC))
+    except OverflowError:
+        raise InvalidOptionError(f"{text!r} is not within the years 1 to 9999", option="trigger") from None
 
 
 def _julian(rest: str, text: str, site: Site | None, origin: datetime | None) -> Trigger:
-    found = re.fullmatch(r"every (\d{1,6}(?:\.\d{1,12})?)(?: from (\d{1,8}(?:\.\d{1,12})?))?", rest)
+    found = _JULIAN.fullmatch(rest.lower())
     if not found:
-        raise InvalidOptionError(f"{text!r} is no trigger: write jd every 0.5 from 2461000.25", option="trigger")
-    every = _span(timedelta(days=float(found[1])), text)
+        raise InvalidOptionError(
+            f"{text!r} is no trigger: write jd every 0.5 from 2461000.25, with {_DAY_PARTS} decimals at most",
+            option="trigger",
+        )
+    every = _days(found[1])
+    _span(every.total_seconds(), text)
     # From JD 0, which is before the calendars of datetime, the counting comes to the epoch at a remainder.
     since = EPOCH + (_days(found[2] or "0") - _EPOCH_AFTER_JD_0) % every
     return IntervalTrigger(every, since)
@@ -145,17 +165,20 @@ def _sky(word: str) -> Reader:
 
 def _days(text: str) -> timedelta:
     whole, _, part = text.partition(".")
-    return timedelta(days=int(whole)) + timedelta(days=float(f"0.{part or 0}"))
+    microseconds = int(part.ljust(_DAY_PARTS, "0")) * 86400 * 10**6 // 10**_DAY_PARTS
+    return timedelta(days=int(whole), microseconds=microseconds)
 
 
-def _span(every: timedelta, text: str) -> timedelta:
-    if not SHORTEST <= every.total_seconds() <= LONGEST:
+def _span(every: float, text: str) -> float:
+    if not SHORTEST <= every <= LONGEST:
         raise InvalidOptionError(
             f"{text!r} is no trigger: between two times due lie from one second to a century", option="trigger"
         )
     return every
 
 
+_JULIAN_DAYS = rf"([0-9]{{1,7}}(?:\.[0-9]{{1,{_DAY_PARTS}}})?)"
+_JULIAN = re.compile(rf"every {_JULIAN_DAYS}(?: from {_JULIAN_DAYS})?")
 _READERS: dict[str, Reader] = {
     "every": _every,
     "at": _at,
