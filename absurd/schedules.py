@@ -27,7 +27,10 @@ class Look(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A time at which a schedule was due: spawned, or skipped and then standing for `missed`, the last of them."""
+    """A time at which a schedule was due: spawned, or skipped and then standing for `missed`, the last of them.
+
+    From 1000 on these are at least as many.
+    """
 
     at: datetime
     skipped: Literal["misfire"] | None = None

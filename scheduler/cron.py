@@ -27,8 +27,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from croniter import CroniterBadDateError, croniter
-
 from absurd.errors import InvalidOptionError
 
 LONGEST = 1000
@@ -165,6 +163,8 @@ class Cron:
             yield match.replace(tzinfo=zone, fold=1).astimezone(UTC)
 
     def _matches(self, after: datetime) -> Iterator[datetime]:
+        from croniter import CroniterBadDateError, croniter  # every client loads this module, few use it
+
         stepper = croniter(self._plain, after, day_or=self._either_day, max_years_between_matches=_YEARS)
         while True:
             try:

@@ -144,7 +144,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def show(ctx: click.Context, name: str, as_json: bool) -> None:
-    """Show all about a schedule: what it spawns, by which policies, and when it is due next."""
+    """Show all about a schedule, and when it is due next."""
     from absurd.cli.story import brief
     from absurd.redaction import hide
     from absurd.scheduler.schedules import due_times, take

@@ -49,7 +49,7 @@ create table tick (
 );
 create index tick_task on tick (schedule_id, due_at) where task_id is not null;
 comment on table tick is 'What came of a time at which a schedule was due: a task, or why there is none. Written with the spawn, so each comes once.';
-comment on column tick.missed is 'How many times due one row of skipped ones stands for, this the last of them.';
+comment on column tick.missed is 'How many times due one row of skipped ones stands for, this the last of them; from 1000 on: at least so many.';
 
 create table leader (
     role   text primary key,

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from absurd.errors import InvalidOptionError
-from absurd.scheduler import cron
 from absurd.scheduler.cron import Cron, parse
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -64,7 +63,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
             taken.append(found)
             return found
 
-    monkeypatch.setattr(cron, "croniter", Counted)
+    monkeypatch.setattr("croniter.croniter", Counted)
     return taken
 
 
