@@ -172,6 +172,9 @@ create or replace function resign_leader(p_holder text) returns void
     as $$
 begin
     delete from leader where role = 'scheduler' and holder = p_holder;
+    if found then
+        perform _tell_schedulers();
+    end if;
 end $$;
 comment on function resign_leader(text) is 'Give up the lead among schedulers.';
 
