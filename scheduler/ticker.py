@@ -51,7 +51,10 @@ class Ticker:
         leads = look.leader == self._holder
         if leads != self._leads:
             self._leads = leads
-            log.info(Event.SCHEDULER_LEADS if leads else Event.SCHEDULER_STANDS_BY, scheduler=self._holder)
+            if leads:
+                log.info(Event.SCHEDULER_LEADS, scheduler=self._holder)
+            else:
+                log.info(Event.SCHEDULER_STANDS_BY, scheduler=self._holder, leader=look.leader)
         due = [each for each in look.due if (each["id"], each["version"]) not in self._failed]
         mine = [each for each in due if leads or self._is_left(each, look.now)]
         for first in range(0, len(mine), _AT_ONCE):
