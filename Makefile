@@ -35,7 +35,7 @@ test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, COVERAGE=1
 	@$(BIN)/pytest $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
 
 soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, models (T=PATH a part)
-	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults)
+	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler)
 
 bench: $(INSTALLED) ## measure the queue, five rounds of each benchmark (T=NAME one of them)
 	@for name in $(or $(T),queue latency backlog snapshot dag); do \

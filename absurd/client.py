@@ -22,6 +22,8 @@ from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Listener
 from absurd.queue import Spawned
+from absurd.resolve import resolve_database
+from absurd.scheduler.schedules import ScheduleMethods
 from absurd.spawning import SpawnOptions, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
@@ -36,23 +38,7 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
     return replace(settings, database_url=database_url) if database_url else settings
 
 
-def resolve_database(settings: Settings) -> str:
-    """The URL of the database: the one that is set, else that of the embedded server.
-
-    The embedded server is started if need be, and its database installed or upgraded; a server that
-    was named is never changed.
-    """
-    if settings.database_url:
-        return settings.database_url
-    from absurd.database_sync import install
-    from absurd.embedded import ensure_running
-
-    url = ensure_running(settings)
-    install(url, settings.schema)
-    return url
-
-
-class AbsurdClient:
+class AbsurdClient(ScheduleMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

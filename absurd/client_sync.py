@@ -11,7 +11,7 @@ from uuid import UUID
 
 from absurd import dead_letters, inspection, queue
 from absurd.call import Call
-from absurd.client import merge_settings, resolve_database
+from absurd.client import merge_settings
 from absurd.config import Settings, load_settings
 from absurd.database_sync import SyncDatabase, session_on
 from absurd.encoding import encode
@@ -22,6 +22,8 @@ from absurd.limits import QueueLimits, set_queue_limits
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
+from absurd.resolve import resolve_database
+from absurd.scheduler.schedules_sync import SyncScheduleMethods
 from absurd.spawning import SpawnOptions, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
@@ -29,7 +31,7 @@ from absurd.workflow import Workflow, WorkflowRun
 T = TypeVar("T")
 
 
-class SyncAbsurdClient:
+class SyncAbsurdClient(SyncScheduleMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

@@ -53,7 +53,7 @@ def choose(pg_bin: Path | None, data: Path, major: int | None, known: Path | Non
     Raises `EmbeddedServerError` that says what was found and what to do.
     """
     found: list[Installation] = []
-    for folder in [pg_bin] if pg_bin else _candidates(known):
+    for folder in [pg_bin] if pg_bin else candidates(known):
         installation = Installation.at(folder)
         if installation is None:
             continue
@@ -86,7 +86,8 @@ def executable_by(installation: Installation, account: Account) -> Installation:
     return copied
 
 
-def _candidates(known: Path | None) -> Iterator[Path]:
+def candidates(known: Path | None = None) -> Iterator[Path]:
+    """The folders in which programs of PostgreSQL may be, the one to be preferred first; `known` is the last."""
     spec = importlib.util.find_spec(_WHEEL)  # finds the package without running any of its code
     if spec and spec.origin:
         yield Path(spec.origin).parent / "pginstall" / "bin"

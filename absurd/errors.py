@@ -142,6 +142,12 @@ class QueueNotFoundError(NotFoundError):
     code = "queue_not_found"
 
 
+class ScheduleNotFoundError(NotFoundError):
+    """No schedule has that name."""
+
+    code = "schedule_not_found"
+
+
 # The database ------------------------------------------------------------------------------------
 
 
@@ -283,4 +289,5 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB009": PayloadTooLargeError,
     "AB010": InvalidParamsError,
     "AB011": WorkflowNotFoundError,
+    "AB012": ScheduleNotFoundError,
 }

@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
+from contextlib import suppress
 
 import structlog
 
-from absurd.client import resolve_database
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
+from absurd.errors import DatabaseUnavailableError
 from absurd.loop import Loop
 from absurd.maintenance import make_round
 from absurd.notify import Listener
+from absurd.resolve import resolve_database
+from absurd.scheduler.ticker import LONGEST_LOOK, Ticker
 from absurd.telemetry import Event
 
 log = structlog.get_logger("absurd.scheduler")
 
 
 class Scheduler:
-    """The rounds of `absurd.maintenance`: as often as the settings say, when a sleeper is due, and when told."""
+    """Ticks of schedules when they are due, and the rounds of `absurd.maintenance`, each in a loop of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
         self._stopping = asyncio.Event()
         self._database: AsyncDatabase | None = None
 
@@ -43,15 +47,25 @@ class Scheduler:
             url, schema=self.settings.schema, prepared_statements=self.settings.prepared_statements
         ) as self._database:
             loop = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
-            async with Listener(self._database, ["ready"]) as listener:
-                # The empty payload: children of ended parents want to be counted, or something may have been missed.
-                with listener.subscribe("ready", lambda payload: None if payload else loop.wake()):
+            ticker = Ticker(self._database, self.name)
+            ticks = Loop("ticks", ticker.round, pause=LONGEST_LOOK)
+            async with Listener(self._database, ["ready", "schedule"]) as listener:
+                with (
+                    # The empty payload: children of ended parents want to be counted, or something may have
+                    # been missed.
+                    listener.subscribe("ready", lambda payload: None if payload else loop.wake()),
+                    listener.subscribe("schedule", lambda _: ticks.wake()),
+                ):
                     await loop.start()
+                    await ticks.start()
                     log.info(Event.SCHEDULER_STARTED, scheduler=self.name, database=self._database.address)
                     try:
                         await self._stopping.wait()
                     finally:
+                        await ticks.stop()
                         await loop.stop()
+            with suppress(DatabaseUnavailableError):  # then the lead runs out by itself
+                await ticker.resign()
         log.info(Event.SCHEDULER_STOPPED, scheduler=self.name)
 
     def stop(self) -> None:

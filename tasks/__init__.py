@@ -1,4 +1,8 @@
 """The domain: what tasks do.  Kernels need no queue; the `executors` modules put them on it."""
 
-EXECUTOR_MODULES = ("absurd.tasks.cutout.executors", "absurd.tasks.export.executors")
+EXECUTOR_MODULES = (
+    "absurd.tasks.cutout.executors",
+    "absurd.tasks.export.executors",
+    "absurd.tasks.maintenance.executors",
+)
 """Modules that register the executors shipped with the platform when they are imported."""

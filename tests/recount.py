@@ -20,7 +20,7 @@ def freeze(connection: Connection) -> None:
 
 _DRAWN = {
     "executor": ("id",), "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"), "queue": ("id", "created_at"),
-    "ready": ("seq",), "worker": ("id",),
+    "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "worker": ("id",),
 }  # fmt: skip
 """Columns whose values differ between two runs of one call: numbers drawn from sequences, and one default."""
 
@@ -57,7 +57,9 @@ class Saved:
         connection.execute("create schema saved")
         for table in _tables(connection):
             connection.execute(f"create table saved.{table} as table {table}")
-            override = "overriding system value" if table in {"queue", "executor", "worker", "tally"} else ""
+            override = (
+                "overriding system value" if table in {"queue", "executor", "worker", "tally", "schedule"} else ""
+            )
             self._back += f"delete from {table}; insert into {table} {override} table saved.{table};"
 
     def restore(self) -> None:

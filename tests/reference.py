@@ -122,7 +122,7 @@ def executors_page() -> str:
         place = "the event loop" if each.runs_in == "loop" else f"a {each.runs_in}"
         parts.append(
             f"## {each.name}\n\n{_whole(each.function)}\n\n"
-            f"Runs in {place}, {limit}; needs the extra `{_extra(each.name)}`.\n\n"
+            f"Runs in {place}, {limit}; needs {_extra(each.name)}.\n\n"
             + _table(("Param", "Type", "Default", "Meaning"), rows)
         )
     return _page(
@@ -134,8 +134,9 @@ def executors_page() -> str:
 
 
 def _extra(executor: str) -> str:
-    """The extra that brings what an executor's kernels import."""
-    return {"cutout": "astro", "export": "export"}[executor.partition(".")[0]]
+    """What brings that which an executor's kernels import."""
+    extra = {"cutout": "astro", "export": "export", "maintenance": None}[executor.partition(".")[0]]
+    return "no extra" if extra is None else f"the extra `{extra}`"
 
 
 def _type(about: dict[str, Any]) -> str:
@@ -161,9 +162,10 @@ def python_page() -> str:
     rows = [(f"`{each}`", _first(value)) for each, value in public.items()]
     parts = [_table(("Name", "What it is"), rows)]
     for each in (AbsurdClient, RunContext, AbsurdWorker):
-        methods = [(name, value) for name, value in vars(each).items() if not name.startswith("_")]
+        homes = [home for home in each.__mro__ if home.__module__.startswith("absurd.")]
+        methods = {name: value for home in homes for name, value in vars(home).items() if not name.startswith("_")}
         described = [
-            (f"`{_signature(name, value)}`", _first(value)) for name, value in methods if _is_for_callers(value)
+            (f"`{_signature(name, value)}`", _first(value)) for name, value in methods.items() if _is_for_callers(value)
         ]
         parts.append(f"\n## {each.__name__}\n\n{_whole(each)}\n\n{_table(('Call', 'What it does'), described)}")
     return _page(

@@ -18,9 +18,9 @@ Statement = tuple[Any, ...]
 READS = frozenset({
     "check_claim", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_identity",
     "get_names", "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats", "get_results",
-    "get_state", "get_states", "get_status", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters",
-    "lease_worker", "list_dead_letters", "list_executors", "list_queues", "list_tasks", "list_workers",
-    "list_workflows", "new_task_id", "task_why",
+    "get_schedule", "get_state", "get_states", "get_status", "get_task", "get_workflow", "get_workflow_state",
+    "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues", "list_schedules",
+    "list_tasks", "list_ticks", "list_workers", "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -115,6 +115,20 @@ class World:
         self.keyed = self.spawn(key="k")
         self.late = self.spawn(depends_on=[self.running[0], self.keyed])
         self.call("await_tasks(array[%s::uuid])", self.running[0])
+        self.schedule = self.queue + ".schedule"
+        self.call("set_schedule(%s, %s)", self.schedule, self.scheduled(overlap="cancel"))
+        self.connection.execute(
+            "update schedule set settled_at = clock_time() - interval '1 hour' where name = %s", [self.schedule]
+        )
+        self.connection.execute(
+            "insert into tick (schedule_id, due_at, fired_at, task_id)"
+            " select id, settled_at, settled_at, %s from schedule where name = %s",
+            [self.running[2], self.schedule],
+        )
+
+    def scheduled(self, **options: Any) -> str:
+        """A schedule of tasks for the queue."""
+        return json.dumps({"trigger": "every 60 s", "executor": self.executor, "queue": self.queue} | options)
 
 
 # Statements --------------------------------------------------------------------------------------
@@ -173,7 +187,13 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "emit_event": lambda w: ("emit_event(%s, '1')", w.event),
     "ensure_partitions": lambda w: ("ensure_partitions()",),
     "fail_runs": lambda w: fail(w.lease, *w.running[:2], delays=(None, 1.0)),
+    "fire_schedule": lambda w: (
+        "fire_schedule(id, 1, array[clock_time()], '{null}', '{1}', clock_time(), 'infinity')"
+        " from schedule where name = %s",
+        w.schedule,
+    ),
     "fold_tallies": lambda w: ("fold_tallies()",),
+    "get_due_schedules": lambda w: ("get_due_schedules('h', 30)",),
     "give_up_worker": lambda w: ("give_up_worker(%s)", w.worker),
     "maintain": lambda w: ("maintain()",),
     "mark_published": lambda w: ("mark_published(%s, 'a', 'b')", w.completed),
@@ -181,23 +201,32 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "promote_timers": lambda w: ("promote_timers()",),
     "prune_ended": lambda w: ("prune_ended()",),
     "prune_queue": lambda w: ("count(*) from prune_queue(%s, 0)", w.queue),
+    "prune_ticks": lambda w: ("prune_ticks()",),
     "purge_dead_letters": lambda w: ("purge_dead_letters(%s)", json.dumps({"queue": w.queue})),
     "purge_queue": lambda w: ("purge_queue(%s)", w.queue),
     "recover_runs": lambda w: ("recover_runs()",),
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
     "register_worker": lambda w: ("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", w.queue),
+    "remove_schedule": lambda w: ("remove_schedule(%s)", w.schedule),
     "requeue_dead_letters": lambda w: ("count(*) from requeue_dead_letters(%s)", json.dumps({"ids": [str(w.failed)]})),
     "rerun_task": lambda w: ("rerun_task(%s)", w.completed),
+    "resign_leader": lambda w: ("resign_leader('h')",),
     "respawn_task": lambda w: ("respawn_task(%s)", w.completed),
     "retry_task": lambda w: ("retry_task(%s)", w.failed),
     "retry_workflow": lambda w: ("retry_workflow(%s)", w.workflow),
     "return_runs": lambda w: ("return_runs(array[%s::bigint], array[%s::uuid], '{5}')", w.lease, w.running[0]),
     "set_checkpoint": lambda w: ("set_checkpoint(%s, %s, 's', '1')", w.lease, w.running[0]),
     "set_listening": lambda w: ("set_listening(%s, array[%s], true)", w.worker, w.queue_id),
+    "set_next_due": lambda w: (
+        "set_next_due(id, 1, clock_time()) from schedule where name = %s",
+        w.schedule,
+    ),
     "set_progress": lambda w: ("set_progress(%s, %s, 1, 2, '')", w.lease, w.running[0]),
     "set_queue_limits": lambda w: ("set_queue_limits(%s, '{\"running\": 5}')", w.queue),
     "set_queue_paused": lambda w: ("set_queue_paused(%s, true)", w.queue),
     "set_queue_retention": lambda w: ("set_queue_retention(%s, 3600)", w.queue),
+    "set_schedule": lambda w: ("set_schedule(%s, %s)", w.schedule, w.scheduled(zone="Europe/Berlin")),
+    "set_schedule_paused": lambda w: ("set_schedule_paused(%s, true)", w.schedule),
     "spawn_task": lambda w: ("count(*) from spawn_task(%s, %s, '{}', %s)", w.queue, w.executor, _keyed()),
     "spawn_tasks": _spawn,
     "spawn_workflow": lambda w: (
@@ -210,6 +239,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "step": _step,
     "suspend_runs": lambda w: suspend(w.lease, w.running[0], w.event),
     "sweep_late": lambda w: ("sweep_late()",),
+    "trigger_schedule": lambda w: ("trigger_schedule(%s)", w.schedule),
     "unregister_worker": lambda w: ("unregister_worker(%s)", w.worker),
 }
 """For each function that changes something, a call of it that finds something to do."""

@@ -15,7 +15,6 @@ from typing import Any
 import structlog
 
 from absurd import claims
-from absurd.client import resolve_database
 from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, ConfigurationError, DatabaseUnavailableError
@@ -26,6 +25,7 @@ from absurd.maintenance import make_round
 from absurd.middleware import CallMiddleware, RunMiddleware, load
 from absurd.notify import Listener
 from absurd.queue import get_queue_stats
+from absurd.resolve import resolve_database
 from absurd.retry import RetryPolicy
 from absurd.workers.calls import get_identity, get_names, set_listening
 from absurd.workers.delivery import Deliverer, Keeper

@@ -18,13 +18,14 @@ from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 from uuid import uuid4
 
-from absurd.client import AbsurdClient, resolve_database
+from absurd.client import AbsurdClient
 from absurd.client_sync import SyncAbsurdClient
 from absurd.config import Settings
 from absurd.database_sync import SyncDatabase, SyncSession, connect, install
 from absurd.errors import ConfigurationError, ExecutionError
 from absurd.model import TaskSpec
 from absurd.orphans import stop_with_parent
+from absurd.resolve import resolve_database
 
 PREFIX = "absurd_bench_"
 QUEUE = "bench"

@@ -24,6 +24,7 @@ SECTIONS = {
         "queue": "absurd.cli.queue:queue",
         "executor": "absurd.cli.executor:executor",
         "event": "absurd.cli.event:event",
+        "schedule": "absurd.cli.schedule:schedule",
     },
     "Look": {
         "status": "absurd.cli.status:status",

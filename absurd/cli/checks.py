@@ -104,8 +104,8 @@ def check_binaries(settings: Settings) -> Finding:
 
 def check_database(settings: Settings) -> Iterator[Finding]:
     """Reach it, and look at schema, clock and workers.  Raises the AbsurdError of what cannot be reached."""
-    from absurd.client import resolve_database
     from absurd.database_sync import SyncDatabase, installed_version
+    from absurd.resolve import resolve_database
     from absurd.schema import VERSION
 
     embedded = settings.database_url is None

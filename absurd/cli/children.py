@@ -108,8 +108,8 @@ async def supervise(
     settings: Settings, embedded: Embedded | None, children: Sequence[Child], *, ready: Callable[[str], None], say: Say
 ) -> None:
     """Run database and children until a signal; then stop them, the database last."""
-    from absurd.client import resolve_database
     from absurd.database_sync import SyncDatabase
+    from absurd.resolve import resolve_database
 
     stop = asyncio.Event()
 

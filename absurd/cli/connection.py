@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def database_of(ctx: click.Context) -> Iterator[SyncDatabase]:
     """The database the settings name, open and checked; the embedded one is started if need be."""
     settings = settings_of(ctx)
-    from absurd.client import resolve_database
     from absurd.database_sync import SyncDatabase
+    from absurd.resolve import resolve_database
 
     with SyncDatabase(
         resolve_database(settings), schema=settings.schema, prepared_statements=settings.prepared_statements

@@ -34,7 +34,7 @@ def start(ctx: click.Context, as_json: bool) -> None:
     If need be it is made, and the queue installed in it.  Every command that needs the database does
     the same by itself.
     """
-    from absurd.client import resolve_database
+    from absurd.resolve import resolve_database
 
     server = _embedded(settings := settings_of(ctx))
     resolve_database(settings)

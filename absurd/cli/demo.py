@@ -72,9 +72,9 @@ def _run(settings: Settings, out: Path, cutouts: int, seed: int, steps: Steps) -
     except ImportError as error:
         raise ConfigurationError(f"the demo needs the extras astro and export: {error}") from None
     from absurd.cli.status import describe, look
-    from absurd.client import resolve_database
     from absurd.client_sync import SyncAbsurdClient
     from absurd.database_sync import SyncDatabase
+    from absurd.resolve import resolve_database
 
     with steps("Simulated sky"):
         sky = simulate_sky(out / "sky", seed=seed)

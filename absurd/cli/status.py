@@ -12,6 +12,7 @@ from absurd.cli.checks import check_receipts
 from absurd.cli.connection import database_of
 from absurd.cli.output import clean, emit, in_order, json_option, note, plural, settings_of
 from absurd.cli.queue import queue_table, visible
+from absurd.cli.schedule_table import schedule_table
 from absurd.cli.values import seconds
 from absurd.cli.worker import worker_table
 from absurd.errors import DatabaseUnavailableError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from absurd.database_sync import SyncDatabase
 
+SHOWN_SCHEDULES = 8
 CLEAR = "\x1b[H\x1b[J"  # cursor home, clear to the end of the screen
 
 
@@ -78,6 +80,10 @@ def describe(document: dict[str, Any], where: str) -> str:
         f"{title('Queues')}\n{queue_table(document['queues'])}",
         f"{title('Workers')}\n{worker_table(document['workers'])}",
     ]
+    if active := [each for each in document["schedules"] if each["state"] == "active"]:
+        parts.append(f"{title('Schedules')}\n{schedule_table(active[:SHOWN_SCHEDULES])}")
+        if more := len(active) - SHOWN_SCHEDULES:
+            parts[-1] += f"\n… and {more} more: absurd schedule list" if more > 0 else ""
     if letters:
         parts.append(f"{title('Dead letters')}\n{plural(letters, 'task')} failed for good.")
     parts.append(problems(document["problems"]))

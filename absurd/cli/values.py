@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,21 +11,16 @@ from typing import Any, NoReturn
 
 import click
 
-from absurd.errors import InvalidParamsError
-
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|min|[smhdw])")
+from absurd import duration
+from absurd.errors import InvalidOptionError, InvalidParamsError
 
 
 def seconds(text: str) -> float:
-    """Seconds (``90``, ``0.5``) or numbers with their units (``90s``, ``15m``, ``1h30m``, ``2d``)."""
-    plain = re.sub(r"\s", "", str(text).lower())
-    if re.fullmatch(r"\d+(\.\d+)?", plain):
-        return float(plain)
-    parts = DURATION.findall(plain)
-    if not parts or plain != "".join(number + unit for number, unit in parts):
-        raise click.BadParameter(f"{text!r} is not a duration; write 90, 90s, 15m, 1h30m or 2d")
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
+    """A duration as an option: see `absurd.duration.seconds`."""
+    try:
+        return duration.seconds(text)
+    except InvalidOptionError as error:
+        raise click.BadParameter(error.message) from None
 
 
 def instant(text: str) -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from absurd.testing.clock import FakeClock
 from absurd.testing.databases import ThrowawayServer
 from absurd.testing.drain import Ran, drain, drain_sync
+from absurd.testing.fire import fire_due, fire_due_sync
 from absurd.testing.spawned import assert_not_spawned, assert_spawned, results
 
 __all__ = [
@@ -18,5 +19,7 @@ __all__ = [
     "assert_spawned",
     "drain",
     "drain_sync",
+    "fire_due",
+    "fire_due_sync",
     "results",
 ]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from absurd.config import Settings
-from absurd.database_sync import SyncDatabase
+from absurd.database_sync import SyncDatabase, SyncSession
 from absurd.errors import InvalidOptionError
 from absurd.queue import move_task_ids
 from absurd.testing.place import HasSettings, settings_of
@@ -78,6 +78,7 @@ class FakeClock:
             for definition in self._originals:
                 session.fetch(definition)
             self._keep_alive(before)
+            self._wake(session)
         self._frozen = False
         move_task_ids(0)
 
@@ -97,6 +98,7 @@ class FakeClock:
             )
             session.fetch(self._originals[1].replace("clock_timestamp()", "clock_time()"))
             self._keep_alive(before)
+            self._wake(session)
         move_task_ids(ahead)
         return moment.astimezone(UTC)
 
@@ -106,6 +108,10 @@ class FakeClock:
             " where state in ('running', 'stopping')",
             before,
         )
+
+    def _wake(self, session: SyncSession) -> None:
+        """Let schedulers look at the clock, with the commit."""
+        session.fetch("select pg_notify($1::text || '_schedule', '')::text", self._database.schema)
 
     @property
     def _prefix(self) -> str:

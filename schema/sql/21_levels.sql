@@ -34,6 +34,10 @@ begin
         return false;
     end if;
     select * into v_horizon from horizon;
+    -- In a database that was restored from a dump the xid is of another server, which may have been far ahead.
+    if v_horizon.xid >= pg_snapshot_xmax(pg_current_snapshot()) then
+        v_horizon.xid := null;
+    end if;
 
     if v_horizon.xid is not null and pg_snapshot_xmin(pg_current_snapshot()) > v_horizon.xid then
         for v_level in select * from level where base <= v_horizon.seq order by queue_id, level loop

@@ -22,7 +22,8 @@ declare
     v_queues   jsonb;
     v_workers  jsonb;
     v_problems jsonb;
-    v_letters  bigint;
+    v_schedules jsonb;
+    v_letters   bigint;
     v_most     bigint;
 begin
     select coalesce(sum(d.n), 0), max(d.n) into v_letters, v_most from _dead_letters_by_queue() d;
@@ -31,6 +32,9 @@ begin
     end if;
     select coalesce(jsonb_agg(to_jsonb(q) order by q.name), '[]') into v_queues from list_queues() q;
     select coalesce(jsonb_agg(to_jsonb(w) order by w.id), '[]') into v_workers from list_workers() w;
+    -- Those that are due next; a page shows no more.
+    select coalesce(jsonb_agg(_schedule_document(s) - array['params', 'options'] order by s.next_due), '[]') into v_schedules
+        from (select * from schedule order by (paused_at is not null), next_due limit 100) s;
     select coalesce(jsonb_agg(to_jsonb(p)), '[]') into v_problems from (
         select 'queue_unserved' as code,
                format('%s of queue %s pending and no worker serves it', _tasks(q.pending), q.name) as message,
@@ -64,17 +68,25 @@ begin
                format('absurd dlq list --queue %s', d.name)
         from _dead_letters_by_queue() d where d.n > 0
         union all
+        select 'schedule_failed', format('when schedule %s is due cannot be reckoned: %s', s.name, s.error),
+               format('absurd schedule add %s …, or a scheduler that has what it needs', s.name)
+        from schedule s where s.error is not null and s.paused_at is null
+        union all
+        select 'schedules_overdue', format('schedule %s has been due since %s and no scheduler fires it', min(s.name), min(s.next_due))
+               || case when count(*) > 1 then format(', nor %s more', count(*) - 1) else '' end, 'absurd-scheduler'
+        from schedule s where s.paused_at is null and s.next_due < v_now - interval '1 minute' having count(*) > 0
+        union all
         select 'snapshot_held',
                format('session %s (%s) has held a transaction open for %s seconds and keeps dead rows from being removed',
                       a.pid, coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), extract(epoch from v_now - a.xact_start)::integer),
                format('select pg_terminate_backend(%s)', a.pid)
         from pg_stat_activity a
         where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_xmin is not null and a.xact_start < v_now - interval '5 minutes') p;
-    return jsonb_build_object('queues', v_queues, 'workers', v_workers, 'schedules', '[]'::jsonb,
+    return jsonb_build_object('queues', v_queues, 'workers', v_workers, 'schedules', v_schedules,
                               'dead_letters', v_letters, 'problems', v_problems);
 end $$;
 comment on function get_status() is
-    'Queues, workers, dead letters (estimated where a queue has more than 10,000), and problems with what to do about each.';
+    'Queues, workers, schedules (the 100 due next), dead letters (estimated where a queue has more than 10,000), and problems with what to do about each.';
 
 -- Cancel all that waits in a queue now.  All at once, because in batches the locks of the second would come
 -- after those of the first and so out of order.  Returns how many tasks that are (p_dry_run: would be).

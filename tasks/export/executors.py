@@ -46,9 +46,9 @@ def export(ctx: RunContext, params: ExportParams) -> dict[str, Any]:
 
     The result tells the file's path, rows, bytes and row groups, each column with its types, and the snapshot.
     """
-    from absurd.client import resolve_database
     from absurd.config import load_settings
     from absurd.database_sync import connect
+    from absurd.resolve import resolve_database
     from absurd.tasks.export.query import export_query
 
     def told(rows: int, size: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 from absurd import AbsurdClient, RetryLater, RetryPolicy, SyncAbsurdClient, TaskFailed, TaskState, executor
 from absurd.config import Settings
 from absurd.errors import AbsurdError, ConfigurationError
-from absurd.testing import FakeClock, assert_not_spawned, assert_spawned, drain, drain_sync, results
+from absurd.testing import FakeClock, assert_not_spawned, assert_spawned, drain, drain_sync, fire_due_sync, results
 
 NIGHT = datetime(2027, 1, 31, 21, 30, tzinfo=UTC)
 
@@ -219,3 +219,17 @@ def test_the_users_own_database_is_refused() -> None:
     for call in (lambda: assert_spawned("x"), FakeClock, lambda: asyncio.run(drain("default"))):
         with pytest.raises(ConfigurationError, match="meant for tests"):
             call()
+
+
+def test_schedules_fire_inline(client: SyncAbsurdClient, settings: Settings, clock: FakeClock) -> None:
+    """A schedule made, the clock moved: what is due is fired once, what is not stays, and a drain executes it."""
+    clock.freeze(NIGHT)
+    client.set_schedule("nightly", "0 3 * * *", "kit.echo", {"a": 1})
+    assert fire_due_sync(client) == 0
+
+    clock.set(datetime(2027, 2, 1, 3, tzinfo=UTC))
+    assert fire_due_sync(client) == 1
+    assert fire_due_sync(client) == 0
+    assert_spawned("kit.echo", client, params={"a": 1}, tags=["schedule:nightly"], count=1)
+    [ran] = drain_sync("default", settings)
+    assert ran.result == {"a": 1}

@@ -220,9 +220,9 @@ def test_a_reference_to_a_task_that_is_no_parent_is_refused() -> None:
 def test_a_root_that_is_included_keeps_its_condition() -> None:
     """It came after an empty group where it was made; where it is included, after a node: then its condition holds."""
     inner = Workflow("inner")
-    inner.task("demo.add", after=inner.map("demo.add", []), name="root", when="all_done")
+    inner.task("bare.add", after=inner.map("bare.add", []), name="root", when="all_done")
     outer = Workflow("outer")
-    first = outer.task("demo.add", name="first")
+    first = outer.task("bare.add", name="first")
     [root] = outer.include(inner, after=first)
     alone = Workflow("alone")
     [free] = alone.include(inner)

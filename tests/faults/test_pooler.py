@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -12,9 +13,11 @@ import pytest
 import recount
 from faults import journal_executors  # noqa: F401  registers them
 from faults.pooler import pooler_before
+from schedules import demo_schedule, fired, reached, running
 
 from absurd import AbsurdClient, SyncAbsurdClient
 from absurd.config import Settings
+from absurd.scheduler.daemon import Scheduler
 from absurd.workers import AbsurdWorker
 
 
@@ -52,3 +55,17 @@ async def test_all_works_through_a_pooler(pooled: Settings, connection: psycopg.
 def _spawn_and_wait(settings: Settings) -> Any:
     with SyncAbsurdClient(settings=settings) as client:
         return client.wait(client.spawn("journal.add", {"a": 2, "b": 2}), timeout=30)
+
+
+async def test_schedules_come_true_through_a_pooler(pooled: Settings, connection: psycopg.Connection[Any]) -> None:
+    """Two schedulers whose sessions are nobody's: each time due comes once, also after the one that leads has gone."""
+    connection.execute("delete from schedule")
+    demo_schedule(connection, "s", "every 1s")
+    async with running(Scheduler(pooled)):
+        async with running(Scheduler(pooled)):
+            await reached(connection, "select count(*) >= 2 from tick")
+        await reached(connection, "select count(*) >= 4 from tick")
+
+    due = fired(connection, "s")
+    assert [(later - earlier).total_seconds() for earlier, later in pairwise(due)] == [1.0] * (len(due) - 1)
+    assert connection.execute("select count(*) from task").fetchone() == (len(due),)

@@ -17,7 +17,9 @@ from absurd.queue import new_task_id
 
 ALWAYS_WHOLE = frozenset({"claim_runs", "complete_runs", "fail_runs", "spawn_tasks", "step"})
 """Calls whose every boundary is tried in each run; of the others some are chosen by chance."""
-NOT_REPEATED = frozenset({"advance_marks", "create_queue", "ensure_partitions", "register_worker", "respawn_task"})
+NOT_REPEATED = frozenset({
+    "advance_marks", "create_queue", "ensure_partitions", "register_worker", "respawn_task", "trigger_schedule",
+})  # fmt: skip
 """Calls that by nature do something else when made again."""
 SAMPLE = 6
 

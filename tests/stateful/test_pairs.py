@@ -19,15 +19,15 @@ from sessions import Session
 
 from absurd.schema.grants import FUNCTIONS, READER
 
-REFUSALS = frozenset({"AB002", "AB004"})
-"""What one of two calls may be told: its claim is lost, or the task is not in a state for it."""
+REFUSALS = frozenset({"AB002", "AB004", "AB012"})
+"""What one of two calls may be told: its claim is lost, the task is not in a state for it, the schedule is gone."""
 PASSING_BY = frozenset({
     "advance_marks", "claim_runs", "drop_partition", "ensure_partitions", "fold_tallies", "maintain", "promote_timers",
     "recover_runs", "register_executors", "step", "sweep_late",
 })  # fmt: skip
 """Functions that leave alone what another session holds: what they did is not told by the order of commits."""
-UNREPEATABLE = PASSING_BY | {"respawn_task"}
-"""Functions whose two runs are not alike: these, and one that draws the id of its task."""
+UNREPEATABLE = PASSING_BY | {"fire_schedule", "respawn_task", "trigger_schedule"}
+"""Functions whose two runs are not alike: these, and those that draw the id of a task."""
 
 
 class Pairs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,14 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
-from memory_port import MemoryPort, claim_of
+from memory_port import MemoryPort
 from PIL import Image as Pictures
+from single_run import fail, run
 from skies import make_wcs, pixels_of, write_image
 
-from absurd.context import RunContext, run_here
 from absurd.errors import InvalidParamsError
-from absurd.executor import Executor, load_modules, registry
-from absurd.outcome import Completed, Failed
-from absurd.retry import RetryPolicy
+from absurd.executor import Executor, registry
 from absurd.tasks import EXECUTOR_MODULES
-from absurd.workers.artifacts import publish
-from absurd.workers.execution import Defaults, run_sync
-
-load_modules(list(EXECUTOR_MODULES), shipped=False)
-
-
-def run(name: str, params: dict[str, Any], port: MemoryPort | None = None) -> tuple[dict[str, Any], list[str]]:
-    """Run to completion: the result, and the kinds of the files, which are then in place."""
-    claim = claim_of(name, params)
-    context = RunContext(claim, port or MemoryPort(), run_here)
-    outcome = run_sync(context, claim, registry.require(name), Defaults(RetryPolicy(), None))
-    assert isinstance(outcome, Completed), outcome
-    for artifact in outcome.artifacts:
-        publish(artifact)
-    return json.loads(outcome.result or "null"), [artifact.kind for artifact in outcome.artifacts]
-
-
-def fail(name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Run to failure: the error as it is stored."""
-    claim = claim_of(name, params)
-    outcome = run_sync(
-        RunContext(claim, MemoryPort(), run_here), claim, registry.require(name), Defaults(RetryPolicy(), None)
-    )
-    assert isinstance(outcome, Failed), outcome
-    return outcome.error
 
 
 @pytest.mark.parametrize("module", EXECUTOR_MODULES)
