@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -31,19 +32,26 @@ class _Ids:
         self._moment = self._high = self._low = 0
         self._ahead = int(ahead * 1000)
 
-    def __call__(self) -> UUID:
+    def __call__(self, count: int) -> list[UUID]:
         moment = time.time_ns() // 1_000_000 + self._ahead
         with self._lock:
-            # Within a millisecond, and when the clock is set back, the next id goes on from the last by a random step.
-            if moment <= self._moment:
-                self._low += 1 + _step(32)
-                if self._low < 1 << 62:
-                    return UUID(int=self._high | self._low)
-                moment = self._moment + 1
-            self._moment = moment
-            self._high = moment << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62
-            self._low = secrets.randbits(61)
-            return UUID(int=self._high | self._low)
+            if moment > self._moment:
+                self._begin(moment)
+            # Within a millisecond, and when the clock is set back, each goes on from the last by a random step.
+            high, low, made = self._high, self._low, []
+            for _ in range(count):
+                low += 1 + _step(32)
+                if low >> 62:
+                    self._begin(self._moment + 1)
+                    high, low = self._high, self._low
+                made.append(UUID(int=high | low))
+            self._low = low
+        return made
+
+    def _begin(self, moment: int) -> None:
+        self._moment = moment
+        self._high = moment << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62
+        self._low = secrets.randbits(61)
 
 
 _ids = _Ids()
@@ -57,7 +65,12 @@ def move_task_ids(ahead: float) -> None:
 
 def new_task_id() -> UUID:
     """A UUIDv7 that is greater than any made before in this process."""
-    return _ids()
+    return _ids(1)[0]
+
+
+def new_task_ids(count: int) -> list[UUID]:
+    """So many of them, in order."""
+    return _ids(count)
 
 
 def task_uuid(value: UUID | str) -> UUID:
@@ -124,7 +137,7 @@ def spawn_tasks(spawns: Sequence[Spawn]) -> Call[list[Spawned]]:
             "select count(*) from {schema}.spawn_tasks($1::uuid[], array_fill($2::text, array[$3::integer]),"
             " array_fill($4::text, array[$3::integer]), array(select jsonb_array_elements($5::text::jsonb)))",
             (ids, queues[0], len(ids), names[0], f"[{','.join(params)}]"),
-            lambda _: [Spawned(each, True) for each in ids],
+            lambda _: list(map(Spawned._make, zip(ids, repeat(True)))),
         )
     return Call(
         "select task_id, created from {schema}.spawn_tasks("

@@ -15,12 +15,13 @@ from absurd.errors import InvalidOptionError
 from absurd.executor import Executor, check_name, registry
 from absurd.middleware import SpawnMiddleware, through
 from absurd.model import TaskSpec
-from absurd.queue import Spawn, Spawned, new_task_id, spawn_tasks
+from absurd.queue import Spawn, Spawned, new_task_id, new_task_ids, spawn_tasks
 from absurd.references import MARK, check, contains_reference
 from absurd.retry import RetryPolicy
 
 CHUNK_TASKS = 1000
 """How many tasks go into one call at most; a bulk spawn is several calls in one transaction."""
+_SMALL_CHUNK = 32
 MOST_TASKS = 100_000
 """How many tasks one bulk spawn takes at most: they are held in memory and spawned in one transaction."""
 CHUNK_CHARACTERS = 8_000_000
@@ -118,10 +119,16 @@ def spawn_calls(
         raise _too_many()
     chunk: list[Spawn] = []
     characters = 0
+    size = min(len(specs), CHUNK_TASKS) if isinstance(specs, Sized) else _SMALL_CHUNK
+    ids: Iterator[UUID] = iter(())
     for number, spec in enumerate(specs):
         if number >= MOST_TASKS:
             raise _too_many()
-        spawn = prepare(through(spec, middleware) if middleware else spec, default_queue)
+        task_id = next(ids, None)
+        if task_id is None:
+            ids = iter(new_task_ids(size))
+            task_id = next(ids)
+        spawn = prepare(through(spec, middleware) if middleware else spec, default_queue, task_id)
         characters += len(spawn.params) + len(spawn.options or "")
         chunk.append(spawn)
         if len(chunk) >= CHUNK_TASKS or characters >= CHUNK_CHARACTERS:
