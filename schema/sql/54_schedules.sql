@@ -113,8 +113,9 @@ begin
     return v_new;
 end $$;
 
--- Make or change a schedule.  p_next is when its trigger is due for the first time after now; without it, as from plain SQL,
--- the next scheduler reads the trigger and reckons that.  What is due anew counts from now, never from the past; a change
+-- Make or change a schedule.  p_next is when the trigger of a new one is due for the first time after now; without it, as from
+-- plain SQL, and after a change, since intervals go on counting from when the schedule was made, the next scheduler reads
+-- the trigger and reckons that.  What is due anew counts from now, never from the past; a change
 -- of anything else keeps what is settled.  A schedule that was paused stays so, unless `paused` says otherwise.
 -- Returns created, changed or unchanged.  Raises AB001, AB007, AB009.
 create or replace function set_schedule(p_name text, p_schedule jsonb, p_next timestamptz default null, p_dry_run boolean default false)
@@ -161,7 +162,7 @@ begin
                 overlap = v_new.overlap, jitter = v_new.jitter, starts_at = v_new.starts_at, ends_at = v_new.ends_at,
                 paused_at = v_new.paused_at, version = version + 1,
                 settled_at = case when v_moved then greatest(settled_at, v_now) else settled_at end,
-                next_due = case when v_moved then p_next else next_due end, error = case when not v_moved then error end
+                next_due = case when not v_moved then next_due end, error = case when not v_moved then error end
             where id = v_old.id;
         perform _tell_schedulers();
     end if;
