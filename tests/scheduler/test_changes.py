@@ -48,7 +48,7 @@ async def test_a_changed_interval_counts_from_its_making_and_is_not_late(
 
 
 def test_status_tells_that_nobody_has_seen_a_schedule(connection: Connection, clock: FakeClock) -> None:
-    """One that no scheduler has reckoned for a minute waits for nothing; one whose trigger is at fault has that told."""
+    """One that no scheduler has reckoned for a minute; one whose trigger is at fault has that told instead."""
     demo_schedule(connection, "s", "every 1h")
     clock.set(START + timedelta(minutes=2))
     codes = "select p ->> 'code', p ->> 'message' from jsonb_array_elements(get_status() -> 'problems') p"
