@@ -41,7 +41,7 @@ class Due(NamedTuple):
 
 
 def set_schedule(name: str, schedule: Document, next_due: datetime | None, *, dry_run: bool = False) -> Call[Change]:
-    """Make or change a schedule; `next_due` is when its trigger is due first, None never."""
+    """Make or change a schedule; `next_due` is when the trigger of a new one is due first, None never."""
     return Call(
         "select {schema}.set_schedule($1::text, $2::text::jsonb, $3::text::timestamptz, $4::boolean) as change",
         (name, encode(schedule, "schedule", error=InvalidOptionError), _text(next_due), dry_run),

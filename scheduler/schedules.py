@@ -51,12 +51,22 @@ class ScheduleOptions(TypedDict, total=False):
     """Options of each task."""
 
 
+_KINDS: tuple[tuple[str, type, str], ...] = (
+    ("zone", str, "the name of a time zone, such as America/Los_Angeles"),
+    ("site", Mapping, "a table with longitude, latitude and height"),
+    ("options", Mapping, "a table of options of each task, such as priority"),
+)
+
+
 def describe(trigger: str, executor: str | Executor[Any], params: Any, options: ScheduleOptions) -> Document:
     """A schedule as the database takes it, checked as far as this process can.
 
     Raises InvalidOptionError, InvalidParamsError, InvalidNameError, ConfigurationError.
     """
     _refuse_unknown(options, ScheduleOptions, "schedule")
+    for option, kind, told in _KINDS:
+        if (given := options.get(option)) is not None and not isinstance(given, kind):
+            raise InvalidOptionError(f"{option} is {given!r}; it must be {told}", option=option)
     wanted: dict[str, Any] = dict(options.get("options") or {})
     _refuse_unknown(wanted, SpawnOptions, "options")
     spawn = prepare(replace(TaskSpec(executor, params), **wanted))

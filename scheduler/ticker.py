@@ -11,7 +11,7 @@ import structlog
 
 from absurd import schedules
 from absurd.database import AsyncDatabase
-from absurd.errors import AbsurdError
+from absurd.errors import AbsurdError, DatabaseUnavailableError
 from absurd.scheduler.misfire import Policy, Settlement, settle
 from absurd.scheduler.trigger import Trigger, read_trigger
 from absurd.telemetry import Event
@@ -42,6 +42,7 @@ class Ticker:
         self._holder = holder
         self._known: dict[int, _Known] = {}
         self._failed: set[tuple[int, int]] = set()
+        self._put_off: dict[tuple[int, int], float] = {}
         self._leads = False
         self._pruned = time.monotonic()
 
@@ -55,16 +56,21 @@ class Ticker:
                 log.info(Event.SCHEDULER_LEADS, scheduler=self._holder)
             else:
                 log.info(Event.SCHEDULER_STANDS_BY, scheduler=self._holder, leader=look.leader)
-        due = [each for each in look.due if (each["id"], each["version"]) not in self._failed]
+        due = [each for each in look.due if self._may_fire((each["id"], each["version"]))]
         mine = [each for each in due if leads or self._is_left(each, look.now)]
         for first in range(0, len(mine), _AT_ONCE):
-            await asyncio.gather(*(self._fire(each, look.now) for each in mine[first : first + _AT_ONCE]))
+            at_once = (self._fire(each, look.now) for each in mine[first : first + _AT_ONCE])
+            for error in await asyncio.gather(*at_once, return_exceptions=True):
+                if error is not None:  # only when all have ended: none is left to itself
+                    raise error
         if leads and time.monotonic() > self._pruned + PRUNE_SECONDS:
             self._pruned = time.monotonic()
             await self._database.run(schedules.prune_ticks())
         if mine:
             return 0.0  # what took long may have made others due
         wait = LONGEST_LOOK if look.next_seconds is None else look.next_seconds + (0.0 if leads else STANDBY)
+        if due:  # left to the one that leads, who may be gone
+            wait = min(wait, STANDBY)
         return min(LONGEST_LOOK, max(wait, 0.0))
 
     async def resign(self) -> None:
@@ -72,6 +78,12 @@ class Ticker:
         if self._leads:
             self._leads = False
             await self._database.run(schedules.resign_leader(self._holder))
+
+    def _may_fire(self, mark: tuple[int, int]) -> bool:
+        if self._put_off.get(mark, 0.0) > time.monotonic():
+            return False
+        self._put_off.pop(mark, None)
+        return mark not in self._failed
 
     def _is_left(self, schedule: dict[str, Any], now: datetime) -> bool:
         """Whether it waits for anybody: who leads is gone, or lacks what the trigger needs."""
@@ -85,14 +97,19 @@ class Ticker:
             found = await asyncio.to_thread(self._settle, schedule, now)
         except Exception as error:
             self._failed.add(mark)
-            told = error.message if isinstance(error, AbsurdError) else f"{type(error).__name__}: {error}"
-            log.error(Event.SCHEDULE_FAILED, schedule=schedule["name"], error=told, exc_info=error)
+            told = _complain(schedule, error)
             await self._database.run(schedules.set_next_due(*mark, None, told))
             return
-        if found.due:
-            await self._database.run(schedules.fire_schedule(*mark, found.due, found.settled, found.next))
-        else:
-            await self._database.run(schedules.set_next_due(*mark, found.next))
+        try:
+            if found.due:
+                await self._database.run(schedules.fire_schedule(*mark, found.due, found.settled, found.next))
+            else:
+                await self._database.run(schedules.set_next_due(*mark, found.next))
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:  # it stays due; the others must not wait until the database takes it
+            self._put_off[mark] = time.monotonic() + LONGEST_LOOK
+            _complain(schedule, error)
 
     def _settle(self, schedule: dict[str, Any], now: datetime) -> Settlement:
         known = self._known.get(schedule["id"])
@@ -109,3 +126,9 @@ class Ticker:
         if schedule["starts_at"] is not None:  # which is itself among what may be due
             since = max(since, schedule["starts_at"] - timedelta(microseconds=1))
         return settle(known.trigger, policy, since, now, schedule["ends_at"])
+
+
+def _complain(schedule: dict[str, Any], error: Exception) -> str:
+    told = error.message if isinstance(error, AbsurdError) else f"{type(error).__name__}: {error}"
+    log.error(Event.SCHEDULE_FAILED, schedule=schedule["name"], error=told, exc_info=error)
+    return told

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from absurd.cli.catalog import load_here, with_modules
 from absurd.cli.connection import database_of
 from absurd.cli.output import agree, clean, dry_run_options, emit, import_option, json_option, plural, settings_of
 from absurd.duration import seconds
-from absurd.errors import InvalidOptionError
+from absurd.errors import InvalidInputError, InvalidOptionError
 
 if TYPE_CHECKING:
     from absurd.scheduler.schedules import ScheduleMethods
@@ -21,6 +23,22 @@ if TYPE_CHECKING:
 MARKS = {"created": "+", "changed": "~", "unchanged": " ", "removed": "-"}
 COLOURS = {"created": "green", "changed": "yellow", "removed": "red"}
 SPANS = ("grace", "look_back", "jitter")
+KNOWN = {
+    *(
+        "trigger",
+        "executor",
+        "params",
+        "queue",
+        "options",
+        "zone",
+        "site",
+        "misfire",
+        "overlap",
+        "starts_at",
+        "ends_at",
+    ),
+    *("paused", *SPANS),
+}
 
 
 @click.command(epilog="Example: absurd schedule apply schedules.toml --dry-run")
@@ -60,7 +78,10 @@ def apply(
             agree(f"Remove {plural(len(others), 'schedule')}: {', '.join(others)}?", yes=yes, may_ask=not as_json)
         with database.transaction() as session:
             methods = Waiting(session)
-            found = [_set(methods, name, before.get(name), dict(each), dry_run) for name, each in wanted.items()]
+            # In one order, so that two who apply files at once wait for each other and do not lock each other out.
+            found = [
+                _set(methods, name, before.get(name), dict(each), dry_run) for name, each in sorted(wanted.items())
+            ]
             for name in others:
                 if not dry_run:
                     done(methods.remove_schedule(name))
@@ -79,12 +100,27 @@ def read_file(file: Path) -> dict[str, dict[str, Any]]:
     if unknown or not isinstance(tables, dict) or not all(isinstance(each, dict) for each in tables.values()):
         raise InvalidOptionError(f"{file} must hold tables [schedules.NAME] and nothing else", option="file")
     for name, each in tables.items():
-        for lacking in {"trigger", "executor"} - set(each):
+        for lacking in sorted({"trigger", "executor"} - set(each)):
             raise InvalidOptionError(f"schedule {name} in {file} lacks its {lacking}", option=lacking)
-        for span in SPANS:
-            if isinstance(each.get(span), str):
-                each[span] = seconds(each[span])
+        with _naming(name):
+            # Said here, where the parameters of a method would be taken for options too.
+            if unknown := set(each) - KNOWN:
+                raise InvalidOptionError(
+                    f"unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(KNOWN))}", option="schedule"
+                )
+            for span in SPANS:
+                if isinstance(each.get(span), str):
+                    each[span] = seconds(each[span])
     return tables
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """What is wrong is said of the schedule: a file has many."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise type(error)(f"schedule {name}: {error.message}", **error.details) from None
 
 
 def _set(
@@ -94,12 +130,10 @@ def _set(
     from absurd.scheduler.schedules_sync import done
 
     trigger, executor, params = wanted.pop("trigger"), wanted.pop("executor"), wanted.pop("params", None)
-    if queue := wanted.pop("queue", None):
+    if (queue := wanted.pop("queue", None)) is not None and isinstance(wanted.get("options", {}), dict):
         wanted["options"] = wanted.get("options", {}) | {"queue": queue}
-    try:
+    with _naming(name):
         change = done(methods.set_schedule(name, trigger, executor, params, dry_run=dry_run, **wanted))
-    except InvalidOptionError as error:
-        raise InvalidOptionError(f"schedule {name}: {error.message}", **error.details) from None
     fields = {}
     if change == "changed" and before is not None:
         after = describe(trigger, executor, params, wanted)  # type: ignore[arg-type]

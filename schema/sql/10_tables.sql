@@ -7,7 +7,7 @@
 -- status column exists that could disagree: a task stands in exactly one of blocked, ready, timer
 -- and lease, or it has ended and its last run tells how.
 --
--- Lock order, for every function: advisory locks of event names, task by id (for no key update: spawns of children
+-- Lock order, for every function: schedule, advisory locks of event names, task by id (for no key update: spawns of children
 -- hold it for key share, against pruning alone), worker, lease by id,
 -- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
 -- once per transaction, task_key by queue and key, workflow by id, the advisory lock of a claim's number, throttle,

@@ -113,8 +113,9 @@ begin
     return v_new;
 end $$;
 
--- Make or change a schedule.  p_next is when its trigger is due for the first time after now; without it, as from plain SQL,
--- the next scheduler reads the trigger and reckons that.  What is due anew counts from now, never from the past; a change
+-- Make or change a schedule.  p_next is when the trigger of a new one is due for the first time after now; without it, as from
+-- plain SQL, and after a change, since intervals go on counting from when the schedule was made, the next scheduler reads
+-- the trigger and reckons that.  What is due anew counts from now, never from the past; a change of the end or
 -- of anything else keeps what is settled.  A schedule that was paused stays so, unless `paused` says otherwise.
 -- Returns created, changed or unchanged.  Raises AB001, AB007, AB009.
 create or replace function set_schedule(p_name text, p_schedule jsonb, p_next timestamptz default null, p_dry_run boolean default false)
@@ -126,6 +127,7 @@ declare
     v_old   schedule;
     v_now   timestamptz := clock_time();
     v_moved boolean;
+    v_anew  boolean;
 begin
     select * into v_old from schedule where name = p_name for no key update;
     if v_old.id is null then
@@ -143,8 +145,9 @@ begin
         end if;
         return 'created';
     end if;
-    v_moved := (v_new.trigger, v_new.zone, v_new.site, v_new.starts_at, v_new.ends_at)
-               is distinct from (v_old.trigger, v_old.zone, v_old.site, v_old.starts_at, v_old.ends_at);
+    v_anew := (v_new.trigger, v_new.zone, v_new.site, v_new.starts_at)
+              is distinct from (v_old.trigger, v_old.zone, v_old.site, v_old.starts_at);
+    v_moved := v_anew or v_new.ends_at is distinct from v_old.ends_at;
     v_new.paused_at := case when not p_schedule ? 'paused' then v_old.paused_at
                             when v_new.paused_at is not null then coalesce(v_old.paused_at, v_new.paused_at) end;
     if not v_moved and (v_new.queue, v_new.executor, v_new.params, v_new.options, v_new.misfire, v_new.grace, v_new.look_back, v_new.overlap,
@@ -153,15 +156,17 @@ begin
                              v_old.jitter, v_old.paused_at) then
         return 'unchanged';
     end if;
-    v_moved := v_moved or (v_old.paused_at is not null and v_new.paused_at is null);
+    -- One that goes on beyond its old end owes what is due and not fired yet, if that end is still to come.
+    v_anew := v_anew or (v_old.paused_at is not null and v_new.paused_at is null) or (v_moved and v_old.ends_at <= v_now);
+    v_moved := v_moved or v_anew;
     if not p_dry_run then
         update schedule
             set trigger = v_new.trigger, zone = v_new.zone, site = v_new.site, queue = v_new.queue, executor = v_new.executor,
                 params = v_new.params, options = v_new.options, misfire = v_new.misfire, grace = v_new.grace, look_back = v_new.look_back,
                 overlap = v_new.overlap, jitter = v_new.jitter, starts_at = v_new.starts_at, ends_at = v_new.ends_at,
                 paused_at = v_new.paused_at, version = version + 1,
-                settled_at = case when v_moved then greatest(settled_at, v_now) else settled_at end,
-                next_due = case when v_moved then p_next else next_due end, error = case when not v_moved then error end
+                settled_at = case when v_anew then greatest(settled_at, v_now) else settled_at end,
+                next_due = case when not v_moved then next_due end, error = case when not v_moved then error end
             where id = v_old.id;
         perform _tell_schedulers();
     end if;

@@ -50,6 +50,7 @@ declare
     v_open    uuid[] := case when p_overlap <> 'allow' then _open_tasks(p_schedule.id) else '{}' end;
     v_options jsonb := _tick_options(p_schedule, p_due, p_by_hand);
     v_task    uuid;
+    v_made    boolean;
     v_error   text;
 begin
     if (p_overlap = 'skip' and cardinality(v_open) > 0) or (p_overlap = 'queue' and cardinality(v_open) > 1) then
@@ -63,11 +64,16 @@ begin
         elsif p_overlap = 'queue' and cardinality(v_open) > 0 then
             v_options := v_options || jsonb_build_object('depends_on', to_jsonb(v_open), 'when', 'all_done');
         end if;
-        select s.task_id into v_task
+        select s.task_id, s.created into v_task, v_made
             from spawn_task(_tick_queue(p_schedule), p_schedule.executor, p_schedule.params, v_options) s;
     exception when sqlstate 'AB001' or sqlstate 'AB004' or sqlstate 'AB007' or sqlstate 'AB008' or sqlstate 'AB009' then
         v_error := sqlerrm;
     end;
+    if not v_made then  -- by its key it is the task of another time, and nothing came of this one
+        insert into tick (schedule_id, due_at, fired_at, skipped, detail, by_hand)
+            values (p_schedule.id, p_due, clock_time(), 'overlap', format('task %s has the same key', v_task), p_by_hand);
+        return null;
+    end if;
     insert into tick (schedule_id, due_at, fired_at, task_id, skipped, detail, by_hand)
         values (p_schedule.id, p_due, clock_time(), v_task, case when v_task is null then 'error' end, v_error, p_by_hand);
     return v_task;
@@ -119,6 +125,7 @@ declare
     v_due      timestamptz;
 begin
     perform _require_read_committed();
+    perform _require_no_upgrade();
     if p_overlap not in ('allow', 'skip', 'queue', 'cancel') then
         raise exception 'option overlap is %; it must be allow, skip, queue or cancel', quote_literal(left(p_overlap, 100)) using errcode = 'AB001';
     end if;

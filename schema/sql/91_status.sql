@@ -72,9 +72,12 @@ begin
                format('absurd schedule add %s …, or a scheduler that has what it needs', s.name)
         from schedule s where s.error is not null and s.paused_at is null
         union all
-        select 'schedules_overdue', format('schedule %s has been due since %s and no scheduler fires it', min(s.name), min(s.next_due))
-               || case when count(*) > 1 then format(', nor %s more', count(*) - 1) else '' end, 'absurd-scheduler'
-        from schedule s where s.paused_at is null and s.next_due < v_now - interval '1 minute' having count(*) > 0
+        select 'schedules_overdue', format('schedule %s has %s since %s and no scheduler fires it', min(s.name),
+                   case when count(s.next_due) > 0 then 'been due' else 'waited' end, coalesce(min(s.next_due), min(s.settled_at)))
+               || case when count(*) > 1 then format(', nor %s more', count(*) - 1) else '' end,
+               'absurd-scheduler; if one runs, look for schedule_failed in its log'
+        from schedule s
+        where s.paused_at is null and s.error is null and coalesce(s.next_due, s.settled_at) < v_now - interval '1 minute' having count(*) > 0
         union all
         select 'snapshot_held',
                format('session %s (%s) has held a transaction open for %s seconds and keeps dead rows from being removed',

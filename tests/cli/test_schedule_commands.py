@@ -118,6 +118,34 @@ def test_a_file_is_applied_as_a_whole(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("colour = 5", "schedule s: unknown colour; known are "),
+        ("dry_run = true", "schedule s: unknown dry_run; known are "),
+        ("zone = 5", "schedule s: zone is 5; it must be the name of a time zone"),
+        ("site = 5", "schedule s: site is 5; it must be a table"),
+        ("options = 5", "schedule s: options is 5; it must be a table"),
+        ("options = 5\nqueue = 'q'", "schedule s: options is 5; it must be a table"),
+        ("queue = 7", "schedule s: queue name 7 is not valid"),
+        ("grace = 'soon'", "schedule s: 'soon' is not a duration"),
+        ("starts_at = 2027-01-01", "schedule s: starts_at is "),
+        ("misfire = 3", "schedule s: "),
+    ],
+)
+def test_a_file_with_a_wrong_value_is_refused_in_a_line(run: Run, tmp_path: Path, line: str, told: str) -> None:
+    """It names the schedule, the value and what it must be."""
+    file = tmp_path / "schedules.toml"
+    params = "params = {a = 1, b = 2}"
+    file.write_text(f'[schedules.s]\ntrigger = "@daily"\nexecutor = "cli.add"\n{params}\n{line}\n')
+
+    refused = run("schedule", "apply", str(file))
+
+    assert 2 == refused.code
+    assert refused.err.startswith(f"Error: {told}")
+    assert 1 == len(refused.err.strip().splitlines())
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (("cli.add", "a=1", "b=2"), "Say when: --cron, --every"),

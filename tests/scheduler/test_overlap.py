@@ -114,3 +114,13 @@ def test_triggered_by_hand(connection: Connection, queue: Queue, fire: Fire) -> 
     demo_schedule(connection, "s", "* * * * *", overlap="allow")
     assert fire()["task_id"]
     assert queue.call("count(*) from tick where by_hand") == 3
+
+
+def test_a_key_that_a_task_has_is_told(connection: Connection, queue: Queue, fire: Fire) -> None:
+    """Nothing comes of a time due whose task would be one there is, and its tick does not pretend that it did."""
+    demo_schedule(connection, "s", "* * * * *", options={"key": "night"})
+    first = fire()["task_id"]
+    tick = fire()
+
+    assert (tick["task_id"], tick["skipped"], tick["detail"]) == (None, "overlap", f"task {first} has the same key")
+    assert queue.counts() == {"pending": 1}
