@@ -24,7 +24,7 @@ create or replace function _option_zone(p_schedule jsonb) returns text
 declare
     v_zone text := coalesce(_option_text(p_schedule, 'zone', 100), 'UTC');
 begin
-    if not exists (select from pg_timezone_names where name = v_zone) then
+    if v_zone <> 'UTC' and not exists (select from pg_timezone_names where name = v_zone) then
         raise exception 'option zone is %, which is no time zone; write America/Los_Angeles, say', quote_literal(v_zone) using errcode = 'AB001';
     end if;
     return v_zone;
