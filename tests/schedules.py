@@ -38,8 +38,8 @@ async def reached(connection: Connection, query: str) -> None:
 
 
 def demo_schedule(connection: Connection, name: str, trigger: str, **given: Any) -> str:
-    """Make or change a schedule of the executor demo.add; tells which."""
-    document = {"trigger": trigger, "executor": "demo.add"} | given
+    """Make or change a schedule of the executor bare.add; tells which."""
+    document = {"trigger": trigger, "executor": "bare.add"} | given
     (change,) = connection.execute("select set_schedule(%s, %s)", [name, json.dumps(document)]).fetchone() or ("",)
     return str(change)
 

@@ -34,12 +34,12 @@ async def test_a_changed_interval_counts_from_its_making_and_is_not_late(
 ) -> None:
     """Changed by a client between two times due, it fires at the next of those it counts, and no later."""
     demo_schedule(connection, "s", "every 1h")
-    connection.execute("insert into executor (name, registered_at) values ('demo.add', now())")
+    connection.execute("insert into executor (name, registered_at) values ('bare.add', now())")
     async with running(Scheduler(settings)):
         await reached(connection, "select next_due is not null from schedule")
         clock.set(START + timedelta(minutes=30))
         with SyncAbsurdClient(settings=settings) as client:
-            assert client.set_schedule("s", "every 2h", "demo.add") == "changed"
+            assert client.set_schedule("s", "every 2h", "bare.add") == "changed"
         await reached(connection, f"select next_due = '{START + timedelta(hours=2)}' from schedule")
         clock.set(START + timedelta(hours=2))
         await reached(connection, "select count(*) = 1 from tick")

@@ -43,7 +43,7 @@ async def test_fires_when_due(settings: Settings, connection: Connection, clock:
         await reached(connection, "select count(*) = 1 from tick")
 
     (task,) = connection.execute("select get_task(task_id) from tick").fetchone() or ({},)
-    assert (task["queue"], task["name"], task["params"], task["priority"]) == ("night", "demo.add", {"a": 1}, 7)
+    assert (task["queue"], task["name"], task["params"], task["priority"]) == ("night", "bare.add", {"a": 1}, 7)
     assert task["headers"] == {"x": 1, "schedule": "s", "due_at": "2026-03-02T12:00:00+00:00"}
     assert task["tags"] == ["schedule:s"]
 
@@ -237,7 +237,7 @@ def test_status_tells_that_nobody_fires(connection: Connection, clock: FakeClock
     """When schedules have been due for more than a minute, with the way out; paused ones do not count."""
     for name in ("a", "b", "c"):
         connection.execute(
-            'select set_schedule(%s, \'{"trigger": "0 * * * *", "executor": "demo.add"}\', %s)',
+            'select set_schedule(%s, \'{"trigger": "0 * * * *", "executor": "bare.add"}\', %s)',
             [name, START + timedelta(minutes=30)],
         )
     connection.execute("select set_schedule_paused('a', true)")
