@@ -15,6 +15,9 @@ from absurd.scheduler.daemon import Scheduler
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+START = datetime(2026, 3, 2, 11, 30, tzinfo=UTC)
+"""Where the clock of a test stands at first."""
+
 
 @asynccontextmanager
 async def running(*schedulers: Scheduler) -> AsyncIterator[None]:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
+from schedules import reached, running
 
 from absurd.config import Settings
 from absurd.errors import DatabaseUnavailableError
 from absurd.scheduler.daemon import Scheduler
 
-Connection = psycopg.Connection[tuple[object, ...]]
-
-
-@asynccontextmanager
-async def running(*schedulers: Scheduler) -> AsyncIterator[None]:
-    """The schedulers at work."""
-    async with asyncio.TaskGroup() as group:
-        for each in schedulers:
-            group.create_task(each.run())
-        yield
-        for each in schedulers:
-            each.stop()
-
-
-async def reached(connection: Connection, query: str) -> None:
-    """Wait until `query` gives true."""
-    async with asyncio.timeout(30):
-        while connection.execute(query).fetchone() != (True,):
-            await asyncio.sleep(0.01)
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 async def test_due_sleepers_wake(settings: Settings, connection: Connection) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,21 +12,10 @@ import pytest
 from schedules import demo_schedule
 from sql_queue import Queue
 
-from absurd.config import Settings
 from absurd.testing import FakeClock
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Fire = Callable[[], dict[str, Any]]
-
-START = datetime(2026, 3, 2, 11, 30, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock(settings: Settings, connection: Connection) -> Iterator[FakeClock]:
-    connection.execute("delete from schedule")
-    with FakeClock(settings) as made:
-        made.freeze(START)
-        yield made
 
 
 @pytest.fixture

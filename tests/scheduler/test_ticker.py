@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import psycopg
-import pytest
-from schedules import demo_schedule, fired, reached, running
+from schedules import START, demo_schedule, fired, reached, running
 
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
@@ -18,17 +16,6 @@ from absurd.scheduler.ticker import STANDBY, Ticker
 from absurd.testing import FakeClock
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-
-START = datetime(2026, 3, 2, 11, 30, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock(settings: Settings, connection: Connection) -> Iterator[FakeClock]:
-    """The database's clock, standing at `START`, and no schedule."""
-    connection.execute("delete from schedule")
-    with FakeClock(settings) as made:
-        made.freeze(START)
-        yield made
 
 
 async def test_a_schedule_that_the_database_refuses_stops_no_other(

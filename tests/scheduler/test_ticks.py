@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from schedules import demo_schedule, fired, reached, running
+from schedules import START, demo_schedule, fired, reached, running
 
 from absurd.config import Settings
 from absurd.scheduler.daemon import Scheduler
 from absurd.testing import FakeClock
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-
-START = datetime(2026, 3, 2, 11, 30, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock(settings: Settings, connection: Connection) -> Iterator[FakeClock]:
-    """The database's clock, standing at `START`, and no schedule."""
-    connection.execute("delete from schedule")
-    with FakeClock(settings) as made:
-        made.freeze(START)
-        yield made
 
 
 def times(*texts: str) -> list[datetime]:
