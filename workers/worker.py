@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import platform
 import socket
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -26,17 +24,16 @@ from absurd.middleware import CallMiddleware, RunMiddleware, load
 from absurd.notify import Listener
 from absurd.queue import get_queue_stats
 from absurd.resolve import resolve_database
-from absurd.retry import RetryPolicy
 from absurd.workers.calls import get_identity, get_names, set_listening
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
-from absurd.workers.machine import describe_process
 from absurd.workers.offers import offers as find_offers
 from absurd.workers.port import DatabasePort
 from absurd.workers.publisher import Publisher
 from absurd.workers.pump import Pump, Until
 from absurd.workers.receipts import Spool
+from absurd.workers.registration import register
 from absurd.workers.slots import Slots
 from absurd.workers.source import Source
 from absurd.workers.surround import surround
@@ -270,35 +267,16 @@ class AbsurdWorker:
         )
 
     async def _register(self) -> None:
-        self.id = await self._link.run(
-            claims.register_worker(
-                self.name,
-                socket.gethostname(),
-                os.getpid(),
-                list(self.queues),
-                self.concurrency,
-                versions={"absurd": version("absurd"), "python": platform.python_version()},
-                offers=self.offers,
-                lease_seconds=self.settings.worker_lease,
-                machine=describe_process(self._spool.make_home()),
-                defaults={"max_attempts": self.settings.max_attempts, "dead_letters": self.settings.dlq_enabled},
-            )
+        self.id = await register(
+            self._link,
+            self.name,
+            queues=list(self.queues),
+            concurrency=self.concurrency,
+            offers=self.offers,
+            settings=self.settings,
+            registry=self._registry,
+            home=self._spool.make_home(),
         )
-        default = RetryPolicy(max_attempts=self.settings.max_attempts)
-        described = [
-            {
-                "name": each.name,
-                "queue": each.queue,
-                "runs_in": each.runs_in,
-                "description": each.description,
-                "max_attempts": (each.retry or default).max_attempts,
-                "retry": (each.retry or default).to_json(),
-                "timeout": each.timeout,
-                "params_schema": each.params_schema(),
-            }
-            for each in self._registry
-        ]
-        await self._link.run(claims.register_executors(described))
         await self._read_names()
 
     async def _leave(self) -> None:

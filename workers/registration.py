@@ -1,0 +1,64 @@
+"""Announcing a worker to the database: its row, and what its executors are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from absurd import claims
+from absurd.config import Settings
+from absurd.executor import Registry
+from absurd.retry import RetryPolicy
+from absurd.workers.link import Link
+from absurd.workers.machine import describe_process
+
+
+async def register(
+    link: Link,
+    name: str,
+    *,
+    queues: Sequence[str],
+    concurrency: int,
+    offers: Mapping[str, float],
+    settings: Settings,
+    registry: Registry,
+    home: Path,
+) -> int:
+    """Announce a worker and the executors of `registry`; returns its number.
+
+    `home` is the folder of the receipts that workers of this machine leave to one another.
+    """
+    number = await link.run(
+        claims.register_worker(
+            name,
+            socket.gethostname(),
+            os.getpid(),
+            list(queues),
+            concurrency,
+            versions={"absurd": version("absurd"), "python": platform.python_version()},
+            offers=dict(offers),
+            lease_seconds=settings.worker_lease,
+            machine=describe_process(home),
+            defaults={"max_attempts": settings.max_attempts, "dead_letters": settings.dlq_enabled},
+        )
+    )
+    default = RetryPolicy(max_attempts=settings.max_attempts)
+    described = [
+        {
+            "name": each.name,
+            "queue": each.queue,
+            "runs_in": each.runs_in,
+            "description": each.description,
+            "max_attempts": (each.retry or default).max_attempts,
+            "retry": (each.retry or default).to_json(),
+            "timeout": each.timeout,
+            "params_schema": each.params_schema(),
+        }
+        for each in registry
+    ]
+    await link.run(claims.register_executors(described))
+    return number
