@@ -22,7 +22,7 @@ READER = frozenset({
 SPAWNER = READER | {
     "cancel_task", "cancel_workflow", "edit_task", "emit_event", "new_task_id", "remove_schedule",
     "requeue_dead_letters", "rerun_task", "respawn_task", "retry_task", "retry_workflow", "set_schedule",
-    "set_schedule_paused", "spawn_task", "spawn_tasks", "spawn_workflow", "trigger_schedule",
+    "set_schedule_paused", "spawn_plain", "spawn_task", "spawn_tasks", "spawn_workflow", "trigger_schedule",
 }  # fmt: skip
 """Hands in work, and takes it back."""
 

@@ -227,6 +227,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "set_queue_retention": lambda w: ("set_queue_retention(%s, 3600)", w.queue),
     "set_schedule": lambda w: ("set_schedule(%s, %s)", w.schedule, w.scheduled(zone="Europe/Berlin")),
     "set_schedule_paused": lambda w: ("set_schedule_paused(%s, true)", w.schedule),
+    "spawn_plain": lambda w: ("spawn_plain(%s, %s, %s, '{}')", new_task_id(), w.queue, w.executor),
     "spawn_task": lambda w: ("count(*) from spawn_task(%s, %s, '{}', %s)", w.queue, w.executor, _keyed()),
     "spawn_tasks": _spawn,
     "spawn_workflow": lambda w: (

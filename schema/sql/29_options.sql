@@ -263,43 +263,58 @@ begin
     if jsonb_typeof(p_options) <> 'object' then
         raise exception 'options are %; they must be a JSON object', left(p_options::text, 100) using errcode = 'AB001';
     end if;
-    select string_agg(k, ', ') into v_unknown from jsonb_object_keys(p_options) k where k <> all (v_known);
-    if v_unknown is not null then
-        raise exception 'unknown option %; known are %', v_unknown, array_to_string(v_known, ', ') using errcode = 'AB001';
+    if p_options - v_known <> '{}' then
+        raise exception 'unknown option %; known are %', (select string_agg(k, ', ') from jsonb_object_keys(p_options - v_known) k),
+            array_to_string(v_known, ', ') using errcode = 'AB001';
     end if;
+    -- Group by group, for most tasks have few options, and a look for one that is not there is felt.
     p_spawn.priority := coalesce(_option_number(p_options, 'priority', -10000, 10000, true), 0);
-    p_spawn.run_at := _option_start(p_options);
-    p_spawn.key := _option_text(p_options, 'key', 1000);
-    p_spawn.key_period := _option_seconds(p_options, 'key_period', 0.001, 3153600000);
-    p_spawn.key_scope := _option_text(p_options, 'key_scope', 100);
-    p_spawn.depends_on := _option_ids(p_options, 'depends_on');
-    p_spawn.condition := _option_condition(p_options, cardinality(p_spawn.depends_on));
-    p_spawn.headers := _option(p_options, 'headers', 'object');
-    perform _check_size('headers', p_spawn.headers);
-    p_spawn.tags := _option_texts(p_options, 'tags');
-    p_spawn.max_attempts := _option_number(p_options, 'max_attempts', 0, 32767, true);
-    p_spawn.timeout := _option_seconds(p_options, 'timeout', 0.001, 31536000);
-    p_spawn.retry := _option(p_options, 'retry', 'object');
-    perform _check_retry(p_spawn.retry);
-    p_spawn.needs := nullif(_option(p_options, 'needs', 'object'), '{}');
-    p_spawn.lane := _option_text(p_options, 'lane', 500);
-    p_spawn.start_within := _option_seconds(p_options, 'start_within', 0.001, 315360000);
-    p_spawn.finish_within := _option_seconds(p_options, 'finish_within', 0.001, 315360000);
-    p_spawn.node := _option_text(p_options, 'node', 500);
-    if p_spawn.key_scope not in ('ever', 'unfinished') then
-        raise exception 'option key_scope is %; it must be ever or unfinished', quote_literal(p_spawn.key_scope)
-            using errcode = 'AB001';
+    if p_options ?| '{delay,run_at,start_within,finish_within}' then
+        p_spawn.run_at := _option_start(p_options);
+        p_spawn.start_within := _option_seconds(p_options, 'start_within', 0.001, 315360000);
+        p_spawn.finish_within := _option_seconds(p_options, 'finish_within', 0.001, 315360000);
     end if;
-    if p_spawn.key is null and (p_spawn.key_period is not null or p_spawn.key_scope is not null) then
-        raise exception 'options key_period and key_scope tell how long a key counts, but there is no key' using errcode = 'AB001';
+    if p_options ?| '{key,key_period,key_scope}' then
+        p_spawn.key := _option_text(p_options, 'key', 1000);
+        p_spawn.key_period := _option_seconds(p_options, 'key_period', 0.001, 3153600000);
+        p_spawn.key_scope := _option_text(p_options, 'key_scope', 100);
+        if p_spawn.key_scope not in ('ever', 'unfinished') then
+            raise exception 'option key_scope is %; it must be ever or unfinished', quote_literal(p_spawn.key_scope)
+                using errcode = 'AB001';
+        end if;
+        if p_spawn.key is null and (p_spawn.key_period is not null or p_spawn.key_scope is not null) then
+            raise exception 'options key_period and key_scope tell how long a key counts, but there is no key' using errcode = 'AB001';
+        end if;
     end if;
-    select k into v_unknown from jsonb_each(p_spawn.needs) n (k, v)
-    where jsonb_typeof(v) <> 'number' or not v::numeric between 0 and 1e300 limit 1;
-    if found then
-        raise exception 'option needs.% is %; it must be a number from 0 to 1e300', v_unknown, p_spawn.needs -> v_unknown
-            using errcode = 'AB001';
+    if p_options ?| '{depends_on,when}' then
+        p_spawn.depends_on := _option_ids(p_options, 'depends_on');
+        p_spawn.condition := _option_condition(p_options, cardinality(p_spawn.depends_on));
     end if;
-    p_spawn.workflow_id := (_option_ids(jsonb_build_object('workflow', array_remove(array[_option_text(p_options, 'workflow', 100)], null)),
-                                        'workflow'))[1];
+    if p_options ?| '{headers,tags}' then
+        p_spawn.headers := _option(p_options, 'headers', 'object');
+        perform _check_size('headers', p_spawn.headers);
+        p_spawn.tags := _option_texts(p_options, 'tags');
+    end if;
+    if p_options ?| '{max_attempts,timeout,retry}' then
+        p_spawn.max_attempts := _option_number(p_options, 'max_attempts', 0, 32767, true);
+        p_spawn.timeout := _option_seconds(p_options, 'timeout', 0.001, 31536000);
+        p_spawn.retry := _option(p_options, 'retry', 'object');
+        perform _check_retry(p_spawn.retry);
+    end if;
+    if p_options ?| '{needs,lane}' then
+        p_spawn.lane := _option_text(p_options, 'lane', 500);
+        p_spawn.needs := nullif(_option(p_options, 'needs', 'object'), '{}');
+        select k into v_unknown from jsonb_each(p_spawn.needs) n (k, v)
+        where jsonb_typeof(v) <> 'number' or not v::numeric between 0 and 1e300 limit 1;
+        if found then
+            raise exception 'option needs.% is %; it must be a number from 0 to 1e300', v_unknown, p_spawn.needs -> v_unknown
+                using errcode = 'AB001';
+        end if;
+    end if;
+    if p_options ?| '{workflow,node}' then
+        p_spawn.node := _option_text(p_options, 'node', 500);
+        p_spawn.workflow_id := (_option_ids(jsonb_build_object(
+            'workflow', array_remove(array[_option_text(p_options, 'workflow', 100)], null)), 'workflow'))[1];
+    end if;
     return p_spawn;
 end $$;

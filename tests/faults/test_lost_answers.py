@@ -37,7 +37,7 @@ async def test_a_spawn_whose_answer_is_lost_is_one_task(
 ) -> None:
     """Made again by the client itself, a spawn is the same spawn: one task, and its id comes back (B116)."""
     async with AbsurdClient(settings=through) as client:
-        proxy.lose_answer("spawn_tasks")
+        proxy.lose_answer("spawn_plain")
         task_id = await client.spawn("journal.add", {"a": 1, "b": 1})
 
     assert proxy.lost_answers == 1

@@ -15,7 +15,7 @@ from proof import amount, seed_of
 
 from absurd.queue import new_task_id
 
-ALWAYS_WHOLE = frozenset({"claim_runs", "complete_runs", "fail_runs", "spawn_tasks", "step"})
+ALWAYS_WHOLE = frozenset({"claim_runs", "complete_runs", "fail_runs", "spawn_plain", "spawn_tasks", "step"})
 """Calls whose every boundary is tried in each run; of the others some are chosen by chance."""
 NOT_REPEATED = frozenset({
     "advance_marks", "create_queue", "ensure_partitions", "register_worker", "respawn_task", "trigger_schedule",

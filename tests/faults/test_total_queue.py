@@ -45,7 +45,7 @@ def test_what_was_never_acknowledged_is_found(tmp_path: Path, until: Callable[[C
     siege.routes = [(siege.url, True), (siege.proxy.url, False)]  # the client's is the second
     try:
         for n in range(losses):
-            siege.proxy.lose_answer("spawn_tasks", chance.randint(1, 8), hold=True)
+            siege.proxy.lose_answer("spawn_", chance.randint(1, 8), hold=True)
             siege.keep_alive()
             until(lambda n=n: siege.proxy.lost_answers > n)  # type: ignore[misc]
             siege.kill_spawner(chance)

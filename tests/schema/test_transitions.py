@@ -323,6 +323,31 @@ def test_a_repeated_spawn_is_the_same_spawn(queue: Queue) -> None:
     assert queue.counts() == {"pending": 1}
 
 
+def test_a_task_spawned_alone_is_like_one_spawned_among_others(queue: Queue) -> None:
+    """Body, place and counts do not tell by which function a task without options came; nor does a second call."""
+    alone, among = sorted((queue.call("new_task_id()"), queue.call("new_task_id()")))
+    for _ in range(2):
+        queue.call("spawn_plain(%s, 'new', 'demo.add', '{\"a\": 1}')", alone)
+    assert queue.call("array_agg(level) from level l join queue q on q.id = l.queue_id where q.name = 'new'") == [0]
+    queue.connection.execute("select spawn_tasks(%s, '{new}', '{demo.add}', array['{\"a\": 1}']::jsonb[])", ([among],))
+
+    for table, own in (("task", "{id,created_at}"), ("ready", "{task_id,seq}")):
+        rows = queue.call(f"array_agg(distinct to_jsonb(t) - %s::text[]) from {table} t", own)
+        assert len(rows) == 1, rows
+    assert queue.call("array_agg(task_id order by seq) from ready") == [alone, among]
+    assert queue.call("sum(pending) from get_queue_stats('new')") == 2
+
+
+@pytest.mark.parametrize("task", [None, "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"])
+def test_a_task_is_not_spawned_under_an_id_of_another_time(queue: Queue, task: str | None) -> None:
+    """By its id a task lies in a week's partition, and a claim finds what it was: only ids of these days are taken."""
+    for sql in ("spawn_plain(%s, 'q', 'x', '{}')", "spawn_tasks(array[%s::uuid], '{q}', '{x}', '{null}'::jsonb[])"):
+        with pytest.raises(psycopg.Error) as caught:
+            queue.call(sql, task)
+        assert caught.value.sqlstate == "AB001"
+    assert queue.call("count(*) from task") == 0
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [
