@@ -24,6 +24,17 @@ class Publication(NamedTuple):
     attempt: int
 
 
+class Standing(NamedTuple):
+    """What a worker hears in answer to a sign of life."""
+
+    held: dict[int, set[UUID]]
+    """The tasks it still holds under each lease that it asked about."""
+    draining: bool
+    """An order: claim nothing more, and leave once all is done."""
+    concurrency: int | None
+    """An order: run so many at a time; None: as it was started."""
+
+
 # The worker --------------------------------------------------------------------------------------
 
 
@@ -63,16 +74,29 @@ def register_executors(executors: Sequence[dict[str, Any]]) -> Call[None]:
 
 
 def beat(
-    worker: int, leases: Sequence[int], state: str = "running", started: Sequence[UUID] = ()
-) -> Call[list[tuple[int, UUID]]]:
-    """A sign of life; gives (lease, task) for everything the worker still holds.
+    worker: int,
+    leases: Sequence[int],
+    state: str = "running",
+    started: Sequence[UUID] = (),
+    load: dict[str, Any] | None = None,
+) -> Call[Standing]:
+    """A sign of life; tells what the worker still holds of `leases`, and its orders.
 
-    `started` are the tasks that are at work.  Raises StaleClaimError when the worker was given up.
+    `started` are the tasks that are at work, `load` what the worker tells of itself.  Raises
+    StaleClaimError when the worker was given up.
     """
+
+    def standing(rows: Sequence[Row]) -> Standing:
+        held: dict[int, set[UUID]] = {lease: set() for lease in leases}
+        for lease, task_id in zip(rows[0]["leases"], rows[0]["tasks"], strict=True):
+            held[lease].add(task_uuid(task_id))
+        return Standing(held, rows[0]["draining"], rows[0]["concurrency"])
+
     return Call(
-        "select lease_id, task_id from {schema}.beat($1::integer, $2::bigint[], $3::text, $4::uuid[])",
-        (worker, list(leases), state, list(started)),
-        lambda rows: [(row["lease_id"], task_uuid(row["task_id"])) for row in rows],
+        "select leases, tasks, draining, concurrency"
+        " from {schema}.beat($1::integer, $2::bigint[], $3::text, $4::uuid[], $5::text::jsonb)",
+        (worker, list(leases), state, list(started), encode(load or {})),
+        standing,
     )
 
 

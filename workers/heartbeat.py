@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import structlog
 
-from absurd.claims import beat
+from absurd.claims import Standing, beat
 from absurd.config import Settings
 from absurd.database import AsyncDatabase, AsyncSession
 from absurd.errors import AbsurdError, StaleClaimError
@@ -27,9 +28,10 @@ log = structlog.get_logger("absurd.worker")
 class Heartbeat:
     """Beats every `worker_heartbeat_interval` seconds, and when told to.
 
-    On `loop`, it calls `on_held` with what each of `leases` still holds after each beat, and `on_lost`
-    once, as its last act, when the worker was given up by the others or must take itself for it.
-    `leases`, `started` (the tasks at work) and `state` are called in the thread.
+    On `loop`, it calls `on_answer` after each beat with what each of `leases` still holds and the worker's
+    orders, and `on_lost` once, as its last act, when the worker was given up by the others or must take
+    itself for it.  `leases`, `started` (the tasks at work), `state` and `load` (what the worker tells of
+    itself) are called in the thread.
     """
 
     def __init__(
@@ -42,7 +44,8 @@ class Heartbeat:
         leases: Callable[[], list[int]],
         started: Callable[[], list[UUID]],
         state: Callable[[], str],
-        on_held: Callable[[dict[int, set[UUID]]], None],
+        load: Callable[[], Mapping[str, Any]],
+        on_answer: Callable[[Standing], None],
         on_lost: Callable[[], None],
     ) -> None:
         self._database = AsyncDatabase(url, schema=settings.schema, prepared_statements=settings.prepared_statements)
@@ -54,7 +57,8 @@ class Heartbeat:
         self._leases = leases
         self._started = started
         self._state = state
-        self._on_held = on_held
+        self._load = load
+        self._on_answer = on_answer
         self._on_lost = on_lost
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._due = asyncio.Event()
@@ -92,7 +96,7 @@ class Heartbeat:
                     return _tell(self._loop, self._on_lost)
                 try:
                     async with asyncio.timeout(min(left, 2 * self._interval)):
-                        held = await self._beat()
+                        standing = await self._beat()
                 except StaleClaimError:
                     return _tell(self._loop, self._on_lost)
                 except Exception as error:  # whatever it is: beats must go on
@@ -103,14 +107,14 @@ class Heartbeat:
                     pause = min(self._interval, 0.1 * 2 ** min(failures, 10), left)
                 else:
                     alive, failures, pause = begun, 0, self._interval
-                    _tell(self._loop, lambda held=held: self._on_held(held))  # type: ignore[misc]
+                    _tell(self._loop, lambda standing=standing: self._on_answer(standing))  # type: ignore[misc]
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._due.wait()
         finally:
             self._disconnect()
 
-    async def _beat(self) -> dict[int, set[UUID]]:
+    async def _beat(self) -> Standing:
         if self._session is None:
             self._session = AsyncSession(
                 await self._database.connect(),
@@ -118,11 +122,9 @@ class Heartbeat:
                 address=self._database.address,
                 prepared_statements=self._database.prepared_statements,
             )
-        leases = self._leases()
-        held: dict[int, set[UUID]] = {lease: set() for lease in leases}
-        for lease, task_id in await self._session.run(beat(self._worker_id, leases, self._state(), self._started())):
-            held[lease].add(task_id)
-        return held
+        return await self._session.run(
+            beat(self._worker_id, self._leases(), self._state(), self._started(), dict(self._load()))
+        )
 
     def _disconnect(self) -> None:
         session, self._session = self._session, None

@@ -28,6 +28,7 @@ from absurd.workers.calls import get_identity, get_names, set_listening
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
+from absurd.workers.load import measure
 from absurd.workers.offers import offers as find_offers
 from absurd.workers.port import DatabasePort
 from absurd.workers.publisher import Publisher
@@ -220,7 +221,8 @@ class AbsurdWorker:
             leases=pump.leases,
             started=pump.started,
             state=lambda: "stopping" if pump.stopping else "running",
-            on_held=pump.lose,
+            load=lambda: measure(running=len(pump.running), concurrency=pump.concurrency),
+            on_answer=self._obey,
             on_lost=self._given_up,
         )
         self._rounds = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
@@ -345,6 +347,11 @@ class AbsurdWorker:
         except DatabaseUnavailableError:
             return 1.0  # not the loop's ever longer pauses: a lease's time is all there is
         return 1.0 if self._succeeding else None
+
+    def _obey(self, standing: claims.Standing) -> None:
+        """Stop what was taken from this worker, and do as it is ordered."""
+        if self._pump is not None:
+            self._pump.lose(standing.held)
 
     def _given_up(self) -> None:
         """The others took this worker for dead: stop the work, and come back under a new number."""

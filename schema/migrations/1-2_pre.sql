@@ -181,10 +181,19 @@ comment on table deadline is 'By when a task must have started, or ended; it is 
 alter table worker
     add column machine  text,
     add column defaults jsonb not null default '{}',
-    add column started  uuid[] not null default '{}';
+    add column started  uuid[] not null default '{}',
+    add column load     jsonb not null default '{}',
+    add column blocked_since timestamptz,
+    add column draining boolean not null default false,
+    add column wanted_concurrency integer,
+    add constraint worker_wanted_concurrency_positive check (wanted_concurrency > 0);
 comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
 comment on column worker.defaults is 'What its settings say of runs that are lost with it: max_attempts, dead_letters.';
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
+comment on column worker.load is 'What it told of itself with its last sign of life: runs at work, load of its machine, memory.';
+comment on column worker.blocked_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';
+comment on column worker.draining is 'An order: claim nothing more, and leave once all is done.';
+comment on column worker.wanted_concurrency is 'An order: run so many at a time; null: as it was started.';
 comment on table audit is 'What people did to tasks: cancel, retry, edit, requeue.';
 
 create table timer_mark (

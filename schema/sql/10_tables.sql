@@ -340,8 +340,13 @@ create table worker (
     machine       text,
     started       uuid[] not null default '{}',
     defaults      jsonb not null default '{}',
+    load          jsonb not null default '{}',
+    blocked_since timestamptz,
+    draining      boolean not null default false,
+    wanted_concurrency integer,
     started_at    timestamptz not null,
     last_seen     timestamptz not null,
+    constraint worker_wanted_concurrency_positive check (wanted_concurrency > 0),
     constraint worker_state_known check (state in ('running', 'stopping', 'stopped', 'lost')),
     constraint worker_lease_positive check (lease_seconds > 0)
 ) with (fillfactor = 50);
@@ -351,6 +356,10 @@ comment on table worker is 'Workers that ever were; one small update a beat keep
 comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
 comment on column worker.defaults is 'What its settings say of runs that are lost with it: max_attempts, dead_letters.';
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
+comment on column worker.load is 'What it told of itself with its last sign of life: runs at work, load of its machine, memory.';
+comment on column worker.blocked_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';
+comment on column worker.draining is 'An order: claim nothing more, and leave once all is done.';
+comment on column worker.wanted_concurrency is 'An order: run so many at a time; null: as it was started.';
 
 create table pulse (
     singleton boolean primary key default true check (singleton),

@@ -103,12 +103,16 @@ begin
 end $$;
 comment on function register_executors(jsonb) is 'Tell what a worker can run: [{name, queue, runs_in, description, ...}].';
 
--- Sign of life.  Returns what the worker still holds, so that it learns what was taken from it;
--- leases it does not list and that are older than its lease time were never heard of by it (the
+-- Sign of life.  Returns what the worker still holds, lease by lease in two arrays of one length, so that it
+-- learns what was taken from it; and its orders: whether to drain, and how many runs at a time (null: as it
+-- was started).  Leases it does not list and that are older than its lease time were never heard of by it (the
 -- answer to its claim was lost): they go back, attempts intact.
+-- p_load is what it tells of itself.  Without p_leases it is a sign that another process gives in its stead
+-- because something in it holds up everything: all it holds is kept, and it counts as blocked until it beats itself.
 -- Raises AB002 when the worker was given up meanwhile.
-create or replace function beat(p_worker integer, p_leases bigint[], p_state text default 'running', p_started uuid[] default '{}')
-    returns table (lease_id bigint, task_id uuid)
+create or replace function beat(
+    p_worker integer, p_leases bigint[], p_state text default 'running', p_started uuid[] default '{}', p_load jsonb default '{}',
+    out leases bigint[], out tasks uuid[], out draining boolean, out concurrency integer)
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -117,8 +121,15 @@ declare
 begin
     perform _require_read_committed();
     perform _note_pulse();
-    update worker set last_seen = clock_time(), state = p_state, started = p_started
-    where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
+    if p_leases is null then
+        update worker set last_seen = clock_time(), blocked_since = coalesce(blocked_since, last_seen)
+        where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
+    else
+        update worker
+        set last_seen = clock_time(), state = p_state, started = p_started, load = p_load, blocked_since = null,
+            concurrency = coalesce(_whole(p_load -> 'concurrency'), concurrency)
+        where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
+    end if;
     if not found then
         raise exception 'worker % was given up: it did not answer for longer than its lease', p_worker using errcode = 'AB002';
     end if;
@@ -126,11 +137,14 @@ begin
         select id from lease
         where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 and id <> all (p_leases)
           and claimed_at < clock_time() - make_interval(secs => v_worker.lease_seconds)));
-    return query
-        select l.id, t from lease l cross join unnest(l.task_ids) t
+    select coalesce(array_agg(l.id order by l.id, u.n), '{}'), coalesce(array_agg(u.task order by l.id, u.n), '{}') into leases, tasks
+        from lease l cross join unnest(l.task_ids) with ordinality as u (task, n)
         where l.id = any (p_leases) and lease_worker(l.id) = p_worker;
+    draining := v_worker.draining;
+    concurrency := v_worker.wanted_concurrency;
 end $$;
-comment on function beat(integer, bigint[], text, uuid[]) is 'A worker''s sign of life; returns what it still holds.';
+comment on function beat(integer, bigint[], text, uuid[], jsonb) is
+    'A worker''s sign of life; returns what it still holds (leases, tasks) and its orders (draining, concurrency).';
 
 -- Dissolve leases; what they hold goes back ahead of its priority, attempts intact.
 create or replace function _hand_back(p_leases bigint[]) returns void

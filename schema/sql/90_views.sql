@@ -46,13 +46,14 @@ comment on function list_queues() is 'Queues with their counts, the age of their
 
 create or replace function list_workers(p_all boolean default false)
     returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
-                   started_at timestamptz, last_seen timestamptz)
+                   started_at timestamptz, last_seen timestamptz, versions jsonb, offers jsonb, load jsonb,
+                   blocked_since timestamptz, draining boolean, wanted_concurrency integer)
     language sql stable security definer set search_path from current
     as $$
         select id, name, host, pid, state, queues, concurrency,
                (select coalesce(sum(cardinality(l.task_ids)), 0)::integer from lease l
                 where l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32),
-               started_at, last_seen
+               started_at, last_seen, versions, offers, load, blocked_since, draining, wanted_concurrency
         from worker w
         where state in ('running', 'stopping') or p_all or (state = 'lost' and last_seen > clock_time() - interval '1 hour')
         order by id

@@ -183,9 +183,28 @@ def test_a_beat_keeps_all_that_a_worker_holds(queue: Queue) -> None:
     lease, _, _ = queue.claim()
     queue.connection.execute("update lease set claimed_at = claimed_at - interval '1 day'")
     queue.connection.execute("update worker set last_seen = last_seen - interval '29 seconds'")
-    held = queue.connection.execute("select task_id from beat(%s, %s)", (queue.worker, [lease])).fetchall()
+    held = queue.connection.execute("select unnest(tasks) from beat(%s, %s)", (queue.worker, [lease])).fetchall()
     assert [task for (task,) in held] == tasks
     assert queue.call("recover_runs()") == 0
+
+
+def test_a_sign_in_the_stead_of_a_worker_keeps_all_and_names_it(queue: Queue) -> None:
+    """Even claims whose answer it could not read; it counts as blocked from its last own beat to its next."""
+    queue.spawn()
+    queue.claim()
+    queue.connection.execute("update lease set claimed_at = claimed_at - interval '1 day'")
+    queue.connection.execute("update worker set last_seen = last_seen - interval '29 seconds'")
+    last = queue.call("last_seen from worker where id = %s", queue.worker)
+    for _ in range(2):
+        queue.call("beat(%s, null)", queue.worker)
+        blocked = "blocked_since from worker where id = %s and last_seen > blocked_since + interval '29 seconds'"
+        assert queue.call(blocked, queue.worker) == last
+
+    assert queue.call("recover_runs()") == 0
+    assert queue.call("count(*) from lease") == 1
+    queue.call("beat(%s, '{}')", queue.worker)
+    assert queue.call("blocked_since from worker where id = %s", queue.worker) is None
+    assert queue.call("count(*) from lease") == 0
 
 
 def test_a_retry_changes_nothing_of_the_task(queue: Queue) -> None:

@@ -75,11 +75,12 @@ class UpkeepRules(ClaimRules):
         known = [lease for lease in mine if chance.random() < 0.7]
         started = [task.id for lease in mine for task in self.model.held(lease) if chance.random() < 0.5]
         expected = self.model.beat(worker, known, started)
-        sql = "* from beat(%s, %s::bigint[], 'running', %s::uuid[])"
+        sql = "leases, tasks from beat(%s, %s::bigint[], 'running', %s::uuid[])"
         if expected is None:
             assert self.refused(sql, worker, known, started) == "AB002"
         else:
-            assert {task: lease for lease, task in self.rows(sql, worker, known, started)} == expected
+            ((leases, tasks),) = self.rows(sql, worker, known, started)
+            assert dict(zip(tasks, leases, strict=True)) == expected
 
     def silence(self, chance: random.Random) -> None:
         """All but one worker are silent for a while, and then perhaps everybody: the database was away."""

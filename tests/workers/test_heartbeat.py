@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
-from uuid import UUID
 
 import psycopg
 import pytest
 
+from absurd.claims import Standing
 from absurd.config import Settings
 from absurd.workers.heartbeat import Heartbeat
 
@@ -37,7 +37,7 @@ class Ear:
     """Hears what a heartbeat tells its worker, on a loop of its own."""
 
     def __init__(self, url: str, settings: Settings, worker: int, leases: list[int] | None = None) -> None:
-        self.held: list[dict[int, set[UUID]]] = []
+        self.answers: list[Standing] = []
         self.lost = 0
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
@@ -49,7 +49,8 @@ class Ear:
             leases=lambda: leases or [],
             started=list,
             state=lambda: "running",
-            on_held=self.held.append,
+            load=lambda: {"running": 3, "concurrency": 7},
+            on_answer=self.answers.append,
             on_lost=self._hear_of_loss,
         )
 
@@ -82,9 +83,9 @@ def test_a_blocked_loop_loses_no_lease(settings: Settings, connection: Connectio
         for _ in range(3):
             before = last_seen(connection, worker)
             until(lambda before=before: last_seen(connection, worker) > before)  # type: ignore[misc]
-        assert len(ear.held) <= 1
+        assert len(ear.answers) <= 1
         released.set()
-        until(lambda: len(ear.held) >= 3)
+        until(lambda: len(ear.answers) >= 3)
 
     assert ear.lost == 0
 
@@ -103,12 +104,29 @@ def test_a_worker_learns_what_it_still_holds(
     assert claimed is not None
     slow = replace(settings, worker_heartbeat_interval=1000.0, worker_lease=3000.0)
     with Ear(settings.database_url or "", slow, worker, [lease, lease + 1]) as ear:
-        until(lambda: ear.held)
+        until(lambda: ear.answers)
         connection.execute("select cancel_task(%s)", (claimed[0][0],))
         ear.heartbeat.beat_now()
-        until(lambda: len(ear.held) == 2)
+        until(lambda: len(ear.answers) == 2)
 
-    assert [{lease: set(claimed[0]), lease + 1: set()}, {lease: set(), lease + 1: set()}] == ear.held
+    assert [{lease: set(claimed[0]), lease + 1: set()}, {lease: set(), lease + 1: set()}] == [
+        each.held for each in ear.answers
+    ]
+
+
+def test_a_beat_tells_of_the_worker_and_brings_its_orders(
+    settings: Settings, connection: Connection, worker: int, until: Until
+) -> None:
+    """What it says stands in its row with how many runs it takes at a time; orders are heard with the next answer."""
+    with Ear(settings.database_url or "", settings, worker) as ear:
+        until(lambda: ear.answers)
+        connection.execute("update worker set draining = true, wanted_concurrency = 5 where id = %s", (worker,))
+        until(lambda: ear.answers[-1].draining)
+        row = connection.execute("select load, concurrency from worker where id = %s", (worker,)).fetchone()
+
+    assert ({"running": 3, "concurrency": 7}, 7) == row
+    assert (False, None) == (ear.answers[0].draining, ear.answers[0].concurrency)
+    assert (True, 5) == (ear.answers[-1].draining, ear.answers[-1].concurrency)
 
 
 def test_a_worker_that_was_given_up_hears_of_it_once(
@@ -120,20 +138,20 @@ def test_a_worker_that_was_given_up_hears_of_it_once(
         until(lambda: ear.lost)
         until(lambda: not ear.heartbeat._thread.is_alive())
 
-    assert (1, []) == (ear.lost, ear.held)
+    assert (1, []) == (ear.lost, ear.answers)
 
 
 def test_a_cut_connection_is_made_anew(settings: Settings, connection: Connection, worker: int, until: Until) -> None:
     """The lease is kept."""
     with Ear(settings.database_url or "", settings, worker) as ear:
         for _ in range(2):
-            until(lambda: ear.held)
+            until(lambda: ear.answers)
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where pid <> pg_backend_pid() and datname = current_database()"
             )
-            ear.held.clear()
-        until(lambda: ear.held)
+            ear.answers.clear()
+        until(lambda: ear.answers)
 
     assert ear.lost == 0
 
@@ -145,4 +163,4 @@ def test_a_database_that_does_not_answer_ends_the_lease(settings: Settings, unti
         with Ear(url, settings, 1) as ear:
             until(lambda: ear.lost)
 
-    assert (1, []) == (ear.lost, ear.held)
+    assert (1, []) == (ear.lost, ear.answers)
