@@ -60,6 +60,22 @@ class Settings:
     worker_offers: Mapping[str, float] | None = field(default=None, hash=False)
     """What a worker offers to tasks that need it, as in ``cpu=8,memory_gib=64,gpu=1``, or a table in the file.
     None: ``cpu`` and ``memory_gib`` as found on the machine; names given here go before those."""
+    worker_warm: int = 1
+    """How many child processes a worker starts ahead, if executors that it imports run in processes."""
+    worker_child_idle: float = 300.0
+    """Seconds after which a child process that executes nothing is ended; the next run starts another."""
+    worker_recycle_runs: int | None = None
+    """After how many runs a child process is replaced.  None (or 0): it is not, however many."""
+    worker_recycle_memory_gib: float | None = 1.0
+    """A child process that holds more memory than this after a run is replaced.  None (or 0): it is not."""
+    worker_memory_limit: str = "auto"
+    """How the memory that a task needs (``memory_gib``) becomes the limit of its run: ``cgroup`` by a control group,
+    ``watch`` by looking at what its processes hold, ``rlimit`` by both a look and RLIMIT_DATA, ``auto`` by a control
+    group where one can be made and else by looking, ``none`` not at all."""
+    worker_scratch: Path | None = None
+    """Folder for scratch folders of runs, on a disk with room.  None: the platform's folder for temporary files."""
+    worker_min_free_gib: float = 0.0
+    """Free space in GiB that must be left on the scratch disk before a run is started, beside what the run needs."""
     task_timeout: float | None = None
     """Time limit of a run in seconds where neither task nor executor sets one.  None (or 0): no limit."""
     max_retries: int = 4
@@ -295,6 +311,18 @@ def _limit(value: str | float) -> float | None:
     return seconds or None
 
 
+def _optional_count(value: str | int) -> int | None:
+    return _count(0, 1_000_000_000)[0](value) or None
+
+
+def _gib(value: str | float) -> float:
+    return float(_seconds(0, 1_000_000)[0](value))
+
+
+def _optional_gib(value: str | float) -> float | None:
+    return _gib(value) or None
+
+
 def _amounts(value: str | Mapping[str, float]) -> dict[str, float]:
     pairs: Any = value.items() if isinstance(value, Mapping) else [part.split("=") for part in value.split(",")]
     amounts = {name.strip(): float(amount) for name, amount in pairs}
@@ -320,6 +348,13 @@ _READERS: dict[str, _Reader] = {
     "worker_lease": _seconds(1, 86_400),
     "worker_grace": _seconds(0, 86_400),
     "worker_offers": (_amounts, "names with amounts of at least 0 such as cpu=8,memory_gib=64"),
+    "worker_warm": _count(0, 1_000),
+    "worker_child_idle": _seconds(0, 31_536_000),
+    "worker_recycle_runs": (_optional_count, "a whole number, or 0 for never"),
+    "worker_recycle_memory_gib": (_optional_gib, "an amount of memory in GiB, or 0 for never"),
+    "worker_memory_limit": _one_of("auto", "cgroup", "watch", "rlimit", "none"),
+    "worker_scratch": (_path, "the path of a folder"),
+    "worker_min_free_gib": (_gib, "an amount in GiB, 0 or more"),
     "task_timeout": (_limit, "a number of seconds up to a year, or 0 for no limit"),
     "max_retries": _count(0, 32_766),
     "dlq_enabled": (_switch, "true or false"),

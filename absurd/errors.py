@@ -265,6 +265,12 @@ class RunTimeoutError(ExecutionError):
     code = "run_timeout"
 
 
+class OutOfMemoryError(ExecutionError):
+    """A run held more memory than its limit, with all the processes it had started."""
+
+    code = "out_of_memory"
+
+
 class WorkerLostError(ExecutionError):
     """The worker that held the run stopped answering."""
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from absurd.middleware import SpawnMiddleware
 from absurd.offspring import Ending
+from absurd.scratch import ScratchSpace
 
 
 class Port(Protocol):
@@ -17,6 +18,10 @@ class Port(Protocol):
     @property
     def spawn_middleware(self) -> Sequence[SpawnMiddleware]:
         """What each task passes through that a run spawns."""
+
+    @property
+    def scratch(self) -> ScratchSpace:
+        """Where runs may make folders for files that go with them."""
 
     async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
         """Saved steps by name."""

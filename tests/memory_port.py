@@ -12,6 +12,7 @@ from absurd.errors import StaleClaimError
 from absurd.middleware import SpawnMiddleware
 from absurd.model import Claim
 from absurd.offspring import Ending
+from absurd.scratch import ScratchSpace
 
 
 class MemoryPort:
@@ -19,6 +20,7 @@ class MemoryPort:
 
     def __init__(self) -> None:
         self.spawn_middleware: Sequence[SpawnMiddleware] = ()
+        self.scratch = ScratchSpace()
         self.checkpoints: dict[UUID, dict[str, Any]] = {}
         self.told: list[tuple[float, float | None, str | None]] = []
         self.endings: dict[UUID, Ending] = {}

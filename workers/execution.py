@@ -74,6 +74,9 @@ async def run_in_loop(
         if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
             raise
         return outcome_of(error, context, claim, executor, defaults)
+    finally:
+        if context.has_scratch:
+            await asyncio.to_thread(context.clear_scratch)
 
 
 def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
@@ -86,6 +89,8 @@ def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: De
         return Completed(_encoded(result), collect(context.artifacts), tuple(context.spawns))
     except BaseException as error:
         outcome = outcome_of(error, context, claim, executor, defaults)
+    finally:
+        context.clear_scratch()
     discard(context.artifacts)
     return outcome
 

@@ -5,6 +5,10 @@ behind to wait.  When the run's process ends, in whatever way, the guard kills a
 and then ends in the same way: its exit is the run's.  When the worker closes the lifeline, or dies,
 the guard kills everything.  It runs no foreign code, so nothing can hold it up; and orphans come to
 it, so nothing escapes by a session of its own.
+
+Over the lifeline the worker may send a limit in bytes, on a line; the guard answers with the most
+memory it has seen since the line before, and from then on kills everything once the run's processes
+hold more together (0: no limit).  Its last words are what all of them have used, see `Usage`.
 """
 
 from __future__ import annotations
@@ -15,18 +19,38 @@ import resource
 import select
 import signal
 import sys
+import time
 from contextlib import suppress
-from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+from absurd.workers.tree import descendants, held
+
+LOOK_SECONDS = 0.1
+"""How often the memory of a run with a limit is looked at; more often when it comes near."""
+SHORTEST_LOOK = 0.005
+LOOK_SHARE = 20
+"""Looking takes at most one part in so many of the time."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+class Usage(NamedTuple):
+    """What the processes under a guard have used in all."""
+
+    largest_kib: int
+    """The most memory that any one of them held."""
+    cpu_ms: int
+    over_limit: bool
+    """Whether they were killed because they held more than the limit."""
+    peak: int
+    """The most memory that was seen of all together under the last limit, in bytes; 0 where none was set."""
+
+
 def guard(lifeline: int, *unneeded: int) -> None:
     """Return in a new process that is guarded; the calling process, which has one thread, becomes its guard.
 
-    `lifeline` is the read end of a pipe that the worker holds open, `unneeded` are files of the run.
+    `lifeline` is a socket that the worker holds open, `unneeded` are files of the run.
     Elsewhere than on Linux there is no guard, and the worker ends the process group.
     """
     if sys.platform != "linux":
@@ -59,16 +83,50 @@ def _watch(run: int, bell: int, lifeline: int) -> NoReturn:
     poll.register(bell, select.POLLIN)
     poll.register(lifeline, select.POLLIN)
     status = None
-    while status is None and all(number != lifeline for number, _ in poll.poll()):
-        os.read(bell, 4096)
-        status = _reap().get(run)
-    while children := _children():
+    limit = peak = 0
+    pause = LOOK_SECONDS
+    over_limit = False
+    while status is None and not over_limit:
+        ready = [number for number, _ in poll.poll(pause * 1000 if limit else None)]
+        if bell in ready:
+            os.read(bell, 4096)
+            status = _reap().get(run)
+        if lifeline in ready:
+            order = os.read(lifeline, 4096).split()
+            if not order:
+                break
+            _tell(lifeline, f"{peak}\n")
+            limit, peak, pause = int(order[-1]), 0, 0.0
+        elif limit and status is None:
+            begun = time.monotonic()
+            seen = held(descendants(os.getpid()), limit)
+            peak = max(peak, seen)
+            over_limit = seen > limit
+            pause = max(SHORTEST_LOOK, LOOK_SECONDS * (1 - seen / limit), LOOK_SHARE * (time.monotonic() - begun))
+    while children := descendants(os.getpid()):
         for child in children:
-            os.kill(child, signal.SIGKILL)
-        for child in children:
-            ended = os.waitpid(child, 0)[1]
-            status = ended if child == run else status
+            with suppress(ProcessLookupError):  # waited for by one of the others
+                os.kill(child, signal.SIGKILL)
+        ended = _wait()
+        status = ended.get(run, status)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_ms = int((used.ru_utime + used.ru_stime) * 1000)
+    _tell(lifeline, f"{used.ru_maxrss} {cpu_ms} {int(over_limit)} {peak}\n")
     _end_like(status or 0)
+
+
+def _tell(lifeline: int, line: str) -> None:
+    with suppress(OSError):  # the worker is gone
+        os.write(lifeline, line.encode())
+
+
+def read_usage(words: bytes) -> Usage | None:
+    """A guard's last words; None if it died without any."""
+    try:
+        largest_kib, cpu_ms, over_limit, peak = map(int, words.splitlines()[-1].split())
+    except (IndexError, ValueError):
+        return None
+    return Usage(largest_kib, cpu_ms, bool(over_limit), peak)
 
 
 def _reap() -> dict[int, int]:
@@ -80,17 +138,12 @@ def _reap() -> dict[int, int]:
     return ended
 
 
-def _children() -> list[int]:
-    """The children of this process, and in the end all that they have started: orphans become its children."""
-    own = str(os.getpid())
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):  # ended meanwhile
-                # The name in parentheses may hold anything; behind it follow state and parent.
-                if (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1] == own:
-                    found.append(int(entry.name))
-    return found
+def _wait() -> dict[int, int]:
+    """As `_reap`, once at least one has ended."""
+    with suppress(ChildProcessError):
+        pid, status = os.waitpid(-1, 0)
+        return {pid: status} | _reap()
+    return {}
 
 
 def _end_like(status: int) -> NoReturn:

@@ -19,7 +19,7 @@ def describe_process(home: Path) -> str | None:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
         where = home.stat()
-        start = _start(os.getpid())
+        start = start_of(os.getpid())
     except OSError:
         return None
     if start is None:
@@ -37,13 +37,13 @@ def is_gone(pid: int, machine: str) -> bool:
     except OSError:  # there, and another user's
         pass
     try:
-        start = _start(pid)
+        start = start_of(pid)
     except OSError:  # hidden from us
         return False
     return start != machine.rpartition("/")[2]
 
 
-def _start(pid: int) -> str | None:
+def start_of(pid: int) -> str | None:
     """When a process was started, in ticks since the boot; None for one that has ended and was not waited for.
 
     Raises OSError.

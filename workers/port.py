@@ -11,14 +11,21 @@ from absurd import claims
 from absurd.database import AsyncDatabase
 from absurd.middleware import SpawnMiddleware
 from absurd.offspring import Ending
+from absurd.scratch import ScratchSpace
 
 
 class DatabasePort:
     """Implements `absurd.context.Port` on a database."""
 
-    def __init__(self, database: AsyncDatabase, spawn_middleware: Sequence[SpawnMiddleware] = ()) -> None:
+    def __init__(
+        self,
+        database: AsyncDatabase,
+        spawn_middleware: Sequence[SpawnMiddleware] = (),
+        scratch: ScratchSpace | None = None,
+    ) -> None:
         self._database = database
         self.spawn_middleware = spawn_middleware
+        self.scratch = scratch or ScratchSpace()
 
     async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
         """Saved steps by name."""

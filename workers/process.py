@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,12 +19,14 @@ import structlog
 
 from absurd.errors import AbsurdError, ExecutionError
 from absurd.model import Claim
-from absurd.outcome import Outcome
+from absurd.outcome import Failed, Outcome
 from absurd.port import Port
+from absurd.scratch import remove
 from absurd.workers.artifacts import discard
 from absurd.workers.failures import OUT_OF_MEMORY, describe
+from absurd.workers.memory import MemoryLimits, Restraint, out_of_memory, told
 from absurd.workers.origin import Origin
-from absurd.workers.wire import LINE_LIMIT, dump_claim, dump_error, load_outcome
+from absurd.workers.wire import CHANNEL_CLOSED, LINE_LIMIT, dump_claim, dump_error, load_outcome
 
 TERMINATE_SECONDS = 3.0
 """What a child gets to end after SIGTERM, before SIGKILL."""
@@ -68,7 +70,7 @@ class ChildProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        lifeline: int,
+        lifeline: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -77,9 +79,19 @@ class ChildProcess:
         self._reader = reader
         self._writer = writer
         self._files: list[tuple[str, str, str]] = []
+        self._scratch: Path | None = None
         self._ending: asyncio.Task[None] | None = None
         self._idle = False
-        self._oom_kills = oom_kills()
+        self._garbled = False
+        self._pid = 0
+        self._cpu_ms = 0
+        self.memory = Restraint(lifeline)
+        self.runs = 0
+        """How many runs it has executed."""
+        self.retires: str | None = None
+        """Why it can execute no other run; None while it can."""
+        self.recycled: str | None = None
+        """Why it is to be replaced, although nothing is left of its runs."""
         self.killed_by: str | None = None
         """The signal it took to end it."""
 
@@ -91,7 +103,8 @@ class ChildProcess:
         Raises OSError when there is no memory, no process or no file left.
         """
         ours, theirs = socket.socketpair()
-        watched, lifeline = os.pipe()
+        watched, lifeline = socket.socketpair()
+        lifeline.setblocking(False)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -99,8 +112,8 @@ class ChildProcess:
                 "-m",
                 "absurd.workers.child",
                 str(theirs.fileno()),
-                str(watched),
-                pass_fds=[theirs.fileno(), watched],
+                str(watched.fileno()),
+                pass_fds=[theirs.fileno(), watched.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,  # what executors print goes where the worker logs
                 env={**os.environ, **environment},
@@ -108,15 +121,15 @@ class ChildProcess:
             )
         except BaseException:
             ours.close()
-            os.close(lifeline)
+            lifeline.close()
             raise
         finally:
             theirs.close()
-            os.close(watched)
+            watched.close()
         try:
             reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         except BaseException:  # cancelled just now: without its lifeline the guard ends it
-            os.close(lifeline)
+            lifeline.close()
             ours.close()
             raise
         return cls(process, lifeline, reader, writer)
@@ -126,66 +139,116 @@ class ChildProcess:
         try:
             self._send(greeting)
             async with asyncio.timeout(START_SECONDS):
-                await self._receive()
+                self._pid = int((await self._receive())["ready"])
             self._idle = True
         except TimeoutError:
             late = ChildDiedError(f"a new process was not ready after {START_SECONDS:g} s")
             raise BrokenChildError(describe(late)) from None
         except EOFError:
-            raise BrokenChildError((await self.cause_of_death()).described()) from None
+            raise BrokenChildError(await self.cause_of_death()) from None
         finally:
             if not self._idle:
                 await self.end()
+
+    @property
+    def pid(self) -> int:
+        """The process of the runs, not its guard."""
+        return self._pid
 
     @property
     def usable(self) -> bool:
         """Whether it lives, and executes nothing."""
         return self._idle and self._process.returncode is None and not self._reader.at_eof()
 
-    async def run(self, claim: Claim, origin: Origin, port: Port) -> Outcome | None:
-        """Send a run and serve its calls until its outcome comes.
+    async def run(
+        self, claim: Claim, origin: Origin, port: Port, limits: MemoryLimits, size: int | None
+    ) -> Outcome | None:
+        """Send a run and serve its calls until its outcome comes; of memory it may hold `size` bytes (None: any).
 
         Raises EOFError when the process has ended, BrokenChildError when it does not find the executor.
         """
         self._idle = False
-        self._oom_kills = oom_kills()
-        self._send({"claim": dump_claim(claim), "origin": astuple(origin)})
+        self.runs += 1
+        order: dict[str, Any] = {"claim": dump_claim(claim), "origin": astuple(origin)}
+        if size is None:
+            self.memory.begin()
+        else:
+            await self.memory.restrain(limits, self._pid, size)
+            if limits.reserved:
+                order["data"] = size
+        self._send(order)
         while True:
             try:
                 message = await self._receive()
             except BrokenChildError:
+                await self.memory.release()
                 self._idle = True
                 raise
-            if "outcome" in message:
-                self._files.clear()
-                self._idle = not message["retire"]
-                return load_outcome(message["outcome"])
-            if "artifact" in message:
-                self._files.append((message["artifact"], "", ""))
-            else:
-                self._send(await _answer(port, message["call"], message["args"]))
+            match message:
+                case {"outcome": outcome, "used": [int(peak_kib), int(cpu_ms)], "retire": retire, "recycle": recycle}:
+                    self.retires, self.recycled = retire, recycle if retire is None else None
+                    return await self._finish(load_outcome(outcome), peak_kib, cpu_ms)
+                case {"artifact": str(path)}:
+                    self._files.append((path, "", ""))
+                case {"scratch": str(path)}:
+                    self._scratch = Path(path)
+                case {"call": str(method), "args": list(args)}:
+                    self._send(await _answer(port, method, args))
+                case _:  # JSON, and nothing of ours
+                    self._garbled = True
+                    raise EOFError
 
-    async def cause_of_death(self) -> ChildDiedError:
-        """What ended the process, once its socket is closed."""
+    async def _finish(self, outcome: Outcome | None, peak_kib: int, cpu_ms: int) -> Outcome | None:
+        """The outcome, with what the run has used if it has failed."""
+        self._files.clear()
+        if self.retires is None:
+            self._scratch = None  # removed by the run's process; else something may still write there
+        size, starved = self.memory.size, self.memory.size is not None and self.memory.starved
+        try:
+            peak = await self.memory.release()
+        except EOFError:
+            self.retires, self.recycled, peak = "memory", None, size or 0
+        used = told(max(peak, peak_kib * 1024), cpu_ms - self._cpu_ms)
+        self._cpu_ms = cpu_ms
+        self._idle = self.retires is None and self.recycled is None
+        if not isinstance(outcome, Failed):
+            return outcome
+        if size is not None and (starved or outcome.error.get("out_of_memory")):
+            return replace(outcome, error=out_of_memory(size, used, outcome.error))
+        return replace(outcome, error=outcome.error | used)
+
+    def used(self) -> dict[str, float]:
+        """What the run has used in the middle of which the process has ended, where somebody tells."""
+        usage = self.memory.usage()
+        return {} if usage is None else told(max(usage.largest_kib * 1024, usage.peak), usage.cpu_ms - self._cpu_ms)
+
+    async def cause_of_death(self) -> dict[str, Any]:
+        """What ended the process, once its socket is closed, as stored with the run; what it used is there too."""
+        death = await self._death()
+        if self.memory.size is not None and self.memory.exceeded:
+            return out_of_memory(self.memory.size, self.used())
+        return death.described() | self.used()
+
+    async def _death(self) -> ChildDiedError:
+        if self._garbled:
+            return ChildDiedError("something wrote to the channel of the run's process to the worker, and it was ended")
         try:
             async with asyncio.timeout(TERMINATE_SECONDS):
                 code = await self._process.wait()
         except TimeoutError:
             return ChildDiedError("the run's process closed its channel to the worker and was ended")
         if code >= 0:
-            return ChildDiedError(
-                f"the run's process ended by itself with exit code {code}",
-                exit_code=code,
-                out_of_memory=code == OUT_OF_MEMORY,
-            )
+            how = f"the run's process ended by itself with exit code {code}"
+            if code == CHANNEL_CLOSED:
+                how = "the run's process closed its channel to the worker, and ended"
+            return ChildDiedError(how, exit_code=code, out_of_memory=code == OUT_OF_MEMORY)
         try:
             name = signal.Signals(-code).name
         except ValueError:  # a real-time signal has no name
             return ChildDiedError(f"the run's process was killed by signal {-code}", signal=str(-code))
         if name != "SIGKILL":
             return ChildDiedError(f"the run's process was killed by {name}{_HINTS.get(name, '')}", signal=name)
-        before, now = self._oom_kills, oom_kills()
-        starved = None if before is None or now is None else now > before
+        starved = self.memory.starved
         return ChildDiedError(
             f"the run's process was killed by SIGKILL ({_KILLERS[starved]})", signal=name, out_of_memory=starved
         )
@@ -201,18 +264,24 @@ class ChildProcess:
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        self._writer.close()
         if self._process.returncode is None:
             self.killed_by = "SIGTERM"
             self._signal(signal.SIGTERM)
+        self._writer.close()
         if not await self._gone(TERMINATE_SECONDS):
             self.killed_by = "SIGKILL"
             log.warning("child_killed", pid=self._process.pid, note="it did not end after SIGTERM")
-        os.close(self._lifeline)
+        with suppress(OSError):  # the guard has ended
+            self._lifeline.shutdown(socket.SHUT_WR)
         if not await self._gone(KILL_SECONDS):
             self._signal(signal.SIGKILL)
             await self._process.wait()
+        self.used()  # the guard's last words, while they can be read
+        self._lifeline.close()
+        self.memory.remove()
         discard(self._files)
+        if self._scratch is not None and not await asyncio.to_thread(remove, self._scratch):
+            log.warning("scratch_left", folder=str(self._scratch))
 
     async def _gone(self, seconds: float) -> bool:
         with suppress(TimeoutError):
@@ -236,31 +305,16 @@ class ChildProcess:
         if not line.endswith(b"\n"):
             raise EOFError
         try:
-            message: dict[str, Any] = json.loads(line)
-        except ValueError as error:  # a signal cut a line short
-            raise EOFError from error
-        if "broken" in message:
-            raise BrokenChildError(message["broken"])
-        return message
-
-
-def oom_kills(root: Path = Path("/")) -> int | None:
-    """How many processes of this control group were killed for want of memory; None where that cannot be told."""
-    with suppress(OSError):
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
-        for _, controllers, path in groups:
-            if "memory" in controllers.split(","):  # version 1, or both side by side
-                top, name = root / "sys/fs/cgroup/memory", "memory.oom_control"
-            elif not controllers:
-                top, name = root / "sys/fs/cgroup", "memory.events"
-            else:
-                continue
-            for file in (top / path.strip("/") / name, top / name):  # a container sees its own group as the top
-                with suppress(OSError, ValueError, IndexError, StopIteration):
-                    return int(
-                        next(ln for ln in file.read_text().splitlines() if ln.startswith("oom_kill ")).split()[1]
-                    )
-    return None
+            message = json.loads(line)
+        except ValueError:  # an executor's; or a signal cut a line short
+            message = None
+        match message:
+            case {"broken": dict(described)}:
+                raise BrokenChildError(described)
+            case dict():
+                return message
+        self._garbled = True
+        raise EOFError
 
 
 async def _answer(port: Port, method: str, args: list[Any]) -> dict[str, Any]:
@@ -282,7 +336,7 @@ async def _answer(port: Port, method: str, args: list[Any]) -> dict[str, Any]:
             case "clock_time", []:
                 value = (await port.clock_time()).isoformat()
             case _:
-                raise AssertionError(f"a child has asked for {method!r}")
+                raise EOFError(f"a child has asked for {method!r}")
     except AbsurdError as error:
         return {"error": dump_error(error)}
     return {"value": value}

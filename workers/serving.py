@@ -12,10 +12,12 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
@@ -24,17 +26,21 @@ from uuid import UUID
 
 from absurd.config import Settings
 from absurd.context import RunContext, run_here
+from absurd.errors import StaleClaimError
 from absurd.executor import Executor, load_modules
 from absurd.middleware import CallMiddleware, SpawnMiddleware, around, load
 from absurd.model import Claim
 from absurd.offspring import Ending
 from absurd.outcome import Outcome
 from absurd.retry import RetryPolicy
+from absurd.scratch import ScratchSpace
 from absurd.telemetry import configure_logging
 from absurd.workers.execution import Defaults, run_in_loop, run_sync
 from absurd.workers.failures import describe
+from absurd.workers.meter import Meter, limited
 from absurd.workers.origin import Origin, find, find_function
-from absurd.workers.wire import dump_outcome, load_claim, load_error
+from absurd.workers.restoring import Surroundings
+from absurd.workers.wire import CHANNEL_CLOSED, dump_outcome, load_claim, load_error
 
 
 def serve(descriptor: int) -> None:
@@ -49,6 +55,8 @@ def serve(descriptor: int) -> None:
         signal.signal(signal.SIGTERM, server.terminate)
         try:
             server.serve()
+        except WorkerGoneError:  # nobody is left to work for
+            return
         finally:
             with suppress(OSError):  # cut short in the middle of a message to a worker that is gone
                 write.close()
@@ -57,8 +65,9 @@ def serve(descriptor: int) -> None:
 class _Server:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._context: RunContext | None = None
+        self._context: _Context | None = None
         self._middleware: list[CallMiddleware] = []
+        self._told = False
 
     def serve(self) -> None:
         greeting = self._pipe.receive()
@@ -69,11 +78,14 @@ class _Server:
         try:
             load_modules(greeting["modules"], shipped=False)
             self._pipe.spawn_middleware = load(greeting.get("spawn_middleware", ()))
+            self._pipe.scratch = ScratchSpace(at=Path(greeting["scratch"])) if "scratch" in greeting else ScratchSpace()
             self._middleware = [find_function(Origin(*each)) for each in greeting.get("middleware", ())]
         except Exception as error:  # a module of the user's: anything may come
             self._pipe.send({"broken": describe(error)})
             return
-        self._pipe.send({"ready": True})
+        self._pipe.send({"ready": os.getpid()})
+        surroundings = Surroundings()
+        meter = Meter(*greeting.get("recycle", (None, None)))
         while True:
             order = self._pipe.receive()
             claim = load_claim(order["claim"])
@@ -81,27 +93,52 @@ class _Server:
                 executor = find(claim.name, Origin(*order["origin"]))
             except Exception as error:  # as above
                 self._pipe.send({"broken": describe(error)})
-            else:
-                outcome = self._execute(claim, executor, defaults)
-                self._pipe.send({"outcome": dump_outcome(outcome), "retire": _has_children()})
+                continue
+            meter.start()
+            outcome = self._execute(claim, executor, defaults, order.get("data"))
+            told = {"outcome": dump_outcome(outcome), "used": meter.read()}
+            self._pipe.send(told | {"retire": surroundings.restore(), "recycle": meter.worn_out()})
 
     def terminate(self, number: int, frame: FrameType | None) -> None:
-        """On SIGTERM: a run that looks at `ctx.cancelled` ends by itself, any other is unwound."""
-        if self._context is not None:
-            self._context.cancel()
-            if self._context.watched:
+        """On SIGTERM: a run that looks at `ctx.cancelled` ends by itself, any other is unwound, once.
+
+        One that is being unwound, because it has learnt before that its claim is lost, is not disturbed in that.
+        """
+        context = self._context
+        if context is not None:
+            context.cancel()
+            if context.watched or context.lost or self._told:
                 return
+        self._told = True
         raise SystemExit(128 + number)
 
-    def _execute(self, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
-        self._context = _Context(claim, self._pipe, None if executor.is_async else run_here)
+    def _execute(self, claim: Claim, executor: Executor, defaults: Defaults, data: int | None) -> Outcome | None:
+        context = self._context = _Context(claim, self._pipe, None if executor.is_async else run_here)
+        within = list(self._middleware)
+        if data is not None:
+            within.insert(0, partial(limited, data))
+        if claim.needs is not None and "scratch_gib" in claim.needs:
+            within.insert(0, _with_scratch)
         try:
-            surrounded = around(executor, self._middleware) if self._middleware else executor
+            surrounded = around(executor, within) if within else executor
             if executor.is_async:  # a suspect
-                return asyncio.run(run_in_loop(claim, surrounded, self._pipe, defaults, self._context))
-            return run_sync(self._context, claim, surrounded, defaults)
+                return asyncio.run(run_in_loop(claim, surrounded, self._pipe, defaults, context))
+            return run_sync(context, claim, surrounded, defaults)
         finally:
             self._context = None
+            context.leave_scratch()
+
+
+@contextmanager
+def _with_scratch(ctx: RunContext) -> Iterator[None]:
+    """For a run that was promised room: its programs and libraries find it by themselves, as TMPDIR."""
+    folder = ctx.scratch
+    folder.touch()
+    yield
+
+
+class WorkerGoneError(StaleClaimError):
+    """The worker has closed its end: it is gone, or this run is to stop.  A run is unwound by it."""
 
 
 class Pipe:
@@ -110,23 +147,34 @@ class Pipe:
     def __init__(self, read: BinaryIO, write: BinaryIO) -> None:
         self._read = read
         self._write = write
+        self._place = os.fstat(write.fileno())
         self.spawn_middleware: Sequence[SpawnMiddleware] = ()
+        self.scratch = ScratchSpace()
         self._lock = threading.RLock()  # an executor may call its context from threads of its own
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write one message.  Ends the process if the worker is gone."""
-        try:
-            with self._lock:
+        """Write one message.  Raises WorkerGoneError; ends the process if an executor has closed the socket."""
+        with self._lock:
+            try:
+                place = os.fstat(self._write.fileno())
+            except OSError:
+                os._exit(CHANNEL_CLOSED)
+            if place[1:3] != self._place[1:3]:  # opened anew by an executor, whose file this would be written to
+                os._exit(CHANNEL_CLOSED)
+            try:
                 self._write.write(json.dumps(message).encode() + b"\n")
                 self._write.flush()
-        except OSError:
-            os._exit(1)
+            except OSError as error:
+                raise WorkerGoneError("the worker has stopped this run") from error
 
     def receive(self) -> dict[str, Any]:
-        """Read one message.  Ends the process if the worker is gone: nobody is left to work for."""
-        line = self._read.readline()
+        """Read one message.  Raises WorkerGoneError."""
+        try:
+            line = self._read.readline()
+        except OSError as error:
+            raise WorkerGoneError("the worker has stopped this run") from error
         if not line.endswith(b"\n"):
-            os._exit(0)
+            raise WorkerGoneError("the worker has stopped this run")
         message: dict[str, Any] = json.loads(line)
         return message
 
@@ -168,9 +216,9 @@ class Pipe:
 
 
 class _Context(RunContext):
-    """Tells the worker of announced files, so that it can remove them if this process is killed."""
+    """Tells the worker of files and folders of the run, so that it can remove them if this process is killed."""
 
-    __slots__ = ()
+    __slots__ = ("_tempdir",)
 
     def artifact(self, path: str | os.PathLike[str], kind: str = "file") -> str:
         """As `RunContext.artifact`."""
@@ -178,10 +226,21 @@ class _Context(RunContext):
         self._port.send({"artifact": mine})  # type: ignore[attr-defined]  # a Pipe
         return mine
 
+    @property
+    def scratch(self) -> Path:
+        """As `RunContext.scratch`; here it is where temporary files go, too."""
+        if not self.has_scratch:
+            folder = super().scratch
+            self._port.send({"scratch": str(folder)})  # type: ignore[attr-defined]
+            self._tempdir = os.environ.get("TMPDIR"), tempfile.tempdir
+            os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+        return super().scratch
 
-def _has_children() -> bool:
-    """Whether processes that the executor started still run; they must end with this one."""
-    try:
-        return any(path.read_text().strip() for path in Path("/proc/self/task").glob("*/children"))
-    except OSError:  # a kernel without these files, or a thread that has just ended
-        return False
+    def leave_scratch(self) -> None:
+        """Temporary files go where they went before the run."""
+        if self.has_scratch:
+            before, tempfile.tempdir = self._tempdir
+            if before is None:
+                os.environ.pop("TMPDIR", None)
+            else:
+                os.environ["TMPDIR"] = before

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from dataclasses import astuple
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,17 +12,22 @@ import structlog
 from absurd.config import Settings
 from absurd.context import RunContext, run_on
 from absurd.executor import Executor
-from absurd.middleware import CallMiddleware, around, check_importable
+from absurd.middleware import CallMiddleware, around
 from absurd.model import Claim
-from absurd.outcome import Outcome
+from absurd.outcome import Outcome, Suspended
 from absurd.port import Port
 from absurd.retry import RetryPolicy
+from absurd.scratch import sweep
 from absurd.workers.children import Children
 from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
 from absurd.workers.failures import describe
-from absurd.workers.origin import origin_of_function, refuse_in_child
+from absurd.workers.origin import refuse_in_child
 from absurd.workers.process import BrokenChildError
 from absurd.workers.threads import DaemonThreads
+
+NO_ROOM_SECONDS = 30.0
+"""How long a run is put off where the scratch disk has no room; no attempt is spent, any worker may have it then."""
+SHIPPED = "absurd."
 
 log = structlog.get_logger("absurd.worker")
 
@@ -47,12 +51,12 @@ class Slots:
         self._surrounded: dict[str, tuple[Executor, Executor]] = {}
         self._defaults = Defaults(RetryPolicy(max_attempts=settings.max_attempts), settings.task_timeout)
         self._threads = DaemonThreads()
-        greeting = {
-            "log": [settings.log_level, settings.log_format],
-            "spawn_middleware": list(settings.spawn_middleware),
-            "middleware": [astuple(origin_of_function(check_importable(each))) for each in middleware],
-        }
-        self._children = Children(modules, port, self._defaults, settings.environment(), greeting)
+        self._min_free_gib = settings.worker_min_free_gib
+        self._warm = settings.worker_warm
+        self._sweeping: asyncio.Task[None] | None = None
+        self._children = Children(
+            modules, port, self._defaults, settings, concurrency=concurrency, middleware=middleware
+        )
 
     @property
     def defaults(self) -> Defaults:
@@ -66,9 +70,40 @@ class Slots:
         await in the loop, by SIGTERM and SIGKILL in a process.  A thread cannot be stopped; it is
         told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
+        if self._min_free_gib or (claim.needs is not None and "scratch_gib" in claim.needs):
+            full = self._without_room(claim)
+            if full is not None:
+                return full
         if claim.suspect and executor.runs_in != "process":
             return self._run_apart(claim, executor)
         return self._run_where_it_belongs(claim, executor)
+
+    def open(self, executors: Iterable[Executor]) -> None:
+        """Make ready for runs of `executors`, beside what else goes on.
+
+        What killed workers have left on the scratch disk is removed; a child process is started ahead if one of these
+        runs in one, unless it is of those that come with absurd, which a worker knows anyhow.
+        """
+        self._sweeping = asyncio.create_task(asyncio.to_thread(self._sweep))
+        if any(each.runs_in == "process" and not each.function.__module__.startswith(SHIPPED) for each in executors):
+            self._children.warm(self._warm)
+
+    def _sweep(self) -> None:
+        for folder in sweep(self._port.scratch.root):
+            log.info("scratch_swept", folder=str(folder))
+
+    def _without_room(self, claim: Claim) -> Coroutine[Any, Any, Outcome | None] | None:
+        """A coroutine that puts the run off where the scratch disk has no room for it; None if it has."""
+        wanted = (claim.needs or {}).get("scratch_gib", 0.0) + self._min_free_gib
+        try:
+            free = self._port.scratch.free_gib()
+        except OSError as error:  # what it writes will tell
+            log.warning("scratch_unknown", folder=str(self._port.scratch.root), error=str(error))
+            return None
+        if free >= wanted:
+            return None
+        log.warning("scratch_full", task_id=str(claim.task_id), free_gib=round(free, 3), wanted_gib=wanted)
+        return _put_off()
 
     def _run_where_it_belongs(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         if self._middleware and executor.runs_in != "process":
@@ -86,9 +121,13 @@ class Slots:
         return found[1]
 
     async def close(self) -> None:
-        """End the child processes; threads still at work are left behind."""
+        """End the child processes; threads still at work are left behind, with their scratch folders."""
         self._threads.close()
         await self._children.close()
+        if self._sweeping is not None:
+            await self._sweeping
+        if not await asyncio.to_thread(self._port.scratch.close):
+            log.warning("scratch_left", folder=str(self._port.scratch.root))
 
     async def _run_apart(self, claim: Claim, executor: Executor) -> Outcome | None:
         """Run a suspect in a child process: if it kills that, the worker lives, and knows who it was."""
@@ -111,3 +150,7 @@ class Slots:
             return failure(describe(out_of_time(claim, timeout)), claim, executor, self._defaults)
         finally:
             context.cancel()
+
+
+async def _put_off() -> Outcome:
+    return Suspended("no_scratch", delay=NO_ROOM_SECONDS)

@@ -12,6 +12,9 @@ from absurd.outcome import Cancelled, Completed, Failed, Outcome, PendingArtifac
 LINE_LIMIT = 64 * 1024 * 1024
 """Longest line in bytes; params and results are held to far less at spawn and at completion."""
 
+CHANNEL_CLOSED = 76
+"""Exit code of a child whose executor has closed the socket to the worker: EX_PROTOCOL of sysexits.h."""
+
 _KINDS: dict[str, type[Any]] = {
     "completed": Completed,
     "failed": Failed,

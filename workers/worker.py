@@ -24,6 +24,7 @@ from absurd.middleware import CallMiddleware, RunMiddleware, load
 from absurd.notify import Listener
 from absurd.queue import get_queue_stats
 from absurd.resolve import resolve_database
+from absurd.scratch import ScratchSpace
 from absurd.workers.calls import get_identity, get_names, set_listening
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
@@ -191,7 +192,7 @@ class AbsurdWorker:
         """Run the pump among its helpers, and take them down again."""
         assert self.id is not None
         self._publisher = Publisher(self._database)
-        port = DatabasePort(self._database, self._spawn_middleware)
+        port = DatabasePort(self._database, self._spawn_middleware, ScratchSpace(self.settings.worker_scratch))
         slots = self._make_slots(port)
         execute = surround(slots.run, self.middleware, port, slots.defaults) if self.middleware else slots.run
         pump = self._pump = Pump(
@@ -235,6 +236,7 @@ class AbsurdWorker:
             helpers.push_async_callback(listener.stop)
             helpers.push_async_callback(asyncio.to_thread, heartbeat.stop)  # it waits for its thread
             helpers.push_async_callback(slots.close)
+            slots.open(self._registry)
             helpers.push_async_callback(self._publisher.finish)
             for loop in (self._rounds, inheriting):
                 await loop.start()

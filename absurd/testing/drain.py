@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -140,6 +140,9 @@ class _InlineSlots(Slots):
         """The run, noted; a plain function in a thread of this process."""
         here = replace(executor, runs_in="thread") if executor.runs_in == "process" else executor
         return self._noted(claim, super().run(claim, here))
+
+    def open(self, executors: Iterable[Executor]) -> None:
+        """Nothing runs in a process here."""
 
     async def _noted(self, claim: Claim, running: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
         outcome = await running

@@ -54,6 +54,10 @@ begin
         -- An array: as a join it might be looked for once for each task.
         where t.id = any (array(select task_id from timer where reason = 'no_executor' limit 10000)) group by x.name
         union all
+        select 'scratch_full', format('%s put off, for the scratch disks of workers have no room', _tasks(count(*))),
+               'make room there, or move it: ABSURD_WORKER_SCRATCH'
+        from timer where reason = 'no_scratch' having count(*) > 0
+        union all
         select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all

@@ -101,6 +101,9 @@ begin
         when v_event is not null then format('It waits for the event %s.', quote_literal(v_event))
         when v_timer.reason = 'no_executor' then
             format('No worker that has claimed it knows the executor %s; start one with the module that defines it.', p_document ->> 'name')
+        when v_timer.reason = 'no_scratch' then
+            format('The scratch disk of the worker that claimed it last had no room for it (it needs %s GiB, beside what has to stay free); it is tried again at %s.',
+                   coalesce(p_document #>> '{needs,scratch_gib}', '0'), _moment(v_timer.wake_at))
         when v_timer.reason = 'retry' then
             format('Its last attempt failed (%s); attempt %s is due at %s.', rtrim(coalesce(p_document -> 'error' ->> 'message', 'no reason was given'), '.'),
                    v_timer.attempt, _moment(v_timer.wake_at))

@@ -93,17 +93,19 @@ async def test_a_process_that_runs_out_of_memory_fails_and_is_given_more(
     """A real MemoryError under a real limit is told as such, and the rule for it gives the next attempt more memory."""
     rule = {"out_of_memory": True, "delay": 0, "memory_factor": 2}
     task_id = await client.spawn(
-        "slots.hungry", {"limit": 1 << 30}, needs={"memory_gib": 0.05}, retry={"max_attempts": 2, "rules": [rule]}
+        "slots.hungry", {"limit": 1 << 30}, needs={"memory_gib": 2}, retry={"max_attempts": 2, "rules": [rule]}
     )
     await AbsurdWorker(settings=settings).run("drain")
 
     task = await client.get_task(task_id)
     assert (task.state, task.result) == (TaskState.COMPLETED, "fed")
     assert task.runs[0].error is not None
-    assert (task.runs[0].error["type"], task.runs[0].error["out_of_memory"]) == ("MemoryError", True)
+    error = task.runs[0].error
+    assert (error["type"], error["code"], error["out_of_memory"]) == ("MemoryError", "out_of_memory", True)
+    assert (error["memory_limit_gib"], 0.5 < error["peak_memory_gib"] < 2) == (2, True)
     async with await psycopg.AsyncConnection.connect(settings.database_url or "") as connection:
         row = await (await connection.execute("select needs from absurd.task")).fetchone()
-    assert row == ({"memory_gib": 0.1},)
+    assert row == ({"memory_gib": 4},)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from absurd.config import load_settings
 from absurd.executor import Executor, registry
 from absurd.model import Claim
 from absurd.outcome import Completed, Failed, Outcome, Suspended
-from absurd.workers import process
+from absurd.workers import cgroups, process
 from absurd.workers.slots import Slots
 
 HERE = Path(__file__).parents[1]
@@ -147,7 +147,8 @@ async def test_an_idle_process_that_was_killed_is_replaced(slots: Slots) -> None
     before = await pid(slots)
     os.kill(before, signal.SIGKILL)
     await soon(lambda: not alive(before))
-    await soon(lambda: not slots._children._idle[0].usable)
+    ((_, idle),) = (each for idle in slots._children._idle.values() for each in idle)
+    await soon(lambda: not idle.usable)
 
     assert before != await pid(slots)
 
@@ -280,7 +281,7 @@ def test_kills_for_want_of_memory_are_counted_where_it_can_be_told(
         events.parent.mkdir(parents=True)
         events.write_text(text)
 
-    assert count == process.oom_kills(tmp_path)
+    assert count == cgroups.oom_kills(tmp_path)
 
 
 # Finding executors -------------------------------------------------------------------------------
