@@ -294,3 +294,13 @@ async def halved(ctx: Any, params: dict[str, Any]) -> None:
         await asyncio.sleep(0.01)
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()  # while the loop rests, outside of the run
     await asyncio.sleep(600)
+
+
+HOARD: list[bytearray] = []
+
+
+@executor("slots.hoard")
+def hoard(ctx: Any, params: dict[str, Any]) -> int:
+    """Keep memory in a variable of the module, as a cache without a limit does."""
+    HOARD.append(bytearray(b"x") * (params["mib"] << 20))
+    return os.getpid()

@@ -11,10 +11,13 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from absurd.workers.tree import read
 
 _SIGNALS = [each for each in signal.valid_signals() if each < 32]
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
@@ -25,16 +28,16 @@ class Surroundings:
     """How the process was before its first run."""
 
     def __init__(self) -> None:
-        self._pieces = [(name, read, put, read()) for name, read, put in _PIECES]
+        self._pieces = [(name, look, put, look()) for name, look, put in _PIECES]
 
     def restore(self) -> str | None:
         """Put back what was changed; the name of the first thing that cannot be, None if all is as it was."""
-        for name, read, put, before in self._pieces:
+        for name, look, put, before in self._pieces:
             try:
-                now = read()
+                now = look()
                 if now != before:
                     put(before, now)
-                    if read() != before:
+                    if look() != before:
                         return name
             except (OSError, ValueError, locale.Error):  # closed, gone, or not ours to change
                 return name
@@ -45,15 +48,15 @@ class Surroundings:
 
 
 def has_children() -> bool:
-    """Whether processes that this one has started still run; they must end with it."""
+    """Whether processes that this one or one of those has started still run; they must end with it.
+
+    Whose parent has ended, as a daemon's does, has become a child of this process' guard.
+    """
     with suppress(OSError):  # a kernel without these files, or a thread that has just ended
-        for thread in os.listdir("/proc/self/task"):
-            descriptor = os.open(f"/proc/self/task/{thread}/children", os.O_RDONLY)
-            try:
-                if os.read(descriptor, 1):
-                    return True
-            finally:
-                os.close(descriptor)
+        guard = os.getppid()
+        if read(f"/proc/{guard}/task/{guard}/children").split() != [b"%d" % os.getpid()]:
+            return True
+        return any(read(f"/proc/self/task/{thread}/children") for thread in os.listdir("/proc/self/task"))
     return False
 
 
@@ -112,6 +115,7 @@ _PIECES: tuple[_Piece, ...] = (
     ),
     ("cores", _affinity, _put_affinity),
     ("locale", lambda: locale.setlocale(locale.LC_ALL), lambda before, _: locale.setlocale(locale.LC_ALL, before)),
+    ("temporary folder", lambda: tempfile.tempdir, lambda before, _: setattr(tempfile, "tempdir", before)),
     ("garbage collection", gc.isenabled, lambda before, _: gc.enable() if before else gc.disable()),
     # Not put back: libraries set variables when they are imported, and look for them later.
     ("environment", os.environ.copy, _keep),
