@@ -30,7 +30,6 @@ from absurd.offspring import awaited_ids, outcomes, spawn_entry
 from absurd.outcome import Suspend, Suspended
 from absurd.port import Port
 from absurd.redaction import secrets_in
-from absurd.scratch import remove
 from absurd.spawning import SpawnOptions
 from absurd.telemetry import safe
 
@@ -52,8 +51,8 @@ class RunContext:
 
     # A busy worker makes a hundred thousand of them a second: what few runs use is made when it is used.
     __slots__ = (
-        "_artifacts", "_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "_scratch",
-        "_spawns", "_told_at", "lost", "watched",
+        "_artifacts", "_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "_spawns",
+        "_told_at", "lost", "scratch_made", "watched",
     )  # fmt: skip
 
     def __init__(self, claim: Claim, port: Port, bridge: Bridge | None = None) -> None:
@@ -65,7 +64,7 @@ class RunContext:
         self._checkpoints: dict[str, Any] | None = None
         self._names: dict[str, int] | None = None
         self._spawns: list[dict[str, Any]] | None = None
-        self._scratch: Path | None = None
+        self.scratch_made: Path | None = None
         self._log: Any = None
         self._told_at = -math.inf
 
@@ -275,20 +274,10 @@ class RunContext:
         It lies on the worker's scratch disk (setting ``worker_scratch``) and is removed once the run has ended, however
         it ended; what is to stay is an `artifact`, or moved elsewhere.  Raises OSError where it cannot be made.
         """
-        if self._scratch is None:
+        if self.scratch_made is None:
             claim = self._claim
-            self._scratch = self._port.scratch.make(f"{claim.task_id.hex}-{claim.attempt}-{claim.lease:x}")
-        return self._scratch
-
-    def clear_scratch(self) -> None:
-        """Remove the run's scratch folder, if it has one; for the worker."""
-        if self._scratch is not None:
-            remove(self._scratch)
-
-    @property
-    def has_scratch(self) -> bool:
-        """Whether a scratch folder was made; for the worker."""
-        return self._scratch is not None
+            self.scratch_made = self._port.scratch.make(f"{claim.task_id.hex}-{claim.attempt}-{claim.lease:x}")
+        return self.scratch_made
 
     # Coroutines behind the methods --------------------------------------------------------------
 

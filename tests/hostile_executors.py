@@ -267,7 +267,7 @@ for _where in _PLACES:
 def temporary(ctx: Any, params: Any) -> list[str]:
     """Where temporary files go, of this process and of a program, and the scratch folder."""
     program = subprocess.run(["sh", "-c", "echo $TMPDIR"], capture_output=True, text=True, check=True)
-    return [tempfile.gettempdir(), program.stdout.strip(), str(ctx.scratch) if ctx.has_scratch else ""]
+    return [tempfile.gettempdir(), program.stdout.strip(), str(ctx.scratch_made or "")]
 
 
 @executor("hostile.lost")

@@ -29,6 +29,7 @@ from absurd.outcome import (
 from absurd.port import Port
 from absurd.references import resolve
 from absurd.retry import RetryPolicy
+from absurd.scratch import remove
 from absurd.workers.artifacts import collect, discard
 from absurd.workers.failures import describe
 
@@ -75,8 +76,8 @@ async def run_in_loop(
             raise
         return outcome_of(error, context, claim, executor, defaults)
     finally:
-        if context.has_scratch:
-            await asyncio.to_thread(context.clear_scratch)
+        if context.scratch_made is not None:
+            await asyncio.to_thread(remove, context.scratch_made)
 
 
 def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: Defaults) -> Outcome | None:
@@ -90,7 +91,8 @@ def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: De
     except BaseException as error:
         outcome = outcome_of(error, context, claim, executor, defaults)
     finally:
-        context.clear_scratch()
+        if context.scratch_made is not None:
+            remove(context.scratch_made)
     discard(context.artifacts)
     return outcome
 

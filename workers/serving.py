@@ -229,7 +229,7 @@ class _Context(RunContext):
     @property
     def scratch(self) -> Path:
         """As `RunContext.scratch`; here it is where temporary files go, too."""
-        if not self.has_scratch:
+        if self.scratch_made is None:
             folder = super().scratch
             self._port.send({"scratch": str(folder)})  # type: ignore[attr-defined]
             self._tempdir = os.environ.get("TMPDIR"), tempfile.tempdir
@@ -238,7 +238,7 @@ class _Context(RunContext):
 
     def leave_scratch(self) -> None:
         """Temporary files go where they went before the run."""
-        if self.has_scratch:
+        if self.scratch_made is not None:
             before, tempfile.tempdir = self._tempdir
             if before is None:
                 os.environ.pop("TMPDIR", None)

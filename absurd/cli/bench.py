@@ -123,6 +123,18 @@ def dag(ctx: click.Context, /, nodes: int, concurrency: int, **options: Any) -> 
     _run(ctx, "dag", lambda arena: measure(arena, nodes=nodes, concurrency=concurrency), **options)
 
 
+@bench.command(epilog="Example: absurd bench slots --rounds 5")
+@_number_option("--tasks", 100, 5000, "Tasks of a drain.")
+@concurrency_option(1)
+@bench_options
+@click.pass_context
+def slots(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -> None:
+    """What a run costs in a process, beside what it costs in a thread."""
+    from absurd.bench.slots import measure
+
+    _run(ctx, "slots", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
+
+
 def _run(
     ctx: click.Context,
     name: str,

@@ -21,6 +21,7 @@ SMALL = {
     "backlog": ["--tasks", "3000", "--pending", "3000", "--finished", "500"],
     "snapshot": ["--tasks", "3000", "--minutes", "0.01"],
     "dag": ["--nodes", "30"],
+    "slots": ["--tasks", "100"],
 }
 
 
