@@ -149,6 +149,33 @@ def set_progress(
     )
 
 
+def append_log(
+    leases: Sequence[int],
+    tasks: Sequence[UUID],
+    parts: Sequence[int],
+    bytes: Sequence[int],
+    breaks: Sequence[int],
+    dropped_bytes: Sequence[int],
+    dropped_lines: Sequence[int],
+    pieces: Sequence[str],
+    limit: int,
+) -> Call[list[UUID]]:
+    """Append parts to the logs of tasks, numbered from 1 in each run; gives the tasks whose claim is lost.
+
+    `pieces` are JSON lists of [stream, how many ms ago, text]; `bytes` and `breaks` tell how much text and how many
+    ends of lines they hold, `dropped_bytes` and `dropped_lines` what is missing before.  `limit` bytes are kept.
+    """
+    return Call(
+        "select {schema}.append_log($1::bigint[], $2::uuid[], $3::integer[], $4::integer[], $5::integer[],"
+        " $6::bigint[], $7::bigint[], $8::text[], $9::bigint) as stale",
+        (
+            *(list(leases), list(tasks), list(parts), list(bytes), list(breaks)),
+            *(list(dropped_bytes), list(dropped_lines), list(pieces), limit),
+        ),
+        _stale,
+    )
+
+
 def get_results(task_ids: Sequence[UUID]) -> Call[list[tuple[Any, ...]]]:
     """(id, name, state, result, error) of each task, in no order; a state of None for ids that are no task's."""
     return Call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
@@ -18,9 +18,10 @@ from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
 from absurd.limits import QueueLimits, set_queue_limits
+from absurd.logs import LogMethods
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
-from absurd.notify import Listener
+from absurd.notify import Heard, Listener
 from absurd.queue import Spawned
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules import ScheduleMethods
@@ -38,7 +39,7 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
     return replace(settings, database_url=database_url) if database_url else settings
 
 
-class AbsurdClient(ScheduleMethods):
+class AbsurdClient(ScheduleMethods, LogMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.
@@ -366,26 +367,25 @@ class AbsurdClient(ScheduleMethods):
 
     async def _wait(self, waiting: Patience, look: Callable[[], Awaitable[T | None]]) -> T:
         """Look until there is something to see."""
-        async with self._end_of(waiting.id) as ended:
+        async with self._news_of(waiting.id, "ended") as news:
             while True:
-                ended.clear()
+                news.clear()
                 try:
                     if (found := await look()) is not None:
                         return found
                 except DatabaseUnavailableError as error:
                     waiting.endure(error)
-                pause = waiting.pause(notified=self._listener is not None and self._listener.listening)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await ended.wait()
+                await news.wait(waiting.pause(notified=news.arrive()))
 
     @asynccontextmanager
-    async def _end_of(self, task_id: UUID) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when the task has ended, or may have."""
+    async def _news_of(self, task_id: UUID, *topics: str) -> AsyncIterator[Heard]:
+        """What waits for notifications about a task: that it has ended, or that its log has grown."""
         database = await self._opened()
         if self._listener is None:
-            self._listener = Listener(database, ["ended"])
+            self._listener = Listener(database, ["ended", "log"])
             self._listener.start()
-        ended = asyncio.Event()
-        with self._listener.subscribe("ended", lambda _: ended.set(), only=str(task_id)):
-            yield ended
+        heard = Heard(self._listener)
+        with ExitStack() as subscribed:
+            for topic in topics:
+                subscribed.enter_context(self._listener.subscribe(topic, heard.hear, only=str(task_id)))
+            yield heard

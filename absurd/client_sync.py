@@ -19,6 +19,7 @@ from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
 from absurd.inspection import Document
 from absurd.limits import QueueLimits, set_queue_limits
+from absurd.logs import SyncLogMethods
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.queue import Spawned
@@ -31,7 +32,7 @@ from absurd.workflow import Workflow, WorkflowRun
 T = TypeVar("T")
 
 
-class SyncAbsurdClient(SyncScheduleMethods):
+class SyncAbsurdClient(SyncScheduleMethods, SyncLogMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.
@@ -351,7 +352,7 @@ class SyncAbsurdClient(SyncScheduleMethods):
 
     def _wait(self, waiting: Patience, look: Callable[[], T | None]) -> T:
         """Look until there is something to see."""
-        with self._end_of(waiting.id) as await_end:
+        with self._news_of(waiting.id, "ended") as await_end:
             while True:
                 try:
                     if (found := look()) is not None:
@@ -361,13 +362,15 @@ class SyncAbsurdClient(SyncScheduleMethods):
                 await_end(waiting.pause())
 
     @contextmanager
-    def _end_of(self, task_id: UUID) -> Iterator[Callable[[float], None]]:
-        """A function that waits for the end of the task to be notified, for so many seconds at most."""
-        with self._opened().listening("ended") as heard:
+    def _news_of(self, task_id: UUID, *topics: str) -> Iterator[Callable[[float], bool]]:
+        """A function that waits for a notification about a task, for so many seconds at most: whether one came."""
+        with self._opened().listening(*topics) as heard:
 
-            def await_end(seconds: float) -> None:
+            def await_news(seconds: float) -> bool:
                 deadline = time.monotonic() + seconds
-                while (left := deadline - time.monotonic()) > 0 and heard(left) != str(task_id):
-                    pass
+                while (left := deadline - time.monotonic()) > 0:
+                    if heard(left) == str(task_id):
+                        return True
+                return False
 
-            yield await_end
+            yield await_news

@@ -86,6 +86,8 @@ class Settings:
     """The least severe log lines to write: debug, info, warning, error or critical."""
     log_format: str = "console"
     """How a log line looks: ``console`` for people, ``json`` for programs."""
+    log_limit: int = 1_048_576
+    """Bytes that are kept of what an attempt writes, its first half and its last; 0 keeps nothing."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What looked wrong while loading but does no harm; for the caller to show.  Not a setting."""
 
@@ -360,4 +362,5 @@ _READERS: dict[str, _Reader] = {
     "dlq_enabled": (_switch, "true or false"),
     "log_level": _one_of("debug", "info", "warning", "error", "critical"),
     "log_format": _one_of("console", "json"),
+    "log_limit": _count(0, 1_073_741_824),
 }

@@ -178,14 +178,15 @@ class SyncDatabase:
             return session.fetch(sql, *args)
 
     @contextmanager
-    def listening(self, topic: str) -> Iterator[Callable[[float], str | None]]:
-        """Listen on ``<schema>_<topic>``: a function that waits so many seconds at most for the next payload.
+    def listening(self, *topics: str) -> Iterator[Callable[[float], str | None]]:
+        """Listen on ``<schema>_<topic>`` of each: a function that waits so many seconds at most for the next payload.
 
         When the connection is lost it only waits, with None for an answer, and the caller polls.
         """
         connection = self.connect()
         try:
-            connection.execute(f"listen {quoted(self.schema + '_' + topic)}")
+            for topic in topics:
+                connection.execute(f"listen {quoted(self.schema + '_' + topic)}")
 
             def heard(seconds: float) -> str | None:
                 try:

@@ -152,3 +152,29 @@ class Listener:
         for callbacks in list(self._callbacks.values()):
             for callback in list(callbacks):
                 callback("")
+
+
+class Heard:
+    """Waits for what a callback of a listener hears."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._event = asyncio.Event()
+
+    def hear(self, _payload: str) -> None:
+        """The callback."""
+        self._event.set()
+
+    def clear(self) -> None:
+        """Forget what was heard."""
+        self._event.clear()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until something is heard, so long at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+
+    def arrive(self) -> bool:
+        """Whether notifications arrive."""
+        return self._listener.listening

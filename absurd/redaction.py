@@ -27,6 +27,13 @@ _NAMED = re.compile(
 )
 _MAY_HOLD = re.compile(rf"://|{SECRET_KEYS.pattern}", re.IGNORECASE)
 
+_BLOCK = 4096
+_SIGNS = (
+    "://", "passw", "passphrase", "secret", "token", "authorization", "apikey", "api_key", "cookie", "credential",
+    "privatekey", "private_key",
+)  # fmt: skip
+"""One of these stands in every text in which `_MAY_HOLD` finds something."""
+
 
 def is_secret(key: object) -> bool:
     """Whether the value under `key` is to be hidden."""
@@ -54,6 +61,26 @@ def hide_in_text(text: str, secrets: Iterable[str] = ()) -> str:
     if "@" in text or "assword" in text.lower():
         text = redact_url(text)
     return _NAMED.sub(_masked, text)
+
+
+def hide_in_lines(text: str, secrets: Iterable[str] = ()) -> str:
+    """As `hide_in_text`, for many lines: quick where there is nothing to hide."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    if not _has_sign(text):
+        return text
+    begin, done = 0, []
+    while begin < len(text):
+        end = text.find("\n", begin + _BLOCK) + 1 or len(text)
+        block = text[begin:end]
+        done.append(hide_in_text(block) if _has_sign(block) else block)
+        begin = end
+    return "".join(done)
+
+
+def _has_sign(text: str) -> bool:
+    folded = text.casefold()
+    return any(sign in folded for sign in _SIGNS)
 
 
 def secrets_in(*values: Any) -> list[str]:

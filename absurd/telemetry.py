@@ -10,11 +10,13 @@ import logging
 import math
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -50,6 +52,12 @@ class Event(StrEnum):
     """Files that were too old were deleted."""
     LEASE_OVER = "lease_over"
     """The database was not reached for a whole lease: this worker stops its runs by itself."""
+    LOG_DELAYED = "log_delayed"
+    """What runs write cannot be stored now; they go on, and it is tried again."""
+    LOG_DROPPED = "log_dropped"
+    """What runs have written could not be stored for so long that some of it was dropped."""
+    LOG_REFUSED = "log_refused"
+    """The database will never take what runs have written; it is dropped."""
     LOOP_FAILED = "loop_failed"
     """A round of a background loop failed; it is tried again."""
     LOOP_RECOVERED = "loop_recovered"
@@ -135,12 +143,17 @@ def configure_logging(settings: Settings) -> None:
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _StderrLogger(),
+        logger_factory=_stderr_logger,
     )
     handler = _StderrHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, stamp],
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,  # of which run it is
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                stamp,
+            ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
         )
     )
@@ -169,12 +182,16 @@ def redact_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 
 def safe(processors: Sequence[Processor], secrets: Sequence[str] = ()) -> list[Processor]:
-    """`processors`, whose last makes text, with `redact` before that one, which takes out `secrets` too."""
+    """`processors`, whose last makes text, with `redact` before that one, which takes out `secrets` too.
+
+    The text goes to the run's log as well, where the logger at the end does not see to that.
+    """
 
     def without(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return {key: _without(value, secrets) for key, value in event.items()}
 
-    return [*processors[:-1], redact_exception, redact, *([without] if secrets else []), *processors[-1:]]
+    told = [] if structlog.get_config()["logger_factory"] is _stderr_logger else [_tell_line]
+    return [*processors[:-1], redact_exception, redact, *([without] if secrets else []), *processors[-1:], *told]
 
 
 def _without(value: Any, secrets: Sequence[str]) -> Any:
@@ -217,8 +234,47 @@ def _renderer(log_format: str) -> Processor:
     )
 
 
+class _Sink(Protocol):
+    def write(self, claim: Any, stream: str, data: bytes, /) -> None: ...
+
+
+LINES: ContextVar[tuple[_Sink, Any] | None] = ContextVar("absurd_lines", default=None)
+"""Within a run that shares its process with others: what takes its log lines too, and its claim."""
+
+
+def _tell(line: str | bytes) -> None:
+    if (lines := LINES.get()) is not None:
+        sink, claim = lines
+        data = line.encode(errors="replace") if isinstance(line, str) else line
+        sink.write(claim, "log", data + b"\n")
+
+
+def _tell_line(_logger: WrappedLogger, _method: str, line: Any) -> Any:
+    """A structlog processor behind the one that makes text: the run's log gets the line too."""
+    if isinstance(line, str | bytes):
+        _tell(line)
+    return line
+
+
+@contextmanager
+def telling_records() -> Iterator[None]:
+    """Have the logs of runs get what is logged within them by `logging`, whoever has configured that."""
+    root = logging.getLogger()
+    if any(isinstance(each, _StderrHandler) for each in root.handlers):
+        yield
+        return
+    handler = _RunHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
 def _write(line: str) -> None:
     """Write a line to what stderr is now; a log that cannot be written must not end the work."""
+    _tell(line)
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -233,6 +289,18 @@ class _StderrLogger:
         _write(line)
 
     debug = info = warning = error = critical = exception = log = msg
+
+
+def _stderr_logger(*_: Any) -> _StderrLogger:
+    return _StderrLogger()
+
+
+class _RunHandler(logging.Handler):
+    """For programs that have configured logging otherwise."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if LINES.get() is not None:
+            _tell(self.format(record))
 
 
 class _StderrHandler(logging.Handler):

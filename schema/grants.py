@@ -13,9 +13,10 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 READER = frozenset({
     "await_tasks", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_identity",
-    "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status",
-    "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters", "list_executors",
-    "list_queues", "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows", "task_why",
+    "get_log", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states",
+    "get_status", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters",
+    "list_executors", "list_queues", "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows",
+    "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 
@@ -27,8 +28,8 @@ SPAWNER = READER | {
 """Hands in work, and takes it back."""
 
 WORKER = SPAWNER | {
-    "advance_marks", "beat", "cancel_overdue", "cancel_runs", "check_claim", "claim_runs", "complete_runs",
-    "create_queue", "drop_partition", "drop_queue", "ensure_partitions", "fail_runs", "fire_schedule",
+    "advance_marks", "append_log", "beat", "cancel_overdue", "cancel_runs", "check_claim", "claim_runs",
+    "complete_runs", "create_queue", "drop_partition", "drop_queue", "ensure_partitions", "fail_runs", "fire_schedule",
     "fold_tallies", "get_due_schedules", "get_names", "get_neighbours", "get_overdue_publications",
     "give_up_worker", "lease_worker", "maintain", "mark_published", "move_ended", "promote_timers", "prune_ended",
     "prune_ticks", "recover_runs", "register_executors", "register_worker", "resign_leader", "return_runs",

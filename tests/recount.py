@@ -121,6 +121,9 @@ union all
 select format('%s has a dead letter and is %s', d.task_id, s.state) from dead_letter d join state s on s.id = d.task_id
 where s.state <> 'failed'
 union all
+select distinct format('%s has a log and is no task', task_id) from log l
+where not exists (select from task t where t.id = l.task_id)
+union all
 select format('%s has ended twice in attempt %s', task_id, attempt) from run where ends and started_at is not null
 group by task_id, attempt having count(*) > 1
 union all

@@ -17,10 +17,10 @@ Statement = tuple[Any, ...]
 
 READS = frozenset({
     "check_claim", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_identity",
-    "get_names", "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats", "get_results",
-    "get_schedule", "get_state", "get_states", "get_status", "get_task", "get_workflow", "get_workflow_state",
-    "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues", "list_schedules",
-    "list_tasks", "list_ticks", "list_workers", "list_workflows", "new_task_id", "task_why",
+    "get_log", "get_names", "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats",
+    "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_task", "get_workflow",
+    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues",
+    "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -172,6 +172,12 @@ def _keyed() -> str:
 
 CALLS: dict[str, Callable[[World], Statement]] = {
     "advance_marks": lambda w: ("advance_marks()",),
+    "append_log": lambda w: (
+        "append_log(array[%s::bigint], array[%s::uuid], '{1}', '{2}', '{1}', '{0}', '{0}', %s, 1000)",
+        w.lease,
+        w.running[0],
+        ['[["stdout", 0, "a\\n"]]'],
+    ),
     "await_tasks": lambda w: ("await_tasks(%s::uuid[])", w.running),
     "beat": lambda w: ("count(*) from beat(%s, array[%s::bigint], 'running', %s)", w.worker, w.lease, w.running[:1]),
     "cancel_overdue": lambda w: ("cancel_overdue()",),

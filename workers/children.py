@@ -18,10 +18,12 @@ from absurd.middleware import CallMiddleware, check_importable
 from absurd.model import Claim
 from absurd.outcome import Failed, Outcome
 from absurd.port import Port
+from absurd.workers.capture import Capture, Mirror
 from absurd.workers.execution import Defaults, failure, out_of_time, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.memory import GIB, MemoryLimits
 from absurd.workers.origin import origin_of, origin_of_function
+from absurd.workers.output import Sink
 from absurd.workers.pinning import cpu_threads, thread_variables
 from absurd.workers.process import BrokenChildError, ChildProcess
 
@@ -40,11 +42,14 @@ class Children:
         *,
         concurrency: int,
         middleware: Sequence[CallMiddleware] = (),
+        sink: Sink | None = None,
     ) -> None:
         self._modules = list(modules)
         self._port = port
         self._defaults = defaults
         self._settings = settings
+        self._sink = sink
+        self._mirror = Mirror()
         self.concurrency = concurrency
         self._limits = MemoryLimits(settings.worker_memory_limit)
         memory_gib = settings.worker_recycle_memory_gib
@@ -136,7 +141,7 @@ class Children:
     async def _start(self, threads: int) -> ChildProcess:
         self._make_room()
         environment = self._settings.environment() | thread_variables(threads)
-        child = await ChildProcess.launch(environment)
+        child = await ChildProcess.launch(environment, Capture(self._sink, self._mirror))
         self._all.add(child)
         greeting = self._greeting | {
             "path": sys.path,

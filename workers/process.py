@@ -23,6 +23,7 @@ from absurd.outcome import Failed, Outcome
 from absurd.port import Port
 from absurd.scratch import remove
 from absurd.workers.artifacts import discard
+from absurd.workers.capture import Capture
 from absurd.workers.failures import OUT_OF_MEMORY, describe
 from absurd.workers.memory import MemoryLimits, Restraint, out_of_memory, told
 from absurd.workers.origin import Origin
@@ -73,8 +74,10 @@ class ChildProcess:
         lifeline: socket.socket,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        capture: Capture,
     ) -> None:
         self._process = process
+        self._capture = capture
         self._lifeline = lifeline
         self._reader = reader
         self._writer = writer
@@ -96,16 +99,17 @@ class ChildProcess:
         """The signal it took to end it."""
 
     @classmethod
-    async def launch(cls, environment: Mapping[str, str]) -> ChildProcess:
+    async def launch(cls, environment: Mapping[str, str], capture: Capture) -> ChildProcess:
         """Start a fresh interpreter: never a fork, which would copy locks that the worker's threads hold.
 
-        It sees this process' environment with `environment` over it.
+        It sees this process' environment with `environment` over it; what it writes goes to `capture`.
         Raises OSError when there is no memory, no process or no file left.
         """
         ours, theirs = socket.socketpair()
         watched, lifeline = socket.socketpair()
         lifeline.setblocking(False)
         try:
+            stdout, stderr = capture.open()
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # no module of the present folder takes the place of another
@@ -115,24 +119,28 @@ class ChildProcess:
                 str(watched.fileno()),
                 pass_fds=[theirs.fileno(), watched.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,  # what executors print goes where the worker logs
+                stdout=stdout,
+                stderr=stderr,
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
         except BaseException:
             ours.close()
             lifeline.close()
+            capture.close()
             raise
         finally:
             theirs.close()
             watched.close()
         try:
+            capture.start()
             reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         except BaseException:  # cancelled just now: without its lifeline the guard ends it
             lifeline.close()
             ours.close()
+            capture.close()
             raise
-        return cls(process, lifeline, reader, writer)
+        return cls(process, lifeline, reader, writer, capture)
 
     async def prepare(self, greeting: dict[str, Any]) -> None:
         """Have it import the worker's modules; raises BrokenChildError, and has ended it, if that fails."""
@@ -176,16 +184,19 @@ class ChildProcess:
             await self.memory.restrain(limits, self._pid, size)
             if limits.reserved:
                 order["data"] = size
+        self._capture.begin(claim)
         self._send(order)
         while True:
             try:
                 message = await self._receive()
             except BrokenChildError:
+                self._capture.end()
                 await self.memory.release()
                 self._idle = True
                 raise
             match message:
                 case {"outcome": outcome, "used": [int(peak_kib), int(cpu_ms)], "retire": retire, "recycle": recycle}:
+                    self._capture.end()
                     self.retires, self.recycled = retire, recycle if retire is None else None
                     return await self._finish(load_outcome(outcome), peak_kib, cpu_ms)
                 case {"artifact": str(path)}:
@@ -279,6 +290,7 @@ class ChildProcess:
         self.used()  # the guard's last words, while they can be read
         self._lifeline.close()
         self.memory.remove()
+        self._capture.close()
         discard(self._files)
         if self._scratch is not None and not await asyncio.to_thread(remove, self._scratch):
             log.warning("scratch_left", folder=str(self._scratch))

@@ -25,7 +25,9 @@ from absurd.model import Claim
 from absurd.outcome import Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, Unread, read_claims, record, step
 from absurd.workers.failures import describe
+from absurd.workers.jobs import cancel_begun
 from absurd.workers.link import Link, is_refused
+from absurd.workers.output import Output
 from absurd.workers.recording import Key, Recorder
 from absurd.workers.reports import Report, completions, is_plain
 from absurd.workers.source import Source, Step, choose
@@ -61,6 +63,7 @@ class Pump:
         refresh_names: Callable[[], Awaitable[None]],
         registry: Registry,
         execute: Callable[[Claim, Executor], Awaitable[Outcome | None]],
+        output: Output,
         publish: Callable[[Report], None],
         listen: Callable[[bool], Awaitable[None]],
         remaining: Callable[[], Awaitable[int]],
@@ -75,7 +78,7 @@ class Pump:
         self._executors = executors
         self._refresh_names = refresh_names
         self._registry = registry
-        self._execute = execute
+        self._execute, self._output = execute, output
         self._listen = listen
         self._remaining = remaining
         self._prefetch = prefetch
@@ -139,7 +142,7 @@ class Pump:
             if claim.lease in held and claim.task_id not in held[claim.lease]:
                 log.warning("claim_lost", task_id=str(claim.task_id), attempt=claim.attempt)
                 self._lost.add(key)
-                _cancel_begun(job)
+                cancel_begun(job)
         self._waiting = deque(
             claim for claim in self._waiting if claim.lease not in held or claim.task_id in held[claim.lease]
         )
@@ -159,7 +162,7 @@ class Pump:
         self.stop()
         self._aborted = True
         for _, job in list(self.running.values()):
-            _cancel_begun(job)
+            cancel_begun(job)
 
     async def stop_runs(self) -> None:
         """Stop all runs of a pump that has failed, and wait until they have ended; their outcomes are kept."""
@@ -363,6 +366,8 @@ class Pump:
             log.exception("run_broken", task_id=str(claim.task_id), attempt=claim.attempt)
             outcome = Failed(describe(error, claim=claim), None)
         key = claim[:2]
+        if key in self._output.talking:
+            await self._output.finish(claim)
         if self._aborted and type(outcome) is Failed:  # what stopping made of it is not the run's failure
             outcome = Returned()
         if key in self._lost:  # nobody to report to
@@ -413,8 +418,3 @@ class Pump:
         elif self._listening and now - self._busy_since > FLUSH_SECONDS:
             self._listening = False
             await self._listen(False)
-
-
-def _cancel_begun(job: asyncio.Task[None]) -> None:
-    """Cancel a run's job, but not before its first step: it would never run, and its slot never be free again."""
-    job.get_loop().call_soon(job.cancel)  # a first step that is due is called before

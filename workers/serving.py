@@ -18,11 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 from uuid import UUID
+
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from absurd.config import Settings
 from absurd.context import RunContext, run_here
@@ -40,14 +41,14 @@ from absurd.workers.failures import describe
 from absurd.workers.meter import Meter, limited
 from absurd.workers.origin import Origin, find, find_function
 from absurd.workers.restoring import Surroundings
+from absurd.workers.streams import buffer_lines, flush_streams
 from absurd.workers.wire import CHANNEL_CLOSED, dump_outcome, load_claim, load_error
 
 
 def serve(descriptor: int) -> None:
     """Serve runs until the worker closes the socket."""
     faulthandler.enable()  # where native code has faulted, on stderr
-    if isinstance(sys.stdout, TextIOWrapper):  # what is printed is seen when it is printed, not when a buffer is full
-        sys.stdout.reconfigure(line_buffering=True)
+    buffer_lines()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the worker's to handle
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as read:
         write = channel.makefile("wb")
@@ -96,6 +97,7 @@ class _Server:
                 continue
             meter.start()
             outcome = self._execute(claim, executor, defaults, order.get("data"))
+            flush_streams()
             told = {"outcome": dump_outcome(outcome), "used": meter.read()}
             self._pipe.send(told | {"retire": surroundings.restore(), "recycle": meter.worn_out()})
 
@@ -114,6 +116,7 @@ class _Server:
 
     def _execute(self, claim: Claim, executor: Executor, defaults: Defaults, data: int | None) -> Outcome | None:
         context = self._context = _Context(claim, self._pipe, None if executor.is_async else run_here)
+        bind_contextvars(task_id=str(claim.task_id), task=claim.name, attempt=claim.attempt)
         within = list(self._middleware)
         if data is not None:
             within.insert(0, partial(limited, data))
@@ -127,6 +130,7 @@ class _Server:
         finally:
             self._context = None
             context.leave_scratch()
+            clear_contextvars()
 
 
 @contextmanager

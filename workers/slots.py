@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -18,16 +18,20 @@ from absurd.outcome import Outcome, Suspended
 from absurd.port import Port
 from absurd.retry import RetryPolicy
 from absurd.scratch import sweep
+from absurd.telemetry import LINES
 from absurd.workers.children import Children
 from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.origin import refuse_in_child
+from absurd.workers.output import Sink
 from absurd.workers.process import BrokenChildError
 from absurd.workers.threads import DaemonThreads
 
 NO_ROOM_SECONDS = 30.0
 """How long a run is put off where the scratch disk has no room; no attempt is spent, any worker may have it then."""
 SHIPPED = "absurd."
+
+T = TypeVar("T")
 
 log = structlog.get_logger("absurd.worker")
 
@@ -43,10 +47,12 @@ class Slots:
         modules: Sequence[str],
         port: Port,
         middleware: Sequence[CallMiddleware] = (),
+        sink: Sink | None = None,
     ) -> None:
         refuse_in_child()
         self.concurrency = concurrency
         self._port = port
+        self._sink = sink
         self._middleware = middleware
         self._surrounded: dict[str, tuple[Executor, Executor]] = {}
         self._defaults = Defaults(RetryPolicy(max_attempts=settings.max_attempts), settings.task_timeout)
@@ -55,7 +61,7 @@ class Slots:
         self._warm = settings.worker_warm
         self._sweeping: asyncio.Task[None] | None = None
         self._children = Children(
-            modules, port, self._defaults, settings, concurrency=concurrency, middleware=middleware
+            modules, port, self._defaults, settings, concurrency=concurrency, middleware=middleware, sink=sink
         )
 
     @property
@@ -108,11 +114,13 @@ class Slots:
     def _run_where_it_belongs(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         if self._middleware and executor.runs_in != "process":
             executor = self._around(executor)
+        if executor.runs_in == "process":
+            return self._children.run(claim, executor)
+        if self._sink is not None:
+            LINES.set((self._sink, claim))  # in the context of the run's own job
         if executor.runs_in == "loop":
             return run_in_loop(claim, executor, self._port, self._defaults)
-        if executor.runs_in == "thread":
-            return self._run_in_thread(claim, executor)
-        return self._children.run(claim, executor)
+        return self._run_in_thread(claim, executor)
 
     def _around(self, executor: Executor) -> Executor:
         found = self._surrounded.get(executor.name)
@@ -142,7 +150,8 @@ class Slots:
         timeout = time_limit(claim, executor, self._defaults)
         try:
             async with asyncio.timeout(timeout) as limit:
-                return await self._threads.run(partial(run_sync, context, claim, executor, self._defaults))
+                work = partial(run_sync, context, claim, executor, self._defaults)
+                return await self._threads.run(partial(_telling, LINES.get(), work))
         except TimeoutError:
             if timeout is None or not limit.expired():
                 raise
@@ -154,3 +163,12 @@ class Slots:
 
 async def _put_off() -> Outcome:
     return Suspended("no_scratch", delay=NO_ROOM_SECONDS)
+
+
+def _telling(lines: tuple[Sink, Claim] | None, function: Callable[[], T]) -> T:
+    """The value of ``function()``, whose log lines go to `lines`: a thread does not see the context of its starter."""
+    token = LINES.set(lines)
+    try:
+        return function()
+    finally:
+        LINES.reset(token)

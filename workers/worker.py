@@ -25,12 +25,14 @@ from absurd.notify import Listener
 from absurd.queue import get_queue_stats
 from absurd.resolve import resolve_database
 from absurd.scratch import ScratchSpace
+from absurd.telemetry import telling_records
 from absurd.workers.calls import get_identity, get_names, set_listening
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
 from absurd.workers.load import measure
 from absurd.workers.offers import offers as find_offers
+from absurd.workers.output import Output
 from absurd.workers.port import DatabasePort
 from absurd.workers.publisher import Publisher
 from absurd.workers.pump import Pump, Until
@@ -193,7 +195,8 @@ class AbsurdWorker:
         assert self.id is not None
         self._publisher = Publisher(self._database)
         port = DatabasePort(self._database, self._spawn_middleware, ScratchSpace(self.settings.worker_scratch))
-        slots = self._make_slots(port)
+        output = Output(self._database.run, limit=self.settings.log_limit)
+        slots = self._make_slots(port, output)
         execute = surround(slots.run, self.middleware, port, slots.defaults) if self.middleware else slots.run
         pump = self._pump = Pump(
             link=self._link,
@@ -203,6 +206,7 @@ class AbsurdWorker:
             refresh_names=self._read_names,
             registry=self._registry,
             execute=execute,
+            output=output,
             publish=self._publisher.publish_files,
             listen=self._listen,
             remaining=self._remaining,
@@ -211,6 +215,7 @@ class AbsurdWorker:
             poll_seconds=self.settings.worker_poll_interval,
             dead_letters=self.settings.dlq_enabled,
         )
+        output.holds = pump.running.__contains__
         if self._stop_asked.is_set():
             pump.stop()
         listener = Listener(self._database, ["ready", "lease"])
@@ -235,6 +240,7 @@ class AbsurdWorker:
             listener.start()
             helpers.push_async_callback(listener.stop)
             helpers.push_async_callback(asyncio.to_thread, heartbeat.stop)  # it waits for its thread
+            helpers.push_async_callback(output.close)
             helpers.push_async_callback(slots.close)
             slots.open(self._registry)
             helpers.push_async_callback(self._publisher.finish)
@@ -251,7 +257,7 @@ class AbsurdWorker:
                 "worker_started", worker=self.name, id=self.id, queues=[*self.queues], concurrency=self.concurrency
             )
             try:
-                with _rare_collections():
+                with _rare_collections(), telling_records():
                     await pump.run(until)
             except asyncio.CancelledError:
                 pump.abort()
@@ -261,13 +267,14 @@ class AbsurdWorker:
                 await pump.stop_runs()
                 raise
 
-    def _make_slots(self, port: DatabasePort) -> Slots:
+    def _make_slots(self, port: DatabasePort, output: Output) -> Slots:
         return Slots(
             concurrency=self.concurrency,
             settings=self.settings,
             modules=[*self.settings.imports],
             port=port,
             middleware=self.call_middleware,
+            sink=output,
         )
 
     async def _register(self) -> None:

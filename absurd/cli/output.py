@@ -155,9 +155,9 @@ def agree(question: str, *, yes: bool, may_ask: bool = True) -> None:
         raise click.Abort
 
 
-def to_json(document: Any) -> str:
+def to_json(document: Any, indent: int | None = 2) -> str:
     """`document` as indented JSON; dataclasses, UUIDs, times and paths become what JSON knows."""
-    return json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
+    return json.dumps(document, indent=indent, ensure_ascii=False, default=_plain)
 
 
 def in_order(document: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def facts(task: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "params", brief(task["params"])
     yield "headers", brief(task["headers"]) if task["headers"] else ""
     yield "progress", progress(task["progress"]) if task["progress"] else ""
+    yield "log", written(task["log"]) if task.get("log") else ""
     yield "result", brief(task["result"]) if task["result"] is not None else ""
     yield "error", fault(task["error"]) if task["error"] else ""
 
@@ -106,6 +107,12 @@ def artifact_table(artifacts: list[dict[str, Any]]) -> Table:
     """Files with their kind and size."""
     rows = [(each["path"], each["kind"], size(each["bytes"])) for each in artifacts]
     return Table(("file", "kind", "size"), rows, right=("size",))
+
+
+def written(log: dict[str, Any]) -> str:
+    """How much a task's runs have written, and where to read it."""
+    dropped = f", {size(log['dropped_bytes'])} more were dropped" if log["dropped_bytes"] else ""
+    return f"{size(log['bytes'])} in {plural(log['lines'], 'line')}{dropped} (absurd task logs)"
 
 
 def progress(told: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ STATES = [state.value for state in TaskState]
 
 @click.group()
 def task() -> None:
-    """List, show, explain, edit, cancel, retry and wait for tasks."""
+    """List, show, explain, edit, cancel, retry and wait for tasks, and read their logs."""
 
 
 @task.command("list", epilog="Example: absurd task list --state failed --queue cutouts")
@@ -210,3 +210,24 @@ def wait(ctx: click.Context, task_id: str, timeout: float | None, as_json: bool)
     with client_of(ctx) as client:
         ended = wait_for(client, task_id, timeout, show=not as_json)
     report(ended, as_json=as_json)
+
+
+@task.command(epilog="Example: absurd task logs 0198c0de-7a3b-7c55-9d1e-3f0a5b6c7d8e --follow")
+@click.argument("task_id", metavar="ID")
+@click.option("--attempt", type=click.IntRange(1), help="Only what this attempt wrote.")
+@click.option("--tail", type=click.IntRange(0), metavar="N", help="Begin with the last N lines.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on, until the task has ended.")
+@json_option
+@click.pass_context
+def logs(ctx: click.Context, task_id: str, attempt: int | None, tail: int | None, follow: bool, as_json: bool) -> None:
+    """Print what the runs of a task have written.
+
+    That is stdout, stderr, and the lines of loggers.  With --follow --json each line is a document of its own.
+    """
+    from absurd.cli.log_lines import show_lines
+
+    with client_of(ctx) as client:
+        if follow:
+            show_lines(client.follow_logs(task_id, attempt=attempt, tail=tail), as_json=as_json, live=True)
+        else:
+            show_lines(client.get_logs(task_id, attempt=attempt, tail=tail), as_json=as_json)

@@ -18,6 +18,7 @@ from absurd.outcome import Cancelled, Completed, Failed, Outcome, Suspended
 from absurd.queue import get_queue_stats
 from absurd.testing.place import HasSettings, settings_of
 from absurd.workers import AbsurdWorker
+from absurd.workers.output import Output
 from absurd.workers.port import DatabasePort
 from absurd.workers.slots import Slots
 
@@ -104,7 +105,7 @@ class _Inline(AbsurdWorker):
             self.exceeded = True
             self._pump.stop()
 
-    def _make_slots(self, port: DatabasePort) -> Slots:
+    def _make_slots(self, port: DatabasePort, output: Output) -> Slots:
         return _InlineSlots(
             self,
             concurrency=1,
@@ -112,6 +113,7 @@ class _Inline(AbsurdWorker):
             modules=[*self.settings.imports],
             port=port,
             middleware=self.call_middleware,
+            sink=output,
         )
 
     async def _round(self) -> float | None:

@@ -11,7 +11,7 @@
 -- hold it for key share, against pruning alone), worker, lease by id,
 -- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
 -- once per transaction, task_key by queue and key, workflow by id, the advisory lock of a claim's number, throttle,
--- then tables that only grow.
+-- log by task, then tables that only grow.
 
 create table queue (
     id         integer generated always as identity primary key,
@@ -298,7 +298,7 @@ create table waiter (
     task_id    uuid primary key,
     expires_at timestamptz not null
 );
-comment on table waiter is 'Tasks whose end somebody waits for: their end is notified.';
+comment on table waiter is 'Tasks whose end somebody waits for, or whose log somebody follows: that is notified.';
 
 create table artifact (
     task_id      uuid not null,

@@ -12,14 +12,18 @@ create or replace function _partition_name(p_start timestamptz) returns text
 -- Whether the stock of a fortnight is not there.
 create or replace function _lacks_partitions() returns boolean
     language sql stable
-    as $$ select to_regclass('run_' || _partition_name(_partition_start() + interval '14 days')) is null $$;
+    as $$
+        select to_regclass('run_' || _partition_name(_partition_start() + interval '14 days')) is null
+            or to_regclass('log_' || _partition_name(_partition_start() + interval '14 days')) is null
+    $$;
 
 -- Transactions of others that hold the tables in which partitions are made and dropped.
 create or replace function _partition_holders() returns table (pid integer, transaction text)
     language sql volatile
     as $$
         select l.pid, l.virtualtransaction from pg_locks l
-        where l.relation in ('task'::regclass, 'task_default'::regclass, 'run'::regclass, 'run_default'::regclass)
+        where l.relation in ('task'::regclass, 'task_default'::regclass, 'run'::regclass, 'run_default'::regclass,
+                             'log'::regclass, 'log_default'::regclass)
           and l.database = (select oid from pg_database where datname = current_database())
           and l.granted and l.pid <> pg_backend_pid()
     $$;
@@ -68,12 +72,18 @@ begin
     for i in 0..3 loop
         v_end := v_start + interval '7 days';
         v_name := _partition_name(v_start);
-        if to_regclass('run_' || v_name) is null then
+        if to_regclass('run_' || v_name) is null or to_regclass('log_' || v_name) is null then
             begin
-                execute format('create table %I partition of task for values from (%L) to (%L)',
-                               'task_' || v_name, _id_floor(v_start), _id_floor(v_end));
-                execute format('create table %I partition of run for values from (%L) to (%L)',
-                               'run_' || v_name, v_start, v_end);
+                if to_regclass('run_' || v_name) is null then
+                    execute format('create table %I partition of task for values from (%L) to (%L)',
+                                   'task_' || v_name, _id_floor(v_start), _id_floor(v_end));
+                    execute format('create table %I partition of run for values from (%L) to (%L)',
+                                   'run_' || v_name, v_start, v_end);
+                end if;
+                if to_regclass('log_' || v_name) is null then
+                    execute format('create table %I partition of log for values from (%L) to (%L)',
+                                   'log_' || v_name, _id_floor(v_start), _id_floor(v_end));
+                end if;
                 v_made := v_made + 1;
             exception
                 -- Rows of that week lie in the default partition, or somebody holds it: it goes on serving.
@@ -93,7 +103,7 @@ create or replace function _spent_partitions() returns table (parent text, name 
     as $$
         select p.relname::text, c.relname::text
         from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_class p on p.oid = i.inhparent
-        where i.inhparent in ('task'::regclass, 'run'::regclass) and c.relname ~ '_[0-9]{4}w[0-9]{2}$'
+        where i.inhparent in ('task'::regclass, 'run'::regclass, 'log'::regclass) and c.relname ~ '_[0-9]{4}w[0-9]{2}$'
           and to_date(right(c.relname, 7), 'IYYY"w"IW') < clock_time() at time zone 'UTC' - interval '9 days'
           and pg_stat_get_live_tuples(c.oid) <= 1000
         order by c.relname

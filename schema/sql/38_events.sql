@@ -51,7 +51,8 @@ begin
     perform _wake(v_queues);
 end $$;
 
--- Have the end of tasks or workflows notified on channel <schema>_ended, for an hour.
+-- Have the end of tasks or workflows notified on channel <schema>_ended, and what is added to the logs of tasks on
+-- <schema>_log, for an hour.
 create or replace function await_tasks(p_tasks uuid[]) returns void
     language sql volatile security definer set search_path from current
     as $$
@@ -60,4 +61,4 @@ create or replace function await_tasks(p_tasks uuid[]) returns void
         where exists (select from task where id = t) or exists (select from workflow where id = t) order by 1
         on conflict (task_id) do update set expires_at = excluded.expires_at
     $$;
-comment on function await_tasks(uuid[]) is 'Ask that the end of these tasks or workflows be notified.';
+comment on function await_tasks(uuid[]) is 'Ask that the end of these tasks or workflows, and what is added to the logs of tasks, be notified.';

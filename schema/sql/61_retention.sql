@@ -58,6 +58,7 @@ begin
     delete from task_key where task_id = any (v_tasks);
     delete from checkpoint where task_id = any (v_tasks);
     delete from progress where task_id = any (v_tasks);
+    delete from log where task_id = any (v_tasks);
     delete from artifact where task_id = any (v_tasks);
     delete from deadline where task_id = any (v_tasks);
     delete from waiter where task_id = any (v_tasks);

@@ -132,6 +132,9 @@ begin
         'reason', case when v_state = 'cancelled' then v_last.error ->> 'message' else v_timer.reason end,
         'progress', (select jsonb_build_object('done', done, 'total', total, 'message', message, 'updated_at', updated_at)
                      from progress where task_id = p_task),
+        'log', (select jsonb_build_object('bytes', sum(bytes), 'lines', sum(breaks), 'dropped_bytes', sum(upto) - sum(bytes))
+                from (select sum(bytes) as bytes, sum(breaks) as breaks, max(upto) as upto from log where task_id = p_task
+                      group by attempt) l having count(*) > 0),
         'runs', v_runs,
         'artifacts', (select coalesce(jsonb_agg(jsonb_build_object('path', path, 'kind', kind, 'sha256', sha256, 'bytes', bytes)
                                                 order by path), '[]') from artifact where task_id = p_task),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,12 @@ async def hold(ctx: Any, params: dict[str, Any]) -> None:
     """Wait until a file exists."""
     while not Path(params["release"]).exists():
         await asyncio.sleep(0.01)
+
+
+@executor("cli.print")
+def print_lines(ctx: Any, params: dict[str, Any]) -> None:
+    """Print a line, and another once a file exists."""
+    print("before")
+    while not Path(params["release"]).exists():
+        time.sleep(0.01)
+    print("after")

@@ -16,7 +16,7 @@ from absurd.context import RunContext, run_here
 from absurd.errors import InvalidParamsError
 from absurd.executor import Executor
 from absurd.outcome import Cancel, Cancelled, Failed
-from absurd.redaction import hide, hide_in_text, secrets_in
+from absurd.redaction import SECRET_KEYS, hide, hide_in_lines, hide_in_text, secrets_in
 from absurd.retry import RetryPolicy
 from absurd.telemetry import redact, redact_exception
 from absurd.workers.execution import Defaults, run_sync
@@ -63,6 +63,16 @@ class Holder:
 def test_text(text: str, hidden: str) -> None:
     """What stands behind a secret's name in a text is hidden, and nothing else."""
     assert hidden == hide_in_text(text)
+    assert f"a\n{hidden}\nb" == hide_in_lines(f"a\n{text}\nb")
+
+
+@pytest.mark.parametrize("word", SECRET_KEYS.pattern.replace("(or)?", "or").replace("?", "").split("|"))
+def test_many_lines(word: str) -> None:
+    """However many there are: behind each word that tells of a secret it is hidden, in capitals too."""
+    filler = "2027-01-31 all is well\n" * 1000
+    for name in (word, word.upper(), word.replace("_", "")):
+        assert f"{filler}{name}=***\n{filler}" == hide_in_lines(f"{filler}{name}=geheim\n{filler}")
+    assert f"{filler}it is *** here" == hide_in_lines(f"{filler}it is geheim here", ["geheim"])
 
 
 def test_structures() -> None:

@@ -15,7 +15,7 @@ from sql_queue import Queue
 from absurd.database import AsyncDatabase
 from absurd.maintenance import make_round
 
-WEEKS = "array(select relname::text from pg_class where relname ~ '^(task|run)_[0-9]{4}w[0-9]{2}$' order by 1)"
+WEEKS = "array(select relname::text from pg_class where relname ~ '^(task|run|log)_[0-9]{4}w[0-9]{2}$' order by 1)"
 
 
 def drop_all(queue: Queue) -> int:

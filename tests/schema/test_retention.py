@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sql_queue import Queue
 
-TABLES = ("task", "run", "edge", "node", "workflow", "task_key", "checkpoint", "progress", "audit", "deadline")
+TABLES = ("task", "run", "edge", "node", "workflow", "task_key", "checkpoint", "progress", "audit", "deadline", "log")
 
 
 def prune(queue: Queue, limit: int = 1000) -> int:

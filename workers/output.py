@@ -1,0 +1,293 @@
+"""From what runs write to the logs of their tasks: gathered by claim, and appended in few calls.
+
+Nothing waits for the database here: a run writes on while that is away, and of what cannot be stored a bounded
+amount is kept.  Whoever executes runs, wherever that is, writes through a `Sink`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
+
+import structlog
+
+from absurd.call import Call
+from absurd.claims import append_log
+from absurd.errors import AbsurdError, DatabaseUnavailableError
+from absurd.model import Claim
+from absurd.redaction import hide_in_lines, secrets_in
+from absurd.workers.backlog import Backlog, Part
+from absurd.workers.link import is_passing
+
+FLUSH_SECONDS = 0.2
+"""How often lines are stored at most."""
+BYTES_A_SECOND = 256 * 1024
+"""How fast a run may write to the database once it has filled the first half of its log."""
+CALL_BYTES = 1024 * 1024
+"""Most bytes of one call, about."""
+FINISH_SECONDS = 2.0
+"""How long the outcome of a run waits for the end of its log to be stored."""
+AWAY_BYTES = 32 * 1024 * 1024
+"""How much of runs that have ended is kept in memory while the database is away."""
+LONGEST_PAUSE = 5.0
+
+Key = tuple[int, UUID]
+
+log = structlog.get_logger("absurd.worker")
+
+
+class Sink(Protocol):
+    """Takes what runs write.  Safe to call from any thread; never blocks."""
+
+    def write(self, claim: Claim, stream: str, data: bytes) -> None:
+        """Take what the run of `claim` has written to `stream`: ``stdout``, ``stderr``, ``log``."""
+
+
+class Output:
+    """Stores what runs write; bound to the loop in which it is made.
+
+    `call` makes a call to the database.  Of each attempt `limit` bytes are kept, 0 keeps nothing.
+    """
+
+    def __init__(self, call: Callable[[Call[Any]], Awaitable[Any]], *, limit: int) -> None:
+        self.talking: dict[Key, _Run] = {}
+        """Runs that have written something, until all of it is stored."""
+        self.holds: Callable[[Key], bool] = lambda _: True
+        """Whether the run of a claim is at work here."""
+        self.away = False
+        self._call = call
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._wake = asyncio.Event()
+        self._storing: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._tried_at = 0.0
+        self._closed = False
+
+    def write(self, claim: Claim, stream: str, data: bytes) -> None:
+        """As `Sink.write`."""
+        if not data or not self._limit:
+            return
+        key = claim[:2]
+        with self._lock:
+            run = self.talking.get(key)
+            is_first = run is None
+            if run is None:
+                if not self.holds(key):  # a job or a thread that its run has left behind
+                    return
+                run = self.talking[key] = _Run(claim, self._limit)
+            if run.ended or run.lost:
+                return
+            rests, run.rests = run.rests, False
+            run.written_at = time.monotonic()
+            run.backlog.add(stream, run.written_at, data)
+        if is_first or rests:
+            with suppress(RuntimeError):  # the loop was closed over a thread that nobody waits for
+                self._loop.call_soon_threadsafe(self._stir)
+
+    async def finish(self, claim: Claim) -> None:
+        """The run has ended: have what it wrote stored before its outcome is.
+
+        Returns after a while in any case, at once while the database is away or when the run is told to stop, which
+        must not take its outcome away.
+        """
+        run = self.talking.get(claim[:2])
+        if run is None:
+            return
+        run.ended = True
+        self._stir()
+        if not self.away:
+            with suppress(TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(FINISH_SECONDS):
+                    await run.stored.wait()
+
+    async def close(self) -> None:
+        """Store what is left, unless the database is away."""
+        self._closed = True
+        for run in list(self.talking.values()):
+            run.ended = True
+        self._stir()
+        if self._storing is not None:
+            await asyncio.wait([self._storing], timeout=FINISH_SECONDS)
+            self._storing.cancel()
+            await asyncio.wait([self._storing])
+        if left := sum(each.size for each in self.talking.values()):
+            log.warning("log_dropped", bytes=left, runs=len(self.talking), note="the database is away")
+
+    # Storing ------------------------------------------------------------------------------------
+
+    def _stir(self) -> None:
+        self._wake.set()
+        if self._storing is None:
+            self._storing = self._loop.create_task(self._store(), name="absurd-output")
+
+    async def _store(self) -> None:
+        while not (self._closed and not self.talking):
+            self._wake.clear()
+            pause = self._pause()
+            if pause is None or pause > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+            if self._failures and pause:
+                await asyncio.sleep(min(pause, 0.1))  # woken by a run: that is no reason to ask again and again
+                continue
+            await self._flush()
+
+    def _pause(self) -> float | None:
+        """In how many seconds something is to be stored; None: nothing is."""
+        now = time.monotonic()
+        if not self.talking:
+            self._failures = 0
+        if self._failures:
+            pause: float = min(LONGEST_PAUSE, 0.1 * 2.0 ** min(self._failures, 10))
+            return max(0.0, self._tried_at + pause - now)
+        with self._lock:
+            waits = [run.waits_for(now) for run in self.talking.values()]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    async def _flush(self) -> None:
+        now = self._tried_at = time.monotonic()
+        batch: list[tuple[_Run, int, Part]] = []
+        size = 0
+        with self._lock:
+            for run in self.talking.values():
+                if (wait := run.waits_for(now)) is not None and wait <= 0 and size < CALL_BYTES:
+                    numbered = run.take(now)
+                    size += sum(part.bytes for _, part in numbered)
+                    batch += [(run, number, part) for number, part in numbered]
+        if batch:
+            await self._append(batch, now)
+        with self._lock:
+            for key, run in list(self.talking.items()):
+                run.ended = run.ended or not self.holds(key)
+                if run.ended and not run.unstored and run.backlog.waits_for(now) is None:
+                    del self.talking[key]
+                    run.stored.set()
+            if self._failures:
+                self._forget_some()
+
+    async def _append(self, batch: list[tuple[_Run, int, Part]], now: float) -> None:
+        try:
+            lost = set(await self._call(_call_for(batch, now, self._limit)))
+        except DatabaseUnavailableError as error:
+            return self._failed(error)
+        except AbsurdError as error:
+            if is_passing(error):
+                return self._failed(error)
+            log.error("log_refused", code=error.code, error=error.message, runs=len({id(run) for run, _, _ in batch}))
+            lost = set()
+        self._failures = 0
+        self.away = False
+        for run, _, part in batch:
+            run.unstored.clear()
+            run.sent(now, part.bytes)
+            if run.claim.task_id in lost:
+                run.lost = True
+                run.backlog.drop_all()
+        return None
+
+    def _failed(self, error: AbsurdError) -> None:
+        self._failures += 1
+        if not self.away:
+            log.warning("log_delayed", error=error.message, note="runs go on; what they write is kept in memory")
+        self.away = True
+        for run in self.talking.values():
+            if run.ended:
+                run.stored.set()  # nobody waits any longer
+
+    def _forget_some(self) -> None:
+        """Bound what is kept of runs that have ended; the oldest go first."""
+        ended = [(key, run, run.size) for key, run in self.talking.items() if run.ended]
+        size = sum(each for _, _, each in ended)
+        dropped = 0
+        for key, _, each in ended:
+            if size - dropped <= AWAY_BYTES:
+                break
+            del self.talking[key]
+            dropped += each
+        if dropped:
+            log.warning("log_dropped", bytes=dropped, note="the database is away")
+
+
+class _Run:
+    """What one run has written."""
+
+    __slots__ = (
+        "_next_part", "_pause", "_sent_at", "backlog", "claim", "ended", "lost", "rests", "stored", "unstored",
+        "written_at",
+    )  # fmt: skip
+
+    def __init__(self, claim: Claim, limit: int) -> None:
+        self.claim = claim
+        secrets = secrets_in(claim.params, claim.headers)
+        self.backlog = Backlog(limit, partial(hide_in_lines, secrets=secrets))
+        self.unstored: list[tuple[int, Part]] = []
+        """Taken, and on their way or to be sent again."""
+        self.ended = False
+        self.lost = False
+        self.stored = asyncio.Event()
+        self.rests = False
+        """Whether nothing of it is waited for: the next write has to say so."""
+        self.written_at = 0.0
+        self._next_part = 1
+        self._sent_at = time.monotonic()
+        self._pause = FLUSH_SECONDS
+
+    @property
+    def size(self) -> int:
+        return self.backlog.size + sum(part.bytes for _, part in self.unstored)
+
+    def waits_for(self, now: float) -> float | None:
+        """In how many seconds it has something to store; None: not until more is written.
+
+        A run that floods its log is stored less often, but at once when it pauses.
+        """
+        if self.ended or self.unstored:
+            return 0.0
+        wait = self.backlog.waits_for(now)
+        self.rests = wait is None or wait > FLUSH_SECONDS
+        if wait is None:
+            return None
+        quiet = max(self._sent_at + FLUSH_SECONDS, self.written_at + FLUSH_SECONDS)
+        return max(wait, min(self._sent_at + self._pause, quiet) - now)
+
+    def take(self, now: float) -> list[tuple[int, Part]]:
+        """Numbered parts to store; those that were not acknowledged first, and alone."""
+        if not self.unstored:
+            for part in self.backlog.take(now, final=self.ended):
+                self.unstored.append((self._next_part, part))
+                self._next_part += 1
+        return self.unstored
+
+    def sent(self, now: float, size: int) -> None:
+        """So much was stored at `now`."""
+        if self._sent_at != now:
+            self._sent_at, self._pause = now, FLUSH_SECONDS
+        if self.backlog.over:
+            self._pause = max(FLUSH_SECONDS, self._pause + size / BYTES_A_SECOND)
+
+
+def _call_for(batch: list[tuple[_Run, int, Part]], now: float, limit: int) -> Call[list[UUID]]:
+    return append_log(
+        [run.claim.lease for run, _, _ in batch],
+        [run.claim.task_id for run, _, _ in batch],
+        [number for _, number, _ in batch],
+        [part.bytes for _, _, part in batch],
+        [part.breaks for _, _, part in batch],
+        [part.dropped_bytes for _, _, part in batch],
+        [part.dropped_lines for _, _, part in batch],
+        [
+            json.dumps([(stream, max(0, round((now - at) * 1000)), text) for stream, at, text in part.pieces])
+            for _, _, part in batch
+        ],
+        limit,
+    )
