@@ -21,6 +21,7 @@ from uuid import UUID
 
 import structlog
 
+from absurd.bounds import check_seconds, check_word
 from absurd.encoding import encode, storable
 from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
 from absurd.executor import Executor
@@ -37,8 +38,6 @@ T = TypeVar("T")
 
 PROGRESS_SECONDS = 0.2
 """Progress told sooner after the last is not sent, unless it is the end."""
-LONGEST_SECONDS = 10 * 31_536_000.0
-LONGEST_NAME = 500
 LONGEST_MESSAGE = 1_000
 
 
@@ -138,7 +137,7 @@ class RunContext:
         in the first run too.  A name used again in one run counts up: ``name``, ``name#2``, …  A step
         that raises stores nothing.
         """
-        _check_name("step", name)
+        check_word("step", name)
         if name.startswith("event:"):
             raise InvalidNameError(f"step name {name!r}: names that begin with event: belong to events", name=name)
         unique = self._unique(name)
@@ -158,7 +157,7 @@ class RunContext:
 
         The executor starts again from its beginning; steps and sleeps that are done are passed over.
         """
-        return self._call(self._sleep(self._unique("sleep"), _seconds("delay", delay)))
+        return self._call(self._sleep(self._unique("sleep"), check_seconds("delay", delay)))
 
     def sleep_until(self, moment: datetime) -> Any:
         """As `sleep`, until an aware time; a time that has passed is not waited for."""
@@ -172,8 +171,8 @@ class RunContext:
         Raises WaitTimeoutError when it was not emitted within `timeout` seconds of the first wait.
         Both ends are kept: waiting for the same name again, in any run of the task, ends the same way.
         """
-        _check_name("event", name)
-        return self._call(self._await_event(name, None if timeout is None else _seconds("timeout", timeout)))
+        check_word("event", name)
+        return self._call(self._await_event(name, None if timeout is None else check_seconds("timeout", timeout)))
 
     # Other tasks ---------------------------------------------------------------------------------
 
@@ -207,7 +206,7 @@ class RunContext:
         places; WaitTimeoutError when `timeout` seconds have passed since the first wait; TaskNotFoundError;
         InvalidOptionError for the task's own id.  Tasks that wait for one another are cancelled.
         """
-        seconds = None if timeout is None else _seconds("timeout", timeout)
+        seconds = None if timeout is None else check_seconds("timeout", timeout)
         name = self._unique("wait_for")
         return self._call(self._wait_for(name, awaited_ids(task_ids, self.task_id), seconds, return_exceptions))
 
@@ -241,7 +240,7 @@ class RunContext:
         any executor.
         """
         final = os.path.abspath(os.fspath(path))
-        _check_name("artifact kind", kind)
+        check_word("artifact kind", kind)
         if not final.isprintable():  # it has to be stored, and read
             raise InvalidNameError(f"artifact path {final!r} has characters that cannot be printed", name=final)
         if os.path.isdir(final):
@@ -410,22 +409,6 @@ def run_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as stop:
         return stop.value
     raise AssertionError("a port that blocks has waited")
-
-
-def _check_name(kind: str, name: str) -> None:
-    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-        raise InvalidNameError(
-            f"{kind} name {name!r:.100} is not a text of 1 to {LONGEST_NAME} printable characters", name=name
-        )
-
-
-def _seconds(option: str, value: float | timedelta) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if not 0 <= seconds <= LONGEST_SECONDS:
-        raise InvalidOptionError(
-            f"{option} is {value!r}; it must be from 0 to {LONGEST_SECONDS:.0f} seconds", option=option
-        )
-    return seconds
 
 
 def _tail(name: str, size: int) -> str:

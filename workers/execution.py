@@ -9,7 +9,8 @@ from typing import Any
 
 import structlog
 
-from absurd.context import LONGEST_SECONDS, RunContext
+from absurd.bounds import LONGEST_SECONDS
+from absurd.context import RunContext
 from absurd.encoding import encode_result
 from absurd.errors import AbsurdError, InvalidInputError, ResultError, RunTimeoutError, StaleClaimError
 from absurd.executor import Executor
