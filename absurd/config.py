@@ -76,6 +76,9 @@ class Settings:
     """Folder for scratch folders of runs, on a disk with room.  None: the platform's folder for temporary files."""
     worker_min_free_gib: float = 0.0
     """Free space in GiB that must be left on the scratch disk before a run is started, beside what the run needs."""
+    worker_dask: str | None = None
+    """Address of the scheduler of a Dask cluster, as ``tcp://host:8786``, to which a worker sends the runs of executors
+    with ``runs_in="dask"``.  None: such tasks are put aside until a worker that has one takes them."""
     task_timeout: float | None = None
     """Time limit of a run in seconds where neither task nor executor sets one.  None (or 0): no limit."""
     max_retries: int = 4
@@ -209,6 +212,7 @@ _FLAG_NAMES = {
     "queue_name": "--queue",
     "task_timeout": "--timeout",
     "worker_concurrency": "--concurrency",
+    "worker_dask": "--dask",
     "worker_grace": "--grace",
     "worker_offers": "--offers",
     "worker_prefetch": "--prefetch",
@@ -245,6 +249,11 @@ def _check(good: object) -> None:
 def _database(value: str) -> str:
     scheme, separator, _ = value.partition("://")
     _check(scheme in ("postgresql", "postgres") if separator else "=" in value)
+    return value
+
+
+def _cluster(value: str) -> str:
+    _check(re.fullmatch(r"[a-z][a-z0-9+]*://[^\s/]\S*", value))
     return value
 
 
@@ -357,6 +366,7 @@ _READERS: dict[str, _Reader] = {
     "worker_memory_limit": _one_of("auto", "cgroup", "watch", "rlimit", "none"),
     "worker_scratch": (_path, "the path of a folder"),
     "worker_min_free_gib": (_gib, "an amount in GiB, 0 or more"),
+    "worker_dask": (_cluster, "the address of a Dask scheduler such as tcp://host:8786"),
     "task_timeout": (_limit, "a number of seconds up to a year, or 0 for no limit"),
     "max_retries": _count(0, 32_766),
     "dlq_enabled": (_switch, "true or false"),

@@ -17,7 +17,7 @@ from absurd.errors import ConfigurationError, InvalidNameError, InvalidParamsErr
 from absurd.redaction import hide_in_text, is_secret
 from absurd.retry import RetryPolicy
 
-RunsIn = Literal["loop", "thread", "process"]
+RunsIn = Literal["loop", "thread", "process", "dask"]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -159,7 +159,9 @@ def executor(
     def register(function: Callable[[Any, ParamsT], Any]) -> Executor[ParamsT]:
         where: RunsIn = runs_in or ("loop" if inspect.iscoroutinefunction(function) else "process")
         if where not in typing.get_args(RunsIn):
-            raise ConfigurationError(f"runs_in of {name} is {where!r}; it must be loop, thread or process", name=name)
+            raise ConfigurationError(
+                f"runs_in of {name} is {where!r}; it must be loop, thread, process or dask", name=name
+            )
         if where == "loop" and not inspect.iscoroutinefunction(function):
             raise ConfigurationError(f"{name} runs in the loop, so it must be an async function", name=name)
         if where != "loop" and inspect.iscoroutinefunction(function):

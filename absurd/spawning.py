@@ -165,7 +165,7 @@ def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
         "max_attempts": spec.max_attempts if spec.max_attempts is not None or retry is None else retry.max_attempts,
         "timeout": _seconds(spec.timeout if spec.timeout is not None else executor.timeout if executor else None),
         "retry": retry.to_json() if retry else None,
-        "needs": dict(spec.needs) if spec.needs else None,
+        "needs": _needs(spec.needs, executor),
         "lane": spec.lane if spec.lane is not None else executor.lane if executor else None,
         "when": spec.when,
         "key_period": _seconds(spec.key_period),
@@ -177,6 +177,12 @@ def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
     }
     asked = {name: value for name, value in given.items() if value is not None}
     return encode(asked, "options", limit=None, error=InvalidOptionError) if asked else None
+
+
+def _needs(told: Mapping[str, float] | None, executor: Executor | None) -> dict[str, float] | None:
+    """What a worker must offer; of an executor that runs on a Dask cluster that it reaches one."""
+    cluster = {"dask": 1.0} if executor is not None and executor.runs_in == "dask" else {}
+    return cluster | dict(told or {}) or None
 
 
 _asked = attrgetter(*(field.name for field in dataclasses.fields(TaskSpec)[3:]))

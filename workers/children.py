@@ -22,7 +22,7 @@ from absurd.workers.capture import Capture, Mirror
 from absurd.workers.execution import Defaults, failure, out_of_time, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.memory import GIB, MemoryLimits
-from absurd.workers.origin import origin_of, origin_of_function
+from absurd.workers.origin import Elsewhere, Origin, origin_of, origin_of_function
 from absurd.workers.output import Sink
 from absurd.workers.pinning import cpu_threads, thread_variables
 from absurd.workers.process import BrokenChildError, ChildProcess
@@ -41,7 +41,7 @@ class Children:
         settings: Settings,
         *,
         concurrency: int,
-        middleware: Sequence[CallMiddleware] = (),
+        middleware: Sequence[CallMiddleware | Elsewhere] = (),
         sink: Sink | None = None,
     ) -> None:
         self._modules = list(modules)
@@ -56,7 +56,7 @@ class Children:
         self._greeting = {
             "log": [settings.log_level, settings.log_format],
             "spawn_middleware": list(settings.spawn_middleware),
-            "middleware": [astuple(origin_of_function(check_importable(each))) for each in middleware],
+            "middleware": [astuple(_origin_of(each)) for each in middleware],
             "recycle": [settings.worker_recycle_runs, None if memory_gib is None else int(memory_gib * GIB)],
         }
         self._idle: dict[int, list[tuple[float, ChildProcess]]] = {}
@@ -231,3 +231,7 @@ class Children:
     async def _end(self, child: ChildProcess) -> None:
         await child.end()
         self._all.discard(child)
+
+
+def _origin_of(middleware: CallMiddleware | Elsewhere) -> Origin:
+    return origin_of_function(middleware if isinstance(middleware, Elsewhere) else check_importable(middleware))

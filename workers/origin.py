@@ -29,6 +29,16 @@ class Origin:
     """The module's source, for a module that cannot be imported by its name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A function that is not imported here, because a process of its own will do that."""
+
+    origin: Origin
+
+    def __call__(self, *_args: Any) -> Any:
+        raise AssertionError(f"{self.origin.module}:{self.origin.qualname} was called where it is not imported")
+
+
 def origin_of(executor: Executor) -> Origin:
     """Where the function of `executor` is defined."""
     return origin_of_function(executor.function)
@@ -36,6 +46,8 @@ def origin_of(executor: Executor) -> Origin:
 
 def origin_of_function(function: Any) -> Origin:
     """Where a function is defined."""
+    if isinstance(function, Elsewhere):
+        return function.origin
     name = getattr(function, "__module__", None) or "__main__"
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)

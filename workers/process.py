@@ -13,21 +13,21 @@ from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import structlog
 
-from absurd.errors import AbsurdError, ExecutionError
+from absurd.errors import ExecutionError
 from absurd.model import Claim
 from absurd.outcome import Failed, Outcome
 from absurd.port import Port
 from absurd.scratch import remove
 from absurd.workers.artifacts import discard
+from absurd.workers.asking import answer
 from absurd.workers.capture import Capture
 from absurd.workers.failures import OUT_OF_MEMORY, describe
 from absurd.workers.memory import MemoryLimits, Restraint, out_of_memory, told
 from absurd.workers.origin import Origin
-from absurd.workers.wire import CHANNEL_CLOSED, LINE_LIMIT, dump_claim, dump_error, load_outcome
+from absurd.workers.wire import CHANNEL_CLOSED, LINE_LIMIT, dump_claim, load_outcome
 
 TERMINATE_SECONDS = 3.0
 """What a child gets to end after SIGTERM, before SIGKILL."""
@@ -204,7 +204,7 @@ class ChildProcess:
                 case {"scratch": str(path)}:
                     self._scratch = Path(path)
                 case {"call": str(method), "args": list(args)}:
-                    self._send(await _answer(port, method, args))
+                    self._send(await answer(port, method, args))
                 case _:  # JSON, and nothing of ours
                     self._garbled = True
                     raise EOFError
@@ -327,28 +327,3 @@ class ChildProcess:
                 return message
         self._garbled = True
         raise EOFError
-
-
-async def _answer(port: Port, method: str, args: list[Any]) -> dict[str, Any]:
-    """Make a context's call for a child."""
-    value: Any = None
-    try:
-        match method, args:
-            case "get_checkpoints", [task_id]:
-                value = await port.get_checkpoints(UUID(task_id))
-            case "set_checkpoint", [lease, task_id, name, text]:
-                await port.set_checkpoint(lease, UUID(task_id), name, text)
-            case "set_progress", [lease, task_id, done, total, message]:
-                await port.set_progress(lease, UUID(task_id), done, total, message)
-            case "check_claim", [lease, task_id]:
-                await port.check_claim(lease, UUID(task_id))
-            case "get_results", [task_ids]:
-                found = await port.get_results([UUID(each) for each in task_ids])
-                value = [(str(each.task_id), *each[1:]) for each in found]
-            case "clock_time", []:
-                value = (await port.clock_time()).isoformat()
-            case _:
-                raise EOFError(f"a child has asked for {method!r}")
-    except AbsurdError as error:
-        return {"error": dump_error(error)}
-    return {"value": value}

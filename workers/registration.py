@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from absurd import claims
+from absurd.call import Call
 from absurd.config import Settings
 from absurd.executor import Registry
 from absurd.retry import RetryPolicy
@@ -27,10 +28,11 @@ async def register(
     settings: Settings,
     registry: Registry,
     home: Path,
+    cluster: bool = False,
 ) -> int:
     """Announce a worker and the executors of `registry`; returns its number.
 
-    `home` is the folder of the receipts that workers of this machine leave to one another.
+    `home` is the folder of the receipts that workers of this machine leave to one another, `cluster` as in `announce`.
     """
     number = await link.run(
         claims.register_worker(
@@ -46,12 +48,19 @@ async def register(
             defaults={"max_attempts": settings.max_attempts, "dead_letters": settings.dlq_enabled},
         )
     )
+    await link.run(announce(settings, registry, cluster=cluster))
+    return number
+
+
+def announce(settings: Settings, registry: Registry, *, cluster: bool = False) -> Call[None]:
+    """Tell what a worker can run; with a Dask `cluster` tasks that were put aside for want of one wake up."""
     default = RetryPolicy(max_attempts=settings.max_attempts)
     described = [
         {
             "name": each.name,
             "queue": each.queue,
             "runs_in": each.runs_in,
+            "reached": each.runs_in != "dask" or cluster,
             "description": each.description,
             "max_attempts": (each.retry or default).max_attempts,
             "retry": (each.retry or default).to_json(),
@@ -60,5 +69,4 @@ async def register(
         }
         for each in registry
     ]
-    await link.run(claims.register_executors(described))
-    return number
+    return claims.register_executors(described)

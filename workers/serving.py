@@ -14,14 +14,12 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
-from uuid import UUID
 
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
@@ -29,20 +27,20 @@ from absurd.config import Settings
 from absurd.context import RunContext, run_here
 from absurd.errors import StaleClaimError
 from absurd.executor import Executor, load_modules
-from absurd.middleware import CallMiddleware, SpawnMiddleware, around, load
+from absurd.middleware import CallMiddleware, around, load
 from absurd.model import Claim
-from absurd.offspring import Ending
 from absurd.outcome import Outcome
 from absurd.retry import RetryPolicy
 from absurd.scratch import ScratchSpace
 from absurd.telemetry import configure_logging
+from absurd.workers.asking import AskingPort
 from absurd.workers.execution import Defaults, run_in_loop, run_sync
 from absurd.workers.failures import describe
 from absurd.workers.meter import Meter, limited
 from absurd.workers.origin import Origin, find, find_function
 from absurd.workers.restoring import Surroundings
 from absurd.workers.streams import buffer_lines, flush_streams
-from absurd.workers.wire import CHANNEL_CLOSED, dump_outcome, load_claim, load_error
+from absurd.workers.wire import CHANNEL_CLOSED, dump_outcome, load_claim
 
 
 def serve(descriptor: int) -> None:
@@ -145,15 +143,14 @@ class WorkerGoneError(StaleClaimError):
     """The worker has closed its end: it is gone, or this run is to stop.  A run is unwound by it."""
 
 
-class Pipe:
-    """The socket to the worker; also the port of the run's context."""
+class Pipe(AskingPort):
+    """The socket to the worker; also the port of the run's context, whose methods block."""
 
     def __init__(self, read: BinaryIO, write: BinaryIO) -> None:
+        super().__init__(self._ask_worker)
         self._read = read
         self._write = write
         self._place = os.fstat(write.fileno())
-        self.spawn_middleware: Sequence[SpawnMiddleware] = ()
-        self.scratch = ScratchSpace()
         self._lock = threading.RLock()  # an executor may call its context from threads of its own
 
     def send(self, message: dict[str, Any]) -> None:
@@ -182,41 +179,10 @@ class Pipe:
         message: dict[str, Any] = json.loads(line)
         return message
 
-    async def get_checkpoints(self, task_id: UUID) -> dict[str, Any]:
-        """Saved steps by name."""
-        found: dict[str, Any] = self._ask("get_checkpoints", str(task_id))
-        return found
-
-    async def set_checkpoint(self, lease: int, task_id: UUID, name: str, value: str) -> None:
-        """Save a step."""
-        self._ask("set_checkpoint", lease, str(task_id), name, value)
-
-    async def set_progress(
-        self, lease: int, task_id: UUID, done: float, total: float | None, message: str | None
-    ) -> None:
-        """Tell how far the run is."""
-        self._ask("set_progress", lease, str(task_id), done, total, message)
-
-    async def check_claim(self, lease: int, task_id: UUID) -> None:
-        """Raises StaleClaimError unless the claim is held."""
-        self._ask("check_claim", lease, str(task_id))
-
-    async def clock_time(self) -> datetime:
-        """What time it is in the database."""
-        return datetime.fromisoformat(self._ask("clock_time"))
-
-    async def get_results(self, task_ids: Sequence[UUID]) -> list[Ending]:
-        """How tasks stand, in the order of the ids."""
-        found = self._ask("get_results", [str(each) for each in task_ids])
-        return [Ending(UUID(each[0]), *each[1:]) for each in found]
-
-    def _ask(self, method: str, *args: Any) -> Any:
+    async def _ask_worker(self, method: str, args: list[Any]) -> dict[str, Any]:
         with self._lock:
             self.send({"call": method, "args": args})
-            answer = self.receive()
-        if "error" in answer:
-            raise load_error(answer["error"])
-        return answer["value"]
+            return self.receive()
 
 
 class _Context(RunContext):

@@ -1,9 +1,10 @@
-"""Where runs execute: on the worker's loop, in a thread, or in a child process."""
+"""Where runs execute: on the worker's loop, in a thread, in a child process, or on a Dask cluster."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from absurd.retry import RetryPolicy
 from absurd.scratch import sweep
 from absurd.telemetry import LINES
 from absurd.workers.children import Children
+from absurd.workers.dask_cluster import Cluster
+from absurd.workers.dask_runs import DaskRuns
 from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
 from absurd.workers.failures import describe
 from absurd.workers.origin import refuse_in_child
@@ -30,6 +33,8 @@ from absurd.workers.threads import DaemonThreads
 NO_ROOM_SECONDS = 30.0
 """How long a run is put off where the scratch disk has no room; no attempt is spent, any worker may have it then."""
 SHIPPED = "absurd."
+APART = ("process", "dask")
+"""Where a run is outside of the worker's own process."""
 
 T = TypeVar("T")
 
@@ -48,8 +53,15 @@ class Slots:
         port: Port,
         middleware: Sequence[CallMiddleware] = (),
         sink: Sink | None = None,
+        on_cluster: Callable[[], Awaitable[None]] | None = None,
+        stand_in: bool = False,
     ) -> None:
+        """`on_cluster` is awaited each time that the Dask cluster of the settings was reached.
+
+        `stand_in`: runs that belong on one execute in child processes.
+        """
         refuse_in_child()
+        self._stand_in = stand_in
         self.concurrency = concurrency
         self._port = port
         self._sink = sink
@@ -63,6 +75,10 @@ class Slots:
         self._children = Children(
             modules, port, self._defaults, settings, concurrency=concurrency, middleware=middleware, sink=sink
         )
+        cluster = None
+        if settings.worker_dask is not None:
+            cluster = Cluster(settings.worker_dask, name=f"absurd-{os.getpid()}", on_connected=on_cluster)
+        self._dask = DaskRuns(cluster, port, self._defaults, settings, modules, middleware, sink)
 
     @property
     def defaults(self) -> Defaults:
@@ -77,10 +93,10 @@ class Slots:
         told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
         if self._min_free_gib or (claim.needs is not None and "scratch_gib" in claim.needs):
-            full = self._without_room(claim)
+            full = self._without_room(claim) if executor.runs_in != "dask" else None  # there it is looked at itself
             if full is not None:
                 return full
-        if claim.suspect and executor.runs_in != "process":
+        if claim.suspect and executor.runs_in not in APART:
             return self._run_apart(claim, executor)
         return self._run_where_it_belongs(claim, executor)
 
@@ -88,8 +104,10 @@ class Slots:
         """Make ready for runs of `executors`, beside what else goes on.
 
         What killed workers have left on the scratch disk is removed; a child process is started ahead if one of these
-        runs in one, unless it is of those that come with absurd, which a worker knows anyhow.
+        runs in one, unless it is of those that come with absurd, which a worker knows anyhow.  The Dask cluster is
+        connected to.
         """
+        self._dask.start()
         self._sweeping = asyncio.create_task(asyncio.to_thread(self._sweep))
         if any(each.runs_in == "process" and not each.function.__module__.startswith(SHIPPED) for each in executors):
             self._children.warm(self._warm)
@@ -112,9 +130,11 @@ class Slots:
         return _put_off()
 
     def _run_where_it_belongs(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
-        if self._middleware and executor.runs_in != "process":
+        if self._middleware and executor.runs_in not in APART:
             executor = self._around(executor)
-        if executor.runs_in == "process":
+        if executor.runs_in == "dask" and not self._stand_in:
+            return self._dask.run(claim, executor)
+        if executor.runs_in in APART:
             return self._children.run(claim, executor)
         if self._sink is not None:
             LINES.set((self._sink, claim))  # in the context of the run's own job
@@ -131,6 +151,7 @@ class Slots:
     async def close(self) -> None:
         """End the child processes; threads still at work are left behind, with their scratch folders."""
         self._threads.close()
+        await self._dask.close()
         await self._children.close()
         if self._sweeping is not None:
             await self._sweeping

@@ -27,6 +27,7 @@ from absurd.resolve import resolve_database
 from absurd.scratch import ScratchSpace
 from absurd.telemetry import telling_records
 from absurd.workers.calls import get_identity, get_names, set_listening
+from absurd.workers.dask_cluster import require_distributed
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
@@ -37,7 +38,7 @@ from absurd.workers.port import DatabasePort
 from absurd.workers.publisher import Publisher
 from absurd.workers.pump import Pump, Until
 from absurd.workers.receipts import Spool
-from absurd.workers.registration import register
+from absurd.workers.registration import announce, register
 from absurd.workers.slots import Slots
 from absurd.workers.source import Source
 from absurd.workers.surround import surround
@@ -89,6 +90,9 @@ class AbsurdWorker:
             if value is not None and value < least:
                 raise ConfigurationError(f"{name} of a worker is {value}; it must be {least} or more")
         self.offers = find_offers(self.settings.worker_offers if offers is None else offers)
+        if self.settings.worker_dask is not None:
+            require_distributed(self.settings.worker_dask)
+            self.offers.setdefault("dask", self.concurrency)
         self._registry = _registry_of(executors) if executors is not None else default_registry
         self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
         self._spawn_middleware = load(self.settings.spawn_middleware)
@@ -275,7 +279,18 @@ class AbsurdWorker:
             port=port,
             middleware=self.call_middleware,
             sink=output,
+            on_cluster=self._announce_cluster,
+            stand_in=self._stands_in,
         )
+
+    @property
+    def _stands_in(self) -> bool:
+        """Whether runs for a Dask cluster are wanted here, and none is named."""
+        return self.settings.worker_dask is None and self.offers.get("dask", 0) > 0
+
+    async def _announce_cluster(self) -> None:
+        """Have the tasks woken that were put aside for want of a cluster."""
+        await self._database.run(announce(self.settings, self._registry, cluster=True))
 
     async def _register(self) -> None:
         self.id = await register(
@@ -287,6 +302,7 @@ class AbsurdWorker:
             settings=self.settings,
             registry=self._registry,
             home=self._spool.make_home(),
+            cluster=self._stands_in,
         )
         await self._read_names()
 

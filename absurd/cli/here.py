@@ -53,7 +53,7 @@ async def _spawn_and_serve(
         task_id = await client.spawn(name, params, **options | {"queue": queue})
         if show:
             note(f"Task {task_id}")
-        worker = AbsurdWorker(queues=[queue], settings=settings)
+        worker = AbsurdWorker(queues=[queue], settings=settings, offers={"dask": 1, **(settings.worker_offers or {})})
         serving = asyncio.create_task(worker.run())
         try:
             await _watch(client, task_id, serving, timeout, show)

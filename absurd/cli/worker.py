@@ -85,6 +85,7 @@ def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
 @click.option("--concurrency", "-c", type=int, metavar="N", help="How many runs at once.  [ABSURD_WORKER_CONCURRENCY]")
 @click.option("--prefetch", type=int, metavar="N", help="How many runs to claim ahead of those.  [as measured]")
 @click.option("--offers", metavar="NAME=N,...", help="What tasks may need: cpu=8,memory_gib=64.  [as found]")
+@click.option("--dask", metavar="URL", help="Dask scheduler that runs may be sent to.  [ABSURD_WORKER_DASK]")
 @import_option
 @click.option("--grace", type=seconds, help="Time that runs get to end after SIGTERM.  [30s]")
 @click.option("--burst", "until", flag_value="burst", help="Leave when nothing can be claimed now.")
@@ -98,6 +99,7 @@ def absurd_worker(
     concurrency: int | None,
     prefetch: int | None,
     offers: str | None,
+    dask: str | None,
     modules: tuple[str, ...],
     grace: float | None,
     until: Literal["burst", "drain"] | None,
@@ -111,6 +113,7 @@ def absurd_worker(
         "worker_concurrency": concurrency,
         "worker_prefetch": prefetch,
         "worker_offers": offers,
+        "worker_dask": dask,
         "worker_grace": grace,
     }
     settings = with_modules(settings_of(ctx, **flags), modules)

@@ -20,7 +20,7 @@ from absurd.testing.place import HasSettings, settings_of
 from absurd.workers import AbsurdWorker
 from absurd.workers.output import Output
 from absurd.workers.port import DatabasePort
-from absurd.workers.slots import Slots
+from absurd.workers.slots import APART, Slots
 
 LIMIT = 10_000
 """Runs of one drain, unless told otherwise: what spawns or snoozes itself for ever would not end."""
@@ -92,7 +92,8 @@ class _Inline(AbsurdWorker):
         self, settings: Settings, queues: Sequence[str], executors: Sequence[Executor[Any]] | None, limit: int
     ) -> None:
         quick = replace(settings, worker_poll_interval=0.01)
-        super().__init__(queues=queues, concurrency=1, executors=executors, prefetch=0, settings=quick)
+        offers = {"dask": 1, **(settings.worker_offers or {})}
+        super().__init__(queues=queues, concurrency=1, executors=executors, prefetch=0, offers=offers, settings=quick)
         self.ran: list[Ran] = []
         self.exceeded = False
         self._limit = limit
@@ -140,7 +141,7 @@ class _InlineSlots(Slots):
 
     def run(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         """The run, noted; a plain function in a thread of this process."""
-        here = replace(executor, runs_in="thread") if executor.runs_in == "process" else executor
+        here = replace(executor, runs_in="thread") if executor.runs_in in APART else executor
         return self._noted(claim, super().run(claim, here))
 
     def open(self, executors: Iterable[Executor]) -> None:

@@ -56,7 +56,7 @@ alter table timer
     add column suspect boolean not null default false,
     add column lane    text,
     add column needs   jsonb;
-create index timer_unknown on timer (task_id) where reason in ('no_executor', 'no_scratch');
+create index timer_unknown on timer (task_id) where reason in ('no_executor', 'no_cluster', 'no_scratch');
 
 alter table blocked
     drop constraint blocked_waits_for_something,

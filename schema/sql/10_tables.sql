@@ -115,7 +115,7 @@ create table timer (
     constraint timer_attempt_counts check (attempt > 0)
 );
 create index timer_due on timer (wake_at);
-create index timer_unknown on timer (task_id) where reason in ('no_executor', 'no_scratch');
+create index timer_unknown on timer (task_id) where reason in ('no_executor', 'no_cluster', 'no_scratch');
 comment on table timer is 'Sleeping: until a time, the next attempt, or (at infinity) an event.';
 
 create table blocked (

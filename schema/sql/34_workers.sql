@@ -75,7 +75,8 @@ end $$;
 comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text, jsonb) is
     'Announce a worker; returns its number, the high half of its lease ids.';
 
--- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up.
+-- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up; those put aside for
+-- want of a Dask cluster do where `reached` says that this worker has one.
 create or replace function register_executors(p_executors jsonb) returns void
     language plpgsql security definer set search_path from current
     as $$
@@ -96,12 +97,14 @@ begin
         where name = v_each.name;
     end loop;
     update timer set wake_at = clock_time()
-    where reason = 'no_executor' and task_id = any (array(
+    where reason in ('no_executor', 'no_cluster') and task_id = any (array(
         select t.task_id from timer t join task b on b.id = t.task_id join executor x on x.id = b.executor_id
-        where t.reason = 'no_executor' and x.name in (select e.name from jsonb_to_recordset(p_executors) as e (name text))
+        where t.reason in ('no_executor', 'no_cluster')
+          and x.name in (select e.name from jsonb_to_recordset(p_executors) as e (name text, reached boolean)
+                         where t.reason = 'no_executor' or coalesce(e.reached, false))
         order by t.task_id for update of t skip locked));
 end $$;
-comment on function register_executors(jsonb) is 'Tell what a worker can run: [{name, queue, runs_in, description, ...}].';
+comment on function register_executors(jsonb) is 'Tell what a worker can run: [{name, queue, runs_in, reached, description, ...}].';
 
 -- Sign of life.  Returns what the worker still holds, lease by lease in two arrays of one length, so that it
 -- learns what was taken from it; and its orders: whether to drain, and how many runs at a time (null: as it

@@ -58,6 +58,12 @@ begin
                'make room there, or move it: ABSURD_WORKER_SCRATCH'
         from timer where reason = 'no_scratch' having count(*) > 0
         union all
+        select 'cluster_missing', format('%s for the executor %s, which runs on a Dask cluster, and no worker that took it reaches one',
+                                         _tasks(count(*)), x.name),
+               'absurd-worker --dask tcp://HOST:8786; if one runs, look for cluster_away in its log'
+        from task t join executor x on x.id = t.executor_id
+        where t.id = any (array(select task_id from timer where reason = 'no_cluster' limit 10000)) group by x.name
+        union all
         select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all

@@ -104,6 +104,9 @@ begin
         when v_timer.reason = 'no_scratch' then
             format('The scratch disk of the worker that claimed it last had no room for it (it needs %s GiB, beside what has to stay free); it is tried again at %s.',
                    coalesce(p_document #>> '{needs,scratch_gib}', '0'), _moment(v_timer.wake_at))
+        when v_timer.reason = 'no_cluster' then
+            format('Its executor %s runs on a Dask cluster, and no worker that has claimed it reaches one; start one with --dask tcp://HOST:8786.',
+                   p_document ->> 'name')
         when v_timer.reason = 'retry' then
             format('Its last attempt failed (%s); attempt %s is due at %s.', rtrim(coalesce(p_document -> 'error' ->> 'message', 'no reason was given'), '.'),
                    v_timer.attempt, _moment(v_timer.wake_at))
@@ -160,7 +163,8 @@ begin
         select max((w.offers ->> n.key)::numeric) as offer from worker w
         where w.state = 'running' and p_queue = any (w.queues)
             and w.last_seen > clock_time() - make_interval(secs => w.lease_seconds)) best on true;
-    return format('No worker of its queue offers what it needs: %s; start one with `absurd-worker --queue %s --offers ...`.', v_text, p_queue);
+    return format('No worker of its queue offers what it needs: %s; start one with `absurd-worker --queue %s %s`.', v_text, p_queue,
+                  case when p_needs ? 'dask' then '--dask tcp://HOST:8786' else '--offers ...' end);
 end $$;
 
 -- The limit that holds it back; null when none does.
