@@ -22,6 +22,7 @@ from absurd.logs import LogMethods
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Heard, Listener
+from absurd.orders import WorkerMethods
 from absurd.queue import Spawned
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules import ScheduleMethods
@@ -39,7 +40,7 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
     return replace(settings, database_url=database_url) if database_url else settings
 
 
-class AbsurdClient(ScheduleMethods, LogMethods):
+class AbsurdClient(ScheduleMethods, LogMethods, WorkerMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

@@ -22,6 +22,7 @@ from absurd.limits import QueueLimits, set_queue_limits
 from absurd.logs import SyncLogMethods
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
+from absurd.orders import SyncWorkerMethods
 from absurd.queue import Spawned
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules_sync import SyncScheduleMethods
@@ -32,7 +33,7 @@ from absurd.workflow import Workflow, WorkflowRun
 T = TypeVar("T")
 
 
-class SyncAbsurdClient(SyncScheduleMethods, SyncLogMethods):
+class SyncAbsurdClient(SyncScheduleMethods, SyncLogMethods, SyncWorkerMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

@@ -148,6 +148,12 @@ class ScheduleNotFoundError(NotFoundError):
     code = "schedule_not_found"
 
 
+class WorkerNotFoundError(NotFoundError):
+    """No worker has that number or name, or the one that had it has left."""
+
+    code = "worker_not_found"
+
+
 # The database ------------------------------------------------------------------------------------
 
 
@@ -296,4 +302,5 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB010": InvalidParamsError,
     "AB011": WorkflowNotFoundError,
     "AB012": ScheduleNotFoundError,
+    "AB013": WorkerNotFoundError,
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
 import socket
 from contextlib import suppress
 
@@ -23,6 +22,7 @@ from absurd.maintenance import make_round
 from absurd.notify import Listener
 from absurd.resolve import resolve_database
 from absurd.scheduler.ticker import LONGEST_LOOK, Ticker
+from absurd.systemd import ServiceManager, stop_signals
 from absurd.telemetry import Event
 
 log = structlog.get_logger("absurd.scheduler")
@@ -36,6 +36,8 @@ class Scheduler:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
         self._stopping = asyncio.Event()
         self._database: AsyncDatabase | None = None
+        self.ready = asyncio.Event()
+        """Set while it makes its rounds."""
 
     async def run(self) -> None:
         """Go on until `stop` is called or this coroutine is cancelled.
@@ -59,9 +61,11 @@ class Scheduler:
                     await loop.start()
                     await ticks.start()
                     log.info(Event.SCHEDULER_STARTED, scheduler=self.name, database=self._database.address)
+                    self.ready.set()
                     try:
                         await self._stopping.wait()
                     finally:
+                        self.ready.clear()
                         await ticks.stop()
                         await loop.stop()
             with suppress(DatabaseUnavailableError):  # then the lead runs out by itself
@@ -81,12 +85,23 @@ class Scheduler:
 
 
 def serve(settings: Settings) -> None:
-    """Run a scheduler until SIGTERM or SIGINT."""
+    """Run a scheduler until SIGTERM, SIGINT or SIGHUP."""
+    asyncio.run(_serve(Scheduler(settings), ServiceManager.take()))
 
-    async def main() -> None:
-        scheduler = Scheduler(settings)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, scheduler.stop)
+
+async def _serve(scheduler: Scheduler, manager: ServiceManager) -> None:
+    def asked() -> None:
+        manager.stopping(0)
+        scheduler.stop()
+
+    for number in stop_signals():
+        asyncio.get_running_loop().add_signal_handler(number, asked)
+
+    async def tell_ready() -> None:
+        await scheduler.ready.wait()
+        manager.tell(READY=1, STATUS="fires schedules and makes the rounds of upkeep")
+
+    telling = asyncio.create_task(tell_ready())
+    async with manager.attended():
         await scheduler.run()
-
-    asyncio.run(main())
+    telling.cancel()

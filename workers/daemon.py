@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,22 +13,32 @@ import structlog
 
 from absurd.config import Settings
 from absurd.executor import load_modules
+from absurd.systemd import ServiceManager, stop_signals
 from absurd.telemetry import Event
 from absurd.workers.pump import Until
+from absurd.workers.reloading import Seen, begin_anew, load_or_wait, watch
 from absurd.workers.worker import AbsurdWorker
 
 log = structlog.get_logger("absurd.worker")
 
 
-def serve(settings: Settings, queues: Mapping[str, int], until: Until = "forever") -> None:
-    """Run a worker for `queues` (weights by name) until it is done or told to stop.
+def serve(settings: Settings, queues: Mapping[str, int], until: Until = "forever", *, reload: bool = False) -> None:
+    """Run a worker for `queues` (weights by name) until it is done, drained or told to stop.
 
-    The first SIGTERM or SIGINT lets runs end, for `worker_grace` seconds; the second hands back what
-    has not ended at once.
+    The first SIGTERM, SIGINT or SIGHUP lets runs end, for `worker_grace` seconds; the second hands back
+    what has not ended at once.  With `reload` this process begins anew when files of executors change.
     """
-    load_modules(list(settings.imports))  # here, so that a module that does not exist is said at once
+    seen: Seen | None = None
+    if reload:
+        seen = load_or_wait(settings)
+    else:
+        load_modules(list(settings.imports))  # here, so that a module that does not exist is said at once
+    faulthandler.enable()  # where it stood when a watchdog ends it, or native code
+    manager = ServiceManager.take()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(AbsurdWorker(queues=queues, settings=settings), until))
+        again = runner.run(_serve(AbsurdWorker(queues=queues, settings=settings), until, manager, seen))
+    if again:
+        begin_anew({**os.environ, **manager.variables})
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -38,10 +50,12 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(worker: AbsurdWorker, until: Until) -> None:
+async def _serve(worker: AbsurdWorker, until: Until, manager: ServiceManager, seen: Seen | None) -> bool:
+    """Run the worker to its end; tells whether that is because its code is not as `seen` any more."""
     loop = asyncio.get_running_loop()
     leaving: list[asyncio.Task[None]] = []
     working: asyncio.Task[None] | None = None
+    changed = False
 
     async def leave(grace: float | None) -> None:
         await worker.stop(grace)
@@ -49,16 +63,47 @@ async def _serve(worker: AbsurdWorker, until: Until) -> None:
             working.cancel()
 
     def asked(number: signal.Signals) -> None:
+        nonlocal changed
+        changed = False
         log.info(Event.WORKER_STOPPING, worker=worker.name, signal=number.name, at_once=bool(leaving))
+        manager.stopping(worker.settings.worker_grace)
         leaving.append(loop.create_task(leave(0 if leaving else None)))
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    def reloading() -> None:
+        nonlocal changed
+        changed = not leaving
+        leaving.append(loop.create_task(leave(0 if leaving else None)))
+
+    for number in stop_signals():
         loop.add_signal_handler(number, asked, number)
-    while not leaving:
-        # Again, if the others gave it up because they did not hear from it for a lease.
-        working = loop.create_task(worker.run(until))
-        with suppress(asyncio.CancelledError):
-            await working
-        if until != "forever":
-            break
-    await asyncio.gather(*leaving)
+    async with manager.attended(lambda: _status(worker)):
+        beside = [loop.create_task(_tell_ready(worker, manager))]
+        if seen is not None:
+            beside.append(loop.create_task(watch(seen, reloading)))
+        while not leaving:
+            # Again, if the others gave it up because they did not hear from it for a lease.
+            working = loop.create_task(worker.run(until))
+            with suppress(asyncio.CancelledError):
+                await working
+            if until != "forever" or worker.drained:
+                break
+        await asyncio.gather(*leaving)
+        for each in beside:
+            each.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+    return changed
+
+
+async def _tell_ready(worker: AbsurdWorker, manager: ServiceManager) -> None:
+    await worker.ready.wait()
+    manager.tell(READY=1)
+    manager.status(_status(worker))
+
+
+def _status(worker: AbsurdWorker) -> str:
+    """What the worker does, in a line."""
+    if not worker.ready.is_set():
+        return "connecting to the database"
+    running, concurrency = worker.busy
+    what = "draining: " if worker.drained else ""
+    return f"{what}{running} of {concurrency} slots busy, queues {' '.join(worker.queues)}"

@@ -24,6 +24,7 @@ from absurd.executor import Executor, Registry
 from absurd.model import Claim
 from absurd.outcome import Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, Unread, read_claims, record, step
+from absurd.workers.execution import cancel_begun
 from absurd.workers.failures import describe
 from absurd.workers.jobs import cancel_begun
 from absurd.workers.link import Link, is_refused
@@ -112,6 +113,7 @@ class Pump:
         for source in self._sources:
             if queue is None or source.name == queue:
                 source.hungry = True
+        self._fill()  # `concurrency` may have grown
         self._wake.set()
 
     def leases(self) -> list[int]:
@@ -156,6 +158,10 @@ class Pump:
         self.stopping = True
         self._hand_back()
         self._wake.set()
+
+    def resume(self) -> None:
+        """Claim again from the next wake on, if `run` has not returned yet."""
+        self.stopping = self._aborted
 
     def abort(self) -> None:
         """Hand back at once what still runs."""
@@ -357,7 +363,6 @@ class Pump:
 
     async def _run(self, claim: Claim, executor: Executor) -> None:
         started = time.monotonic()
-        outcome: Outcome | None
         try:
             outcome = await self._execute(claim, executor)
         except asyncio.CancelledError:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import structlog
@@ -25,10 +24,11 @@ from absurd.notify import Listener
 from absurd.queue import get_queue_stats
 from absurd.resolve import resolve_database
 from absurd.scratch import ScratchSpace
-from absurd.telemetry import telling_records
+from absurd.telemetry import Event, telling_records
 from absurd.workers.calls import get_identity, get_names, set_listening
 from absurd.workers.dask_cluster import require_distributed
 from absurd.workers.delivery import Deliverer, Keeper
+from absurd.workers.garbage import rare_collections
 from absurd.workers.heartbeat import Heartbeat
 from absurd.workers.link import Link
 from absurd.workers.load import measure
@@ -108,6 +108,10 @@ class AbsurdWorker:
         self._patience = True
         self._connects = False  # whether there is a link
         self._lost = False  # taken for dead by the others
+        self.drained = False
+        """Whether it was ordered to leave: it runs again only if that was taken back before it had left."""
+        self.ready = asyncio.Event()
+        """Set while it is registered and claims, or did so and lets its runs end."""
         self._succeeding = True  # whether dead workers of this machine are still to be looked for
 
     # Life ---------------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ class AbsurdWorker:
                     await self._work(url, until)
                 finally:
                     await self._leave()
-                if not self._lost or self._stop_asked.is_set():
+                if not self._lost or self.drained or self._stop_asked.is_set():
                     return
         finally:
             self._patience = False
@@ -194,6 +198,12 @@ class AbsurdWorker:
             await self._link.close()
         await self._stopped.wait()
 
+    @property
+    def busy(self) -> tuple[int, int]:
+        """How many runs are at work, of how many at a time."""
+        pump = self._pump
+        return (0, self.concurrency) if pump is None else (len(pump.running), pump.concurrency)
+
     async def _work(self, url: str, until: Until) -> None:
         """Run the pump among its helpers, and take them down again."""
         assert self.id is not None
@@ -223,7 +233,7 @@ class AbsurdWorker:
         if self._stop_asked.is_set():
             pump.stop()
         listener = Listener(self._database, ["ready", "lease"])
-        heartbeat = Heartbeat(
+        heartbeat = self._heartbeat = Heartbeat(
             url,
             self.settings,
             worker_id=self.id,
@@ -260,8 +270,9 @@ class AbsurdWorker:
             log.info(
                 "worker_started", worker=self.name, id=self.id, queues=[*self.queues], concurrency=self.concurrency
             )
+            self.ready.set()
             try:
-                with _rare_collections(), telling_records():
+                with rare_collections(), telling_records():
                     await pump.run(until)
             except asyncio.CancelledError:
                 pump.abort()
@@ -270,6 +281,8 @@ class AbsurdWorker:
             except Exception:  # nothing of it may go on in the program around
                 await pump.stop_runs()
                 raise
+            finally:
+                self.ready.clear()
 
     def _make_slots(self, port: DatabasePort, output: Output) -> Slots:
         return Slots(
@@ -375,8 +388,22 @@ class AbsurdWorker:
 
     def _obey(self, standing: claims.Standing) -> None:
         """Stop what was taken from this worker, and do as it is ordered."""
-        if self._pump is not None:
-            self._pump.lose(standing.held)
+        if (pump := self._pump) is None:
+            return
+        pump.lose(standing.held)
+        wanted = standing.concurrency or self.concurrency
+        drained = self.drained if self._stop_asked.is_set() or self._lost else standing.draining
+        if (wanted, drained) == (pump.concurrency, self.drained):
+            return
+        if wanted != pump.concurrency:
+            log.info(Event.WORKER_RESIZED, worker=self.name, id=self.id, before=pump.concurrency, concurrency=wanted)
+            pump.concurrency = wanted
+        if drained != self.drained:
+            self.drained = drained
+            log.info(Event.WORKER_DRAINING if drained else Event.WORKER_RESUMED, worker=self.name, id=self.id)
+            (pump.stop if drained else pump.resume)()
+        pump.wake()
+        self._heartbeat.beat_now()  # those who look see that it was obeyed
 
     def _given_up(self) -> None:
         """The others took this worker for dead: stop the work, and come back under a new number."""
@@ -399,21 +426,6 @@ async def _to_its_end(call: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([job])
         raise
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Collect cyclic garbage less often while batches of claims come and go.
-
-    Each batch allocates thousands of objects that die by reference count; at Python's default of 700
-    the collector walks all that is alive again and again, and drains a third fewer tasks a second.
-    """
-    usual = gc.get_threshold()
-    gc.set_threshold(max(usual[0], 50_000), *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 def _registry_of(executors: Sequence[Any]) -> Registry:

@@ -15,10 +15,16 @@ from absurd.cli.worker import QUEUE_HELP, read_queues
 @click.option("--queue", "-q", "queues", multiple=True, metavar="NAME[=WEIGHT]", help=QUEUE_HELP)
 @click.option("--concurrency", "-c", type=int, metavar="N", help="How many runs at once.")
 @import_option
+@click.option("--reload", is_flag=True, help="The worker begins anew when files of the imported modules change.")
 @json_option
 @click.pass_context
 def up(
-    ctx: click.Context, queues: tuple[str, ...], concurrency: int | None, modules: tuple[str, ...], as_json: bool
+    ctx: click.Context,
+    queues: tuple[str, ...],
+    concurrency: int | None,
+    modules: tuple[str, ...],
+    reload: bool,
+    as_json: bool,
 ) -> None:
     """Run database, worker and scheduler until Ctrl-C.
 
@@ -33,11 +39,13 @@ def up(
 
     settings = settings_of(ctx, worker_concurrency=concurrency)
     read_queues(queues)  # what is wrong is said here, once, and not by a worker that is started again and again
-    load_here(with_modules(settings, modules))
+    if not reload:  # then the worker waits until they can be imported
+        load_here(with_modules(settings, modules))
     worker = [sys.executable, "-m", "absurd.cli.worker"]
     worker += [word for queue in queues for word in ("--queue", queue)]
     worker += [word for module in modules for word in ("--import", module)]
     worker += ["--concurrency", str(settings.worker_concurrency)]
+    worker += ["--reload"] if reload else []
     children = [
         Child("worker", worker),
         Child("scheduler", [sys.executable, "-m", "absurd.cli.scheduler"]),

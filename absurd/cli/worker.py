@@ -8,6 +8,7 @@ import click
 
 from absurd.cli.catalog import with_modules
 from absurd.cli.connection import database_of
+from absurd.cli.orders import check, concurrency, drain
 from absurd.cli.output import (
     Cell,
     Table,
@@ -35,7 +36,7 @@ def worker_table(workers: list[dict[str, object]]) -> Table:
         (
             each["id"],
             each["name"],
-            Cell(str(each["state"]), str(each["state"])),
+            _state(each),
             " ".join(map(str, each["queues"])) if isinstance(each["queues"], list) else "",
             f"{each['running']}/{each['concurrency']}",
             ago(each["last_seen"]),
@@ -46,6 +47,13 @@ def worker_table(workers: list[dict[str, object]]) -> Table:
     headers = ("id", "worker", "state", "queues", "busy", "last seen", "started")
     empty = "No worker is alive; start one with `absurd-worker`."
     return Table(headers, rows, right=("id", "busy"), shrink="queues", empty=empty)
+
+
+def _state(worker: dict[str, object]) -> Cell:
+    state = str(worker["state"])
+    if worker.get("draining") and state in ("running", "stopping"):
+        return Cell("draining", "stopping")
+    return Cell(state, state)
 
 
 def is_alive(worker: dict[str, Any], settings: Settings) -> bool:
@@ -61,7 +69,11 @@ def ago(time: object) -> str:
 
 @click.group()
 def worker() -> None:
-    """Look at workers."""
+    """List workers, drain them, change how many tasks they run at a time."""
+
+
+for each in (drain, concurrency, check):
+    worker.add_command(each)
 
 
 @worker.command("list", epilog="Example: absurd worker list --all")
@@ -90,6 +102,7 @@ def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
 @click.option("--grace", type=seconds, help="Time that runs get to end after SIGTERM.  [30s]")
 @click.option("--burst", "until", flag_value="burst", help="Leave when nothing can be claimed now.")
 @click.option("--drain", "until", flag_value="drain", help="Leave when all in the queues has ended, sleepers too.")
+@click.option("--reload", is_flag=True, help="Begin anew when files of the imported modules change: for development.")
 @click.version_option(package_name="absurd", message="%(prog)s %(version)s")
 @shared_options()
 @click.pass_context
@@ -103,12 +116,15 @@ def absurd_worker(
     modules: tuple[str, ...],
     grace: float | None,
     until: Literal["burst", "drain"] | None,
+    reload: bool,
 ) -> None:
     """Claim tasks from queues and run them, until told to stop.
 
     SIGTERM or Ctrl-C: claim nothing more, let runs end, hand back what has not ended after --grace, exit 0.
     A second signal hands back at once.
     """
+    if reload and until is not None:
+        raise InvalidInputError(f"--reload is for a worker that stays, and --{until} for one that leaves")
     flags = {
         "worker_concurrency": concurrency,
         "worker_prefetch": prefetch,
@@ -123,7 +139,7 @@ def absurd_worker(
 
     pass_on(ctx)
     configure_logging(settings)
-    serve(settings, weights, until or "forever")
+    serve(settings, weights, until or "forever", reload=reload)
 
 
 def read_queues(words: tuple[str, ...]) -> dict[str, int]:

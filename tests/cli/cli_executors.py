@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +66,15 @@ def print_lines(ctx: Any, params: dict[str, Any]) -> None:
     while not Path(params["release"]).exists():
         time.sleep(0.01)
     print("after")
+
+
+@executor("cli.hang")
+async def hang(ctx: Any, params: dict[str, Any]) -> None:
+    """Hold up the loop for an hour."""
+    time.sleep(3600)  # noqa: ASYNC251
+
+
+@executor("cli.environment", runs_in="process")
+def environment(ctx: Any, params: dict[str, Any]) -> str | None:
+    """Tell a variable of the environment."""
+    return os.environ.get(params["name"])
