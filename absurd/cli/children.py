@@ -48,13 +48,16 @@ class Child:
         self.pid = self._process.pid
 
     async def watch(self, say: Say) -> None:
-        """Start the process again, after a pause, whenever it ends; returns once it was stopped."""
+        """Start the process again, after a pause, whenever it dies; returns once it was stopped, or has left well."""
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             assert self._process is not None
             begun = time.monotonic()
             code = await self._process.wait()
             if self._stopping.is_set():
+                return
+            if code == 0:
+                say(f"The {self.name} has left, as it was told; it is not started again.")
                 return
             pause = FIRST_PAUSE if time.monotonic() - begun > HEALTHY else pause
             how = f"with exit code {code}" if code >= 0 else f"by signal {signal.Signals(-code).name}"

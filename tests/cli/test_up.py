@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from absurd.config import Settings
@@ -63,6 +64,24 @@ def test_up_works_and_leaves_nothing(start: Start, program: Run, embedded: Embed
     assert "stopped" == embedded.status().state
     assert not alive(first["worker"])
     assert not alive(first["scheduler"])
+
+
+def test_up_leaves_a_drained_worker_alone(
+    start: Start, program: Run, connection: psycopg.Connection[tuple[object, ...]], until: Until
+) -> None:
+    """It has left as it was told, which is no death: it is not started again, and all else goes on."""
+    with start("absurd", "up", "--json") as up:
+        first = first_said(up)
+        until(lambda: connection.execute("select from worker").fetchall())
+        assert program("absurd", "worker", "drain", "--all", "--wait").code == 0
+        until(lambda: not alive(first["worker"]))
+        assert alive(first["scheduler"])
+        up.send_signal(signal.SIGINT)
+        _, said = up.communicate(timeout=60)
+
+    assert 0 == up.returncode, said
+    assert "The worker has left, as it was told; it is not started again.\n" in said
+    assert connection.execute("select count(*) from worker").fetchall() == [(1,)]
 
 
 def test_up_killed_takes_its_processes_along(start: Start, embedded: EmbeddedServer, until: Until) -> None:
