@@ -149,7 +149,7 @@ class ScheduleNotFoundError(NotFoundError):
 
 
 class WorkerNotFoundError(NotFoundError):
-    """No worker has that number or name, or the one that had it has left."""
+    """No worker has that number, or none that is alive has that name."""
 
     code = "worker_not_found"
 

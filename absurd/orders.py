@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TypeVar
 
-from absurd.call import Call, nothing, one_value
+from absurd.call import Call, one_value
 
 T = TypeVar("T")
 
@@ -19,9 +19,10 @@ def drain_worker(worker: int, *, draining: bool = True) -> Call[str]:
     return Call(sql, (worker, draining), one_value("state"))
 
 
-def set_worker_concurrency(worker: int, concurrency: int | None) -> Call[None]:
-    """Have a worker run so many at a time, None: as it was started.  Raises WorkerNotFoundError."""
-    return Call("select {schema}.set_worker_concurrency($1::integer, $2::integer)", (worker, concurrency), nothing)
+def set_worker_concurrency(worker: int, concurrency: int | None) -> Call[str]:
+    """Have a worker run so many at a time, None: as it was started; gives its state.  Raises WorkerNotFoundError."""
+    sql = "select {schema}.set_worker_concurrency($1::integer, $2::integer) as state"
+    return Call(sql, (worker, concurrency), one_value("state"))
 
 
 class WorkerMethods(ABC):
@@ -39,12 +40,12 @@ class WorkerMethods(ABC):
         """
         return await self.run(drain_worker(worker, draining=not undo))
 
-    async def set_worker_concurrency(self, worker: int, concurrency: int | None) -> None:
+    async def set_worker_concurrency(self, worker: int, concurrency: int | None) -> str:
         """Have a worker run so many at a time from now on; None: as it was started.  What runs goes on.
 
-        Raises WorkerNotFoundError for one that has left.
+        Gives its state: one that is ``stopped`` or ``lost`` takes no orders.  Raises WorkerNotFoundError.
         """
-        await self.run(set_worker_concurrency(worker, concurrency))
+        return await self.run(set_worker_concurrency(worker, concurrency))
 
 
 class SyncWorkerMethods(ABC):
@@ -62,9 +63,9 @@ class SyncWorkerMethods(ABC):
         """
         return self.run(drain_worker(worker, draining=not undo))
 
-    def set_worker_concurrency(self, worker: int, concurrency: int | None) -> None:
+    def set_worker_concurrency(self, worker: int, concurrency: int | None) -> str:
         """Have a worker run so many at a time from now on; None: as it was started.  What runs goes on.
 
-        Raises WorkerNotFoundError for one that has left.
+        Gives its state: one that is ``stopped`` or ``lost`` takes no orders.  Raises WorkerNotFoundError.
         """
-        self.run(set_worker_concurrency(worker, concurrency))
+        return self.run(set_worker_concurrency(worker, concurrency))

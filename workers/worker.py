@@ -400,8 +400,12 @@ class AbsurdWorker:
             pump.concurrency = wanted
         if drained != self.drained:
             self.drained = drained
-            log.info(Event.WORKER_DRAINING if drained else Event.WORKER_RESUMED, worker=self.name, id=self.id)
-            (pump.stop if drained else pump.resume)()
+            if drained:
+                log.info(Event.WORKER_DRAINING, worker=self.name, id=self.id)
+                pump.stop()
+            else:
+                log.info(Event.WORKER_RESUMED, worker=self.name, id=self.id)
+                pump.resume()
         pump.wake()
         self._heartbeat.beat_now()  # those who look see that it was obeyed
 

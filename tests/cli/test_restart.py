@@ -17,7 +17,7 @@ from recount import faults
 if TYPE_CHECKING:
     from cli.conftest import Run, Start
 
-Connection = psycopg.Connection[tuple[object, ...]]
+Connection = psycopg.Connection[Any]
 Until = Callable[[Callable[[], object]], None]
 
 HERE = {"ABSURD_IMPORTS": "restart_executors"}

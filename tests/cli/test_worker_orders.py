@@ -31,7 +31,7 @@ def running(connection: Connection) -> int:
     """How many tasks are at work, by the last word of workers that are asked for the next one."""
     row = connection.execute("select coalesce(sum(cardinality(started)), 0)::int from worker").fetchone()
     assert row is not None
-    connection.execute("select _call_worker(id) from worker")
+    connection.execute("select _ordered(id) from worker")
     return int(str(row[0]))
 
 
