@@ -50,17 +50,20 @@ def register_worker(
     lease_seconds: float,
     machine: str | None = None,
     defaults: dict[str, Any] | None = None,
+    former: int | None = None,
 ) -> Call[int]:
     """Announce a worker; gives its number, the high half of its lease ids.
 
-    `defaults` hold for runs that are lost with it: max_attempts, dead_letters.
+    `defaults` hold for runs that are lost with it: max_attempts, dead_letters.  `former` is its number before
+    it was given up, whose orders go on.
     """
     return Call(
         "select {schema}.register_worker($1::text, $2::text, $3::integer, $4::text[], $5::integer,"
-        " $6::text::jsonb, $7::text::jsonb, $8::double precision, $9::text, $10::text::jsonb) as id",
+        " $6::text::jsonb, $7::text::jsonb, $8::double precision, $9::text, $10::text::jsonb, $11::integer) as id",
         (
             *(name, host, pid, list(queues), concurrency, encode(versions), encode(offers), lease_seconds, machine),
             encode(defaults or {}),
+            former,
         ),
         one_value("id"),
         repeatable=False,

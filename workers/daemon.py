@@ -71,8 +71,9 @@ async def _serve(worker: AbsurdWorker, until: Until, manager: ServiceManager, se
 
     def reloading() -> None:
         nonlocal changed
-        changed = not leaving
-        leaving.append(loop.create_task(leave(0 if leaving else None)))
+        if not leaving:  # else it leaves already, and what begins anew takes the files as they are then
+            changed = True
+            leaving.append(loop.create_task(leave(None)))
 
     for number in stop_signals():
         loop.add_signal_handler(number, asked, number)

@@ -29,10 +29,12 @@ async def register(
     registry: Registry,
     home: Path,
     cluster: bool = False,
+    former: int | None = None,
 ) -> int:
     """Announce a worker and the executors of `registry`; returns its number.
 
-    `home` is the folder of the receipts that workers of this machine leave to one another, `cluster` as in `announce`.
+    `home` is the folder of the receipts that workers of this machine leave to one another, `cluster` as in `announce`,
+    `former` its number before it was given up.
     """
     number = await link.run(
         claims.register_worker(
@@ -46,6 +48,7 @@ async def register(
             lease_seconds=settings.worker_lease,
             machine=describe_process(home),
             defaults={"max_attempts": settings.max_attempts, "dead_letters": settings.dlq_enabled},
+            former=former,
         )
     )
     await link.run(announce(settings, registry, cluster=cluster))

@@ -155,11 +155,13 @@ class AbsurdWorker:
         try:
             await self._database.open()
             spool = self._spool = Spool(self.settings.home, await self._link.run(get_identity()))
+            self._lost = False
             while True:
+                former = self.id if self._lost else None
                 self._lost = False
                 self._succeeding = True
                 try:
-                    await _to_its_end(self._register())
+                    await _to_its_end(self._register(former))
                     await self._work(url, until)
                 finally:
                     await self._leave()
@@ -305,7 +307,7 @@ class AbsurdWorker:
         """Have the tasks woken that were put aside for want of a cluster."""
         await self._database.run(announce(self.settings, self._registry, cluster=True))
 
-    async def _register(self) -> None:
+    async def _register(self, former: int | None) -> None:
         self.id = await register(
             self._link,
             self.name,
@@ -316,6 +318,7 @@ class AbsurdWorker:
             registry=self._registry,
             home=self._spool.make_home(),
             cluster=self._stands_in,
+            former=former,
         )
         await self._read_names()
 

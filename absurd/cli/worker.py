@@ -57,9 +57,9 @@ def _state(worker: dict[str, object]) -> Cell:
 
 
 def is_alive(worker: dict[str, Any], settings: Settings) -> bool:
-    """Whether a worker of a list claims tasks: it is not stopping, and was heard of within its lease."""
+    """Whether a worker of a list claims tasks: it is not stopping or to drain, and was heard of within its lease."""
     silent = seconds_since(worker["last_seen"]) or 0.0
-    return bool(worker["state"] == "running" and silent < settings.worker_lease)
+    return bool(worker["state"] == "running" and not worker.get("draining") and silent < settings.worker_lease)
 
 
 def ago(time: object) -> str:

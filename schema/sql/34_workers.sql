@@ -55,11 +55,12 @@ create or replace function _seen(p_last_seen timestamptz, p_lease_seconds double
             p_last_seen)
     $$;
 
--- p_defaults is what holds for runs it loses: {max_attempts, dead_letters}.
+-- p_defaults is what holds for runs it loses: {max_attempts, dead_letters}.  p_former is the number under which
+-- this process was given up: its orders go on.
 create or replace function register_worker(
     p_name text, p_host text, p_pid integer, p_queues text[], p_concurrency integer,
     p_versions jsonb, p_offers jsonb, p_lease_seconds double precision, p_machine text default null,
-    p_defaults jsonb default '{}') returns integer
+    p_defaults jsonb default '{}', p_former integer default null) returns integer
     language plpgsql security definer set search_path from current
     as $$
 declare
@@ -67,12 +68,15 @@ declare
 begin
     perform _note_pulse();
     perform _queue_id(q) from unnest(p_queues) q;
-    insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, defaults, started_at, last_seen)
-    values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, p_defaults, clock_time(), clock_time())
+    insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, defaults,
+                        draining, wanted_concurrency, started_at, last_seen)
+    values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, p_defaults,
+            coalesce((select f.draining from worker f where f.id = p_former), false),
+            (select f.wanted_concurrency from worker f where f.id = p_former), clock_time(), clock_time())
     returning id into v_id;
     return v_id;
 end $$;
-comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text, jsonb) is
+comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text, jsonb, integer) is
     'Announce a worker; returns its number, the high half of its lease ids.';
 
 -- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up; those put aside for

@@ -41,7 +41,7 @@ begin
                format('absurd-worker --queue %s', q.name) as action
         from list_queues() q
         where q.pending > 0 and not q.paused
-          and not exists (select from worker w where w.state = 'running' and q.name = any (w.queues)
+          and not exists (select from worker w where w.state = 'running' and not w.draining and q.name = any (w.queues)
                           and w.last_seen > v_now - make_interval(secs => w.lease_seconds))
         union all
         select 'queue_paused', format('queue %s is paused with %s pending', q.name, _tasks(q.pending)),

@@ -128,7 +128,7 @@ begin
     select * into v_queue from queue where name = p_document ->> 'queue';
     select * into v_ready from ready where task_id = p_task;
     select count(*) as workers, sum(concurrency) as slots, coalesce(sum(running), 0) as running into v_alive
-    from list_workers() where state = 'running' and v_queue.name = any (queues)
+    from list_workers() where state = 'running' and not draining and v_queue.name = any (queues)
         and last_seen > clock_time() - interval '1 second' * (select lease_seconds from worker w where w.id = list_workers.id);
     return concat_ws(' ', case
         when v_queue.paused_at is not null then
@@ -153,7 +153,7 @@ declare
     v_text text;
 begin
     if p_needs is null or exists (
-        select from worker where state = 'running' and p_queue = any (queues)
+        select from worker where state = 'running' and not draining and p_queue = any (queues)
             and last_seen > clock_time() - make_interval(secs => lease_seconds) and _fits(p_needs, offers)) then
         return null;
     end if;
@@ -161,7 +161,7 @@ begin
     from jsonb_each_text(p_needs) n
     left join lateral (
         select max((w.offers ->> n.key)::numeric) as offer from worker w
-        where w.state = 'running' and p_queue = any (w.queues)
+        where w.state = 'running' and not w.draining and p_queue = any (w.queues)
             and w.last_seen > clock_time() - make_interval(secs => w.lease_seconds)) best on true;
     return format('No worker of its queue offers what it needs: %s; start one with `absurd-worker --queue %s %s`.', v_text, p_queue,
                   case when p_needs ? 'dask' then '--dask tcp://HOST:8786' else '--offers ...' end);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -122,6 +123,28 @@ def test_runs_are_handed_back_for_new_code(start: Start, until: Until, connectio
 
     runs = connection.execute("select attempt, state::text, result from run order by finished_at").fetchall()
     assert [(1, "returned", None), (1, "completed", "new")] == runs
+
+
+def test_code_that_changes_again_while_runs_end(
+    start: Start, until: Until, connection: Connection, tmp_path: Path
+) -> None:
+    """A second change within the grace neither cuts runs short nor ends the worker: it begins anew with the latest."""
+    code, release = tmp_path / "dev.py", tmp_path / "release"
+    code.write_text(CODE.format(runs_in="thread", word="first"))
+    hold = json.dumps({"release": str(release)})
+    connection.execute("select spawn_task('q', 'cli.hold', %s, null)", [hold])
+    with developing(start, "--import", "dev", "--import", "cli_executors", "--grace", "1h") as (process, said):
+        until(lambda: connection.execute("select from lease").fetchall())
+        for number, word in enumerate(("second change", "third change, the latest")):
+            code.write_text(CODE.format(runs_in="thread", word=word))
+            until(lambda number=number: said.text.count("worker_reloading") > number)  # type: ignore[misc]
+        assert connection.execute("select from lease").fetchall()
+        release.touch()
+        assert "third change, the latest" == result(connection, until)
+        process.terminate()
+        assert 0 == process.wait(30), said.text
+
+    assert [("completed", 2)] == connection.execute("select state::text, count(*) from run group by 1").fetchall()
 
 
 def test_up_reloads_too(start: Start, program: Run, until: Until, connection: Connection, tmp_path: Path) -> None:
