@@ -8,11 +8,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from absurd import claims
 from absurd.call import Call
 from absurd.config import Settings
-from absurd.executor import Registry
+from absurd.errors import ConfigurationError
+from absurd.executor import Executor, Registry
 from absurd.retry import RetryPolicy
 from absurd.workers.link import Link
 from absurd.workers.machine import describe_process
@@ -73,3 +75,13 @@ def announce(settings: Settings, registry: Registry, *, cluster: bool = False) -
         for each in registry
     ]
     return claims.register_executors(described)
+
+
+def registry_of(executors: Sequence[Any]) -> Registry:
+    """A registry of `executors` alone.  Raises ConfigurationError."""
+    chosen = Registry()
+    for each in executors:
+        if not isinstance(each, Executor):
+            raise ConfigurationError(f"executors of a worker hold {each!r}; each must be decorated with @executor")
+        chosen.add(each)
+    return chosen

@@ -42,7 +42,7 @@ log = structlog.get_logger("absurd.worker")
 
 
 class Slots:
-    """Executes claims.  How many at once is the pump's to say: `concurrency` is not counted here."""
+    """Executes claims.  How many at once is the pump's to say: here it only tells what each may take of the machine."""
 
     def __init__(
         self,
@@ -62,7 +62,6 @@ class Slots:
         """
         refuse_in_child()
         self._stand_in = stand_in
-        self.concurrency = concurrency
         self._port = port
         self._sink = sink
         self._middleware = middleware
@@ -79,6 +78,10 @@ class Slots:
         if settings.worker_dask is not None:
             cluster = Cluster(settings.worker_dask, name=f"absurd-{os.getpid()}", on_connected=on_cluster)
         self._dask = DaskRuns(cluster, port, self._defaults, settings, modules, middleware, sink)
+
+    def resize(self, concurrency: int) -> None:
+        """Share the machine among so many from now on; what runs keeps what it has."""
+        self._children.concurrency = concurrency
 
     @property
     def defaults(self) -> Defaults:

@@ -15,7 +15,7 @@ from absurd import claims
 from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, ConfigurationError, DatabaseUnavailableError
-from absurd.executor import Executor, Registry, load_modules
+from absurd.executor import Executor, load_modules
 from absurd.executor import registry as default_registry
 from absurd.loop import Loop
 from absurd.maintenance import make_round
@@ -38,7 +38,7 @@ from absurd.workers.port import DatabasePort
 from absurd.workers.publisher import Publisher
 from absurd.workers.pump import Pump, Until
 from absurd.workers.receipts import Spool
-from absurd.workers.registration import announce, register
+from absurd.workers.registration import announce, register, registry_of
 from absurd.workers.slots import Slots
 from absurd.workers.source import Source
 from absurd.workers.surround import surround
@@ -93,7 +93,7 @@ class AbsurdWorker:
         if self.settings.worker_dask is not None:
             require_distributed(self.settings.worker_dask)
             self.offers.setdefault("dask", self.concurrency)
-        self._registry = _registry_of(executors) if executors is not None else default_registry
+        self._registry = registry_of(executors) if executors is not None else default_registry
         self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
         self._spawn_middleware = load(self.settings.spawn_middleware)
         self.call_middleware = load(self.settings.call_middleware) if call_middleware is None else list(call_middleware)
@@ -212,7 +212,7 @@ class AbsurdWorker:
         self._publisher = Publisher(self._database)
         port = DatabasePort(self._database, self._spawn_middleware, ScratchSpace(self.settings.worker_scratch))
         output = Output(self._database.run, limit=self.settings.log_limit)
-        slots = self._make_slots(port, output)
+        slots = self._slots = self._make_slots(port, output)
         execute = surround(slots.run, self.middleware, port, slots.defaults) if self.middleware else slots.run
         pump = self._pump = Pump(
             link=self._link,
@@ -401,6 +401,7 @@ class AbsurdWorker:
         if wanted != pump.concurrency:
             log.info(Event.WORKER_RESIZED, worker=self.name, id=self.id, before=pump.concurrency, concurrency=wanted)
             pump.concurrency = wanted
+            self._slots.resize(wanted)
         if drained != self.drained:
             self.drained = drained
             if drained:
@@ -433,12 +434,3 @@ async def _to_its_end(call: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([job])
         raise
-
-
-def _registry_of(executors: Sequence[Any]) -> Registry:
-    chosen = Registry()
-    for each in executors:
-        if not isinstance(each, Executor):
-            raise ConfigurationError(f"executors of a worker hold {each!r}; each must be decorated with @executor")
-        chosen.add(each)
-    return chosen

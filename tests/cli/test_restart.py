@@ -84,7 +84,7 @@ def test_a_rolling_restart_costs_nothing(
     (total,) = connection.execute("select count(*) from task").fetchall()[0]
     assert (total, {1}) == (len(ran), set(ran.values()))
     assert all(line.endswith(" 1") for line in ran)
-    ends = dict(connection.execute("select state::text, count(*) from run group by 1").fetchall())
+    ends: dict[str, int] = dict(connection.execute("select state::text, count(*) from run group by 1").fetchall())
     assert (total, {"completed", "returned"}) == (ends["completed"], set(ends))
     waits = """
         select max(extract(epoch from r.started_at - coalesce(before.finished_at, t.created_at)))::float8

@@ -145,3 +145,21 @@ async def test_orders_outlive_a_worker_that_was_given_up(
     rows = connection.execute("select draining, wanted_concurrency, state from worker order by id").fetchall()
     assert rows[0][1:] == (2, "lost")
     assert rows[-1] == (True, 2, "stopped")
+
+
+async def test_the_cores_are_shared_anew(
+    settings: Settings, client: AbsurdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more slots each new run in a process has fewer threads: all of them together still fit the machine."""
+    monkeypatch.setattr("absurd.workers.pinning.cores", lambda: 8)
+
+    async def threads() -> int:
+        done = await client.wait(await client.spawn("hostile.facts", {}), timeout=30)
+        return int(done.result["environment"]["OMP_NUM_THREADS"])
+
+    async with working(replace(settings, imports=("hostile_executors",)), concurrency=2) as worker:
+        assert await threads() == 4
+        assert worker.id is not None
+        await client.set_worker_concurrency(worker.id, 8)
+        await soon(lambda: worker.busy[1] == 8)
+        assert await threads() == 1
