@@ -208,8 +208,3 @@ def _only(error: BaseException) -> BaseException:
 def _seconds(delay: float) -> float:
     """A delay that the database can add to a time."""
     return min(delay, LONGEST_SECONDS)
-
-
-def cancel_begun(job: asyncio.Task[None]) -> None:
-    """Cancel a run's job, but not before its first step: it would never run, and its slot never be free again."""
-    job.get_loop().call_soon(job.cancel)  # a first step that is due is called before

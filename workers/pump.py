@@ -24,7 +24,6 @@ from absurd.executor import Executor, Registry
 from absurd.model import Claim
 from absurd.outcome import Failed, Outcome, Returned, Suspended
 from absurd.workers.calls import Answer, Unread, read_claims, record, step
-from absurd.workers.execution import cancel_begun
 from absurd.workers.failures import describe
 from absurd.workers.jobs import cancel_begun
 from absurd.workers.link import Link, is_refused
