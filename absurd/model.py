@@ -174,5 +174,5 @@ class Claim(NamedTuple):
     """Whether it was lost with its worker, or killed its process, and has not been cleared."""
     refers: bool = False
     """Whether the params hold references to results."""
-    needs: Mapping[str, float] | None = None
+    needs: Mapping[str, float] = MappingProxyType({})
     """What the task needs of its worker: ``cpu``, ``memory_gib``, ``scratch_gib``, …"""

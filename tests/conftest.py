@@ -83,8 +83,10 @@ def module_database_url(databases: ThrowawayServer) -> Iterator[str]:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings for the test's own database, with a short poll so that no test waits for one."""
-    return load_settings(environ={}, database_url=database_url, home=tmp_path / "home", worker_poll_interval=0.1)
+    """Settings for the test's own database, with a short poll so that no test waits for one, and nothing ahead."""
+    return load_settings(
+        environ={}, database_url=database_url, home=tmp_path / "home", worker_poll_interval=0.1, worker_warm=0
+    )
 
 
 @pytest.fixture

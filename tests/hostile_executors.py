@@ -285,3 +285,9 @@ def lost(ctx: Any, params: dict[str, Any]) -> None:
             ctx.progress(1, 1)
         except StaleClaimError:
             _note(params["path"], "unwound")
+
+
+@executor("hostile.calm", runs_in="thread")
+def calm(ctx: Any, params: Any) -> int:
+    """Do no harm, in the worker's own process."""
+    return os.getpid()

@@ -167,7 +167,7 @@ def read_claims(answer: Answer, lease: int, queue: str, executors: Mapping[int, 
                     more.get("parents", NOTHING),
                     more.get("suspect", False),
                     MARK in params,
-                    more.get("needs"),
+                    more.get("needs", NOTHING),
                 )
             )
     return claims

@@ -172,7 +172,8 @@ class Children:
         try:
             child = await self._start(threads)
         except (BrokenChildError, OSError) as error:  # the run that needs one will tell it
-            log.info("child_not_warm", reason=str(error))
+            if not self._closed:
+                log.info("child_not_warm", reason=str(error))
             return
         await self._put_back(child, threads)
 

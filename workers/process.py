@@ -238,6 +238,7 @@ class ChildProcess:
         death = await self._death()
         if self.memory.size is not None and self.memory.exceeded:
             return out_of_memory(self.memory.size, self.used())
+        await self.end()  # of one that lives on, only its end tells what it has used
         return death.described() | self.used()
 
     async def _death(self) -> ChildDiedError:

@@ -118,7 +118,7 @@ class _Server:
         within = list(self._middleware)
         if data is not None:
             within.insert(0, partial(limited, data))
-        if claim.needs is not None and "scratch_gib" in claim.needs:
+        if "scratch_gib" in claim.needs:
             within.insert(0, _with_scratch)
         try:
             surrounded = around(executor, within) if within else executor

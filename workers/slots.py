@@ -95,10 +95,11 @@ class Slots:
         await in the loop, by SIGTERM and SIGKILL in a process.  A thread cannot be stopped; it is
         told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
-        if self._min_free_gib or (claim.needs is not None and "scratch_gib" in claim.needs):
-            full = self._without_room(claim) if executor.runs_in != "dask" else None  # there it is looked at itself
-            if full is not None:
-                return full
+        if (self._min_free_gib or "scratch_gib" in claim.needs) and executor.runs_in != "dask":  # there it looks itself
+            return self._run_in_room(claim, executor, claim.needs.get("scratch_gib", 0.0) + self._min_free_gib)
+        return self._run(claim, executor)
+
+    def _run(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         if claim.suspect and executor.runs_in not in APART:
             return self._run_apart(claim, executor)
         return self._run_where_it_belongs(claim, executor)
@@ -119,18 +120,17 @@ class Slots:
         for folder in sweep(self._port.scratch.root):
             log.info("scratch_swept", folder=str(folder))
 
-    def _without_room(self, claim: Claim) -> Coroutine[Any, Any, Outcome | None] | None:
-        """A coroutine that puts the run off where the scratch disk has no room for it; None if it has."""
-        wanted = (claim.needs or {}).get("scratch_gib", 0.0) + self._min_free_gib
+    async def _run_in_room(self, claim: Claim, executor: Executor, wanted: float) -> Outcome | None:
+        """Run where the scratch disk has `wanted` GiB free; else put the run off."""
         try:
-            free = self._port.scratch.free_gib()
+            free = await asyncio.to_thread(self._port.scratch.free_gib)  # a disk over the network may hang
         except OSError as error:  # what it writes will tell
             log.warning("scratch_unknown", folder=str(self._port.scratch.root), error=str(error))
-            return None
+            free = wanted
         if free >= wanted:
-            return None
+            return await self._run(claim, executor)
         log.warning("scratch_full", task_id=str(claim.task_id), free_gib=round(free, 3), wanted_gib=wanted)
-        return _put_off()
+        return Suspended("no_scratch", delay=NO_ROOM_SECONDS)
 
     def _run_where_it_belongs(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         if self._middleware and executor.runs_in not in APART:
@@ -152,7 +152,7 @@ class Slots:
         return found[1]
 
     async def close(self) -> None:
-        """End the child processes; threads still at work are left behind, with their scratch folders."""
+        """End the child processes, and remove scratch folders; threads still at work are left behind."""
         self._threads.close()
         await self._dask.close()
         await self._children.close()
@@ -183,10 +183,6 @@ class Slots:
             return failure(describe(out_of_time(claim, timeout)), claim, executor, self._defaults)
         finally:
             context.cancel()
-
-
-async def _put_off() -> Outcome:
-    return Suspended("no_scratch", delay=NO_ROOM_SECONDS)
 
 
 def _telling(lines: tuple[Sink, Claim] | None, function: Callable[[], T]) -> T:

@@ -26,7 +26,8 @@ _KINDS: dict[str, type[Any]] = {
 def dump_claim(claim: Claim) -> dict[str, Any]:
     """A claim as JSON values."""
     fields = claim._asdict()
-    return fields | {"task_id": str(claim.task_id)} | {name: dict(fields[name]) for name in ("headers", "parents")}
+    plain = {name: dict(fields[name]) for name in ("headers", "parents", "needs")}
+    return fields | plain | {"task_id": str(claim.task_id)}
 
 
 def load_claim(fields: dict[str, Any]) -> Claim:
