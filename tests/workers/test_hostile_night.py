@@ -53,14 +53,19 @@ async def test_hostile_runs_harm_nobody_else(
             told[f"completed {task.name.partition('.')[2]}"] = task
         else:
             assert task.error is not None and task.error["peak_memory_gib"] > 0, task.error
-            how = "channel" if "channel" in task.error["message"] else ""
-            how = how or task.error.get("signal") or task.error.get("killed_by") or task.error.get("exit_code", "")
-            told[f"{task.error['code']} {how}".strip()] = task
+            told[_cause(task.error)] = task
     assert set(hostile) == set(told)
     assert before == set(descendants(os.getpid()))
     left = [int(pid) for path in pids.values() for pid in Path(path).read_text().split()]
     assert len(left) == 1 + 1 + 31
     assert not any(map(alive, left))
+
+
+def _cause(error: dict[str, Any]) -> str:
+    if error["code"] == "out_of_memory":
+        return "out_of_memory"
+    how = "channel" if "channel" in error["message"] else error.get("signal") or error.get("killed_by")
+    return f"{error['code']} {how or error['exit_code']}"
 
 
 async def _ended(client: AbsurdClient, task_id: Any) -> Any:
