@@ -119,7 +119,7 @@ class Output:
             await asyncio.wait([self._storing], timeout=FINISH_SECONDS)
             self._storing.cancel()
             await asyncio.wait([self._storing])
-        if left := sum(each.size for each in self.talking.values()):
+        if left := sum(each.size for each in list(self.talking.values())):
             log.warning("log_dropped", bytes=left, runs=len(self.talking), note="the database is away")
 
     # Storing ------------------------------------------------------------------------------------
@@ -185,6 +185,8 @@ class Output:
                 return self._failed(error)
             log.error("log_refused", code=error.code, error=error.message, runs=len({id(run) for run, _, _ in batch}))
             lost = set()
+        except Exception as error:  # whatever it is: storing must go on
+            return self._failed(error)
         self._failures = 0
         self.away = False
         for run, _, part in batch:
@@ -195,12 +197,13 @@ class Output:
                 run.backlog.drop_all()
         return None
 
-    def _failed(self, error: AbsurdError) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failures += 1
         if not self.away:
-            log.warning("log_delayed", error=error.message, note="runs go on; what they write is kept in memory")
+            reason = error.message if isinstance(error, AbsurdError) else f"{type(error).__name__}: {error}"
+            log.warning("log_delayed", error=reason, note="runs go on; what they write is kept in memory")
         self.away = True
-        for run in self.talking.values():
+        for run in list(self.talking.values()):
             if run.ended:
                 run.stored.set()  # nobody waits any longer
 
