@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 
 import structlog
 
@@ -30,6 +29,7 @@ from absurd.workers.dask_cluster import require_distributed
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.garbage import rare_collections
 from absurd.workers.heartbeat import Heartbeat
+from absurd.workers.jobs import ended, to_its_end
 from absurd.workers.link import Link
 from absurd.workers.load import measure
 from absurd.workers.offers import offers as find_offers
@@ -161,7 +161,7 @@ class AbsurdWorker:
                 self._lost = False
                 self._succeeding = True
                 try:
-                    await _to_its_end(self._register(former))
+                    await to_its_end(self._register(former))
                     await self._work(url, until)
                 finally:
                     await self._leave()
@@ -267,7 +267,7 @@ class AbsurdWorker:
             await keeping.start()
             helpers.push_async_callback(keeping.stop)
             hearing = asyncio.create_task(self._hear(listener, pump, heartbeat))
-            helpers.push_async_callback(_ended, hearing)
+            helpers.push_async_callback(ended, hearing)
             helpers.callback(hearing.cancel)
             log.info(
                 "worker_started", worker=self.name, id=self.id, queues=[*self.queues], concurrency=self.concurrency
@@ -420,17 +420,3 @@ class AbsurdWorker:
         if self._pump is not None:
             self._pump.lose_all()
             self._pump.stop()
-
-
-async def _ended(job: asyncio.Task[None]) -> None:
-    await asyncio.gather(job, return_exceptions=True)
-
-
-async def _to_its_end(call: Coroutine[Any, Any, None]) -> None:
-    """Await a call to its end even if cancelled: what it leaves in the database has to be known."""
-    job = asyncio.ensure_future(call)
-    try:
-        await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await asyncio.wait([job])
-        raise
