@@ -85,7 +85,7 @@ def test_a_rolling_restart_costs_nothing(
     assert (total, {1}) == (len(ran), set(ran.values()))
     assert all(line.endswith(" 1") for line in ran)
     ends: dict[str, int] = dict(connection.execute("select state::text, count(*) from run group by 1").fetchall())
-    assert (total, {"completed", "returned"}) == (ends["completed"], set(ends))
+    assert (total, True) == (ends["completed"], set(ends) <= {"completed", "returned"})  # back, if it took too long
     waits = """
         select max(extract(epoch from r.started_at - coalesce(before.finished_at, t.created_at)))::float8
         from run r join task t on t.id = r.task_id
