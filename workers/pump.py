@@ -148,10 +148,6 @@ class Pump:
             claim for claim in self._waiting if claim.lease not in held or claim.task_id in held[claim.lease]
         )
 
-    def lose_all(self) -> None:
-        """Stop everything: this worker was given up by the others."""
-        self.lose({lease: set() for lease in self.leases()})
-
     def stop(self) -> None:
         """Claim nothing more, and hand back what has not started; `run` returns when the rest has ended."""
         self.stopping = True

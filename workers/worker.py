@@ -108,10 +108,8 @@ class AbsurdWorker:
         self._patience = True
         self._connects = False  # whether there is a link
         self._lost = False  # taken for dead by the others
-        self.drained = False
-        """Whether it was ordered to leave: it runs again only if that was taken back before it had left."""
-        self.ready = asyncio.Event()
-        """Set while it is registered and claims, or did so and lets its runs end."""
+        self.drained = False  # ordered to leave: it claims again only if that is taken back before it has left
+        self.ready = asyncio.Event()  # set while it is registered and claims, or did so and lets its runs end
         self._succeeding = True  # whether dead workers of this machine are still to be looked for
 
     # Life ---------------------------------------------------------------------------------------
@@ -418,5 +416,5 @@ class AbsurdWorker:
         log.error("worker_given_up", worker=self.name, id=self.id)
         self._lost = True
         if self._pump is not None:
-            self._pump.lose_all()
+            self._pump.lose({lease: set() for lease in self._pump.leases()})
             self._pump.stop()
