@@ -51,7 +51,7 @@ def test_a_rolling_restart_costs_nothing(
     journal = str(tmp_path / "journal")
     words = ("--grace", str(grace))
     workers = [worker(start, until, connection, *words) for _ in range(3)]
-    spawn(connection, "rest.brief", {"journal": journal, "seconds": 4.0}, 6)
+    spawn(connection, "rest.brief", {"journal": journal, "seconds": 2.5}, 6)
     enough = Event()
 
     def load() -> None:
