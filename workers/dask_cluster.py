@@ -17,6 +17,10 @@ from absurd.errors import ConfigurationError
 Client = Any
 """A `distributed.Client`; that package is typed by half."""
 
+NEED = "dask"
+"""What a task of an executor that runs on a cluster needs, and a worker with one offers."""
+MOST_RUNS = 10_000
+"""How many of them a worker offers to run if nothing else is said: its concurrency is the bound."""
 CONNECT_SECONDS = 10.0
 """How long the scheduler gets to answer."""
 LONGEST_PAUSE = 15.0
@@ -27,14 +31,21 @@ LOOK_SECONDS = 0.5
 log = structlog.get_logger("absurd.worker")
 
 
-def require_distributed(address: str) -> None:
-    """Raise ConfigurationError where the extra for Dask is not installed."""
+def offer_cluster(address: str | None, offers: dict[str, float]) -> bool:
+    """Have a worker with a cluster at `address` offer it; without one, whether it offers to stand in for one.
+
+    Raises ConfigurationError where the extra for Dask is not installed.
+    """
+    if address is None:
+        return offers.get(NEED, 0) > 0
     if importlib.util.find_spec("distributed") is None:
         raise ConfigurationError(
             f"runs cannot be sent to the Dask cluster {address}: the package distributed is not installed here; "
             "pip install 'absurd[dask]'",
             setting="worker_dask",
         )
+    offers.setdefault(NEED, MOST_RUNS)
+    return False
 
 
 class Cluster:

@@ -25,7 +25,7 @@ from absurd.resolve import resolve_database
 from absurd.scratch import ScratchSpace
 from absurd.telemetry import Event, telling_records
 from absurd.workers.calls import get_identity, get_names, set_listening
-from absurd.workers.dask_cluster import require_distributed
+from absurd.workers.dask_cluster import offer_cluster
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.garbage import rare_collections
 from absurd.workers.heartbeat import Heartbeat
@@ -90,9 +90,7 @@ class AbsurdWorker:
             if value is not None and value < least:
                 raise ConfigurationError(f"{name} of a worker is {value}; it must be {least} or more")
         self.offers = find_offers(self.settings.worker_offers if offers is None else offers)
-        if self.settings.worker_dask is not None:
-            require_distributed(self.settings.worker_dask)
-            self.offers.setdefault("dask", self.concurrency)
+        self._stands_in = offer_cluster(self.settings.worker_dask, self.offers)
         self._registry = registry_of(executors) if executors is not None else default_registry
         self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
         self._spawn_middleware = load(self.settings.spawn_middleware)
@@ -295,11 +293,6 @@ class AbsurdWorker:
             on_cluster=self._announce_cluster,
             stand_in=self._stands_in,
         )
-
-    @property
-    def _stands_in(self) -> bool:
-        """Whether runs for a Dask cluster are wanted here, and none is named."""
-        return self.settings.worker_dask is None and self.offers.get("dask", 0) > 0
 
     async def _announce_cluster(self) -> None:
         """Have the tasks woken that were put aside for want of a cluster."""
