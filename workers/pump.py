@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -30,7 +29,7 @@ from absurd.workers.link import Link, is_refused
 from absurd.workers.output import Output
 from absurd.workers.recording import Key, Recorder
 from absurd.workers.reports import Report, completions, is_plain
-from absurd.workers.source import Source, Step, choose
+from absurd.workers.source import Source, Step, Until, choose
 
 MAX_BATCH = 500
 """Most runs of one claim."""
@@ -44,8 +43,6 @@ END_SECONDS = 10.0
 """How long the runs of a pump that has failed are waited for, once they were stopped."""
 UNKNOWN_EXECUTOR_SECONDS = 60.0
 """How long a task whose executor this worker does not know is put aside; a worker that knows it wakes it."""
-
-Until = Literal["forever", "burst", "drain"]
 
 log = structlog.get_logger("absurd.worker")
 
@@ -102,8 +99,7 @@ class Pump:
         self._busy_since: float | None = None
         self.stopping = False
         self._aborted = False
-        self._released = False
-        """Whether reports were made without a claim behind them, which would have found what they released."""
+        self._released = False  # reports were made without a claim behind them, which would have found what came free
 
     # What others tell the pump ------------------------------------------------------------------
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from absurd.workers.marks import Marks
+
+Until = Literal["forever", "burst", "drain"]
+"""When a worker leaves by itself: never, when nothing can be claimed now, when nothing is left to come."""
 
 
 class Source:

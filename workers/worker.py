@@ -36,19 +36,17 @@ from absurd.workers.offers import offers as find_offers
 from absurd.workers.output import Output
 from absurd.workers.port import DatabasePort
 from absurd.workers.publisher import Publisher
-from absurd.workers.pump import Pump, Until
+from absurd.workers.pump import Pump
 from absurd.workers.receipts import Spool
 from absurd.workers.registration import announce, register, registry_of
 from absurd.workers.slots import Slots
-from absurd.workers.source import Source
+from absurd.workers.source import Source, Until
 from absurd.workers.surround import surround
 
 ANSWER_SECONDS = 60.0
 """How long a call beside the pump, of a round or of a run's context, waits for its answer."""
-
 LAST_WORD_SECONDS = 10.0
 """How long a worker whose grace is over tries to reach the database to hand back what it holds."""
-
 INHERIT_SECONDS = 5.0
 """How often a worker looks for receipts of others on its machine that have died; less than any lease in use."""
 
