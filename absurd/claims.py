@@ -51,19 +51,23 @@ def register_worker(
     machine: str | None = None,
     defaults: dict[str, Any] | None = None,
     former: int | None = None,
+    reserve_after: float = 30.0,
 ) -> Call[int]:
     """Announce a worker; gives its number, the high half of its lease ids.
 
     `defaults` hold for runs that are lost with it: max_attempts, dead_letters.  `former` is its number before
-    it was given up, whose orders go on.
+    it was given up, whose orders go on.  After `reserve_after` seconds it keeps room for a task that fits it and
+    found none.
     """
     return Call(
         "select {schema}.register_worker($1::text, $2::text, $3::integer, $4::text[], $5::integer,"
-        " $6::text::jsonb, $7::text::jsonb, $8::double precision, $9::text, $10::text::jsonb, $11::integer) as id",
+        " $6::text::jsonb, $7::text::jsonb, $8::double precision, $9::text, $10::text::jsonb, $11::integer,"
+        " $12::double precision) as id",
         (
             *(name, host, pid, list(queues), concurrency, encode(versions), encode(offers), lease_seconds, machine),
             encode(defaults or {}),
             former,
+            reserve_after,
         ),
         one_value("id"),
         repeatable=False,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
-from absurd import dead_letters, inspection, queue
+from absurd import dead_letters, inspection, queue, resources
 from absurd.call import Call
 from absurd.client import merge_settings
 from absurd.config import Settings, load_settings
@@ -282,6 +282,20 @@ class SyncAbsurdClient(SyncScheduleMethods, SyncLogMethods, SyncWorkerMethods):
     def prune_queue(self, name: str, older_than: float, *, limit: int = 1000, dry_run: bool = False) -> int:
         """Remove tasks that ended more than so many seconds ago; gives how many went (or would go)."""
         return self.run(queue.prune_queue(name, older_than, limit=limit, dry_run=dry_run))
+
+    # Resources -----------------------------------------------------------------------------------
+
+    def set_resource(self, name: str, total: float) -> None:
+        """Say how much of something, such as licences, the workers of all hosts share."""
+        self.run(resources.set_resource(name, total))
+
+    def remove_resource(self, name: str) -> bool:
+        """Share a resource no more: each worker has of it what it offers; false if there is none of that name."""
+        return self.run(resources.remove_resource(name))
+
+    def list_resources(self) -> list[Document]:
+        """What is shared: name, total, held, the tasks that hold it, how many wait for it."""
+        return self.run(resources.list_resources())
 
     # Dead letters --------------------------------------------------------------------------------
 

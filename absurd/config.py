@@ -59,7 +59,10 @@ class Settings:
     """Seconds a stopping worker gives its runs to end before it hands them back; 0 hands them back at once."""
     worker_offers: Mapping[str, float] | None = field(default=None, hash=False)
     """What a worker offers to tasks that need it, as in ``cpu=8,memory_gib=64,gpu=1``, or a table in the file.
-    None: ``cpu`` and ``memory_gib`` as found on the machine; names given here go before those."""
+    None: ``cpu``, ``memory_gib``, ``scratch_gib`` and ``gpu`` as found on the machine; names given here go first."""
+    worker_reserve_after: float = 30.0
+    """For how many seconds smaller tasks may go before one that fits a worker and finds no room there; from then on the
+    worker keeps room for it."""
     worker_warm: int = 1
     """How many child processes a worker starts ahead, if executors that it imports run in processes."""
     worker_child_idle: float = 300.0
@@ -359,6 +362,7 @@ _READERS: dict[str, _Reader] = {
     "worker_lease": _seconds(1, 86_400),
     "worker_grace": _seconds(0, 86_400),
     "worker_offers": (_amounts, "names with amounts of at least 0 such as cpu=8,memory_gib=64"),
+    "worker_reserve_after": _seconds(0, 86_400),
     "worker_warm": _count(0, 1_000),
     "worker_child_idle": _seconds(0, 31_536_000),
     "worker_recycle_runs": (_optional_count, "a whole number, or 0 for never"),

@@ -142,6 +142,12 @@ class QueueNotFoundError(NotFoundError):
     code = "queue_not_found"
 
 
+class ResourceNotFoundError(NotFoundError):
+    """Nothing of that name is shared by all workers."""
+
+    code = "resource_not_found"
+
+
 class ScheduleNotFoundError(NotFoundError):
     """No schedule has that name."""
 

@@ -10,11 +10,18 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
-from absurd.errors import ConfigurationError, InvalidNameError, InvalidParamsError, UnknownExecutorError
+from absurd.errors import (
+    ConfigurationError,
+    InvalidNameError,
+    InvalidOptionError,
+    InvalidParamsError,
+    UnknownExecutorError,
+)
 from absurd.redaction import hide_in_text, is_secret
+from absurd.resources import check_needs
 from absurd.retry import RetryPolicy
 
 RunsIn = Literal["loop", "thread", "process", "dask"]
@@ -56,6 +63,7 @@ class Executor(Generic[ParamsT]):
     retry: RetryPolicy | None = None
     timeout: float | None = None
     lane: str | None = None
+    needs: Mapping[str, float] | None = dataclasses.field(default=None, hash=False)
     runs_in: RunsIn = "process"
     description: str = ""
     params_type: Any = None
@@ -141,11 +149,13 @@ def executor(
     retry: RetryPolicy | None = None,
     timeout: float | None = None,
     lane: str | None = None,
+    needs: Mapping[str, float] | None = None,
     runs_in: RunsIn | None = None,
 ) -> Callable[[Callable[[Any, ParamsT], Any]], Executor[ParamsT]]:
     """Register the decorated function as the executor for tasks called `name`.
 
-    `timeout` is in seconds.  `lane` is that of its tasks unless their spawn names one.  `runs_in`
+    `timeout` is in seconds.  `lane` is that of its tasks unless their spawn names one.  `needs` are what its tasks hold
+    while they run, such as ``{"cpu": 2, "memory_gib": 4}``; a spawn may state other amounts.  `runs_in`
     defaults to "loop" for ``async def`` and "process" for ``def``.  The function takes
     ``(ctx, params)``; annotate `params` with a pydantic model, a dataclass or a TypedDict and it is
     checked at spawn and at run.
@@ -155,6 +165,11 @@ def executor(
         check_name("queue", queue)
     if timeout is not None and not timeout > 0:
         raise ConfigurationError(f"timeout of {name} is {timeout!r}; it must be more than 0 seconds", name=name)
+
+    try:
+        needed = check_needs(needs) if needs else None
+    except InvalidOptionError as error:
+        raise ConfigurationError(f"needs of {name}: {error.message}", name=name) from None
 
     def register(function: Callable[[Any, ParamsT], Any]) -> Executor[ParamsT]:
         where: RunsIn = runs_in or ("loop" if inspect.iscoroutinefunction(function) else "process")
@@ -173,6 +188,7 @@ def executor(
             retry=retry,
             timeout=timeout,
             lane=lane,
+            needs=needed,
             runs_in=where,
             description=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
             params_type=_params_type(function),

@@ -175,4 +175,4 @@ class Claim(NamedTuple):
     refers: bool = False
     """Whether the params hold references to results."""
     needs: Mapping[str, float] = MappingProxyType({})
-    """What the task needs of its worker: ``cpu``, ``memory_gib``, ``scratch_gib``, …"""
+    """What the run holds while it is at work, by name; files that it prefers to be near are in it too."""

@@ -17,6 +17,7 @@ from absurd.middleware import SpawnMiddleware, through
 from absurd.model import TaskSpec
 from absurd.queue import Spawn, Spawned, new_task_id, new_task_ids, spawn_tasks
 from absurd.references import MARK, check, contains_reference
+from absurd.resources import check_needs
 from absurd.retry import RetryPolicy
 
 CHUNK_TASKS = 1000
@@ -54,7 +55,9 @@ class SpawnOptions(TypedDict, total=False):
     retry: RetryPolicy | Mapping[str, Any] | None
     """When the next attempt comes.  Default: the executor's."""
     needs: Mapping[str, float] | None
-    """What a worker must offer to run the task, such as ``{"cpu": 1, "memory_gib": 4}``."""
+    """What the task holds while it runs, such as ``{"cpu": 1, "memory_gib": 4}``: of its worker's, or of what all
+    share.  ``{"file:/data/a.ms": 60}`` instead prefers hosts that have the file, for so many seconds.  What is not
+    named is as the executor says."""
     lane: str | None
     """Tasks of one lane share the queue's limit per lane, and lanes take turns where the queue is fair.
     Default: the executor's."""
@@ -80,8 +83,8 @@ def prepare(spec: TaskSpec, default_queue: str = "default", task_id: UUID | None
 
     Params that refer to results of parents are checked when these are known, at the run.
 
-    An executor that this process knows checks the params and lends its queue, retry policy, lane and
-    timeout; of one that it does not know, the name is all there is.  Raises InvalidNameError,
+    An executor that this process knows checks the params and lends its queue, retry policy, lane,
+    needs and timeout; of one that it does not know, the name is all there is.  Raises InvalidNameError,
     InvalidParamsError, InvalidOptionError, PayloadTooLargeError.
     """
     if isinstance(spec.name, Executor):
@@ -179,10 +182,12 @@ def _options(spec: TaskSpec, executor: Executor | None) -> str | None:
     return encode(asked, "options", limit=None, error=InvalidOptionError) if asked else None
 
 
-def _needs(told: Mapping[str, float] | None, executor: Executor | None) -> dict[str, float] | None:
-    """What a worker must offer; of an executor that runs on a Dask cluster that it reaches one."""
-    cluster = {"dask": 1.0} if executor is not None and executor.runs_in == "dask" else {}
-    return cluster | dict(told or {}) or None
+def _needs(asked: Mapping[str, float] | None, executor: Executor | None) -> dict[str, float] | None:
+    """What the spawn asks for; of what it does not name what the executor usually needs, were it to reach a cluster."""
+    if executor is None:
+        return check_needs(asked) if asked else None
+    cluster = {"dask": 1.0} if executor.runs_in == "dask" else {}
+    return cluster | dict(executor.needs or {}) | (check_needs(asked) if asked else {}) or None
 
 
 _asked = attrgetter(*(field.name for field in dataclasses.fields(TaskSpec)[3:]))

@@ -15,8 +15,8 @@ READER = frozenset({
     "await_tasks", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_identity",
     "get_log", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states",
     "get_status", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters",
-    "list_executors", "list_queues", "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows",
-    "task_why",
+    "list_executors", "list_queues", "list_resources", "list_schedules", "list_tasks", "list_ticks", "list_workers",
+    "list_workflows", "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 

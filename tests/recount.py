@@ -127,6 +127,25 @@ union all
 select format('%s has ended twice in attempt %s', task_id, attempt) from run where ends and started_at is not null
 group by task_id, attempt having count(*) > 1
 union all
+select format('%s of lease %s holds %s, and needs %s', u.t, l.id, h.holds, t.needs)
+from lease l cross join lateral unnest(l.task_ids) u (t) join task t on t.id = u.t
+cross join lateral (select coalesce(jsonb_object_agg(resource, amount), '{}') as holds
+                    from holding h where h.lease_id = l.id and h.task_id = u.t) h
+where h.holds <> coalesce((select jsonb_object_agg(key, value) from jsonb_each(t.needs)
+                           where key !~ '^file:/' and value::numeric > 0), '{}')
+union all
+select format('%s %s are held on worker %s, which offers %s', sum(h.amount), h.resource, w.id, w.offers -> h.resource)
+from holding h join worker w on w.id = lease_worker(h.lease_id)
+where _is_held(h) and not exists (select from resource s where s.name = h.resource)
+group by h.resource, w.id having sum(h.amount) > coalesce((w.offers -> h.resource)::numeric, 0)
+union all
+select format('%s %s are held, and there are %s', sum(h.amount), h.resource, s.total)
+from holding h join resource s on s.name = h.resource where _is_held(h)
+group by h.resource, s.total having sum(h.amount) > s.total
+union all
+select format('worker %s has noted %s tasks', worker_id, count(*))
+from reservation group by worker_id having count(*) > 1
+union all
 select format('level %s of queue %s is unknown', level, queue_id) from ready r
 where not exists (select from level l where l.queue_id = r.queue_id and l.level = r.level and l.base <= r.seq)
 """

@@ -19,7 +19,7 @@ READS = frozenset({
     "check_claim", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_identity",
     "get_log", "get_names", "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats",
     "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_task", "get_workflow",
-    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues",
+    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues", "list_resources",
     "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
@@ -44,7 +44,8 @@ class World:
         return row[0] if row else None
 
     def _worker(self) -> int:
-        worker: int = self.call("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", self.queue)
+        offers = json.dumps({"cpu": 1, self.queue + ".token": 1})
+        worker: int = self.call("register_worker('w', 'h', 1, array[%s], 1, '{}', %s, 30)", self.queue, offers)
         return worker
 
     def spawn(self, **options: Any) -> UUID:
@@ -71,7 +72,10 @@ class World:
             [self.workflow],
         )
         in_workflow = {"workflow": str(self.workflow)}
-        self.running = [self.spawn(**in_workflow), self.spawn(**in_workflow), self.spawn()]
+        self.token = self.queue + ".token"
+        self.call("set_resource(%s, 1)", self.token)
+        holds = {"needs": {self.token: 1}}
+        self.running = [self.spawn(**in_workflow, **holds), self.spawn(**in_workflow), self.spawn()]
         self.lease = self.claim(3)
         self.waits_for_end = self.spawn(depends_on=[self.running[0]], **in_workflow)
         self.below = self.spawn(depends_on=[self.waits_for_end, self.running[1]], when="all_done")
@@ -113,6 +117,7 @@ class World:
             "update worker set last_seen = last_seen - interval '1 hour' where id = %s", [self.lost_worker]
         )
         self.keyed = self.spawn(key="k")
+        self.needy = [self.spawn(**holds), self.spawn(needs={"cpu": 1})]
         self.late = self.spawn(depends_on=[self.running[0], self.keyed])
         self.call("await_tasks(array[%s::uuid])", self.running[0])
         self.schedule = self.queue + ".schedule"
@@ -214,6 +219,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "recover_runs": lambda w: ("recover_runs()",),
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
     "register_worker": lambda w: ("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", w.queue),
+    "remove_resource": lambda w: ("remove_resource(%s)", w.token),
     "remove_schedule": lambda w: ("remove_schedule(%s)", w.schedule),
     "requeue_dead_letters": lambda w: ("count(*) from requeue_dead_letters(%s)", json.dumps({"ids": [str(w.failed)]})),
     "rerun_task": lambda w: ("rerun_task(%s)", w.completed),
@@ -232,6 +238,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "set_queue_limits": lambda w: ("set_queue_limits(%s, '{\"running\": 5}')", w.queue),
     "set_queue_paused": lambda w: ("set_queue_paused(%s, true)", w.queue),
     "set_queue_retention": lambda w: ("set_queue_retention(%s, 3600)", w.queue),
+    "set_resource": lambda w: ("set_resource(%s, 2)", w.token),
     "set_schedule": lambda w: ("set_schedule(%s, %s)", w.schedule, w.scheduled(zone="Europe/Berlin")),
     "set_schedule_paused": lambda w: ("set_schedule_paused(%s, true)", w.schedule),
     "set_worker_concurrency": lambda w: ("set_worker_concurrency(%s, 7)", w.worker),

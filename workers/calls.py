@@ -37,6 +37,8 @@ class Answer(NamedTuple):
     details: Sequence[str | None]
     wait_ms: int | None = None
     """In how many milliseconds it is worth looking again, where a rate lets nothing start before."""
+    held: bool = False
+    """Whether more waits for slots or room: when a run ends it may start, and nothing may be claimed ahead of it."""
 
 
 class Unread(NamedTuple):
@@ -48,9 +50,9 @@ class Unread(NamedTuple):
 
 
 def step(
-    reports: Reports, lease: int, queue_id: int, wanted: int, levels: Sequence[int], marks: Sequence[int]
+    reports: Reports, lease: int, queue_id: int, wanted: int, slots: int, levels: Sequence[int], marks: Sequence[int]
 ) -> Call[Answer]:
-    """Close `reports` and claim up to `wanted` runs of a queue under `lease`.
+    """Close `reports` and claim up to `wanted` runs of a queue under `lease`, of which `slots` can start at once.
 
     May be repeated after a lost answer: reports that were taken count once, and a lease that was
     made gives its runs again.  Without reports the claim alone is made: it is felt by who waits for one task.
@@ -58,14 +60,14 @@ def step(
     if not reports.tasks:
         return Call(
             "select null::uuid[] as stale, * from {schema}.claim_runs("
-            "$1::bigint, $2::integer, $3::integer, $4::integer[], $5::bigint[])",
-            (lease, queue_id, wanted, levels, marks),
+            "$1::bigint, $2::integer, $3::integer, $4::integer[], $5::bigint[], $6::integer)",
+            (lease, queue_id, wanted, levels, marks, slots),
             _answer,
         )
     return Call(
         "select * from {schema}.step($1::bigint[], $2::uuid[], $3::integer[], $4::text[],"
-        " $5::bigint, $6::integer, $7::integer, $8::integer[], $9::bigint[])",
-        (*reports, lease, queue_id, wanted, levels, marks),
+        " $5::bigint, $6::integer, $7::integer, $8::integer[], $9::bigint[], $10::integer)",
+        (*reports, lease, queue_id, wanted, levels, marks, slots),
         _answer,
     )
 
@@ -91,6 +93,7 @@ def _answer(rows: Sequence[Row]) -> Answer:
         row["params"] or (),
         row["details"] or (),
         row["wait_ms"],
+        bool(row["held"]),
     )
 
 

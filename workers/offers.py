@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,13 +16,19 @@ MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 """Where a container's share of the memory stands, in bytes: control groups of version 2 and 1."""
 
 
+GPU = re.compile(r"nvidia\d+")
+"""What the devices of graphics processors are called; ``nvidiactl`` and the like are none."""
+
+
 def offers(told: Mapping[str, float] | None = None) -> dict[str, float]:
     """What is found on this machine; what `told` names goes before it."""
-    found: dict[str, float] = {"cpu": cores()}
-    memory = memory_gib()
-    if memory is not None:
-        found["memory_gib"] = memory
-    return found | dict(told or {})
+    found: dict[str, float | None] = {
+        "cpu": cores(),
+        "memory_gib": memory_gib(),
+        "scratch_gib": scratch_gib(),
+        "gpu": gpus() or None,
+    }
+    return {name: amount for name, amount in found.items() if amount is not None} | dict(told or {})
 
 
 def cores() -> int:
@@ -27,6 +37,33 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not a Linux
         return os.cpu_count() or 1
+
+
+def gpus(root: Path = Path("/"), visible: str | None = None) -> int:
+    """Graphics processors that this process may use: those of the machine, or of them what CUDA_VISIBLE_DEVICES names.
+
+    Counted by their devices: no program of the driver is started for it.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+    try:
+        found = sum(GPU.fullmatch(each.name) is not None for each in (root / "dev").iterdir())
+    except OSError:
+        found = 0
+    if visible is None or not found:
+        return found
+    named = list(
+        itertools.takewhile(lambda word: word and not word.startswith("-"), map(str.strip, visible.split(",")))
+    )
+    return min(found, len(named))  # as CUDA reads it: what comes after the first that is no device is not seen
+
+
+def scratch_gib(folder: Path | None = None) -> float | None:
+    """Free space of the folder for temporary files, in GiB; None where it cannot be told."""
+    try:
+        free = shutil.disk_usage(folder or tempfile.gettempdir()).free
+    except OSError:
+        return None
+    return round(free / GIB, 2)
 
 
 def memory_gib(root: Path = Path("/")) -> float | None:

@@ -213,9 +213,10 @@ class Pump:
 
     def _ahead(self) -> int:
         """How many runs to hold beyond those that execute, so that no slot waits for the database."""
-        if self._prefetch is not None:
+        held = any(source.held for source in self._sources)
+        if self._prefetch is not None and not held:
             return self._prefetch
-        if self._pace is None:
+        if self._pace is None or held:
             return 0
         return min(MAX_BATCH, int(self.concurrency * HOARD_SECONDS / max(self._pace, 1e-6)))
 
@@ -285,7 +286,8 @@ class Pump:
             if sent.from_base:  # it will see all there is; what comes later is heard, even before the answer
                 source.rest(self._poll_seconds)
             marks = source.marks.arrays(sent.from_base)
-            call = step(completions(reports, now), sent.lease, source.queue_id, sent.wanted, *marks)
+            slots = max(0, self._room() - self._ahead())
+            call = step(completions(reports, now), sent.lease, source.queue_id, sent.wanted, slots, *marks)
         self._step_sent = (sent, asyncio.ensure_future(self._link.run(call)))
         await asyncio.sleep(0)  # now it is on its way
         if self._unread is not None:
@@ -312,14 +314,10 @@ class Pump:
         self._step_sent, self._recording = None, []
         if sent.source is None:
             return
-        sent.source.marks.note(answer.levels, answer.seqs, sent.wanted, sent.from_base, sent.at)
         if answer.task_ids:
             self._next_lease += 1
             self._unread = Unread(answer, sent.lease, sent.source.name)
-        if answer.wait_ms is not None:  # never longer than a poll: the rate may be changed meanwhile
-            sent.source.rest(min(answer.wait_ms / 1000, self._poll_seconds))
-        elif len(answer.task_ids) == sent.wanted:
-            sent.source.hungry = True
+        sent.source.learn(sent, answer, self._poll_seconds)
 
     # Executing ----------------------------------------------------------------------------------
 
@@ -373,6 +371,8 @@ class Pump:
         self._pace = ended - started if self._pace is None else self._pace + 0.02 * (ended - started - self._pace)
         if outcome is not None:
             self._add_report(Report(claim, started, outcome))
+        for source in self._sources:
+            source.hear_end(claim)
         del self.running[key]  # only now: the heartbeat must find its lease in one place or the other
         if self._waiting:
             self._fill()

@@ -48,6 +48,7 @@ async def register(
             versions={"absurd": version("absurd"), "python": platform.python_version()},
             offers=dict(offers),
             lease_seconds=settings.worker_lease,
+            reserve_after=settings.worker_reserve_after,
             machine=describe_process(home),
             defaults={"max_attempts": settings.max_attempts, "dead_letters": settings.dlq_enabled},
             former=former,
@@ -70,6 +71,7 @@ def announce(settings: Settings, registry: Registry, *, cluster: bool = False) -
             "max_attempts": (each.retry or default).max_attempts,
             "retry": (each.retry or default).to_json(),
             "timeout": each.timeout,
+            "needs": dict(each.needs or {}),
             "params_schema": each.params_schema(),
         }
         for each in registry

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from absurd.model import Claim
+from absurd.workers.calls import Answer
 from absurd.workers.marks import Marks
 
 Until = Literal["forever", "burst", "drain"]
@@ -15,7 +17,7 @@ Until = Literal["forever", "burst", "drain"]
 class Source:
     """A queue this worker claims from."""
 
-    __slots__ = ("credit", "due", "hungry", "marks", "name", "queue_id", "weight")
+    __slots__ = ("credit", "due", "held", "hungry", "marks", "name", "queue_id", "weight")
 
     def __init__(self, name: str, queue_id: int, weight: int = 1) -> None:
         self.name = name
@@ -27,11 +29,27 @@ class Source:
         """Whether a claim may find something: false from a look from the base on, unless that finds all it wants."""
         self.due = 0.0
         """When to look again all the same, in monotonic seconds; counts while not hungry."""
+        self.held = False
+        """Whether something waits there for a slot: then it is due when a run ends, and nothing is claimed ahead."""
 
     def rest(self, seconds: float) -> None:
         """Claim nothing for so long, unless something is heard."""
         self.hungry = False
         self.due = time.monotonic() + seconds
+
+    def learn(self, sent: Step, answer: Answer, poll_seconds: float) -> None:
+        """Whether to come again at once, from the answer to a step that claimed here."""
+        self.marks.note(answer.levels, answer.seqs, sent.wanted, sent.from_base, sent.at)
+        self.held = answer.held
+        if answer.wait_ms is not None:  # never longer than a poll: the rate may be changed meanwhile
+            self.rest(min(answer.wait_ms / 1000, poll_seconds))
+        elif len(answer.task_ids) == sent.wanted or (answer.held and answer.task_ids):
+            self.hungry = True
+
+    def hear_end(self, claim: Claim) -> None:
+        """A run has ended, of whatever queue: what it held, or its slot, may be what something waits for here."""
+        if claim.needs or self.held:
+            self.hungry = True
 
 
 class Step(NamedTuple):

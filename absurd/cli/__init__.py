@@ -22,6 +22,7 @@ SECTIONS = {
         "workflow": "absurd.cli.workflow:workflow",
         "dlq": "absurd.cli.dead_letter:dlq",
         "queue": "absurd.cli.queue:queue",
+        "resource": "absurd.cli.resource:resource",
         "executor": "absurd.cli.executor:executor",
         "event": "absurd.cli.event:event",
         "schedule": "absurd.cli.schedule:schedule",

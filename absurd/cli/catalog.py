@@ -24,6 +24,8 @@ class Known:
     max_attempts: int | None
     timeout: float | None
     """Seconds; None for no limit of its own."""
+    needs: dict[str, float]
+    """What its tasks hold while they run, unless their spawn says otherwise."""
     params_schema: dict[str, Any]
     registered: bool
     """Whether a worker has registered it."""
@@ -80,6 +82,7 @@ def _imported(each: Executor, registered: bool) -> Known:
         description=each.description,
         max_attempts=each.retry.max_attempts if each.retry else None,
         timeout=each.timeout,
+        needs=dict(each.needs or {}),
         params_schema=each.params_schema(),
         registered=registered,
         importable=True,
@@ -94,6 +97,7 @@ def _registered(row: dict[str, Any]) -> Known:
         description=row["description"] or "",
         max_attempts=row["max_attempts"],
         timeout=row["timeout"],
+        needs=row.get("needs") or {},
         params_schema=row["params_schema"] or {"type": "object"},
         registered=True,
         importable=False,

@@ -53,6 +53,7 @@ def show(ctx: click.Context, name: str, modules: tuple[str, ...], as_json: bool)
         ("queue", each.queue or "any (the setting queue_name when none is given)"),
         ("runs in", each.runs_in),
         ("time limit", duration(each.timeout) or "none"),
+        ("needs", ", ".join(f"{name} {amount:g}" for name, amount in each.needs.items()) or "nothing in particular"),
         ("attempts", "as the settings say" if each.max_attempts is None else str(each.max_attempts)),
         ("known to", where(each)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -38,7 +39,7 @@ def worker_table(workers: list[dict[str, object]]) -> Table:
             each["name"],
             _state(each),
             " ".join(map(str, each["queues"])) if isinstance(each["queues"], list) else "",
-            f"{each['running']}/{each['concurrency']}",
+            f"{each['running']}/{each['concurrency']}{_held(each)}",
             ago(each["last_seen"]),
             ago(each["started_at"]),
         )
@@ -54,6 +55,18 @@ def _state(worker: dict[str, object]) -> Cell:
     if worker.get("draining") and state in ("running", "stopping"):
         return Cell("draining", "stopping")
     return Cell(state, state)
+
+
+def _held(worker: dict[str, object]) -> str:
+    """What its runs hold of what it offers, and of what all share."""
+    held, offers = worker.get("held"), worker.get("offers")
+    if not isinstance(held, Mapping) or not isinstance(offers, Mapping):
+        return ""
+    words = [
+        f"{name} {amount:g}/{offers[name]:g}" if name in offers else f"{name} {amount:g}"
+        for name, amount in held.items()
+    ]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def is_alive(worker: dict[str, Any], settings: Settings) -> bool:

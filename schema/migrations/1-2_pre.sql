@@ -49,6 +49,9 @@ alter table ready
     add column lane    text,
     add column needs   jsonb;
 create index ready_lane on ready (queue_id, lane, level desc, seq) where lane is not null;
+drop index ready_claim;
+create index ready_claim on ready (queue_id, level, seq) where needs is null;
+create index ready_needy on ready (queue_id, level, seq) where needs is not null;
 comment on column ready.suspect is
     'Its last run was lost with the worker or killed its process: it runs in a process of its own.';
 
@@ -100,9 +103,13 @@ alter table edge
     add primary key (parent_id, child_id, awaited);
 comment on table edge is 'Which task waits for which: by depends_on, or awaited by a run of the child.';
 
-alter table lease add column suspects uuid[], add column narrowed boolean not null default false;
+alter table lease
+    add column suspects uuid[],
+    add column narrowed boolean not null default false,
+    add column holds boolean not null default false;
 comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
 comment on column lease.narrowed is 'Whether more was claimed with it than it holds now.';
+comment on column lease.holds is 'Whether runs claimed with it hold anything; see holding.';
 
 create index run_finished on run using brin (finished_at);
 
@@ -182,6 +189,7 @@ alter table worker
     add column machine  text,
     add column defaults jsonb not null default '{}',
     add column started  uuid[] not null default '{}',
+    add column reserve_after double precision not null default 30,
     add column load     jsonb not null default '{}',
     add column blocked_since timestamptz,
     add column draining boolean not null default false,
@@ -189,6 +197,7 @@ alter table worker
     add constraint worker_wanted_concurrency_positive check (wanted_concurrency > 0);
 comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
 comment on column worker.defaults is 'What its settings say of runs that are lost with it: max_attempts, dead_letters.';
+comment on column worker.reserve_after is 'For how many seconds others may go before a task that fits it and finds no room.';
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 comment on column worker.load is 'What it told of itself with its last sign of life: runs at work, load of its machine, memory.';
 comment on column worker.blocked_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';
@@ -310,3 +319,44 @@ from (values
     ('backup', '30 12 * * *', 'maintenance.backup', '{"out": "backups/", "keep": 7}', 'once'),
     ('health', 'every 15m', 'maintenance.health', '{}', 'skip'),
     ('prune', '0 13 * * *', 'maintenance.prune', '{"older_than": "90d"}', 'once')) d (name, trigger, executor, params, misfire);
+
+-- Resources ----------------------------------------------------------------------------------------
+
+create table resource (
+    name  text primary key,
+    total numeric not null,
+    constraint resource_name_valid check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}$' and name !~ '^file:'),
+    constraint resource_total_range check (total between 0 and 1e300)
+);
+comment on table resource is 'What the workers of all hosts share, such as licences: how much of it there is. Packed claims lock its rows.';
+
+create table holding (
+    lease_id bigint not null,
+    task_id  uuid not null,
+    resource text not null,
+    amount   numeric not null,
+    primary key (lease_id, task_id, resource)
+);
+create index holding_resource on holding (resource);
+comment on table holding is
+    'What a run holds. It counts only while the lease holds the task: however a lease goes, nothing stays taken.';
+
+create table reservation (
+    task_id   uuid primary key,
+    worker_id integer not null,
+    noted_at  timestamptz not null
+);
+create unique index reservation_worker on reservation (worker_id);
+comment on table reservation is
+    'Tasks that fit a worker but not beside what ran there: from worker.reserve_after on it keeps room for the one it has noted.';
+
+create table affinity (
+    task_id  uuid primary key,
+    noted_at timestamptz not null
+);
+comment on table affinity is 'Pending tasks that were passed over for the sake of a host that has a file of theirs, and since when.';
+
+create index artifact_path on artifact using hash (path);
+alter table executor add column needs jsonb;
+alter table horizon add column swept_at timestamptz not null default '-infinity';
+comment on column horizon.swept_at is 'When holdings that count no more were last looked for.';

@@ -11,7 +11,8 @@
 -- hold it for key share, against pruning alone), worker, lease by id,
 -- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
 -- once per transaction, task_key by queue and key, workflow by id, the advisory lock of a claim's number, throttle,
--- log by task, then tables that only grow.
+-- the advisory lock of a worker's packed claims, resource by name, affinity by task id, reservation, log by task, then
+-- tables that only grow.  Holdings are deleted under the lock of their lease.
 
 create table queue (
     id         integer generated always as identity primary key,
@@ -46,6 +47,7 @@ create table executor (
     timeout       interval,
     params_schema jsonb,
     registered_at timestamptz,
+    needs         jsonb,
     constraint executor_name_valid check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$')
 );
 comment on table executor is 'Names that tasks carry, with what the workers that know them last said of them (registered_at).';
@@ -90,7 +92,8 @@ create table ready (
     needs    jsonb,
     constraint ready_attempt_counts check (attempt > 0)
 );
-create index ready_claim on ready (queue_id, level, seq);
+create index ready_claim on ready (queue_id, level, seq) where needs is null;
+create index ready_needy on ready (queue_id, level, seq) where needs is not null;
 create unique index ready_task on ready (task_id);
 create index ready_lane on ready (queue_id, lane, level desc, seq) where lane is not null;
 alter sequence ready_seq owned by ready.seq;
@@ -165,6 +168,7 @@ create table lease (
     attempts   smallint[] not null,
     suspects   uuid[],
     narrowed   boolean not null default false,
+    holds      boolean not null default false,
     constraint lease_holds_something check (cardinality(task_ids) > 0),
     constraint lease_attempt_per_task check (cardinality(task_ids) = cardinality(attempts))
 );
@@ -173,6 +177,7 @@ comment on table lease is
 
 comment on column lease.suspects is 'Which of its tasks were suspect when claimed; null: none.';
 comment on column lease.narrowed is 'Whether more was claimed with it than it holds now.';
+comment on column lease.holds is 'Whether runs claimed with it hold anything; see holding.';
 create type run_state as enum ('completed', 'failed', 'lost', 'suspended', 'returned', 'cancelled');
 
 create table run (
@@ -313,6 +318,7 @@ create table artifact (
     primary key (task_id, path)
 );
 create index artifact_unpublished on artifact (completed_at) where published_at is null;
+create index artifact_path on artifact using hash (path);
 comment on table artifact is
     'Files of a completed run. Until published_at is set the file may still stand under attempt_path; anyone may rename it.';
 
@@ -346,6 +352,7 @@ create table worker (
     wanted_concurrency integer,
     started_at    timestamptz not null,
     last_seen     timestamptz not null,
+    reserve_after double precision not null default 30,
     constraint worker_wanted_concurrency_positive check (wanted_concurrency > 0),
     constraint worker_state_known check (state in ('running', 'stopping', 'stopped', 'lost')),
     constraint worker_lease_positive check (lease_seconds > 0)
@@ -355,6 +362,7 @@ comment on table worker is 'Workers that ever were; one small update a beat keep
 
 comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
 comment on column worker.defaults is 'What its settings say of runs that are lost with it: max_attempts, dead_letters.';
+comment on column worker.reserve_after is 'For how many seconds others may go before a task that fits it and finds no room.';
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 comment on column worker.load is 'What it told of itself with its last sign of life: runs at work, load of its machine, memory.';
 comment on column worker.blocked_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';

@@ -43,11 +43,13 @@ create table horizon (
     tally       bigint,
     xid         xid8,
     tally_base  bigint not null default 0,
-    at          timestamptz not null default '-infinity'
+    at          timestamptz not null default '-infinity',
+    swept_at    timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 insert into horizon default values;
 comment on table horizon is
     'How far the marks may rise: see advance_marks(). tally_base is the mark of `tally`; those of `ready` stand in `level`.';
+comment on column horizon.swept_at is 'When holdings that count no more were last looked for.';
 
 create table timer_mark (
     singleton boolean primary key default true check (singleton),

@@ -5,7 +5,7 @@ do $$
 declare
     v_type text;
 begin
-    foreach v_type in array array['_spawn', '_held'] loop
+    foreach v_type in array array['_spawn', '_held', '_survey', '_packed'] loop
         if to_regtype(v_type) is not null then
             execute format('drop type %I cascade', v_type);
         end if;
@@ -42,3 +42,25 @@ comment on type _spawn is 'A task about to be spawned: names turned into ids, op
 
 create type _held as (n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz);
 comment on type _held is 'A reported run that is held under the lease it names; n is its place in the report.';
+
+create type _survey as (
+    offers   jsonb,
+    names    text[],
+    free     numeric[],
+    shared   boolean[],
+    tasks    uuid[],
+    levels   integer[],
+    seqs     bigint[],
+    kinds    integer[],
+    amounts  numeric[],
+    deferred boolean[],
+    noted    uuid,
+    binds    boolean,
+    first    uuid,
+    kept     boolean
+);
+comment on type _survey is
+    'What a claim finds before it packs: what is free by name, and tasks in their order, each of a kind that needs amounts[(kind - 1) * names + n]; whether a slot is kept for the noted one.';
+create type _packed as (tasks uuid[], places tid[], chosen integer[], plain integer, held boolean);
+comment on type _packed is
+    'What a claim packs: tasks that need something and their places in `ready`; all tasks by their place in the survey; how many without needs go with them; held: more waits for slots.';

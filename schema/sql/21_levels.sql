@@ -41,9 +41,13 @@ begin
 
     if v_horizon.xid is not null and pg_snapshot_xmin(pg_current_snapshot()) > v_horizon.xid then
         for v_level in select * from level where base <= v_horizon.seq order by queue_id, level loop
-            select r.seq into v_lowest from ready r
-            where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base
-            order by r.seq limit 1;
+            select least(
+                (select r.seq from ready r
+                 where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base and r.needs is null
+                 order by r.seq limit 1),
+                (select r.seq from ready r
+                 where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base and r.needs is not null
+                 order by r.seq limit 1)) into v_lowest;
             v_lowest := least(v_lowest, v_horizon.seq + 1);
             if v_lowest > v_level.base then
                 update level set base = v_lowest where queue_id = v_level.queue_id and level = v_level.level;

@@ -145,8 +145,8 @@ end $$;
 -- writes the lease, as in claim_runs().  The marks of a worker are neither used nor moved (levels and
 -- seqs are 0): what is passed over today may be taken once its lane has room.
 create or replace function _claim_lanes(
-    p_queue queue, p_offers jsonb, p_lease bigint, p_wanted integer,
-    out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[], out suspects uuid[])
+    p_queue queue, p_lease bigint, p_wanted integer, p_needy boolean, p_slots integer,
+    out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[], out suspects uuid[], out held boolean)
     language plpgsql
     set enable_hashjoin = on
     as $$
@@ -154,22 +154,37 @@ create or replace function _claim_lanes(
 declare
     v_now  timestamptz := clock_time();
     v_last text;
+    v_pack record;
+    v_some boolean;
 begin
-    with chosen as materialized (select * from _lane_candidates(p_queue, p_offers, p_wanted)),
+    if p_needy then
+        select * into v_pack from _pack_lanes(p_queue, lease_worker(p_lease), p_wanted, p_slots);
+    else
+        select null::uuid[] as tasks, null::text[] as lanes, false as held into v_pack;
+    end if;
+    held := v_pack.held;
+    with chosen as materialized (
+        select task_id, lane, place from _lane_candidates(p_queue, '{}', p_wanted, null, '{}') where not p_needy
+        union all
+        select * from unnest(v_pack.tasks, v_pack.lanes) with ordinality),
     taken as (
         delete from ready
         where ctid = any (array(
             select r.ctid from chosen c cross join lateral (
                 select ctid from ready where task_id = c.task_id for update skip locked) r))
-        returning task_id, attempt, suspect),
+        returning task_id, attempt, suspect, needs),
     ordered as materialized (select t.*, c.lane, c.place from chosen c join taken t on t.task_id = c.task_id order by c.place),
     leased as (
-        insert into lease (id, claimed_at, queue_id, task_ids, attempts, suspects)
-        select p_lease, v_now, p_queue.id, array_agg(task_id), array_agg(attempt), array_agg(task_id) filter (where suspect)
+        insert into lease (id, claimed_at, queue_id, task_ids, attempts, suspects, holds)
+        select p_lease, v_now, p_queue.id, array_agg(task_id), array_agg(attempt), array_agg(task_id) filter (where suspect),
+               bool_or(needs is not null)
         from ordered having count(*) > 0)
     select array_agg(o.task_id), array_agg(o.attempt), array_agg(0), array_agg(0::bigint),
-           array_agg(o.task_id) filter (where o.suspect), (array_agg(coalesce(o.lane, '')))[count(*)]
-    into task_ids, attempts, levels, seqs, suspects, v_last from ordered o;
+           array_agg(o.task_id) filter (where o.suspect), (array_agg(coalesce(o.lane, '')))[count(*)], bool_or(o.needs is not null)
+    into task_ids, attempts, levels, seqs, suspects, v_last, v_some from ordered o;
+    if v_some then
+        perform _hold(p_lease, task_ids);
+    end if;
     update throttle set last_lane = v_last where queue_id = p_queue.id and last_lane <> v_last;
 end $$;
 
@@ -184,8 +199,9 @@ end $$;
 -- hidden behind lanes for ever.
 -- Fair: the lane with the fewest running goes first, among equals the one whose turn was longest ago;
 -- tasks without a lane are one lane.  Otherwise by level and seq.
-create or replace function _lane_candidates(p_queue queue, p_offers jsonb, p_wanted integer)
-    returns table (task_id uuid, lane text, place bigint)
+-- Of what needs something only what fits p_free goes, and p_first before all others; not p_deferred.
+create or replace function _lane_candidates(p_queue queue, p_free jsonb, p_wanted integer, p_first uuid, p_deferred uuid[])
+    returns table (task_id uuid, lane text, place bigint, needs jsonb)
     language plpgsql stable
     set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off
     as $$
@@ -224,60 +240,78 @@ begin
             from found f left join busy b on b.lane = f.lane
             where p_queue.max_running_per_lane is null or coalesce(b.n, 0) < p_queue.max_running_per_lane),
         laned as (
-            select h.task_id, o.lane, o.turn, h.level, h.seq,
+            select h.task_id, o.lane, o.turn, h.level, h.seq, h.needs,
                    o.running + row_number() over (partition by o.lane order by h.level desc, h.seq) as nth
             from open o
             cross join lateral (
-                select l.task_id, l.level, l.seq
+                select l.task_id, l.level, l.seq, l.needs
                 from (select r.task_id, r.level, r.seq, r.needs from ready r
                       where r.queue_id = p_queue.id and r.lane = o.lane and r.seq >= v_base
                       order by r.level desc, r.seq limit greatest(100, 10000 / o.lanes)) l
-                where l.needs is null or _fits(l.needs, p_offers)
+                where l.needs is null or l.task_id = p_first or (l.task_id <> all (p_deferred) and _fits(l.needs, p_free))
                 limit least(p_wanted, p_queue.max_running_per_lane - o.running, greatest(1, 10000 / o.lanes))) h),
         first as (
             select h.* from (select * from level l where l.queue_id = p_queue.id order by l.level desc) m
             cross join lateral (
+                select r.task_id, r.level, r.seq, r.lane from ready r
+                where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.base and r.needs is null order by r.seq limit 10000) h
+            limit 10000),
+        needy as (
+            select h.* from (select * from level l where l.queue_id = p_queue.id order by l.level desc) m
+            cross join lateral (
                 select r.task_id, r.level, r.seq, r.lane, r.needs from ready r
-                where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.base order by r.seq limit 10000) h
+                where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.base and r.needs is not null order by r.seq limit 10000) h
             limit 10000),
         -- Not sorted before they are limited: the look ends with the last that is wanted.
         ahead as materialized (
-            select f.task_id, f.level, f.seq from first f
-            where f.lane is null and (f.needs is null or _fits(f.needs, p_offers)) limit p_wanted),
+            (select f.task_id, f.level, f.seq, null::jsonb as needs from first f where f.lane is null limit p_wanted)
+            union all
+            (select f.task_id, f.level, f.seq, f.needs from needy f
+             where f.lane is null and (f.task_id = p_first or (f.task_id <> all (p_deferred) and _fits(f.needs, p_free))) limit p_wanted)),
         -- Lanes at their limit may fill the first look for days.
         beyond as (
             select h.* from (
-                select l.level, l.base + floor(random() * (last.seq - l.base + 1))::bigint as start
-                from level l cross join lateral (
-                    select r.seq from ready r where r.queue_id = l.queue_id and r.level = l.level order by r.seq desc limit 1) last
-                where l.queue_id = p_queue.id and (select count(*) from ahead) < p_wanted order by random()) m
+                select l.level, k.needy, l.base + floor(random() * (last.seq - l.base + 1))::bigint as start
+                from level l cross join (values (false), (true)) k (needy) cross join lateral (
+                    select case when k.needy
+                        then (select r.seq from ready r where r.queue_id = l.queue_id and r.level = l.level and r.needs is not null order by r.seq desc limit 1)
+                        else (select r.seq from ready r where r.queue_id = l.queue_id and r.level = l.level and r.needs is null order by r.seq desc limit 1) end as seq) last
+                where l.queue_id = p_queue.id and last.seq is not null and (select count(*) from ahead) < p_wanted order by random()) m
             cross join lateral (
-                select r.task_id, r.level, r.seq, r.lane, r.needs from ready r
-                where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.start order by r.seq limit 2000) h
+                (select r.task_id, r.level, r.seq, r.lane, r.needs from ready r
+                 where not m.needy and r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.start and r.needs is null
+                 order by r.seq limit 2000)
+                union all
+                (select r.task_id, r.level, r.seq, r.lane, r.needs from ready r
+                 where m.needy and r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.start and r.needs is not null
+                 order by r.seq limit 2000)) h
             limit 2000),
         without as (
             select * from ahead
             union
-            (select b.task_id, b.level, b.seq from beyond b
-             where b.lane is null and (b.needs is null or _fits(b.needs, p_offers)) limit p_wanted)),
+            (select b.task_id, b.level, b.seq, b.needs from beyond b
+             where b.lane is null
+               and (b.needs is null or b.task_id = p_first or (b.task_id <> all (p_deferred) and _fits(b.needs, p_free))) limit p_wanted)),
         loose as (
             select w.task_id, null::text as lane,
                    -- Its turn in the circle of lanes: before the first of them.
                    case when v_last = '' then 1000000000 else (select count(*) + 0.5 from found where lane > v_last) end as turn,
-                   w.level, w.seq,
+                   w.level, w.seq, w.needs,
                    (select coalesce(sum(n), 0) from busy where lane is null) + row_number() over (order by w.level desc, w.seq) as nth
             from without w)
         select c.task_id, c.lane,
-               row_number() over (order by case when p_queue.fair then c.nth end, case when p_queue.fair then c.turn end,
-                                           c.level desc, c.seq)
+               row_number() over (order by c.task_id is not distinct from p_first desc,
+                                           case when p_queue.fair then c.nth end, case when p_queue.fair then c.turn end,
+                                           c.level desc, c.seq),
+               c.needs
         from (select * from laned union all select * from loose) c
         order by 3 limit p_wanted;
 end $$;
 
--- Whether what a task needs is offered; a name that is not offered counts as 0.
+-- Whether what a task needs is offered, or free; a name that is not there counts as 0.  Files only draw it to a host.
 create or replace function _fits(p_needs jsonb, p_offers jsonb) returns boolean
     language sql immutable
     as $$
-        select not exists (select from jsonb_each_text(p_needs) n
-                           where n.value::double precision > coalesce((p_offers ->> n.key)::double precision, 0))
+        select not exists (select from jsonb_each(p_needs) n
+                           where n.key !~ '^file:/' and n.value::numeric > coalesce((p_offers -> n.key)::numeric, 0))
     $$;

@@ -16,16 +16,19 @@ create or replace function _details(p_task task, p_suspect boolean) returns text
 -- locked (so nobody else moves them).  Split over two statements it would not be.
 -- Levels are walked from the highest; each is read from the caller's mark up, which skips the dead
 -- entries of what was claimed before, or from its base mark where the caller names none.
--- What needs more than the worker offers is passed over; it never will fit this worker, so that its
--- marks may rise above it.
+-- Tasks that need something stand in an index of their own, and are packed (31_pack.sql) where there are any: one look at
+-- the end of that index is all that others pay.  They are looked for from the base mark, so that the caller's marks are
+-- those of tasks without needs, and may rise above what is passed over for now.
+-- p_slots: how many may start at once (null: all); what needs something is claimed for no more than these.  held: more waits
+-- for slots or room, so that the next claim is due when a run ends, and nothing may be claimed ahead before.
 -- A lease that exists already is a claim whose answer was lost: its runs are given again.
 -- Returns one row of parallel arrays, ordered as the runs should start; null when nothing was claimed.
 -- Plans are made once for a session: anew for each claim they would take a third of the time of a small one.
--- Touches lease, ready, level; throttle for a limited queue; tally.
+-- Touches lease, ready, level; throttle for a limited queue; resource, affinity, reservation, holding; tally.
 create or replace function claim_runs(
-    p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[],
+    p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[], p_slots integer default null,
     out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
-    out executor_ids integer[], out params text[], out details text[], out wait_ms integer)
+    out executor_ids integer[], out params text[], out details text[], out wait_ms integer, out held boolean)
     language plpgsql security definer
     set search_path from current set jit = off
     set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -38,6 +41,9 @@ declare
     v_offers   jsonb;
     v_wanted   integer := p_wanted;
     v_limited  boolean;
+    v_needy    boolean;
+    v_plain    integer;
+    v_packed   _packed;
     v_suspects uuid[];
     v_children boolean;
 begin
@@ -51,7 +57,11 @@ begin
         seqs := array_fill(0::bigint, array[cardinality(task_ids)]);
     elsif p_wanted > 0 then
         select * into v_queue from queue where id = p_queue_id and paused_at is null;
-        select w.offers into v_offers from worker w where w.id = lease_worker(p_lease) and w.state in ('running', 'stopping');
+        select w.offers, exists (
+            select from level l cross join lateral (
+                select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null limit 1) n
+            where l.queue_id = p_queue_id)
+        into v_offers, v_needy from worker w where w.id = lease_worker(p_lease) and w.state in ('running', 'stopping');
         if v_queue.id is null or v_offers is null then
             return;
         end if;
@@ -67,34 +77,42 @@ begin
         end if;
         if v_queue.fair or v_queue.max_running_per_lane is not null then
             if v_wanted > 0 then
-                select * into task_ids, attempts, levels, seqs, v_suspects from _claim_lanes(v_queue, v_offers, p_lease, v_wanted);
+                select * into task_ids, attempts, levels, seqs, v_suspects, held
+                from _claim_lanes(v_queue, p_lease, v_wanted, v_needy, coalesce(p_slots, v_wanted));
             end if;
         elsif v_wanted > 0 then
+            v_plain := v_wanted;
+            if v_needy then
+                v_packed := _pack(v_queue, lease_worker(p_lease), v_wanted, coalesce(p_slots, v_wanted), p_levels, p_marks);
+                v_plain := v_packed.plain;
+                held := v_packed.held;
+            end if;
             with taken as (
                 delete from ready
                 where ctid = any (array(
                     select r.ctid
-                    from (select l.level, coalesce(known.mark, l.base) as mark
+                    from (select l.level, greatest(known.mark, l.base) as mark
                           from level l left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
                           where l.queue_id = p_queue_id order by l.level desc) m
                     cross join lateral (
                         select ctid from ready
-                        where queue_id = p_queue_id and level = m.level and seq >= m.mark
-                          -- Found out once, and only where a task has needs at all.
-                          and (needs is null or (needs <> all ((select _unfit(p_queue_id, v_offers, p_levels, p_marks))::jsonb[])
-                                                 and _fits(needs, v_offers)))
-                        order by seq limit v_wanted
+                        where queue_id = p_queue_id and level = m.level and seq >= m.mark and needs is null
+                        order by seq limit v_plain
                         for update skip locked) r
-                    limit v_wanted))
+                    limit v_plain) || v_packed.places)
                 returning task_id, attempt, level, seq, suspect),
             ordered as materialized (select * from taken order by level desc, seq),
             leased as (
-                insert into lease (id, claimed_at, queue_id, task_ids, attempts, suspects)
-                select p_lease, v_now, p_queue_id, array_agg(task_id), array_agg(attempt), array_agg(task_id) filter (where suspect)
+                insert into lease (id, claimed_at, queue_id, task_ids, attempts, suspects, holds)
+                select p_lease, v_now, p_queue_id, array_agg(task_id), array_agg(attempt), array_agg(task_id) filter (where suspect),
+                       cardinality(v_packed.tasks) > 0 is true
                 from ordered having count(*) > 0)
             select array_agg(o.task_id), array_agg(o.attempt), array_agg(o.level), array_agg(o.seq),
                    array_agg(o.task_id) filter (where o.suspect)
             into task_ids, attempts, levels, seqs, v_suspects from ordered o;
+            if cardinality(v_packed.tasks) > 0 then
+                perform _hold(p_lease, v_packed.tasks);
+            end if;
         end if;
         if task_ids is not null then
             insert into tally (queue_id, pending, running)
@@ -123,39 +141,8 @@ begin
         end if;
     end if;
 end $$;
-comment on function claim_runs(bigint, integer, integer, integer[], bigint[]) is
-    'Claim up to p_wanted runs of a queue under one lease; one row of parallel arrays, and in how many milliseconds a rate lets more start.';
-
--- What needs more than is offered, among the first thousand at the head of a level where the first does: to tell what is
--- needed from what is known not to fit costs a claim a fiftieth of finding out anew for each of a hundred thousand.
-create or replace function _unfit(p_queue_id integer, p_offers jsonb, p_levels integer[], p_marks bigint[]) returns jsonb[]
-    language plpgsql stable
-    as $$
-#variable_conflict use_column
-declare
-    v_unfit jsonb[] := '{}';
-    v_level record;
-begin
-    for v_level in
-        select l.level, coalesce(known.mark, l.base) as mark, first.needs
-        from level l
-        left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
-        cross join lateral (
-            select r.needs from ready r where r.queue_id = p_queue_id and r.level = l.level and r.seq >= coalesce(known.mark, l.base)
-            order by r.seq limit 1) first
-        where l.queue_id = p_queue_id and first.needs is not null
-    loop
-        continue when _fits(v_level.needs, p_offers);
-        v_unfit := v_unfit || array(
-            select d.needs from (
-                select distinct h.needs from (
-                    select r.needs from ready r where r.queue_id = p_queue_id and r.level = v_level.level and r.seq >= v_level.mark
-                    order by r.seq limit 1000) h
-                where h.needs <> all (v_unfit) offset 0) d
-            where not _fits(d.needs, p_offers) limit 20);
-    end loop;
-    return v_unfit;
-end $$;
+comment on function claim_runs(bigint, integer, integer, integer[], bigint[], integer) is
+    'Claim up to p_wanted runs of a queue under one lease, with needs only p_slots; one row of parallel arrays, in how many milliseconds a rate lets more start, and whether more waits for slots.';
 
 -- Add the results of parents to the details of the tasks that have any.  Siblings share their parents: the
 -- results are read once for each set of these, and not for each child.
@@ -198,19 +185,29 @@ create or replace function _parent_results(p_parents uuid[]) returns jsonb
 -- Close finished runs and claim the next in one round trip: what a busy worker does all day.
 create or replace function step(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[],
-    p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[],
+    p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[], p_slots integer default null,
     out stale uuid[], out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
-    out executor_ids integer[], out params text[], out details text[], out wait_ms integer)
+    out executor_ids integer[], out params text[], out details text[], out wait_ms integer, out held boolean)
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
+declare
+    v_released text[];
 begin
     if cardinality(p_tasks) > 0 then
+        -- What they held may be taken again below: others are told after that.
+        perform set_config('absurd.step', 'on', true);
         stale := complete_runs(p_leases, p_tasks, p_ages, p_results);
+        perform set_config('absurd.step', 'off', true);
     end if;
-    select c.task_ids, c.attempts, c.levels, c.seqs, c.executor_ids, c.params, c.details, c.wait_ms
-    into task_ids, attempts, levels, seqs, executor_ids, params, details, wait_ms
-    from claim_runs(p_lease, p_queue_id, p_wanted, p_levels, p_marks) c;
+    select c.task_ids, c.attempts, c.levels, c.seqs, c.executor_ids, c.params, c.details, c.wait_ms, c.held
+    into task_ids, attempts, levels, seqs, executor_ids, params, details, wait_ms, held
+    from claim_runs(p_lease, p_queue_id, p_wanted, p_levels, p_marks, p_slots) c;
+    v_released := nullif(current_setting('absurd.released', true), '')::text[];
+    if v_released is not null then
+        perform set_config('absurd.released', '', true);
+        perform _pass_on(v_released);
+    end if;
 end $$;
-comment on function step(bigint[], uuid[], integer[], text[], bigint, integer, integer, integer[], bigint[]) is
+comment on function step(bigint[], uuid[], integer[], text[], bigint, integer, integer, integer[], bigint[], integer) is
     'complete_runs and claim_runs in one round trip.';

@@ -44,6 +44,9 @@ begin
                 from unnest(v_lease.task_ids, v_lease.attempts) as h (task, attempt)
                 cross join lateral (select array_position(v_group.tasks, h.task) as first) g where g.first is not null;
         end if;
+        if v_lease.holds then
+            perform _release(v_group.id, v_group.tasks);
+        end if;
         perform _wake_limited(v_lease.queue_id);
     end loop;
 end $$;

@@ -60,7 +60,7 @@ create or replace function _seen(p_last_seen timestamptz, p_lease_seconds double
 create or replace function register_worker(
     p_name text, p_host text, p_pid integer, p_queues text[], p_concurrency integer,
     p_versions jsonb, p_offers jsonb, p_lease_seconds double precision, p_machine text default null,
-    p_defaults jsonb default '{}', p_former integer default null) returns integer
+    p_defaults jsonb default '{}', p_former integer default null, p_reserve_after double precision default 30) returns integer
     language plpgsql security definer set search_path from current
     as $$
 declare
@@ -69,14 +69,15 @@ begin
     perform _note_pulse();
     perform _queue_id(q) from unnest(p_queues) q;
     insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, defaults,
-                        draining, wanted_concurrency, started_at, last_seen)
+                        draining, wanted_concurrency, started_at, last_seen, reserve_after)
     values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, p_defaults,
             coalesce((select f.draining from worker f where f.id = p_former), false),
-            (select f.wanted_concurrency from worker f where f.id = p_former), clock_time(), clock_time())
+            (select f.wanted_concurrency from worker f where f.id = p_former), clock_time(), clock_time(),
+            p_reserve_after)
     returning id into v_id;
     return v_id;
 end $$;
-comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text, jsonb, integer) is
+comment on function register_worker(text, text, integer, text[], integer, jsonb, jsonb, double precision, text, jsonb, integer, double precision) is
     'Announce a worker; returns its number, the high half of its lease ids.';
 
 -- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up; those put aside for
@@ -90,14 +91,14 @@ begin
     for v_each in
         select * from jsonb_to_recordset(p_executors)
             as e (name text, queue text, runs_in text, description text, max_attempts smallint, retry jsonb,
-                  timeout double precision, params_schema jsonb)
+                  timeout double precision, params_schema jsonb, needs jsonb)
         order by name
     loop
         perform _executor_id(v_each.name);
         update executor
-        set (queue, runs_in, description, max_attempts, retry, timeout, params_schema, registered_at)
+        set (queue, runs_in, description, max_attempts, retry, timeout, params_schema, needs, registered_at)
           = (v_each.queue, v_each.runs_in, v_each.description, v_each.max_attempts, v_each.retry,
-             make_interval(secs => v_each.timeout), v_each.params_schema, clock_time())
+             make_interval(secs => v_each.timeout), v_each.params_schema, nullif(v_each.needs, '{}'), clock_time())
         where name = v_each.name;
     end loop;
     update timer set wake_at = clock_time()
@@ -160,10 +161,13 @@ create or replace function _hand_back(p_leases bigint[]) returns void
 declare
     v_tasks    uuid[];
     v_attempts integer[];
+    v_released bigint;
 begin
     perform from lease where id = any (p_leases) order by id for update;
-    with gone as (delete from lease where id = any (p_leases) returning *)
-    select array_agg(u.task order by g.id, u.n), array_agg(u.attempt order by g.id, u.n) into v_tasks, v_attempts
+    with gone as (delete from lease where id = any (p_leases) returning *),
+    released as materialized (select _release(g.id, g.task_ids) from gone g where g.holds)
+    select array_agg(u.task order by g.id, u.n), array_agg(u.attempt order by g.id, u.n), (select count(*) from released)
+    into v_tasks, v_attempts, v_released
     from gone g cross join unnest(g.task_ids, g.attempts::integer[]) with ordinality as u (task, attempt, n);
     if v_tasks is not null then
         perform _requeue(v_tasks, v_attempts, array_fill(null::timestamptz, array[cardinality(v_tasks)]), null, true);

@@ -145,6 +145,7 @@ begin
     with gone as (
         delete from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 returning *)
     select array_agg(row(g.*)::lease order by g.id) into v_leases from gone g;
+    perform _release(l.id, l.task_ids) from unnest(v_leases) l where l.holds;
     return _lose_runs(v_worker, v_leases);
 end $$;
 
@@ -260,7 +261,7 @@ declare
     v_next   timestamptz;
 begin
     perform _require_read_committed();
-    foreach v_part in array array['recover_runs', 'cancel_overdue', 'promote_timers', 'fold_tallies', '_end_waits'] loop
+    foreach v_part in array array['recover_runs', 'cancel_overdue', 'promote_timers', 'fold_tallies', '_end_waits', '_sweep_holdings'] loop
         begin
             v_count := case v_part
                 when 'recover_runs' then case when _note_pulse() then recover_runs() else 0 end
@@ -268,7 +269,8 @@ begin
                 when 'cancel_overdue' then case when v_counts[1] = 0 then cancel_overdue() else 0 end
                 when 'promote_timers' then promote_timers()
                 when 'fold_tallies' then fold_tallies()
-                else _end_waits() end;
+                when '_end_waits' then _end_waits()
+                else _sweep_holdings() end;
         exception when others then
             v_failed := v_failed || jsonb_build_object('part', v_part, 'code', sqlstate, 'error', sqlerrm);
             v_count := 0;

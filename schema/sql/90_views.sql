@@ -36,9 +36,14 @@ create or replace function list_queues()
         from queue q join _counts() c on c.queue_id = q.id
         left join lateral (
             -- No join, which statistics of an empty table would have read all of it.
-            select min((select t.created_at from task t where t.id = (
-                select r.task_id from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base
-                order by r.seq limit 1))) as created_at
+            select min(least(
+                (select t.created_at from task t where t.id = (
+                    select r.task_id from ready r
+                    where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is null order by r.seq limit 1)),
+                (select t.created_at from task t where t.id = (
+                    select r.task_id from ready r
+                    where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null
+                    order by r.seq limit 1)))) as created_at
             from level l where l.queue_id = q.id) oldest on true
         order by q.name
     $$;
@@ -47,13 +52,17 @@ comment on function list_queues() is 'Queues with their counts, the age of their
 create or replace function list_workers(p_all boolean default false)
     returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
                    started_at timestamptz, last_seen timestamptz, versions jsonb, offers jsonb, load jsonb,
-                   blocked_since timestamptz, draining boolean, wanted_concurrency integer)
+                   blocked_since timestamptz, draining boolean, wanted_concurrency integer, held jsonb)
     language sql stable security definer set search_path from current
     as $$
         select id, name, host, pid, state, queues, concurrency,
                (select coalesce(sum(cardinality(l.task_ids)), 0)::integer from lease l
                 where l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32),
-               started_at, last_seen, versions, offers, load, blocked_since, draining, wanted_concurrency
+               started_at, last_seen, versions, offers, load, blocked_since, draining, wanted_concurrency,
+               (select coalesce(jsonb_object_agg(g.resource, g.amount), '{}') from (
+                    select h.resource, sum(h.amount) as amount from holding h
+                    where h.lease_id >= w.id::bigint << 32 and h.lease_id < (w.id + 1)::bigint << 32 and _is_held(h)
+                    group by h.resource) g)
         from worker w
         where state in ('running', 'stopping') or p_all or (state = 'lost' and last_seen > clock_time() - interval '1 hour')
         order by id
@@ -62,10 +71,10 @@ comment on function list_workers(boolean) is 'Workers that are alive, and those 
 
 create or replace function list_executors()
     returns table (name text, queue text, runs_in text, description text, max_attempts smallint, timeout double precision,
-                   params_schema jsonb, registered_at timestamptz)
+                   params_schema jsonb, registered_at timestamptz, needs jsonb)
     language sql stable security definer set search_path from current
     as $$
-        select name, queue, runs_in, description, max_attempts, extract(epoch from timeout)::double precision, params_schema, registered_at
+        select name, queue, runs_in, description, max_attempts, extract(epoch from timeout)::double precision, params_schema, registered_at, coalesce(needs, '{}')
         from executor where registered_at is not null order by name
     $$;
 comment on function list_executors() is 'Executors that workers have registered.';

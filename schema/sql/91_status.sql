@@ -48,6 +48,10 @@ begin
                format('absurd queue resume %s', q.name)
         from list_queues() q where q.paused and q.pending > 0
         union all
+        select 'needs_unmet', format('%s of queue %s: no worker there offers %s', _tasks(u.tasks), u.queue, u.needs),
+               format('absurd-worker --queue %s --offers …, or absurd resource set NAME TOTAL for what all workers share', u.queue)
+        from _unmet() u
+        union all
         select 'executor_unknown', format('%s for the executor %s, which no worker knows', _tasks(count(*)), x.name),
                'absurd-worker --import MODULE'
         from task t join executor x on x.id = t.executor_id

@@ -136,35 +136,15 @@ begin
         when v_alive.workers = 0 then
             format('No worker serves its queue %s; start one with `absurd-worker --queue %s`.', v_queue.name, v_queue.name)
         else coalesce(_why_unfit(v_queue.name, v_ready.needs), _why_limited(v_queue, v_ready.lane),
+                      case when v_ready.needs is not null then _why_short(v_queue.name, p_task, v_ready.needs) end,
                       case when v_alive.running >= v_alive.slots then
                           format('All workers of its queue are busy: %s runs on %s slots; %s.', v_alive.running, v_alive.slots,
                                  _rank(v_queue, v_ready)) end,
                       format('It may be claimed now; %s.', _rank(v_queue, v_ready))) end,
+        case when v_ready.needs is not null then nullif(_why_noted(v_queue.name, p_task, v_ready.needs), '') end,
         case when exists (select from executor where name = p_document ->> 'name' and registered_at is null) then
             format('No worker has ever told that it knows the executor %s.', p_document ->> 'name') end,
         _why_suspect(v_ready.suspect));
-end $$;
-
--- What it needs and no live worker of its queue offers; null when one offers all of it.
-create or replace function _why_unfit(p_queue text, p_needs jsonb) returns text
-    language plpgsql stable
-    as $$
-declare
-    v_text text;
-begin
-    if p_needs is null or exists (
-        select from worker where state = 'running' and not draining and p_queue = any (queues)
-            and last_seen > clock_time() - make_interval(secs => lease_seconds) and _fits(p_needs, offers)) then
-        return null;
-    end if;
-    select string_agg(format('%s %s (the largest offer is %s)', n.value, n.key, coalesce(best.offer, 0)), ', ' order by n.key) into v_text
-    from jsonb_each_text(p_needs) n
-    left join lateral (
-        select max((w.offers ->> n.key)::numeric) as offer from worker w
-        where w.state = 'running' and not w.draining and p_queue = any (w.queues)
-            and w.last_seen > clock_time() - make_interval(secs => w.lease_seconds)) best on true;
-    return format('No worker of its queue offers what it needs: %s; start one with `absurd-worker --queue %s %s`.', v_text, p_queue,
-                  case when p_needs ? 'dask' then '--dask tcp://HOST:8786' else '--offers ...' end);
 end $$;
 
 -- The limit that holds it back; null when none does.
@@ -216,10 +196,15 @@ begin
             select * from level where queue_id = p_ready.queue_id and level >= p_ready.level order by level desc
         loop
             v_ahead := v_ahead + (select count(*) from (
-                select from ready r
-                where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base
-                  and (r.level > p_ready.level or r.seq < p_ready.seq)
-                order by r.seq limit v_most) x);
+                (select from ready r
+                 where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base and r.needs is null
+                   and (r.level > p_ready.level or r.seq < p_ready.seq)
+                 order by r.seq limit v_most)
+                union all
+                (select from ready r
+                 where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base and r.needs is not null
+                   and (r.level > p_ready.level or r.seq < p_ready.seq)
+                 order by r.seq limit v_most)) x);
             exit when v_ahead >= v_most;
         end loop;
     end if;

@@ -78,3 +78,8 @@ async def hang(ctx: Any, params: dict[str, Any]) -> None:
 def environment(ctx: Any, params: dict[str, Any]) -> str | None:
     """Tell a variable of the environment."""
     return os.environ.get(params["name"])
+
+
+@executor("cli.heavy", needs={"cpu": 2, "memory_gib": 0.5})
+async def heavy(ctx: Any, params: dict[str, Any]) -> None:
+    """Need something."""

@@ -142,7 +142,7 @@ def test_a_gate_notices_a_missing_index(busy: Busy, index: str) -> None:
 @pytest.mark.parametrize(
     ("function", "gate_name", "read_in_order", "sorted_first"),
     [
-        ("claim_runs", "empty claim", "order by seq limit v_wanted", "order by seq + 0 limit v_wanted"),
+        ("claim_runs", "empty claim", "order by seq limit v_plain", "order by seq + 0 limit v_plain"),
         ("promote_timers", "promote_timers", "order by wake_at limit", "order by wake_at + interval '0' limit"),
     ],
 )

@@ -56,7 +56,8 @@ def test_private_types_are_in_no_table(connection: Connection) -> None:
     used = connection.execute(
         """
         with made (oid) as (
-            select oid from pg_type where typnamespace = 'absurd'::regnamespace and typname in ('_spawn', '_held'))
+            select oid from pg_type
+            where typnamespace = 'absurd'::regnamespace and typname in ('_spawn', '_held', '_survey', '_packed'))
         select attrelid::regclass::text from pg_attribute join pg_class c on c.oid = attrelid and relkind <> 'c'
         where atttypid in (select oid from made union select typarray from pg_type join made using (oid))
         union all

@@ -17,7 +17,7 @@ from absurd.maintenance import Round, make_round
 
 Connection = psycopg.Connection[Any]
 
-IN_ONE = ("recover_runs", "cancel_overdue", "promote_timers", "fold_tallies", "_end_waits")
+IN_ONE = ("recover_runs", "cancel_overdue", "promote_timers", "fold_tallies", "_end_waits", "_sweep_holdings")
 ALONE = ("sweep_late", "prune_ended", "ensure_partitions", "drop_partition", "advance_marks")
 
 
@@ -40,6 +40,7 @@ def mended(queue: Queue, work: dict[str, Any]) -> set[str]:
         "promote_timers": queue.state(work["due"]) != "sleeping",
         "fold_tallies": queue.call("count(*) from tally where id <= %s", work["tally"]) == 0,
         "_end_waits": queue.state(work["waits"]) != "blocked",
+        "_sweep_holdings": queue.call("count(*) from holding") == 0,
         "sweep_late": queue.call("count(*) from late where child_id = %s", work["late"]) == 0,
         "prune_ended": queue.call("count(*) from task where id = %s", work["old"]) == 0,
         "ensure_partitions": queue.call("not _lacks_partitions()"),
@@ -67,6 +68,7 @@ def work_for_all(queue: Queue) -> dict[str, Any]:
     lost = queue.new_worker()
     queue.spawn()
     queue.claim(1, lost)
+    queue.connection.execute("insert into holding values (1, %s, 'cpu', 1)", [old])
     late = queue.spawn(depends_on=[str(queue.spawn())])
     queue.move_clock("16 days")
     queue.connection.execute("update pulse set at = clock_time()")  # as if somebody had been there all the time

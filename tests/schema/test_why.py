@@ -302,3 +302,68 @@ def test_it_was_cancelled_because_of_an_ancestor(queue: Asked, state: str, words
 def test_an_unknown_task_has_no_answer(queue: Asked) -> None:
     """No task, no sentence."""
     assert queue.call("task_why(gen_random_uuid())") is None
+
+
+# Resources ---------------------------------------------------------------------------------------
+
+
+def test_there_is_no_room_for_it(queue: Asked) -> None:
+    """What is short, how much of it is free, and on which worker; from when on room is kept for it."""
+    queue.connection.execute("""update worker set offers = '{"cpu": 8}'""")
+    queue.spawn(needs={"cpu": 5})
+    task = queue.spawn(needs={"cpu": 6})
+    assert len(queue.claim()[1]) == 1
+
+    short = "It waits for 6 cpu (3 of 8 free on worker test)."
+    assert queue.why(task).startswith(f"{short} Worker test keeps room for it from 2")
+    queue.connection.execute("update worker set reserve_after = 0")
+    assert queue.why(task).startswith(f"{short} Worker test keeps room for it since 2")
+
+
+def test_others_hold_what_all_share(queue: Asked) -> None:
+    """The total, what is free, and the tasks that hold it; a total of nothing is named as such."""
+    queue.call("set_resource('licence', 1)")
+    holder, task = queue.spawn(needs={"licence": 1}), queue.spawn(needs={"licence": 1})
+    assert queue.claim()[1] == [holder]
+
+    assert queue.why(task) == (
+        f"It waits for 1 licence, of which all workers share 1 and 0 are free: held by {holder} (running)."
+    )
+    assert "2 licence (all workers share 1)" in queue.why(queue.spawn(needs={"licence": 2}))
+
+
+def test_room_is_kept_for_another(queue: Asked) -> None:
+    """The worker, and the task that it keeps room for."""
+    queue.connection.execute("""update worker set offers = '{"cpu": 8}', reserve_after = 0""")
+    queue.spawn(needs={"cpu": 1})
+    queue.claim()
+    large, small = queue.spawn(needs={"cpu": 8}), queue.spawn(needs={"cpu": 1}, priority=-1)
+    queue.call("set_queue_paused('default', true)")
+    queue.call("set_queue_paused('default', false)")
+    queue.connection.execute("insert into reservation values (%s, %s, clock_time())", [large, queue.worker])
+
+    assert queue.claim()[1] == []
+    assert queue.why(small).startswith(f"Worker test has room, but keeps it for task {large}, which has waited since 2")
+
+
+def test_it_prefers_a_host(queue: Asked) -> None:
+    """The file, the hosts that have it, and until when."""
+    queue.connection.execute("""update worker set host = 'far'""")
+    near = queue.new_worker()
+    queue.connection.execute("""update worker set host = 'near', offers = '{"file:/a": 1}' where id = %s""", [near])
+    task = queue.spawn(needs={"file:/a": 60})
+    assert queue.claim()[1] == []
+
+    assert "it prefers a host that has /a: near." in queue.why(task)
+
+
+def test_what_nobody_offers_is_a_problem(queue: Asked) -> None:
+    """Status names the needs and the queue, as long as no worker there offers them and nobody shares them."""
+    queue.spawn(needs={"gpu": 1})
+
+    def problems() -> list[str]:
+        return [each["message"] for each in queue.call("get_status()")["problems"] if each["code"] == "needs_unmet"]
+
+    assert problems() == ['1 task of queue default: no worker there offers {"gpu": 1}']
+    queue.call("set_resource('gpu', 1)")
+    assert problems() == []

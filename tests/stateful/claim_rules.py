@@ -6,7 +6,7 @@ import json
 import random
 from uuid import UUID
 
-from stateful.model import Task
+from stateful.model import OFFERS, Task
 from stateful.spawn_rules import SpawnRules
 
 Claim = tuple[int, tuple[UUID, ...]]
@@ -22,7 +22,8 @@ class ClaimRules(SpawnRules):
         """One takes lost runs to have fewer attempts and no dead letters."""
         most, letters = chance.choice(((5, True), (5, True), (2, False)))
         worker: int = self.call(
-            "register_worker('t', 'h', 1, '{default}', 1, '{}', '{}', 30, null, %s)",
+            "register_worker('t', 'h', 1, '{default}', 1, '{}', %s, 30, null, %s, 1e9)",  # it reserves nothing
+            json.dumps(OFFERS),
             json.dumps({"max_attempts": most, "dead_letters": letters}),
         )
         self.model.register(worker, most, dead_letters=letters)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 import recount
-from stateful.model import SECOND, QueueModel, Task
+from stateful.model import SECOND, SHARED, QueueModel, Task
 from stateful.play import Machine
 
 LEASE_SECONDS = 30.0
@@ -49,6 +49,8 @@ class Base(Machine):
         """(lease, tasks), held still or not any more."""
         self.leases = 0
         self.call("create_queue('default')")
+        for name, total in SHARED.items():
+            self.call("set_resource(%s, %s)", name, total)
         self.queue_id = self.call("id from queue where name = 'default'")
         self.workers: list[int] = []
 

@@ -12,6 +12,8 @@ from stateful.model import SECOND, Task
 
 CONDITIONS = ("all_success", "all_success", "all_done", "any_success", "any_failed", "quorum(1)", "quorum(2)")
 
+NEEDS = (None, None, None, None, {"cpu": 1}, {"cpu": 2}, {"token": 1}, {"cpu": 1, "token": 1})
+
 
 class SpawnRules(Base):
     """Tasks and workflows are spawned."""
@@ -29,6 +31,7 @@ class SpawnRules(Base):
             "delay": chance.choice((None, None, None, 10)),
             "max_attempts": chance.choice((None, None, 1, 2)),
             "lane": chance.choice((None, "a", "b", "c")),
+            "needs": chance.choice(NEEDS),
             "start_within": chance.choice((None, None, None, 20)),
             "finish_within": chance.choice((None, None, None, 31)),
         }
@@ -44,6 +47,7 @@ class SpawnRules(Base):
             max_attempts=options.get("max_attempts"),
             run_at=now + options["delay"] * SECOND if "delay" in options else None,
             lane=options.get("lane"),
+            needs=options.get("needs"),
             params={"n": chance.randrange(9)},
             deadlines={
                 kind: now + options[f"{kind}_within"] * SECOND

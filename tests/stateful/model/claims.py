@@ -14,7 +14,7 @@ class Claims(Spawning):
 
     def claim(self, lease: int, wanted: int, claimed: Sequence[UUID]) -> tuple[list[UUID], int | None]:
         """What a claim brings, and in how many milliseconds the rate lets more start."""
-        expected, wait = self.choose(wanted, claimed)
+        expected, wait = self.choose(lease >> 32, wanted, claimed)
         for each in expected:
             self.tasks[each].state, self.tasks[each].lease = "running", lease
         if expected:

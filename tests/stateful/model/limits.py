@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from stateful.model.ends import Ends
 from stateful.model.things import SECOND, Task
 
+OFFERS = {"cpu": 2}
+"""What each worker has."""
+SHARED = {"token": 1}
+"""What all workers share."""
 BURST = SECOND // 10
 """What so long a time brings at an even rate may come together."""
 
@@ -17,7 +21,7 @@ BURST = SECOND // 10
 class Limited(Ends):
     """A queue with limits."""
 
-    def choose(self, wanted: int, claimed: Sequence[UUID]) -> tuple[list[UUID], int | None]:
+    def choose(self, worker: int, wanted: int, claimed: Sequence[UUID]) -> tuple[list[UUID], int | None]:
         """What a claim takes, and in how many milliseconds the rate lets more start.
 
         `claimed` is what was taken: of two that became pending together either may be the first.
@@ -28,14 +32,24 @@ class Limited(Ends):
             (task for task in self.tasks.values() if task.state == "pending"),
             key=lambda task: (-task.level, task.order, places.get(task.id, len(places))),
         )
+        free = self._free(worker)
         if self.limits.lanes:
-            pending = self._by_lanes(pending)
-        chosen = pending[:granted]
+            pending = self._by_lanes([task for task in pending if _fits(task, free)])[:granted]
+        chosen = _packed(pending, free)[:granted]
         if self.limits.lanes and chosen:
             self.last_lane = chosen[-1].lane or ""
         if self.limits.rate is not None and chosen:
             self.next_start = self._due() + len(chosen) * self._spacing()
         return [task.id for task in chosen], wait if len(chosen) == granted else None
+
+    def _free(self, worker: int) -> dict[str, int]:
+        """What is left of what the worker has, and of what all share."""
+        free = OFFERS | SHARED
+        for task in self._running():
+            for name, need in (task.needs or {}).items():
+                if name in SHARED or (task.lease is not None and task.lease >> 32 == worker):
+                    free[name] -= need
+        return free
 
     def _running(self) -> list[Task]:
         return [task for task in self.tasks.values() if task.lease is not None]
@@ -82,3 +96,18 @@ class Limited(Ends):
         """Lanes come round in a circle that begins behind the last one; tasks without a lane are its first."""
         name = lane or ""
         return name <= self.last_lane, name
+
+
+def _fits(task: Task, free: Mapping[str, int]) -> bool:
+    return all(need <= free[name] for name, need in (task.needs or {}).items())
+
+
+def _packed(tasks: Sequence[Task], free: Mapping[str, int]) -> list[Task]:
+    """One after the other, what fits into what is left."""
+    left, packed = dict(free), []
+    for task in tasks:
+        if _fits(task, left):
+            packed.append(task)
+            for name, need in (task.needs or {}).items():
+                left[name] -= need
+    return packed

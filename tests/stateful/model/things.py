@@ -33,6 +33,7 @@ class Task:
     max_attempts: int | None = None
     run_at: int | None = None
     lane: str | None = None
+    needs: dict[str, int] | None = None
     key: str | None = None
     params: Any = None
     workflow: UUID | None = None
