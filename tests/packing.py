@@ -25,7 +25,7 @@ class Site(Queue):
     def add(self, offers: dict[str, float], *, host: str = "here", reserve_after: float = 30) -> int:
         """Register a worker."""
         worker: int = self.call(
-            "register_worker('test', %s, 1, '{default,other}', 4, '{}', %s, 1e6, null, '{}', %s)",
+            "register_worker('test', %s, 1, '{default,other}', 4, '{}', %s, 1e6, p_reserve_after => %s)",
             host, json.dumps(offers), reserve_after,
         )  # fmt: skip
         return worker

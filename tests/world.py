@@ -19,8 +19,9 @@ READS = frozenset({
     "check_claim", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_identity",
     "get_log", "get_names", "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats",
     "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_task", "get_workflow",
-    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues", "list_resources",
-    "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows", "new_task_id", "task_why",
+    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues",
+    "list_resources", "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows",
+    "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 

@@ -21,8 +21,8 @@ class ClaimRules(SpawnRules):
     def new_worker(self, chance: random.Random) -> int:
         """One takes lost runs to have fewer attempts and no dead letters."""
         most, letters = chance.choice(((5, True), (5, True), (2, False)))
-        worker: int = self.call(
-            "register_worker('t', 'h', 1, '{default}', 1, '{}', %s, 30, null, %s, 1e9)",  # it reserves nothing
+        worker: int = self.call(  # it never reserves anything
+            "register_worker('t', 'h', 1, '{default}', 1, '{}', %s, 30, null, %s, p_reserve_after => 1e9)",
             json.dumps(OFFERS),
             json.dumps({"max_attempts": most, "dead_letters": letters}),
         )
