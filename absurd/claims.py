@@ -82,19 +82,19 @@ def register_executors(executors: Sequence[dict[str, Any]]) -> Call[None]:
 
 def beat(
     worker: int,
-    leases: Sequence[int],
+    leases: Sequence[int] | None,
     state: str = "running",
     started: Sequence[UUID] = (),
     load: dict[str, Any] | None = None,
 ) -> Call[Standing]:
     """A sign of life; tells what the worker still holds of `leases`, and its orders.
 
-    `started` are the tasks that are at work, `load` what the worker tells of itself.  Raises
-    StaleClaimError when the worker was given up.
+    `started` are the tasks that are at work, `load` what the worker tells of itself.  None for `leases`: something
+    in the worker holds up everything, and all it holds is kept.  Raises StaleClaimError when the worker was given up.
     """
 
     def standing(rows: Sequence[Row]) -> Standing:
-        held: dict[int, set[UUID]] = {lease: set() for lease in leases}
+        held: dict[int, set[UUID]] = {lease: set() for lease in leases or ()}
         for lease, task_id in zip(rows[0]["leases"], rows[0]["tasks"], strict=True):
             held[lease].add(task_uuid(task_id))
         return Standing(held, rows[0]["draining"], rows[0]["concurrency"])
@@ -102,7 +102,7 @@ def beat(
     return Call(
         "select leases, tasks, draining, concurrency"
         " from {schema}.beat($1::integer, $2::bigint[], $3::text, $4::uuid[], $5::text::jsonb)",
-        (worker, list(leases), state, list(started), encode(load or {})),
+        (worker, None if leases is None else list(leases), state, list(started), encode(load or {})),
         standing,
     )
 

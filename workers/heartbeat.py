@@ -1,8 +1,8 @@
 """The worker's sign of life, from a thread with a loop and a connection of its own.
 
-A worker's loop that is blocked, or native code that lets other threads run, loses no lease.  And the
-other way round: when the database has not answered for a whole lease, others may have taken the
-runs, so this worker must stop them by itself.
+A worker's loop that is blocked, or native code that lets other threads run, loses no lease; while not even this
+thread can run, the worker's `heart` beats.  And the other way round: when the database has not answered for a whole
+lease, others may have taken the runs, so this worker must stop them by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from absurd.claims import Standing, beat
 from absurd.config import Settings
 from absurd.database import AsyncDatabase, AsyncSession
 from absurd.errors import AbsurdError, StaleClaimError
+from absurd.workers.heart import Heart, Longest
 
 log = structlog.get_logger("absurd.worker")
 
@@ -30,8 +31,11 @@ class Heartbeat:
 
     On `loop`, it calls `on_answer` after each beat with what each of `leases` still holds and the worker's
     orders, and `on_lost` once, as its last act, when the worker was given up by the others or must take
-    itself for it.  `leases`, `started` (the tasks at work), `state` and `load` (what the worker tells of
-    itself) are called in the thread.
+    itself for it.  `leases`, `claiming` (the lease of a claim on its way), `started` (the tasks at work), `state` and
+    `load` (what the worker tells of itself) are called in the thread.
+
+    While that loop is blocked, all the worker holds is kept and it is told to be blocked; not for longer than the
+    runs in this process may take, as `longest` says.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class Heartbeat:
         worker_id: int,
         loop: asyncio.AbstractEventLoop,
         leases: Callable[[], list[int]],
+        claiming: Callable[[], int | None],
+        longest: Longest,
         started: Callable[[], list[UUID]],
         state: Callable[[], str],
         load: Callable[[], Mapping[str, Any]],
@@ -55,6 +61,10 @@ class Heartbeat:
         self._worker_id = worker_id
         self._loop = loop
         self._leases = leases
+        self._claiming = claiming
+        self._longest = longest
+        self._heart = longest.heart = Heart(url, settings, worker_id=worker_id, interval=self._interval)
+        self._loop_asked = self._loop_answered = time.monotonic()
         self._started = started
         self._state = state
         self._load = load
@@ -67,6 +77,8 @@ class Heartbeat:
 
     def start(self) -> None:
         """Begin."""
+        self._heart.start()  # before the first run could hold up its start
+        self._heart.tell(time.monotonic() + self._interval)
         self._thread.start()
 
     def beat_now(self) -> None:
@@ -79,6 +91,7 @@ class Heartbeat:
         self._stopping = True
         self.beat_now()
         self._thread.join(timeout=2.0)
+        self._heart.stop()
 
     # In the thread ------------------------------------------------------------------------------
 
@@ -90,13 +103,23 @@ class Heartbeat:
             while not self._stopping:
                 self._due.clear()
                 begun = time.monotonic()
+                alive = max(alive, self._heart.beaten())  # what came while this thread could not run
                 left = alive + self._lease - begun
                 if left <= 0:
-                    log.error("lease_over", seconds=round(begun - alive, 1), note="the database has not answered")
+                    log.error("lease_over", seconds=round(begun - alive, 1), note="no beat was answered for so long")
                     return _tell(self._loop, self._on_lost)
+                patience = min(left, 2 * self._interval)
+                blocked = self._blocked_for()
+                if blocked and self._longest.seconds and blocked > self._longest.seconds + 2 * self._interval:
+                    # All that runs here had its time.  Others get it when the lease is over.
+                    log.error("worker_blocked", seconds=round(blocked, 1), note="past the time limits of its runs")
+                    self._heart.tell(begun + left)
+                    await self._rest(min(self._interval, left))
+                    continue
+                self._heart.tell(begun + patience)
                 try:
-                    async with asyncio.timeout(min(left, 2 * self._interval)):
-                        standing = await self._beat()
+                    async with asyncio.timeout(patience):
+                        standing = await self._beat(blocked > 0)
                 except StaleClaimError:
                     return _tell(self._loop, self._on_lost)
                 except Exception as error:  # whatever it is: beats must go on
@@ -108,13 +131,19 @@ class Heartbeat:
                 else:
                     alive, failures, pause = begun, 0, self._interval
                     _tell(self._loop, lambda standing=standing: self._on_answer(standing))  # type: ignore[misc]
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._due.wait()
+                self._ask_loop()
+                self._heart.tell(time.monotonic() + pause)
+                await self._rest(pause)
         finally:
             self._disconnect()
+            self._heart.stop()
 
-    async def _beat(self) -> Standing:
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._due.wait()
+
+    async def _beat(self, blocked: bool) -> Standing:
         if self._session is None:
             self._session = AsyncSession(
                 await self._database.connect(),
@@ -122,9 +151,34 @@ class Heartbeat:
                 address=self._database.address,
                 prepared_statements=self._database.prepared_statements,
             )
-        return await self._session.run(
-            beat(self._worker_id, self._leases(), self._state(), self._started(), dict(self._load()))
-        )
+        if blocked:
+            return await self._session.run(beat(self._worker_id, None))
+        claiming = self._claiming()
+        leases = self._leases()
+        if claiming is not None:  # what it claims is on its way, and must not go back as never heard of
+            leases.append(claiming)
+        call = beat(self._worker_id, leases, self._state(), self._started(), dict(self._load()))
+        standing = await self._session.run(call)
+        if claiming is not None and not standing.held[claiming]:
+            del standing.held[claiming]  # the claim came later than this beat, or brought nothing
+        return standing
+
+    # Whether the worker's loop goes round -------------------------------------------------------
+
+    def _ask_loop(self) -> None:
+        if self._loop_answered >= self._loop_asked:
+            self._loop_asked = time.monotonic()
+            _tell(self._loop, self._answer)
+
+    def _answer(self) -> None:
+        self._loop_answered = time.monotonic()
+
+    def _blocked_for(self) -> float:
+        """For how many seconds the loop has not gone round; 0 while that is none to speak of."""
+        if self._loop_answered >= self._loop_asked:
+            return 0.0
+        seconds = time.monotonic() - self._loop_asked
+        return seconds if seconds > 1.5 * self._interval else 0.0
 
     def _disconnect(self) -> None:
         session, self._session = self._session, None

@@ -27,18 +27,13 @@ from absurd.workers.failures import describe
 from absurd.workers.jobs import cancel_begun
 from absurd.workers.link import Link, is_refused
 from absurd.workers.output import Output
+from absurd.workers.pace import MAX_BATCH, Pace
 from absurd.workers.recording import Key, Recorder
 from absurd.workers.reports import Report, completions, is_plain
 from absurd.workers.source import Source, Step, Until, choose
 
-MAX_BATCH = 500
-"""Most runs of one claim."""
-HOARD_SECONDS = 0.1
-"""How much work, at the pace measured, may be claimed ahead: what a crash repeats at most of short tasks."""
 FLUSH_SECONDS = 0.02
 """How old an outcome may grow before it is recorded, even if nothing is to be claimed."""
-STALL_SECONDS = 1.0
-"""How long claims may wait for a slot while none becomes free; then others may have them."""
 END_SECONDS = 10.0
 """How long the runs of a pump that has failed are waited for, once they were stopped."""
 UNKNOWN_EXECUTOR_SECONDS = 60.0
@@ -78,7 +73,7 @@ class Pump:
         self._execute, self._output = execute, output
         self._listen = listen
         self._remaining = remaining
-        self._prefetch = prefetch
+        self._pace = Pace(prefetch)
         self._poll_seconds = poll_seconds
         self.recorder = Recorder(link, publish, dead_letters=dead_letters)
         self.concurrency = concurrency
@@ -89,11 +84,9 @@ class Pump:
         # By claim, not by task: a task that was lost may be claimed anew while its old run still ends.
         self.running: dict[Key, tuple[Claim, asyncio.Task[None]]] = {}
         self._lost: set[Key] = set()
-        self._filled_at = 0.0  # when a slot was last free or filled
         self._reports: list[Report] = []
         self._recording: list[Report] = []  # on their way to the database
         self._oldest_report = 0.0
-        self._pace: float | None = None  # seconds a run takes, smoothed
         self._wake = asyncio.Event()
         self._listening = False
         self._busy_since: float | None = None
@@ -124,6 +117,11 @@ class Pump:
         known.update(lease for lease, _ in list(self.running))
         known.update(report.claim.lease for report in [*self._reports, *self._recording])
         return list(known)
+
+    def claiming(self) -> int | None:
+        """The lease of a claim whose answer is not read yet; ask before `leases`, and from any thread."""
+        sent = self._step_sent
+        return sent[0].lease if sent is not None and sent[0].source is not None else None
 
     def started(self) -> list[UUID]:
         """The tasks at work; safe to call from another thread."""
@@ -182,9 +180,8 @@ class Pump:
         while True:
             source = None if self.stopping else self._claimable()
             if self._stall_over() <= 0:
-                # The pace was another one: whatever it was, the next run that ends tells it anew.
                 self._hand_back()
-                self._pace = None
+                self._pace.forget()
             if source is not None or self._report_due():
                 await self._step(source or self._released_into())
             elif self._unread is not None:
@@ -214,17 +211,11 @@ class Pump:
     def _ahead(self) -> int:
         """How many runs to hold beyond those that execute, so that no slot waits for the database."""
         held = any(source.held for source in self._sources)
-        if self._prefetch is not None and not held:
-            return self._prefetch
-        if self._pace is None or held:
-            return 0
-        return min(MAX_BATCH, int(self.concurrency * HOARD_SECONDS / max(self._pace, 1e-6)))
+        return 0 if held else self._pace.ahead(self.concurrency)
 
     def _stall_over(self) -> float:
-        """In how many seconds what waits for a slot is handed back, if none becomes free; endless where it may wait."""
-        if not self._waiting or self._prefetch is not None:
-            return math.inf
-        return self._filled_at + STALL_SECONDS - time.monotonic()
+        """In how many seconds what waits for a slot is handed back, if none becomes free."""
+        return self._pace.stall_over() if self._waiting else math.inf
 
     def _hand_back(self) -> None:
         """Give up what waits for a slot."""
@@ -311,13 +302,13 @@ class Pump:
             self.wake()
             return
         self.recorder.tell_stale(answer.stale, self._recording)
-        self._step_sent, self._recording = None, []
-        if sent.source is None:
-            return
-        if answer.task_ids:
-            self._next_lease += 1
-            self._unread = Unread(answer, sent.lease, sent.source.name)
-        sent.source.learn(sent, answer, self._poll_seconds)
+        self._recording = []
+        if sent.source is not None:
+            if answer.task_ids:
+                self._next_lease += 1
+                self._unread = Unread(answer, sent.lease, sent.source.name)
+            sent.source.learn(sent, answer, self._poll_seconds)
+        self._step_sent = None  # only now: the heartbeat must find its lease in one place or the other
 
     # Executing ----------------------------------------------------------------------------------
 
@@ -328,7 +319,7 @@ class Pump:
         if not all(map(self._executors.__contains__, answer.executor_ids)):
             await self._refresh_names()
         if not self._waiting:
-            self._filled_at = time.monotonic()
+            self._pace.moved()
         self._waiting.extend(read_claims(answer, lease, queue, self._executors))
         self._unread = None
         if self.stopping:
@@ -367,8 +358,7 @@ class Pump:
         if key in self._lost:  # nobody to report to
             self._lost.discard(key)
             outcome = None
-        ended = self._filled_at = time.monotonic()
-        self._pace = ended - started if self._pace is None else self._pace + 0.02 * (ended - started - self._pace)
+        self._pace.ended(started)
         if outcome is not None:
             self._add_report(Report(claim, started, outcome))
         for source in self._sources:

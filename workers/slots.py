@@ -25,6 +25,7 @@ from absurd.workers.dask_cluster import Cluster
 from absurd.workers.dask_runs import DaskRuns
 from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
 from absurd.workers.failures import describe
+from absurd.workers.heart import Longest
 from absurd.workers.origin import refuse_in_child
 from absurd.workers.output import Sink
 from absurd.workers.process import BrokenChildError
@@ -67,6 +68,7 @@ class Slots:
         self._middleware = middleware
         self._surrounded: dict[str, tuple[Executor, Executor]] = {}
         self._defaults = Defaults(RetryPolicy(max_attempts=settings.max_attempts), settings.task_timeout)
+        self.longest = Longest(self._defaults)
         self._threads = DaemonThreads()
         self._min_free_gib = settings.worker_min_free_gib
         self._warm = settings.worker_warm
@@ -133,6 +135,8 @@ class Slots:
         return Suspended("no_scratch", delay=NO_ROOM_SECONDS)
 
     def _run_where_it_belongs(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
+        if executor.runs_in in ("loop", "thread"):
+            self.longest.note(claim, executor)
         if self._middleware and executor.runs_in not in APART:
             executor = self._around(executor)
         if executor.runs_in == "dask" and not self._stand_in:

@@ -235,6 +235,8 @@ class AbsurdWorker:
             worker_id=self.id,
             loop=asyncio.get_running_loop(),
             leases=pump.leases,
+            claiming=pump.claiming,
+            longest=slots.longest,
             started=pump.started,
             state=lambda: "stopping" if pump.stopping else "running",
             load=lambda: measure(running=len(pump.running), concurrency=pump.concurrency),
@@ -383,6 +385,8 @@ class AbsurdWorker:
         if (pump := self._pump) is None:
             return
         pump.lose(standing.held)
+        running = [claim for claim, _ in pump.running.values()]
+        self._slots.longest.renew((claim, self._registry.get(claim.name)) for claim in running)
         wanted = standing.concurrency or self.concurrency
         drained = self.drained if self._stop_asked.is_set() or self._lost else standing.draining
         if (wanted, drained) == (pump.concurrency, self.drained):

@@ -77,7 +77,7 @@ begin
         order by id for update skip locked
     loop
         begin
-            v_recovered := v_recovered + _give_up(v_worker.id, v_worker.name);
+            v_recovered := v_recovered + _give_up(v_worker.id);
             v_given_up := v_given_up + 1;
         exception when others then
             v_error := format('worker %s cannot be given up: %s', v_worker.name, sqlerrm);
@@ -106,15 +106,13 @@ comment on function recover_runs() is 'Take back the runs of workers that stoppe
 create or replace function give_up_worker(p_worker integer) returns integer
     language plpgsql security definer set search_path from current
     as $$
-declare
-    v_name text;
 begin
     perform _require_read_committed();
-    select name into v_name from worker where id = p_worker and state in ('running', 'stopping') for update;
+    perform from worker where id = p_worker and state in ('running', 'stopping') for update;
     if not found then
         return 0;
     end if;
-    return _give_up(p_worker, v_name);
+    return _give_up(p_worker, 'its process is gone');
 end $$;
 comment on function give_up_worker(integer) is
     'Take back at once the runs of a worker whose process is certainly gone; returns how many.';
@@ -131,8 +129,8 @@ create or replace function get_neighbours(p_worker integer) returns table (id in
     $$;
 comment on function get_neighbours(integer) is 'The other workers of a worker''s machine that have not left.';
 
--- The worker's row is locked; then come its leases.
-create or replace function _give_up(p_worker integer, p_name text) returns integer
+-- The worker's row is locked; then come its leases.  p_reason is told by each run that is lost; null: it was silent.
+create or replace function _give_up(p_worker integer, p_reason text default null) returns integer
     language plpgsql
     as $$
 declare
@@ -146,8 +144,22 @@ begin
         delete from lease where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 returning *)
     select array_agg(row(g.*)::lease order by g.id) into v_leases from gone g;
     perform _release(l.id, l.task_ids) from unnest(v_leases) l where l.holds;
-    return _lose_runs(v_worker, v_leases);
+    return _lose_runs(v_worker, v_leases, coalesce(p_reason, _silence(v_worker)));
 end $$;
+
+-- A time as messages tell it, the same in every session.
+create or replace function _told(p_at timestamptz) returns text
+    language sql stable
+    as $$ select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"') $$;
+
+-- Why a worker is given up whose lease is over.
+create or replace function _silence(p_worker worker) returns text
+    language sql stable
+    as $$
+        select case when p_worker.blocked_since is not null
+                   then format('something in it has held up everything since %s, for longer than its runs may take', _told(p_worker.blocked_since))
+                   else format('silent since %s', _told(p_worker.last_seen)) end
+    $$;
 
 -- Which queue this is, wherever it is reached from: the database cluster, which its standbys share, the
 -- database and the schema.
@@ -169,7 +181,7 @@ comment on function get_identity() is 'Tells this queue from any other: database
 -- Close the runs of leases that are gone with their worker.  One that had certainly started (claimed alone in its
 -- lease, among those the worker last said it had started, or suspect before) has spent its attempt;
 -- in doubt none is spent, once: all come back as suspects, ahead of their priority.
-create or replace function _lose_runs(p_worker worker, p_leases lease[]) returns integer
+create or replace function _lose_runs(p_worker worker, p_leases lease[], p_reason text) returns integer
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -179,7 +191,7 @@ declare
     v_spent  uuid[];
     v_last   uuid[];
     v_error  jsonb := jsonb_build_object('code', 'worker_lost', 'type', 'WorkerLostError',
-                                         'message', format('worker %s stopped answering', p_worker.name));
+                                         'message', format('worker %s on host %s was lost: %s', p_worker.name, p_worker.host, p_reason));
 begin
     v_runs := array(
         select row(row_number() over (order by l.id, u.n), u.task, u.attempt, l.id, l.queue_id, l.claimed_at)::_held

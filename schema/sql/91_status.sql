@@ -71,6 +71,11 @@ begin
         select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all
+        select 'worker_blocked',
+               format('something in worker %s on host %s has held up everything since %s, a run that keeps the GIL or never awaits; what it holds is kept', w.name, w.host, w.blocked_since),
+               format('run such work with runs_in="process", and with a timeout; or on its host: kill -9 %s', w.pid)
+        from worker w where w.state in ('running', 'stopping') and w.blocked_since is not null
+        union all
         select 'runs_not_recovered', format('worker %s has not answered since %s, and nobody takes back what it holds', w.name, w.last_seen),
                'absurd-scheduler; if one runs, look for maintenance_failed in its log'
         from worker w

@@ -14,6 +14,9 @@ import pytest
 
 from absurd.claims import Standing
 from absurd.config import Settings
+from absurd.retry import RetryPolicy
+from absurd.workers.execution import Defaults
+from absurd.workers.heart import Longest
 from absurd.workers.heartbeat import Heartbeat
 
 Until = Callable[[Callable[[], object]], None]
@@ -47,6 +50,8 @@ class Ear:
             worker_id=worker,
             loop=self.loop,
             leases=lambda: leases or [],
+            claiming=lambda: None,
+            longest=Longest(Defaults(RetryPolicy(), None)),
             started=list,
             state=lambda: "running",
             load=lambda: {"running": 3, "concurrency": 7},
