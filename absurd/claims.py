@@ -86,11 +86,13 @@ def beat(
     state: str = "running",
     started: Sequence[UUID] = (),
     load: dict[str, Any] | None = None,
+    probe: str | None = None,
 ) -> Call[Standing]:
     """A sign of life; tells what the worker still holds of `leases`, and its orders.
 
     `started` are the tasks that are at work, `load` what the worker tells of itself.  None for `leases`: something
-    in the worker holds up everything, and all it holds is kept.  Raises StaleClaimError when the worker was given up.
+    in the worker holds up everything, and all it holds is kept.  `probe` is a channel to be
+    notified.  Raises StaleClaimError when the worker was given up.
     """
 
     def standing(rows: Sequence[Row]) -> Standing:
@@ -100,9 +102,10 @@ def beat(
         return Standing(held, rows[0]["draining"], rows[0]["concurrency"])
 
     return Call(
-        "select leases, tasks, draining, concurrency"
+        "select leases, tasks, draining, concurrency,"
+        " case when $6::text is not null then pg_notify($6::text, '')::text end as probed"
         " from {schema}.beat($1::integer, $2::bigint[], $3::text, $4::uuid[], $5::text::jsonb)",
-        (worker, None if leases is None else list(leases), state, list(started), encode(load or {})),
+        (worker, None if leases is None else list(leases), state, list(started), encode(load or {}), probe),
         standing,
     )
 

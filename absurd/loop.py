@@ -14,7 +14,7 @@ from absurd.errors import AbsurdError
 JITTER = 0.2
 """Share of each pause that chance may add or take, so that the hosts of an observatory do not step in time."""
 LONGEST_BACKOFF = 60.0
-"""Longest pause in seconds after failures in a row."""
+"""Longest pause in seconds after failures in a row, where a loop has not its own."""
 
 log = structlog.get_logger("absurd.loop")
 
@@ -22,15 +22,27 @@ log = structlog.get_logger("absurd.loop")
 class Loop:
     """Calls `run_once` until it is stopped.
 
-    `run_once` returns in how many seconds it is needed again (None: after `pause`, which is also the
-    longest wait); `wake` makes it come at once.  When it raises, that is logged and it is called again,
-    after pauses that double from `pause` to `LONGEST_BACKOFF`: a loop never dies of an error.
+    `run_once` returns in how many seconds it is needed again (None: after `pause`), at most `longest`, which is
+    `pause` as well unless it is given; `wake` makes it come at once, `wake_in` not later than that.  When it raises,
+    that is logged and it is called again, after pauses that double from `pause` to `longest_backoff`: a loop never
+    dies of an error.
     """
 
-    def __init__(self, name: str, run_once: Callable[[], Awaitable[float | None]], *, pause: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        run_once: Callable[[], Awaitable[float | None]],
+        *,
+        pause: float,
+        longest: float | None = None,
+        longest_backoff: float = LONGEST_BACKOFF,
+    ) -> None:
         self.name = name
         self._run_once = run_once
         self._pause = pause
+        self._longest = longest
+        self._longest_backoff = longest_backoff
+        self._alarm: asyncio.TimerHandle | None = None
         self._failures = 0
         self._due = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -46,6 +58,8 @@ class Loop:
         """Let the present round end, and return when it has."""
         self._stopping.set()
         self._due.set()
+        if self._alarm is not None:
+            self._alarm.cancel()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner
@@ -53,6 +67,15 @@ class Loop:
     def wake(self) -> None:
         """Make the next round come now."""
         self._due.set()
+
+    def wake_in(self, seconds: float) -> None:
+        """Make the next round come in so many seconds, if it would not come before."""
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None and loop.time() < self._alarm.when() <= loop.time() + seconds:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(max(0.0, seconds), self.wake)
 
     async def run(self) -> None:
         """Go round until `stop` is called or this coroutine is cancelled."""
@@ -80,6 +103,6 @@ class Loop:
                 log.info("loop_recovered", loop=self.name, failures=self._failures)
             self._failures = 0
             pause = self._pause * random.uniform(1 - JITTER, 1 + JITTER)
-            return pause if wanted is None else min(pause, max(wanted, 0.001))
-        backoff = min(LONGEST_BACKOFF, self._pause * 2.0 ** min(self._failures - 1, 16))
+            return pause if wanted is None else min(self._longest or pause, max(wanted, 0.001))
+        backoff = min(self._longest_backoff, self._pause * 2.0 ** min(self._failures - 1, 16))
         return backoff * random.uniform(1 - JITTER, 1 + JITTER)

@@ -5,6 +5,7 @@ Nothing needs a special process to be alive: whoever comes first does the work, 
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,12 @@ from absurd import claims
 from absurd.call import Call, Row
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, DatabaseUnavailableError
+from absurd.loop import JITTER
 
+LONGEST_REST = 30.0
+"""How long somebody rests who has nothing to do, is told of what is due before, and knows that he hears of it."""
+LONGEST_BACKOFF = 5.0
+"""Longest pause after failures in a row: all are back within seconds of a database that was away."""
 TELL_SECONDS = 60.0
 """How often a part of the round that fails the same way again and again is logged."""
 
@@ -35,11 +41,52 @@ class Round:
     """Children of ended parents that were counted."""
     next_wake: float | None
     """Seconds until the next sleeper is due; None when none is."""
+    next_loss: float | None = None
+    """Seconds until a worker will have been silent for its lease, if it says nothing before."""
+    silence: float | None = None
+    """For how many seconds nobody may give a sign of life before the database is taken for having been away."""
+    ready: frozenset[int] = frozenset()
+    """The queues with something to claim."""
+    ahead: float = 0.0
+    """By how many seconds the database's clock is ahead of this process' monotonic one."""
+    folded: int = 0
+    """Changes of counts that were added up."""
+    failed: bool = False
+    """Whether a part of it failed."""
+    unpublished: bool = False
+    """Whether files wait for their final names."""
 
     @property
     def moved(self) -> bool:
         """Whether something may have become claimable."""
         return bool(self.recovered or self.promoted or self.counted)
+
+
+class Rest:
+    """When a round is needed again: each `poll` seconds while there is something to do, when something is due else.
+
+    `pulse` is how often whoever makes the rounds gives another sign of life.
+    """
+
+    def __init__(self, *, poll: float, pulse: float) -> None:
+        self._poll = poll
+        self._pulse = pulse
+        self._ahead: float | None = None  # of the database's clock before this process' own
+
+    def after(self, done: Round, *, idle: bool) -> float:
+        """In how many seconds; `idle` tells whether it will be heard what becomes due before."""
+        self._ahead = done.ahead
+        wanted = self._poll if done.next_wake is None else done.next_wake
+        if not idle or done.moved or done.failed or done.folded:
+            return min(wanted, self._poll * random.uniform(1 - JITTER, 1 + JITTER))
+        waits = [LONGEST_REST * random.uniform(1 - JITTER, 1), done.next_wake, done.next_loss]
+        if done.silence is not None and done.silence < 1.1 * self._pulse:
+            waits.append(0.7 * done.silence)
+        return max(min(each for each in waits if each is not None), min(wanted, self._poll))
+
+    def until(self, due: str) -> float:
+        """Seconds until what a notification told of; 0 where that is not known."""
+        return max(0.0, float(due) - time.monotonic() - self._ahead) if due and self._ahead is not None else 0.0
 
 
 async def make_round(database: AsyncDatabase) -> Round:
@@ -49,6 +96,7 @@ async def make_round(database: AsyncDatabase) -> Round:
     the same.  Raises DatabaseUnavailableError, and what keeps all parts from being done.
     """
     done: dict[str, Any] = await database.run(claims.maintain())
+    answered = time.monotonic()
     for each in done["failed"]:
         _tell(each["part"], each["code"], each["error"])
     # Each in a transaction of its own: the sweep takes locks in the order of the house, partitions wait for
@@ -62,7 +110,19 @@ async def make_round(database: AsyncDatabase) -> Round:
         await _alone(database, "drop_partition")
     if done["marks"]:
         await _alone(database, "advance_marks")
-    return Round(done["recovered"], done["promoted"], counted, done["next_wake_seconds"])
+    return Round(
+        recovered=done["recovered"],
+        promoted=done["promoted"],
+        counted=counted,
+        next_wake=done["next_wake_seconds"],
+        next_loss=done["next_loss_seconds"],
+        silence=done["silence"],
+        ready=frozenset(done["ready"]),
+        ahead=done["now"] - answered,
+        folded=done["folded"] + done["overdue"],
+        failed=bool(done["failed"] or done["late"]),
+        unpublished=done["unpublished"],
+    )
 
 
 async def _alone(database: AsyncDatabase, part: str) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -38,7 +40,10 @@ class Listener:
     def __init__(self, database: AsyncDatabase, topics: Sequence[str]) -> None:
         self._database = database
         self._channels = {f"{database.schema}_{topic}": topic for topic in topics}
-        self._probe_channel = f"{database.schema}_probe_{secrets.token_hex(3)}"
+        self.probe_channel = f"{database.schema}_probe_{secrets.token_hex(3)}"
+        """What a statement of somebody else may notify, to save a probe; then `probed` is to be called."""
+        self._heard_at = -math.inf
+        self._lost: asyncio.Event | None = None
         self._callbacks: dict[tuple[str, str | None], list[Callback]] = {}
         self._runner: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
@@ -47,6 +52,8 @@ class Listener:
         """Whether notifications arrive."""
         self.reason: str | None = None
         """Why not, while they do not."""
+        self.on_deaf: Callable[[], None] | None = None
+        """Called when they do not arrive any more."""
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -75,6 +82,16 @@ class Listener:
             if not runner.cancelled():
                 runner.result()
 
+    def probed(self) -> None:
+        """A statement was answered that has notified `probe_channel`: that must arrive here."""
+        if self.listening:
+            since = time.monotonic() - PROBE_TIMEOUT  # it may have come before the answer
+            asyncio.get_running_loop().call_later(PROBE_TIMEOUT, self._expect, since)
+
+    def _expect(self, since: float) -> None:
+        if self._lost is not None and self._heard_at < since:
+            self._lost.set()
+
     @contextmanager
     def subscribe(self, topic: str, callback: Callback, *, only: str | None = None) -> Iterator[None]:
         """Have `callback` called within the block for each notification of `topic`, or those with the payload `only`.
@@ -101,21 +118,25 @@ class Listener:
                 self.reason = str(error)
             finally:
                 pause = _SHORTEST if self.listening else min(2 * pause, _LONGEST)
-                self.listening = False
+                deaf, self.listening = self.listening, False
                 self._settled.set()
+                if deaf and self.on_deaf is not None:
+                    self.on_deaf()
             # Not all clients of a server that came back at the same moment.
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
 
     async def _listen(self) -> None:
         """Listen until the connection is lost or silent."""
         connection = await self._database.connect()
-        lost = asyncio.Event()
+        lost = self._lost = asyncio.Event()
+        self._heard_at = -math.inf
         try:
             connection.add_termination_listener(lambda _: lost.set())
-            for channel in (*self._channels, self._probe_channel):
+            for channel in (*self._channels, self.probe_channel):
                 await connection.add_listener(channel, self._notified)
             while True:
-                await self._probe()
+                if time.monotonic() - self._heard_at > PROBE_INTERVAL / 2:
+                    await self._probe()
                 if not self.listening:
                     self.listening, self.reason = True, None
                     self._settled.set()
@@ -124,14 +145,15 @@ class Listener:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PROBE_INTERVAL * random.uniform(0.8, 1.0)):
                         await lost.wait()
-                    raise DatabaseUnavailableError("the listening connection was lost")
+                    raise DatabaseUnavailableError("the listening connection was lost, or has become silent")
         finally:
+            self._lost = None
             connection.terminate()
 
     async def _probe(self) -> None:
         """Raise DatabaseUnavailableError unless a notification sent on another connection arrives here."""
         self._heard.clear()
-        await self._database.run(notify(self._probe_channel, ""))
+        await self._database.run(notify(self.probe_channel, ""))
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 await self._heard.wait()
@@ -141,7 +163,8 @@ class Listener:
             ) from None
 
     def _notified(self, _connection: Any, _pid: int, channel: str, payload: Any) -> None:
-        if channel == self._probe_channel:
+        if channel == self.probe_channel:
+            self._heard_at = time.monotonic()
             self._heard.set()
             return
         topic = self._channels[channel]

@@ -88,10 +88,16 @@ def list_ticks(name: str, *, before: datetime | None = None, limit: int = 50) ->
 # Schedulers --------------------------------------------------------------------------------------
 
 
-def get_due_schedules(holder: str, lease: float) -> Call[Look]:
-    """What is due now, or wants to be reckoned; takes or renews the lead for `lease` seconds if it is free."""
-    sql = "select {schema}.get_due_schedules($1::text, $2::double precision)::text as document"
-    return Call(sql, (holder, lease), _look)
+def get_due_schedules(holder: str, lease: float, probe: str | None = None) -> Call[Look]:
+    """What is due now, or wants to be reckoned; takes or renews the lead for `lease` seconds if it is free.
+
+    `probe` is a channel to be notified.
+    """
+    sql = (
+        "select {schema}.get_due_schedules($1::text, $2::double precision)::text as document,"
+        " case when $3::text is not null then pg_notify($3::text, '')::text end as probed"
+    )
+    return Call(sql, (holder, lease, probe), _look)
 
 
 def fire_schedule(

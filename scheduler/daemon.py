@@ -18,7 +18,7 @@ from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.errors import DatabaseUnavailableError
 from absurd.loop import Loop
-from absurd.maintenance import make_round
+from absurd.maintenance import LONGEST_BACKOFF, LONGEST_REST, Rest, make_round
 from absurd.notify import Listener
 from absurd.resolve import resolve_database
 from absurd.scheduler.ticker import LONGEST_LOOK, Ticker
@@ -48,14 +48,19 @@ class Scheduler:
         async with AsyncDatabase(
             url, schema=self.settings.schema, prepared_statements=self.settings.prepared_statements
         ) as self._database:
-            loop = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
-            ticker = Ticker(self._database, self.name)
-            ticks = Loop("ticks", ticker.round, pause=LONGEST_LOOK)
-            async with Listener(self._database, ["ready", "schedule"]) as listener:
+            poll = self.settings.worker_poll_interval
+            loop = Loop("maintenance", self._round, pause=poll, longest=LONGEST_REST, longest_backoff=LONGEST_BACKOFF)
+            self._rest = Rest(poll=poll, pulse=LONGEST_LOOK)
+            self._listener = Listener(self._database, ["ready", "due", "schedule"])
+            ticker = Ticker(self._database, self.name, self._listener)
+            ticks = Loop("ticks", ticker.round, pause=LONGEST_LOOK, longest_backoff=LONGEST_BACKOFF)
+            self._listener.on_deaf = loop.wake
+            async with self._listener as listener:
                 with (
                     # The empty payload: children of ended parents want to be counted, or something may have
                     # been missed.
                     listener.subscribe("ready", lambda payload: None if payload else loop.wake()),
+                    listener.subscribe("due", lambda at: loop.wake_in(self._rest.until(at))),
                     listener.subscribe("schedule", lambda _: ticks.wake()),
                 ):
                     await loop.start()
@@ -76,12 +81,13 @@ class Scheduler:
         """End after the present round."""
         self._stopping.set()
 
-    async def _round(self) -> float | None:
+    async def _round(self) -> float:
         assert self._database is not None
+        hears = self._listener.listening
         done = await make_round(self._database)
         if done.recovered:
             log.info(Event.MAINTENANCE_DONE, recovered=done.recovered, promoted=done.promoted, counted=done.counted)
-        return done.next_wake
+        return self._rest.after(done, idle=hears and self._listener.listening)
 
 
 def serve(settings: Settings) -> None:

@@ -12,6 +12,7 @@ import structlog
 from absurd import schedules
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, DatabaseUnavailableError
+from absurd.notify import Listener
 from absurd.scheduler.misfire import Policy, Settlement, settle
 from absurd.scheduler.trigger import Trigger, read_trigger
 from absurd.telemetry import Event
@@ -37,8 +38,9 @@ class _Known(NamedTuple):
 class Ticker:
     """Fires schedules.  Any number of them may run: each time due is fired once, whoever comes first."""
 
-    def __init__(self, database: AsyncDatabase, holder: str) -> None:
+    def __init__(self, database: AsyncDatabase, holder: str, listener: Listener | None = None) -> None:
         self._database = database
+        self._listener = listener  # each look probes it
         self._holder = holder
         self._known: dict[int, _Known] = {}
         self._failed: set[tuple[int, int]] = set()
@@ -48,7 +50,10 @@ class Ticker:
 
     async def round(self) -> float:
         """Fire what is due; gives the seconds until something is again, at most `LONGEST_LOOK`."""
-        look = await self._database.run(schedules.get_due_schedules(self._holder, LEASE))
+        probe = self._listener.probe_channel if self._listener is not None else None
+        look = await self._database.run(schedules.get_due_schedules(self._holder, LEASE, probe))
+        if self._listener is not None:
+            self._listener.probed()
         leads = look.leader == self._holder
         if leads != self._leads:
             self._leads = leads

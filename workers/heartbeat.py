@@ -23,6 +23,9 @@ from absurd.database import AsyncDatabase, AsyncSession
 from absurd.errors import AbsurdError, StaleClaimError
 from absurd.workers.heart import Heart, Longest
 
+QUIET_INTERVAL = 10.0
+"""Longest interval that a worker without anything to do takes; twice its usual one where that is less."""
+
 log = structlog.get_logger("absurd.worker")
 
 
@@ -32,7 +35,8 @@ class Heartbeat:
     On `loop`, it calls `on_answer` after each beat with what each of `leases` still holds and the worker's
     orders, and `on_lost` once, as its last act, when the worker was given up by the others or must take
     itself for it.  `leases`, `claiming` (the lease of a claim on its way), `started` (the tasks at work), `state` and
-    `load` (what the worker tells of itself) are called in the thread.
+    `load` (what the worker tells of itself) are called in the thread, and `quiet` (whether it has nothing to do).
+    Each beat notifies the channel `probe`.
 
     While that loop is blocked, all the worker holds is kept and it is told to be blocked; not for longer than the
     runs in this process may take, as `longest` says.
@@ -51,6 +55,8 @@ class Heartbeat:
         started: Callable[[], list[UUID]],
         state: Callable[[], str],
         load: Callable[[], Mapping[str, Any]],
+        quiet: Callable[[], bool],
+        probe: str | None = None,
         on_answer: Callable[[Standing], None],
         on_lost: Callable[[], None],
     ) -> None:
@@ -68,6 +74,11 @@ class Heartbeat:
         self._started = started
         self._state = state
         self._load = load
+        self._quiet = quiet
+        self._probe = probe
+        self._holds = True
+        self.slowest = max(self._interval, min(2 * self._interval, QUIET_INTERVAL, 0.3 * settings.worker_lease))
+        """Seconds between two beats of a worker that holds nothing and has nothing to do."""
         self._on_answer = on_answer
         self._on_lost = on_lost
         self._own_loop: asyncio.AbstractEventLoop | None = None
@@ -129,7 +140,8 @@ class Heartbeat:
                     log.warning("beat_failed", error=reason, failures=failures, seconds_left=round(left, 1))
                     pause = min(self._interval, 0.1 * 2 ** min(failures, 10), left)
                 else:
-                    alive, failures, pause = begun, 0, self._interval
+                    alive, failures = begun, 0
+                    pause = self.slowest if self._quiet() and not self._holds else self._interval
                     _tell(self._loop, lambda standing=standing: self._on_answer(standing))  # type: ignore[misc]
                 self._ask_loop()
                 self._heart.tell(time.monotonic() + pause)
@@ -152,12 +164,13 @@ class Heartbeat:
                 prepared_statements=self._database.prepared_statements,
             )
         if blocked:
-            return await self._session.run(beat(self._worker_id, None))
+            return await self._session.run(beat(self._worker_id, None, probe=self._probe))
         claiming = self._claiming()
         leases = self._leases()
         if claiming is not None:  # what it claims is on its way, and must not go back as never heard of
             leases.append(claiming)
-        call = beat(self._worker_id, leases, self._state(), self._started(), dict(self._load()))
+        self._holds = bool(leases)
+        call = beat(self._worker_id, leases, self._state(), self._started(), dict(self._load()), self._probe)
         standing = await self._session.run(call)
         if claiming is not None and not standing.held[claiming]:
             del standing.held[claiming]  # the claim came later than this beat, or brought nothing

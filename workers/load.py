@@ -9,13 +9,17 @@ from typing import Any
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(*, running: int, concurrency: int) -> dict[str, Any]:
-    """How busy a worker and its machine are: runs at work, runs at a time, load average, resident bytes."""
+def measure(*, running: int, concurrency: int, polls: str | None = None) -> dict[str, Any]:
+    """How busy a worker and its machine are: runs at work, runs at a time, load average, resident bytes.
+
+    `polls` is why it hears no notifications, and polls instead.
+    """
     try:
         average = round(os.getloadavg()[0], 2)
     except OSError:
         average = None
-    return {"running": running, "concurrency": concurrency, "load_average": average, "rss_bytes": _resident()}
+    told = {"running": running, "concurrency": concurrency, "load_average": average, "rss_bytes": _resident()}
+    return told if polls is None else told | {"polls": polls}
 
 
 def _resident() -> int | None:

@@ -37,9 +37,12 @@ class Publisher:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
-    async def publish_overdue(self) -> None:
-        """Publish what workers left that died between completion and renaming, if it is time to look again."""
-        if time.monotonic() >= self._due:
+    async def publish_overdue(self, *, some: bool = True) -> None:
+        """Publish what workers left that died between completion and renaming, if it is time to look again.
+
+        `some` is whether there are any.
+        """
+        if some and time.monotonic() >= self._due:
             self._due = time.monotonic() + OVERDUE_SECONDS
             overdue = await self._database.run(get_overdue_publications())
             self._elsewhere &= {(task_id, path) for task_id, path, _ in overdue}  # no more than are asked for

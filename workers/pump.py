@@ -66,7 +66,7 @@ class Pump:
     ) -> None:
         self._link = link
         self._next_lease = (worker_id << 32) + 1
-        self._sources = sources
+        self.sources = sources
         self._executors = executors
         self._refresh_names = refresh_names
         self._registry = registry
@@ -88,7 +88,8 @@ class Pump:
         self._recording: list[Report] = []  # on their way to the database
         self._oldest_report = 0.0
         self._wake = asyncio.Event()
-        self._listening = False
+        self.listening = False
+        """Whether the database notifies this worker of what becomes claimable."""
         self._busy_since: float | None = None
         self.stopping = False
         self._aborted = False
@@ -98,9 +99,9 @@ class Pump:
 
     def wake(self, queue: str | None = None) -> None:
         """Something may be claimable in `queue` (None: in any)."""
-        for source in self._sources:
+        for source in self.sources:
             if queue is None or source.name == queue:
-                source.hungry = True
+                source.wake()
         self._fill()  # `concurrency` may have grown
         self._wake.set()
 
@@ -210,7 +211,7 @@ class Pump:
 
     def _ahead(self) -> int:
         """How many runs to hold beyond those that execute, so that no slot waits for the database."""
-        held = any(source.held for source in self._sources)
+        held = any(source.held for source in self.sources)
         return 0 if held else self._pace.ahead(self.concurrency)
 
     def _stall_over(self) -> float:
@@ -231,7 +232,7 @@ class Pump:
         room = self._room()
         if room <= 0 or (room == 1 and self._ahead() > 1):
             return None
-        return choose(self._sources, time.monotonic())
+        return choose(self.sources, time.monotonic())
 
     def _released_into(self) -> Source | None:
         """The queue of what has finished: what waited for it is mostly there, and can be claimed in the same trip.
@@ -241,7 +242,7 @@ class Pump:
         if self.stopping or not self._reports or self._room() <= self._ahead():
             return None
         queue = self._reports[-1].claim.queue
-        return next((source for source in self._sources if source.name == queue), None)
+        return next((source for source in self.sources if source.name == queue), None)
 
     def _report_due(self) -> bool:
         if not self._reports:
@@ -361,7 +362,7 @@ class Pump:
         self._pace.ended(started)
         if outcome is not None:
             self._add_report(Report(claim, started, outcome))
-        for source in self._sources:
+        for source in self.sources:
             source.hear_end(claim)
         del self.running[key]  # only now: the heartbeat must find its lease in one place or the other
         if self._waiting:
@@ -378,11 +379,11 @@ class Pump:
     async def _rest(self) -> None:
         """Wait until something finishes, is due, or may be claimable."""
         self._busy_since = None
-        if not self.stopping and not self._listening and self._room() > 0:
+        if not self.stopping and not self.listening and self._room() > 0:
             # Announced first, then looked once more: a spawn that read the flag before that was
             # committed has notified nobody.
-            self._listening = True
             await self._listen(True)
+            self.listening = True
             self.wake()
             return
         self._wake.clear()
@@ -390,7 +391,7 @@ class Pump:
         if self._reports:
             until = min(until, self._oldest_report + FLUSH_SECONDS)
         if not self.stopping and self._room() > 0:
-            until = min(until, *(source.due for source in self._sources))
+            until = min(until, *(source.due for source in self.sources))
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await self._wake.wait()
@@ -401,6 +402,6 @@ class Pump:
             self._busy_since = None
         elif self._busy_since is None:
             self._busy_since = now
-        elif self._listening and now - self._busy_since > FLUSH_SECONDS:
-            self._listening = False
+        elif self.listening and now - self._busy_since > FLUSH_SECONDS:
+            self.listening = False
             await self._listen(False)

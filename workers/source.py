@@ -17,7 +17,7 @@ Until = Literal["forever", "burst", "drain"]
 class Source:
     """A queue this worker claims from."""
 
-    __slots__ = ("credit", "due", "held", "hungry", "marks", "name", "queue_id", "weight")
+    __slots__ = ("credit", "due", "heard", "held", "hungry", "marks", "name", "queue_id", "quiet", "weight")
 
     def __init__(self, name: str, queue_id: int, weight: int = 1) -> None:
         self.name = name
@@ -31,6 +31,15 @@ class Source:
         """When to look again all the same, in monotonic seconds; counts while not hungry."""
         self.held = False
         """Whether something waits there for a slot: then it is due when a run ends, and nothing is claimed ahead."""
+        self.quiet = False
+        """Whether nothing waits there, and it will be heard when something does."""
+        self.heard = 0
+        """How often something was heard of it."""
+
+    def wake(self) -> None:
+        """Something may be there to be claimed."""
+        self.hungry, self.quiet = True, False
+        self.heard += 1
 
     def rest(self, seconds: float) -> None:
         """Claim nothing for so long, unless something is heard."""

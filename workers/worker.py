@@ -17,7 +17,6 @@ from absurd.errors import AbsurdError, ConfigurationError, DatabaseUnavailableEr
 from absurd.executor import Executor, load_modules
 from absurd.executor import registry as default_registry
 from absurd.loop import Loop
-from absurd.maintenance import make_round
 from absurd.middleware import CallMiddleware, RunMiddleware, load
 from absurd.notify import Listener
 from absurd.queue import get_queue_stats
@@ -39,6 +38,7 @@ from absurd.workers.publisher import Publisher
 from absurd.workers.pump import Pump
 from absurd.workers.receipts import Spool
 from absurd.workers.registration import announce, register, registry_of
+from absurd.workers.rounds import Rounds
 from absurd.workers.slots import Slots
 from absurd.workers.source import Source, Until
 from absurd.workers.surround import surround
@@ -228,7 +228,7 @@ class AbsurdWorker:
         output.holds = pump.running.__contains__
         if self._stop_asked.is_set():
             pump.stop()
-        listener = Listener(self._database, ["ready", "lease"])
+        listener = Listener(self._database, ["ready", "lease", "due"])
         heartbeat = self._heartbeat = Heartbeat(
             url,
             self.settings,
@@ -239,11 +239,20 @@ class AbsurdWorker:
             longest=slots.longest,
             started=pump.started,
             state=lambda: "stopping" if pump.stopping else "running",
-            load=lambda: measure(running=len(pump.running), concurrency=pump.concurrency),
+            load=lambda: measure(running=len(pump.running), concurrency=pump.concurrency, polls=listener.reason),
+            quiet=lambda: self._rounds.resting,
+            probe=listener.probe_channel,
             on_answer=self._obey,
             on_lost=self._given_up,
         )
-        self._rounds = Loop("maintenance", self._round, pause=self.settings.worker_poll_interval)
+        self._rounds = Rounds(
+            self._database,
+            pump,
+            self._publisher,
+            listener,
+            poll=self.settings.worker_poll_interval,
+            pulse=heartbeat.slowest,
+        )
         inheriting = Loop("inheritance", self._inherit, pause=INHERIT_SECONDS)
         keeper = Keeper(self._spool, pump, self._link, worker_id=self.id, lease=self.settings.worker_lease)
         keeping = Loop("receipts", keeper.look, pause=1.0)
@@ -262,9 +271,7 @@ class AbsurdWorker:
             helpers.callback(keeper.close)
             await keeping.start()
             helpers.push_async_callback(keeping.stop)
-            hearing = asyncio.create_task(self._hear(listener, pump, heartbeat))
-            helpers.push_async_callback(ended, hearing)
-            helpers.callback(hearing.cancel)
+            helpers.enter_context(self._rounds.hearing(heartbeat, self.id))
             log.info(
                 "worker_started", worker=self.name, id=self.id, queues=[*self.queues], concurrency=self.concurrency
             )
@@ -333,6 +340,8 @@ class AbsurdWorker:
     async def _listen(self, listening: bool) -> None:
         assert self.id is not None
         await self._link.run(set_listening(self.id, [self._queue_ids[name] for name in self.queues], listening))
+        if not listening:
+            self._rounds.stir()
 
     async def _remaining(self) -> int:
         """Tasks of this worker's queues that are pending, sleeping or running."""
@@ -340,29 +349,6 @@ class AbsurdWorker:
         return sum(each.pending + each.sleeping + each.running for each in stats)
 
     # Beside the pump ----------------------------------------------------------------------------
-
-    async def _hear(self, listener: Listener, pump: Pump, heartbeat: Heartbeat) -> None:
-        """Pass notifications on: claimable work to the pump, late children to the round, cancels to the beat."""
-
-        def ready(queue: str) -> None:
-            pump.wake(queue or None)
-            if not queue:
-                self._rounds.wake()
-
-        def lease(number: str) -> None:
-            if not number or int(number) >> 32 == self.id:
-                heartbeat.beat_now()
-
-        with listener.subscribe("ready", ready), listener.subscribe("lease", lease):
-            await asyncio.Event().wait()
-
-    async def _round(self) -> float | None:
-        """The regular round, and the files of workers that died between completion and renaming."""
-        done = await make_round(self._database)
-        if done.moved and self._pump is not None:
-            self._pump.wake()
-        await self._publisher.publish_overdue()
-        return done.next_wake
 
     async def _inherit(self) -> float | None:
         """Deliver what dead workers of this machine left behind; the first time, take their runs over as well."""
@@ -384,6 +370,7 @@ class AbsurdWorker:
         """Stop what was taken from this worker, and do as it is ordered."""
         if (pump := self._pump) is None:
             return
+        self._rounds.probed()
         pump.lose(standing.held)
         running = [claim for claim, _ in pump.running.values()]
         self._slots.longest.renew((claim, self._registry.get(claim.name)) for claim in running)

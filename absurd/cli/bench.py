@@ -135,6 +135,22 @@ def slots(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -
     _run(ctx, "slots", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
 
 
+@bench.command(epilog="Example: absurd bench idle --json")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 100), default=60.0, show_default=True, help="How long it is watched."
+)
+@bench_options
+@click.pass_context
+def idle(ctx: click.Context, /, seconds: float, **options: Any) -> None:
+    """What a worker and a scheduler cost that have nothing to do.
+
+    Processor time with all child processes, and statements, which are counted on the way to the server.
+    """
+    from absurd.bench.idle import measure
+
+    _run(ctx, "idle", lambda arena: measure(arena, seconds=seconds), **options)
+
+
 def _run(
     ctx: click.Context,
     name: str,

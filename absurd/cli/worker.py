@@ -20,6 +20,7 @@ from absurd.cli.output import (
     pass_on,
     settings_of,
     shared_options,
+    size,
 )
 from absurd.cli.run import run
 from absurd.cli.values import seconds, seconds_since
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 QUEUE_HELP = "Queue to serve; repeatable.  One of weight 2 is claimed from twice as often.  [ABSURD_QUEUE_NAME]"
 
 
-def worker_table(workers: list[dict[str, object]]) -> Table:
+def worker_table(workers: list[dict[str, Any]]) -> Table:
     """Workers as a table."""
     rows = [
         (
@@ -40,14 +41,27 @@ def worker_table(workers: list[dict[str, object]]) -> Table:
             _state(each),
             " ".join(map(str, each["queues"])) if isinstance(each["queues"], list) else "",
             f"{each['running']}/{each['concurrency']}{_held(each)}",
+            *_burden(each),
             ago(each["last_seen"]),
             ago(each["started_at"]),
         )
         for each in workers
     ]
-    headers = ("id", "worker", "state", "queues", "busy", "last seen", "started")
+    headers = ("id", "worker", "state", "queues", "busy", "load", "memory", "version", "last seen", "started")
     empty = "No worker is alive; start one with `absurd-worker`."
-    return Table(headers, rows, right=("id", "busy"), shrink="queues", empty=empty)
+    return Table(headers, rows, right=("id", "busy", "load", "memory"), shrink="queues", empty=empty)
+
+
+def _state(worker: dict[str, Any]) -> Cell:
+    state = str(worker["state"])
+    return Cell("blocked", "failed") if worker["blocked_since"] and state != "lost" else Cell(state, state)
+
+
+def _burden(worker: dict[str, Any]) -> tuple[str, str, str]:
+    """Load average of its machine, memory of its process, version: as it last told them."""
+    load, memory = worker["load"].get("load_average"), worker["load"].get("rss_bytes")
+    told = "" if load is None else f"{load:.2f}"
+    return told, "" if memory is None else size(memory), str(worker["versions"].get("absurd", ""))
 
 
 def _state(worker: dict[str, object]) -> Cell:

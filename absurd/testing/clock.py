@@ -110,8 +110,9 @@ class FakeClock:
         )
 
     def _wake(self, session: SyncSession) -> None:
-        """Let schedulers look at the clock, with the commit."""
-        session.fetch("select pg_notify($1::text || '_schedule', '')::text", self._database.schema)
+        """Let those who rest until something is due look at the clock, with the commit."""
+        for topic in ("schedule", "due"):
+            session.fetch("select pg_notify($1::text || '_' || $2::text, '')::text", self._database.schema, topic)
 
     @property
     def _prefix(self) -> str:

@@ -98,3 +98,14 @@ begin
         where q.id = any (p_queue_ids) and exists (select from listener l where l.queue_id = q.id);
     end if;
 end $$;
+
+-- Tell those who rest until something is due (maintain) that something is due at p_at, perhaps before that: they rest
+-- for 30 seconds at most.  Workers that do not listen make their rounds each second, so it costs nothing while all are busy.
+create or replace function _tell_due(p_at timestamptz) returns void
+    language plpgsql
+    as $$
+begin
+    if p_at < clock_time() + interval '40 seconds' and exists (select from listener) then
+        perform pg_notify(current_schema() || '_due', extract(epoch from p_at)::text);
+    end if;
+end $$;

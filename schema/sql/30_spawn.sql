@@ -372,6 +372,7 @@ begin
         insert into timer (task_id, wake_at, queue_id, level, attempt, lane, needs, reason)
             select id, run_at, queue_id, 2 * priority, 1, lane, needs, 'delay' from unnest(p_specs)
             where fresh and depends_on is null and run_at > p_now;
+        perform _tell_due(min(run_at)) from unnest(p_specs) where fresh and depends_on is null and run_at > p_now;
     end if;
     if v_kinds.blocked then
         insert into blocked (task_id, queue_id, level, lane, needs, run_at, condition, quorum, remaining)
@@ -385,6 +386,9 @@ begin
             select id, d.kind, p_now + d.within
             from unnest(p_specs) cross join lateral (values ('start', start_within), ('finish', finish_within)) d (kind, within)
             where fresh and d.within is not null;
+        -- Whether or not a worker is there: a scheduler may rest as well.
+        perform pg_notify(current_schema() || '_due', extract(epoch from p_now + min(least(start_within, finish_within)))::text)
+            from unnest(p_specs) where fresh having min(least(start_within, finish_within)) < interval '40 seconds';
     end if;
     perform _use_level(l.queue_id, l.level)
         from (select distinct queue_id, 2 * priority as level from unnest(p_specs) where fresh order by 1, 2) l;

@@ -24,6 +24,7 @@ declare
     v_now      timestamptz := clock_time();
     v_suspects uuid[] := _suspects(p_tasks);
     v_queues   integer[];
+    v_next     timestamptz;
 begin
     with item as materialized (
         select u.task, u.attempt, u.wake_at, coalesce(u.reason, 'retry') as reason, u.task = any (v_suspects) as suspect,
@@ -40,12 +41,15 @@ begin
     counted as (
         insert into tally (queue_id, running, pending, sleeping)
         select queue_id, -count(*), count(*) filter (where not later), count(*) filter (where later) from item group by queue_id)
-    select array_agg(distinct queue_id) filter (where not later) into v_queues from item;
+    select array_agg(distinct queue_id) filter (where not later), min(wake_at) filter (where later) into v_queues, v_next from item;
     if p_ahead then
         perform _use_level(l.queue_id, l.level)
             from (select distinct t.queue_id, 2 * t.priority + 1 as level from task t where t.id = any (p_tasks) order by 1, 2) l;
     end if;
     perform _wake(v_queues);
+    if v_next is not null then
+        perform _tell_due(v_next);
+    end if;
 end $$;
 
 -- Failed runs.  A delay in seconds asks for another attempt after it; null ends the task: it goes

@@ -108,6 +108,9 @@ begin
           and x.name in (select e.name from jsonb_to_recordset(p_executors) as e (name text, reached boolean)
                          where t.reason = 'no_executor' or coalesce(e.reached, false))
         order by t.task_id for update of t skip locked));
+    if found then
+        perform _tell_due(clock_time());
+    end if;
 end $$;
 comment on function register_executors(jsonb) is 'Tell what a worker can run: [{name, queue, runs_in, reached, description, ...}].';
 

@@ -159,6 +159,7 @@ create or replace function _unblock(p_tasks uuid[]) returns void
 declare
     v_now    timestamptz := clock_time();
     v_queues integer[];
+    v_next   timestamptz;
 begin
     if coalesce(cardinality(p_tasks), 0) = 0 then
         return;
@@ -178,8 +179,11 @@ begin
         insert into tally (queue_id, blocked, sleeping, pending)
         select queue_id, -count(*), count(*) filter (where run_at > v_now), count(*) filter (where run_at is null or run_at <= v_now)
         from freed group by queue_id)
-    select array_agg(distinct queue_id) into v_queues from readied;
+    select array_agg(distinct queue_id), (select min(run_at) from freed where run_at > v_now) into v_queues, v_next from readied;
     perform _wake(v_queues);
+    if v_next is not null then
+        perform _tell_due(v_next);
+    end if;
 end $$;
 
 -- End blocked tasks, already locked, as cancelled.  Returns those that were blocked.

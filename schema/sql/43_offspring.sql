@@ -75,6 +75,8 @@ begin
         from item i join task t on t.id = i.task_id
         returning queue_id)
     insert into tally (queue_id, running, blocked) select queue_id, -count(*), count(*) from placed group by queue_id;
+    perform _tell_due(clock_time() + make_interval(secs => min(a.seconds)))
+        from jsonb_to_recordset(p_awaits) as a (seconds double precision) having min(a.seconds) is not null;
 end $$;
 
 -- Note for which tasks such runs wait, and have sweep_late count them.  p_taken tells which ids are others' by now.

@@ -172,6 +172,7 @@ begin
         update blocked set (level, run_at) = (2 * p_priority, coalesce(p_run_at, run_at)) where task_id = p_task;
     elsif p_place = 'timer' and coalesce(v_later, true) then
         update timer set (level, wake_at) = (2 * p_priority + (level & 1), coalesce(p_run_at, wake_at)) where task_id = p_task;
+        perform _tell_due(p_run_at);
     elsif p_place = 'timer' then
         with gone as (delete from timer where task_id = p_task returning *)
         insert into ready (task_id, queue_id, level, attempt, suspect, lane, needs)
@@ -182,6 +183,7 @@ begin
         with gone as (delete from ready where task_id = p_task returning *)
         insert into timer (task_id, wake_at, queue_id, level, attempt, suspect, lane, needs, reason)
             select task_id, p_run_at, queue_id, 2 * p_priority, attempt, suspect, lane, needs, 'delay' from gone;
+        perform _tell_due(p_run_at);
         insert into tally (queue_id, pending, sleeping) values (v_queue, -1, 1);
     elsif exists (select from ready where task_id = p_task and level - (level & 1) <> 2 * p_priority) then
         with gone as (delete from ready where task_id = p_task returning *)

@@ -66,6 +66,9 @@ begin
         insert into timer (task_id, wake_at, queue_id, level, attempt, suspect, lane, needs, reason)
         select task_id, run_at, queue_id, level, attempt, suspect, lane, needs, 'requeue' from gone)
     insert into tally (queue_id, pending, sleeping) select queue_id, -count(*), count(*) from gone group by queue_id;
+    if coalesce(p_delay, 0) + coalesce(1 / p_rate, 0) > 0 then
+        perform _tell_due(v_now + make_interval(secs => greatest(coalesce(p_delay, 0), 0.001)));
+    end if;
 end $$;
 comment on function requeue_dead_letters(jsonb, jsonb, jsonb, double precision, integer, boolean, uuid, double precision) is
     'Put dead letters back into their queues with a new round of attempts; a row each tells whether it went and why not.';

@@ -145,6 +145,7 @@ create or replace function get_due_schedules(p_holder text, p_lease double preci
 declare
     v_now timestamptz := clock_time();
 begin
+    perform _note_pulse();
     insert into leader as l (role, holder, until) values ('scheduler', p_holder, v_now + make_interval(secs => p_lease))
         on conflict (role) do update set holder = excluded.holder, until = excluded.until
         -- Nobody's lease lasts longer than his own says: the clock may have been set back.

@@ -257,11 +257,24 @@ begin
 end $$;
 comment on function fold_tallies(integer) is 'Fold appended counts into totals; returns how many rows.';
 
+-- Whether advance_marks would do anything: a note was made, or stands to be judged.  Not at each round.
+create or replace function _lacks_marks() returns boolean
+    language sql volatile
+    as $$
+        select clock_time() not between h.at and h.at + interval '0.9 seconds'
+           and ((r.last_value - (not r.is_called)::integer, t.last_value - (not t.is_called)::integer, h.noted_seq, h.noted_tally)
+                    is distinct from (h.noted_seq, h.noted_tally, h.seq, h.tally)
+                or exists (select from level where base <= h.seq) or h.tally_base <= h.tally)
+        from horizon h, ready_seq r, tally_id_seq t
+    $$;
+
 -- The regular round of a worker or scheduler.  Each part stands alone: one that fails is undone and told
 -- (`failed`: part, code, error), and holds up none of the others, least of all the recovery of lost runs.
 -- Besides it returns how much was done, what is due and needs a transaction of its own (`late`: sweep_late,
 -- `prune`: prune_ended, `partitions`: ensure_partitions, `spent`: drop_partition, either waits for locks of tables, `marks`: advance_marks),
--- and in how many seconds the next sleeper is due (null: none).
+-- and in how many seconds the next sleeper is due (null: none), or a worker will have been silent for too long.
+-- Who has nothing to do may rest until then: `ready` are the queues with something to claim, `now` is the time
+-- that notifications of `_due` go by, and for longer than `silence` seconds nobody may be silent, see _note_pulse.
 create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
@@ -299,7 +312,17 @@ begin
         'prune', exists (select from queue where retention is not null),
         'partitions', _lacks_partitions(),
         'spent', exists (select from _spent_partitions()),
-        'marks', (select clock_time() not between at and at + interval '0.9 seconds' from horizon),
+        'marks', _lacks_marks(),
+        'unpublished', exists (select from get_overdue_publications()),
+        'ready', (
+            select coalesce(jsonb_agg(distinct l.queue_id), '[]') from level l join queue q on q.id = l.queue_id
+            where q.paused_at is null
+              and exists (select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base)),
+        'now', extract(epoch from clock_time()),
+        'silence', (select 0.4 * min(lease_seconds) from worker where state in ('running', 'stopping')),
+        'next_loss_seconds', (
+            select greatest(1, extract(epoch from min(_seen(last_seen, lease_seconds) + make_interval(secs => lease_seconds)) - clock_time()))
+            from worker where state in ('running', 'stopping') having count(*) > 0),
         'next_wake_seconds', case when isfinite(v_next) then greatest(0, extract(epoch from v_next - clock_time())) end);
 end $$;
 comment on function maintain() is

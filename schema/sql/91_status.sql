@@ -76,6 +76,10 @@ begin
                format('run such work with runs_in="process", and with a timeout; or on its host: kill -9 %s', w.pid)
         from worker w where w.state in ('running', 'stopping') and w.blocked_since is not null
         union all
+        select 'worker_polls', format('worker %s on host %s hears no notifications and polls instead: %s', w.name, w.host, w.load ->> 'polls'),
+               'give it an address that leads to the server itself, or to a pooler in session mode'
+        from worker w where w.state in ('running', 'stopping') and w.load ->> 'polls' is not null
+        union all
         select 'runs_not_recovered', format('worker %s has not answered since %s, and nobody takes back what it holds', w.name, w.last_seen),
                'absurd-scheduler; if one runs, look for maintenance_failed in its log'
         from worker w

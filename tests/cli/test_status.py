@@ -83,6 +83,22 @@ def test_workers_are_listed(run: Run, connection: Connection) -> None:
     assert "0/4" in shown
 
 
+def test_workers_tell_of_themselves(run: Run, connection: Connection) -> None:
+    """The list shows how busy each is, and one that is held up; status says what to do about that."""
+    connection.execute(
+        "select register_worker('ada:1', 'ada', 17, '{a}', 4, '{\"absurd\": \"9.8.7\"}', '{}', 60);"
+        " select beat(1, '{}', p_load => '{\"load_average\": 1.5, \"rss_bytes\": 123000000, \"concurrency\": 4}');"
+        " select beat(1, null)"
+    )
+
+    shown = run("worker", "list").out
+    problems = run("status", "--json").document["problems"]
+
+    for part in ("ada:1", "blocked", "1.50", "123 MB", "9.8.7"):
+        assert part in shown
+    assert [("worker_blocked", True)] == [(each["code"], "kill -9 17" in each["action"]) for each in problems]
+
+
 def test_doctor_finds_all_well(run: Run, connection: Connection) -> None:
     """Each check is a line; a warning is no failure."""
     connection.execute("select register_worker('ada:1', 'ada', 1, '{a,b}', 4, '{}', '{}', 60)")

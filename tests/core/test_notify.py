@@ -61,7 +61,7 @@ async def test_deaf_connection_is_found_out(
     monkeypatch.setattr(notify, "PROBE_TIMEOUT", 0.05)
     async with AsyncDatabase(database_url) as database:
         listener = Listener(database, ["ready"])
-        listener._probe_channel = "absurd_elsewhere"
+        listener.probe_channel = "absurd_elsewhere"
         monkeypatch.setattr(listener, "_notified", lambda *_: None)
         async with listener:
             assert not listener.listening

@@ -26,7 +26,7 @@ async def test_a_worker_leaves_a_database_that_is_silent(
         worker = AbsurdWorker(settings=replace(settings, database_url=proxy.url, worker_lease=3.0))
         runner = asyncio.create_task(worker.run())
         async with asyncio.timeout(60):
-            while worker._pump is None or not worker._pump._listening:
+            while worker._pump is None or not worker._pump.listening:
                 await asyncio.sleep(0.01)
             proxy.freeze()
             if answer == 60.0:  # told to stop

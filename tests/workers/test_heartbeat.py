@@ -55,6 +55,7 @@ class Ear:
             started=list,
             state=lambda: "running",
             load=lambda: {"running": 3, "concurrency": 7},
+            quiet=lambda: False,
             on_answer=self.answers.append,
             on_lost=self._hear_of_loss,
         )
