@@ -43,6 +43,7 @@ class Loop:
         self._longest = longest
         self._longest_backoff = longest_backoff
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         self._failures = 0
         self._due = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -71,11 +72,12 @@ class Loop:
     def wake_in(self, seconds: float) -> None:
         """Make the next round come in so many seconds, if it would not come before."""
         loop = asyncio.get_running_loop()
-        if self._alarm is not None and loop.time() < self._alarm.when() <= loop.time() + seconds:
-            return
         if self._alarm is not None:
+            if loop.time() < self._alarm_at <= loop.time() + seconds:
+                return
             self._alarm.cancel()
-        self._alarm = loop.call_later(max(0.0, seconds), self.wake)
+        self._alarm_at = loop.time() + max(0.0, seconds)
+        self._alarm = loop.call_at(self._alarm_at, self.wake)
 
     async def run(self) -> None:
         """Go round until `stop` is called or this coroutine is cancelled."""

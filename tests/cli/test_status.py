@@ -87,7 +87,7 @@ def test_workers_tell_of_themselves(run: Run, connection: Connection) -> None:
     """The list shows how busy each is, and one that is held up; status says what to do about that."""
     connection.execute(
         "select register_worker('ada:1', 'ada', 17, '{a}', 4, '{\"absurd\": \"9.8.7\"}', '{}', 60);"
-        " select beat(1, '{}', p_load => '{\"load_average\": 1.5, \"rss_bytes\": 123000000, \"concurrency\": 4}');"
+        ' select beat(1, \'{}\', p_load => \'{"load_average": 1.5, "rss_bytes": 123000000, "concurrency": 4}\');'
         " select beat(1, null)"
     )
 
