@@ -14,6 +14,7 @@ from live import soon, working
 from absurd import AbsurdClient, TaskSpec, TaskState
 from absurd.call import Call, nothing
 from absurd.config import Settings
+from absurd.notify import Listener
 from absurd.workers import AbsurdWorker
 
 Connection = psycopg.Connection[Any]
@@ -91,9 +92,12 @@ async def test_a_notification_wakes_an_idle_worker(
         await client.wait(task_id, timeout=60)
 
 
-async def test_polling_alone_drains_the_queue(settings: Settings, client: AbsurdClient, connection: Connection) -> None:
+async def test_polling_alone_drains_the_queue(
+    settings: Settings, client: AbsurdClient, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where no notification arrives the poll interval is enough (B62)."""
     connection.execute(UNHEARD)
+    monkeypatch.setattr(Listener, "_notified", lambda *_: None)
     async with working(settings):
         await soon(lambda: listening(connection))
 

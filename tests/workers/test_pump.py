@@ -187,6 +187,7 @@ async def test_a_worker_that_fails_stops_its_runs(
     runner = asyncio.create_task(worker.run())
     await soon(lambda: "began 1" in told)
     connection.execute("alter function absurd.claim_runs rename to claim_runs_gone")
+    await client.spawn("pump.quick", 1)  # which it hears of
     with pytest.raises(SchemaMissingError):
         async with asyncio.timeout(20):
             await runner
