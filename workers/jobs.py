@@ -12,11 +12,6 @@ def cancel_begun(job: asyncio.Task[None]) -> None:
     job.get_loop().call_soon(job.cancel)  # a first step that is due is called before
 
 
-async def ended(job: asyncio.Task[None]) -> None:
-    """Wait for the end of a job, whatever it is."""
-    await asyncio.gather(job, return_exceptions=True)
-
-
 async def to_its_end(call: Coroutine[Any, Any, None]) -> None:
     """Await a call to its end even if cancelled: what it leaves in the database has to be known."""
     job = asyncio.ensure_future(call)

@@ -28,7 +28,7 @@ from absurd.workers.dask_cluster import offer_cluster
 from absurd.workers.delivery import Deliverer, Keeper
 from absurd.workers.garbage import rare_collections
 from absurd.workers.heartbeat import Heartbeat
-from absurd.workers.jobs import ended, to_its_end
+from absurd.workers.jobs import to_its_end
 from absurd.workers.link import Link
 from absurd.workers.load import measure
 from absurd.workers.offers import offers as find_offers

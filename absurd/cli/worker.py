@@ -52,11 +52,6 @@ def worker_table(workers: list[dict[str, Any]]) -> Table:
     return Table(headers, rows, right=("id", "busy", "load", "memory"), shrink="queues", empty=empty)
 
 
-def _state(worker: dict[str, Any]) -> Cell:
-    state = str(worker["state"])
-    return Cell("blocked", "failed") if worker["blocked_since"] and state != "lost" else Cell(state, state)
-
-
 def _burden(worker: dict[str, Any]) -> tuple[str, str, str]:
     """Load average of its machine, memory of its process, version: as it last told them."""
     load, memory = worker["load"].get("load_average"), worker["load"].get("rss_bytes")
@@ -64,8 +59,10 @@ def _burden(worker: dict[str, Any]) -> tuple[str, str, str]:
     return told, "" if memory is None else size(memory), str(worker["versions"].get("absurd", ""))
 
 
-def _state(worker: dict[str, object]) -> Cell:
+def _state(worker: dict[str, Any]) -> Cell:
     state = str(worker["state"])
+    if state in ("running", "stopping") and worker["blocked_since"]:
+        return Cell("blocked", "failed")
     if worker.get("draining") and state in ("running", "stopping"):
         return Cell("draining", "stopping")
     return Cell(state, state)
