@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -65,17 +66,28 @@ def run(environment: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+class _Program(subprocess.Popen[str]):
+    """A program that does not outlive a test that failed around it: nobody would ever end it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, trace)
+
+
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Start]:
     """``start("absurd-worker", "--burst")`` starts a console script of the environment.
 
-    Programs inherit that SIGINT is ignored, as it is in a background job of a shell without job control.
-    What is handled here is back at its default in what is started, so that a Ctrl-C sent to it arrives.
+    Programs inherit that SIGINT is ignored, as it is in a background job of a shell without job control, and SIGHUP
+    under nohup.  What is handled here is back at its default in what is started, so that a Ctrl-C sent to it arrives.
     """
 
     def start(program: str, *words: str, **changes: str) -> subprocess.Popen[str]:
         script = Path(sys.executable).with_name(program)
-        return subprocess.Popen(
+        return _Program(
             [script, *words],
             env=environment | changes,
             stdin=subprocess.DEVNULL,
@@ -84,9 +96,13 @@ def start(environment: dict[str, str]) -> Iterator[Start]:
             text=True,
         )
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, lambda *_: None),
+    }
     yield start
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
