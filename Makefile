@@ -38,7 +38,7 @@ soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, mode
 	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler)
 
 bench: $(INSTALLED) ## measure the queue, five rounds of each benchmark (T=NAME one of them)
-	@for name in $(or $(T),queue latency backlog snapshot dag slots); do \
+	@for name in $(or $(T),queue latency backlog snapshot dag slots idle); do \
 		echo "== absurd bench $$name"; $(BIN)/absurd bench $$name --rounds 5 || exit; done
 
 lint: $(INSTALLED) ## check style, types, import floors and packaging

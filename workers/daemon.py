@@ -82,7 +82,7 @@ async def _serve(worker: AbsurdWorker, until: Until, manager: ServiceManager, se
         if seen is not None:
             beside.append(loop.create_task(watch(seen, reloading)))
         while not leaving:
-            # Again, if the others gave it up because they did not hear from it for a lease.
+            # Again, if it had stopped claiming to drain, and that was taken back before it had left.
             working = loop.create_task(worker.run(until))
             with suppress(asyncio.CancelledError):
                 await working
