@@ -15,8 +15,8 @@ from absurd.config import Settings
 from absurd.executor import load_modules
 from absurd.systemd import ServiceManager, stop_signals
 from absurd.telemetry import Event
+from absurd.workers.pump.source import Until
 from absurd.workers.reloading import Seen, begin_anew, load_or_wait, watch
-from absurd.workers.source import Until
 from absurd.workers.worker import AbsurdWorker
 
 log = structlog.get_logger("absurd.worker")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable
 
 
 def cancel_begun(job: asyncio.Task[None]) -> None:
@@ -12,7 +11,7 @@ def cancel_begun(job: asyncio.Task[None]) -> None:
     job.get_loop().call_soon(job.cancel)  # a first step that is due is called before
 
 
-async def to_its_end(call: Coroutine[Any, Any, None]) -> None:
+async def to_its_end(call: Awaitable[None]) -> None:
     """Await a call to its end even if cancelled: what it leaves in the database has to be known."""
     job = asyncio.ensure_future(call)
     try:

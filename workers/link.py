@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -15,6 +16,9 @@ from absurd.database import AsyncDatabase, AsyncSession
 from absurd.errors import AbsurdError, AuthenticationError, DatabaseUnavailableError, InvalidInputError
 
 T = TypeVar("T")
+
+CANCEL_SECONDS = 1.0
+"""How long a server gets to hear that a call is cancelled."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -110,3 +114,11 @@ class Link:
         session, self._session = self._session, None
         if session is not None:
             session.connection.terminate()
+
+    async def call_off(self) -> None:
+        """Have the server end a call that was cancelled, so that it does nothing later, and drop the connection."""
+        session = self._session
+        if session is not None and not session.connection.is_closed():
+            with suppress(TimeoutError, OSError):
+                await session.connection.close(timeout=CANCEL_SECONDS)
+        await self.close()

@@ -12,9 +12,9 @@ from absurd import claims
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError
 from absurd.outcome import PendingArtifact
-from absurd.workers.artifacts import publish
-from absurd.workers.calls import get_overdue_publications
-from absurd.workers.reports import Report
+from absurd.workers.pump.calls import get_overdue_publications
+from absurd.workers.pump.reports import Report
+from absurd.workers.runs.artifacts import publish
 
 OVERDUE_SECONDS = 15.0
 """How often a worker looks for files that another left unpublished; it may be the one that sees their folder."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,27 +14,29 @@ import structlog
 
 from absurd.config import Settings
 from absurd.context import RunContext, run_on
+from absurd.disk import ask_disk
 from absurd.executor import Executor
 from absurd.middleware import CallMiddleware, around
 from absurd.model import Claim
-from absurd.outcome import Outcome, Suspended
+from absurd.outcome import Outcome
 from absurd.port import Port
 from absurd.retry import RetryPolicy
 from absurd.scratch import sweep
 from absurd.telemetry import LINES
-from absurd.workers.children import Children
-from absurd.workers.dask_cluster import Cluster
-from absurd.workers.dask_runs import DaskRuns
-from absurd.workers.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
+from absurd.workers.child.children import Children
+from absurd.workers.child.process import BrokenChildError
+from absurd.workers.dask.cluster import Cluster
+from absurd.workers.dask.runs import DaskRuns
 from absurd.workers.failures import describe
-from absurd.workers.heart import Longest
-from absurd.workers.origin import refuse_in_child
-from absurd.workers.output import Sink
-from absurd.workers.process import BrokenChildError
-from absurd.workers.threads import DaemonThreads
+from absurd.workers.life.heart import Longest
+from absurd.workers.log.output import Sink
+from absurd.workers.runs.execution import Defaults, failure, out_of_time, run_in_loop, run_sync, time_limit
+from absurd.workers.runs.origin import refuse_in_child
+from absurd.workers.runs.room import find_room
+from absurd.workers.runs.threads import DaemonThreads
 
-NO_ROOM_SECONDS = 30.0
-"""How long a run is put off where the scratch disk has no room; no attempt is spent, any worker may have it then."""
+CLOSE_SECONDS = 5.0
+"""How long the scratch disk may take to have the worker's folder removed; what is left the next worker removes."""
 SHIPPED = "absurd."
 APART = ("process", "dask")
 """Where a run is outside of the worker's own process."""
@@ -72,7 +76,6 @@ class Slots:
         self._threads = DaemonThreads()
         self._min_free_gib = settings.worker_min_free_gib
         self._warm = settings.worker_warm
-        self._sweeping: asyncio.Task[None] | None = None
         self._children = Children(
             modules, port, self._defaults, settings, concurrency=concurrency, middleware=middleware, sink=sink
         )
@@ -97,8 +100,9 @@ class Slots:
         await in the loop, by SIGTERM and SIGKILL in a process.  A thread cannot be stopped; it is
         told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
-        if (self._min_free_gib or "scratch_gib" in claim.needs) and executor.runs_in != "dask":  # there it looks itself
-            return self._run_in_room(claim, executor, claim.needs.get("scratch_gib", 0.0) + self._min_free_gib)
+        there = executor.runs_in == "dask" and not self._stand_in  # where a Dask worker looks itself
+        if (self._min_free_gib or "scratch_gib" in claim.needs) and not there:
+            return self._run_in_room(claim, executor)
         return self._run(claim, executor)
 
     def _run(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
@@ -114,25 +118,20 @@ class Slots:
         connected to.
         """
         self._dask.start()
-        self._sweeping = asyncio.create_task(asyncio.to_thread(self._sweep))
+        # Nobody waits for it: a large folder takes minutes, a disk that hangs for ever.
+        threading.Thread(target=self._sweep, name="absurd-sweep", daemon=True).start()
         if any(each.runs_in == "process" and not each.function.__module__.startswith(SHIPPED) for each in executors):
             self._children.warm(self._warm)
 
     def _sweep(self) -> None:
-        for folder in sweep(self._port.scratch.root):
-            log.info("scratch_swept", folder=str(folder))
+        with suppress(OSError):  # no disk to be swept; a run that needs it will tell
+            for folder in sweep(self._port.scratch.root):
+                log.info("scratch_swept", folder=str(folder))
 
-    async def _run_in_room(self, claim: Claim, executor: Executor, wanted: float) -> Outcome | None:
-        """Run where the scratch disk has `wanted` GiB free; else put the run off."""
-        try:
-            free = await asyncio.to_thread(self._port.scratch.free_gib)  # a disk over the network may hang
-        except OSError as error:  # what it writes will tell
-            log.warning("scratch_unknown", folder=str(self._port.scratch.root), error=str(error))
-            free = wanted
-        if free >= wanted:
-            return await self._run(claim, executor)
-        log.warning("scratch_full", task_id=str(claim.task_id), free_gib=round(free, 3), wanted_gib=wanted)
-        return Suspended("no_scratch", delay=NO_ROOM_SECONDS)
+    async def _run_in_room(self, claim: Claim, executor: Executor) -> Outcome | None:
+        """Run where the scratch disk has what the run needs; else put it off."""
+        without = await find_room(self._port.scratch, claim, self._min_free_gib)
+        return await self._run(claim, executor) if without is None else without
 
     def _run_where_it_belongs(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         if executor.runs_in in ("loop", "thread"):
@@ -160,10 +159,11 @@ class Slots:
         self._threads.close()
         await self._dask.close()
         await self._children.close()
-        if self._sweeping is not None:
-            await self._sweeping
-        if not await asyncio.to_thread(self._port.scratch.close):
-            log.warning("scratch_left", folder=str(self._port.scratch.root))
+        gone = False
+        with suppress(TimeoutError):
+            gone = await ask_disk(self._port.scratch.close, CLOSE_SECONDS)
+        if not gone:
+            log.warning("scratch_left", folder=self._port.scratch.place)
 
     async def _run_apart(self, claim: Claim, executor: Executor) -> Outcome | None:
         """Run a suspect in a child process: if it kills that, the worker lives, and knows who it was."""

@@ -23,25 +23,25 @@ from absurd.queue import get_queue_stats
 from absurd.resolve import resolve_database
 from absurd.scratch import ScratchSpace
 from absurd.telemetry import Event, telling_records
-from absurd.workers.calls import get_identity, get_names, set_listening
-from absurd.workers.dask_cluster import offer_cluster
-from absurd.workers.delivery import Deliverer, Keeper
+from absurd.workers.dask.cluster import offer_cluster
 from absurd.workers.garbage import rare_collections
-from absurd.workers.heartbeat import Heartbeat
-from absurd.workers.jobs import to_its_end
+from absurd.workers.host.load import measure
+from absurd.workers.host.offers import offers as find_offers
+from absurd.workers.life.heartbeat import Heartbeat
+from absurd.workers.life.names import Names
+from absurd.workers.life.registration import Beginning, announce, register, registry_of
+from absurd.workers.life.rounds import Rounds
 from absurd.workers.link import Link
-from absurd.workers.load import measure
-from absurd.workers.offers import offers as find_offers
-from absurd.workers.output import Output
+from absurd.workers.log.output import Output
 from absurd.workers.port import DatabasePort
 from absurd.workers.publisher import Publisher
-from absurd.workers.pump import Pump
-from absurd.workers.receipts import Spool
-from absurd.workers.registration import announce, register, registry_of
-from absurd.workers.rounds import Rounds
+from absurd.workers.pump.calls import get_identity, set_listening
+from absurd.workers.pump.delivery import Deliverer, Keeper
+from absurd.workers.pump.pump import Pump
+from absurd.workers.pump.receipts import Spool
+from absurd.workers.pump.source import Until
+from absurd.workers.runs.surround import surround
 from absurd.workers.slots import Slots
-from absurd.workers.source import Source, Until
-from absurd.workers.surround import surround
 
 ANSWER_SECONDS = 60.0
 """How long a call beside the pump, of a round or of a run's context, waits for its answer."""
@@ -87,7 +87,8 @@ class AbsurdWorker:
         for name, value, least in (("concurrency", self.concurrency, 1), ("prefetch", self.prefetch, 0)):
             if value is not None and value < least:
                 raise ConfigurationError(f"{name} of a worker is {value}; it must be {least} or more")
-        self.offers = find_offers(self.settings.worker_offers if offers is None else offers)
+        told = self.settings.worker_offers if offers is None else offers
+        self.offers = find_offers(told, self.settings.worker_scratch)
         self._stands_in = offer_cluster(self.settings.worker_dask, self.offers)
         self._registry = registry_of(executors) if executors is not None else default_registry
         self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
@@ -95,8 +96,7 @@ class AbsurdWorker:
         self.call_middleware = load(self.settings.call_middleware) if call_middleware is None else list(call_middleware)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.id: int | None = None
-        self._executors: dict[int, str] = {}
-        self._queue_ids: dict[str, int] = {}
+        self._beginning: Beginning | None = None
         self._pump: Pump | None = None
         self._stop_asked = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -155,7 +155,8 @@ class AbsurdWorker:
                 self._lost = False
                 self._succeeding = True
                 try:
-                    await to_its_end(self._register(former))
+                    if not await self._register(former):
+                        return
                     await self._work(url, until)
                 finally:
                     await self._leave()
@@ -176,7 +177,9 @@ class AbsurdWorker:
         self._stop_asked.set()
         if self._pump is not None:
             self._pump.stop()
-        if self._pump is None:  # nothing runs yet
+        if self._beginning is not None:
+            await self._beginning.call_off()
+        if self._pump is None:
             grace = 0
         try:
             async with asyncio.timeout(self.settings.worker_grace if grace is None else grace):
@@ -211,9 +214,9 @@ class AbsurdWorker:
         pump = self._pump = Pump(
             link=self._link,
             worker_id=self.id,
-            sources=[Source(name, self._queue_ids[name], weight) for name, weight in self.queues.items()],
-            executors=self._executors,
-            refresh_names=self._read_names,
+            sources=self._names.sources(self.queues),
+            executors=self._names.executors,
+            refresh_names=self._names.read,
             registry=self._registry,
             execute=execute,
             output=output,
@@ -239,7 +242,12 @@ class AbsurdWorker:
             longest=slots.longest,
             started=pump.started,
             state=lambda: "stopping" if pump.stopping else "running",
-            load=lambda: measure(running=len(pump.running), concurrency=pump.concurrency, polls=listener.reason),
+            load=lambda: measure(
+                running=len(pump.running),
+                concurrency=pump.concurrency,
+                polls=listener.reason,
+                scratch=port.scratch.problem,
+            ),
             quiet=lambda: self._rounds.resting,
             probe=listener.probe_channel,
             on_answer=self._obey,
@@ -265,7 +273,8 @@ class AbsurdWorker:
             helpers.push_async_callback(slots.close)
             slots.open(self._registry)
             helpers.push_async_callback(self._publisher.finish)
-            for loop in (self._rounds, inheriting):
+            looking = self._names.look_out(pump, self.id, self._rounds.stir)
+            for loop in (self._rounds, inheriting, looking):
                 await loop.start()
                 helpers.push_async_callback(loop.stop)
             helpers.callback(keeper.close)
@@ -305,7 +314,18 @@ class AbsurdWorker:
         """Have the tasks woken that were put aside for want of a cluster."""
         await self._database.run(announce(self.settings, self._registry, cluster=True))
 
-    async def _register(self, former: int | None) -> None:
+    async def _register(self, former: int | None) -> bool:
+        """Announce this worker; false if it is to stop before that is done."""
+        self._names = Names(
+            self._link,
+            list(self.queues),
+            [each.name for each in self._registry],
+            lambda: announce(self.settings, self._registry, list(self.queues), cluster=self._stands_in),
+        )
+        self._beginning = Beginning(self._link)
+        return await self._beginning.run(self._announce(former))
+
+    async def _announce(self, former: int | None) -> None:
         self.id = await register(
             self._link,
             self.name,
@@ -318,7 +338,7 @@ class AbsurdWorker:
             cluster=self._stands_in,
             former=former,
         )
-        await self._read_names()
+        await self._names.read()
 
     async def _leave(self) -> None:
         if self.id is None:
@@ -330,22 +350,17 @@ class AbsurdWorker:
             log.warning("worker_left_unheard", worker=self.name, error=str(error))
         log.info("worker_stopped", worker=self.name, id=self.id)
 
-    async def _read_names(self) -> None:
-        """Learn the ids that claims carry."""
-        self._queue_ids, executors = await self._link.run(get_names())
-        self._executors.update(executors)
-
     # What the pump asks for ---------------------------------------------------------------------
 
     async def _listen(self, listening: bool) -> None:
         assert self.id is not None
-        await self._link.run(set_listening(self.id, [self._queue_ids[name] for name in self.queues], listening))
+        await self._link.run(set_listening(self.id, [*self._names.queues.values()], listening))
         if not listening:
             self._rounds.stir()
 
     async def _remaining(self) -> int:
         """Tasks of this worker's queues that are pending, sleeping or running."""
-        stats = [await self._link.run(get_queue_stats(name)) for name in self.queues]
+        stats = [await self._link.run(get_queue_stats(name)) for name in self._names.queues]
         return sum(each.pending + each.sleeping + each.running for each in stats)
 
     # Beside the pump ----------------------------------------------------------------------------

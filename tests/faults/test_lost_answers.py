@@ -79,7 +79,7 @@ async def test_a_report_whose_answer_is_lost_counts_once(
         task_id = await client.spawn(name, params)
         proxy.lose_answer(f".{call}(", nth)
         async with working(through):
-            done: Task = await client.wait(task_id, timeout=30)
+            done: Task = await client.wait(task_id, timeout=120)
 
     assert proxy.lost_answers == 1
     assert [run.state for run in done.runs] == runs

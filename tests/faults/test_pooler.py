@@ -40,7 +40,7 @@ async def test_all_works_through_a_pooler(pooled: Settings, connection: psycopg.
             many = [await client.spawn("journal.fail") for _ in range(20)]
             steps = await client.spawn("journal.steps")
             await client.emit_event("dawn")
-            ended = [await client.wait(each, timeout=30) for each in (first, child, steps, *many)]
+            ended = [await client.wait(each, timeout=120) for each in (first, child, steps, *many)]
         plain = await asyncio.to_thread(_spawn_and_wait, pooled)
     finally:
         await worker.stop(grace=5)
@@ -54,7 +54,7 @@ async def test_all_works_through_a_pooler(pooled: Settings, connection: psycopg.
 
 def _spawn_and_wait(settings: Settings) -> Any:
     with SyncAbsurdClient(settings=settings) as client:
-        return client.wait(client.spawn("journal.add", {"a": 2, "b": 2}), timeout=30)
+        return client.wait(client.spawn("journal.add", {"a": 2, "b": 2}), timeout=120)
 
 
 async def test_schedules_come_true_through_a_pooler(pooled: Settings, connection: psycopg.Connection[Any]) -> None:

@@ -25,7 +25,7 @@ def test_nothing_is_lost_or_doubled_under_attack(tmp_path: Path, round_: int) ->
             time.sleep(chance.uniform(0.2, 1.5))
             siege.attack(chance)
             siege.keep_alive()
-        siege.drain(amount(90, 600))
+        siege.drain(600)
         found = siege.judge()
         print(dict(siege.done), f"recovered {len(found.recovered)}, executed again {len(found.duplicated)}")
     finally:
@@ -51,7 +51,7 @@ def test_what_was_never_acknowledged_is_found(tmp_path: Path, until: Callable[[C
             siege.kill_spawner(chance)
             siege.spawners[0].wait()
             siege.proxy.resume()
-        siege.drain(amount(60, 600))
+        siege.drain(600)
         found = siege.judge()
     finally:
         siege.end()

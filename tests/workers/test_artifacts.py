@@ -12,8 +12,8 @@ import pytest
 from absurd.database import AsyncDatabase
 from absurd.errors import ResultError
 from absurd.outcome import PendingArtifact
-from absurd.workers.artifacts import collect, discard, publish
 from absurd.workers.publisher import Publisher
+from absurd.workers.runs.artifacts import collect, discard, publish
 
 
 def pending(tmp_path: Path, text: str = "new") -> PendingArtifact:

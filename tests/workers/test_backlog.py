@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absurd.workers import backlog
-from absurd.workers.backlog import Backlog, Part
+from absurd.workers.log import backlog
+from absurd.workers.log.backlog import Backlog, Part
 
 LIMIT = 64 * 1024
 

@@ -10,7 +10,7 @@ from live import soon
 from memory_port import claim_of
 
 from absurd.model import Claim
-from absurd.workers.capture import READ_BYTES, SHOWN_BYTES, Capture, Mirror
+from absurd.workers.log.capture import READ_BYTES, SHOWN_BYTES, Capture, Mirror
 
 LINES = b"a line\n" * 1000
 

@@ -6,6 +6,9 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +65,18 @@ async def test_concurrency_k_runs_k(settings: Settings, client: AbsurdClient, na
             await client.wait(each, timeout=60)
 
     assert (7, 0) == (gauge.most, gauge.now)
+
+
+async def test_concurrency_k_runs_k_processes(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
+    """Child processes at work are as many at once as the concurrency, no fewer and no more."""
+    notes = tmp_path / "notes"
+    async with working(replace(settings, imports=("slot_executors",)), concurrency=3):
+        params = {"notes": str(notes), "together": 3}
+        for each in await client.spawn_many(TaskSpec("slots.gauge", params) for _ in range(24)):
+            await client.wait(each, timeout=60)
+    at_work = list(accumulate(1 if line == "+" else -1 for line in notes.read_text().split()))
+
+    assert (3, 0, 48) == (max(at_work), at_work[-1], len(at_work))
 
 
 async def test_queues_are_claimed_by_their_weights(settings: Settings, client: AbsurdClient) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from ready_server import ReadyServer
 
 from absurd import AbsurdClient, SyncAbsurdClient, TaskSpec, TaskState
 from absurd.config import Settings, load_settings
@@ -83,7 +84,7 @@ def test_a_killed_workers_task_runs_again_and_its_late_word_is_refused(
             ).fetchone()
             assert stale == ([task_id],)
         (tmp_path / "release").touch()
-        done = client.wait(task_id, timeout=30)
+        done = client.wait(task_id, timeout=120)
 
     assert done.result == "attempt 2"
     assert [run.state for run in done.runs] == ["lost", "completed"]
@@ -114,7 +115,7 @@ def test_a_run_that_kills_its_process_fails_with_the_cause(settings: Settings, w
         worker = workers.start("--concurrency", "1")
         task_id = client.spawn(name, {}, max_attempts=1)
         other = client.spawn("demo.crunch", {"n": 3})
-        assert client.wait(other, timeout=30).result["value"] == 9
+        assert client.wait(other, timeout=120).result["value"] == 9
         task = client.get_task(task_id)
 
     assert task.state is TaskState.FAILED
@@ -204,10 +205,10 @@ def test_a_worker_that_slept_through_its_lease_stops_its_work_by_itself(
 
 
 async def test_no_acknowledged_spawn_is_lost_when_postgresql_is_killed(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, ready_server: ReadyServer
 ) -> None:
     """SIGKILL of the server in a burst of spawns: every id that was returned is there afterwards."""
-    settings = load_settings(environ={}, home=tmp_path_factory.mktemp("killed-home"))
+    settings = load_settings(environ={}, home=ready_server.lay(tmp_path_factory.mktemp("killed-home")))
     server = EmbeddedServer(settings)
     server.start()
     try:
@@ -241,11 +242,13 @@ async def test_no_acknowledged_spawn_is_lost_when_postgresql_is_killed(
     assert stats.pending >= len(acknowledged)
 
 
-async def test_a_worker_outlives_a_killed_server(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+async def test_a_worker_outlives_a_killed_server(
+    tmp_path_factory: pytest.TempPathFactory, ready_server: ReadyServer, tmp_path: Path
+) -> None:
     """A run that ends while the database is away is recorded when it is back: attempt 1, no second run."""
     settings = load_settings(
         environ={},
-        home=tmp_path_factory.mktemp("restarted-home"),
+        home=ready_server.lay(tmp_path_factory.mktemp("restarted-home")),
         imports=("demo_executors",),
         worker_poll_interval=0.1,
     )
@@ -266,8 +269,8 @@ async def test_a_worker_outlives_a_killed_server(tmp_path_factory: pytest.TempPa
             (tmp_path / "release").touch()  # it ends now, with nobody to tell
 
             await asyncio.to_thread(server.start)
-            done = await client.wait(task_id, timeout=30)
-            later = await client.wait(await client.spawn("demo.add", {"a": 1, "b": 1}), timeout=30)
+            done = await client.wait(task_id, timeout=120)
+            later = await client.wait(await client.spawn("demo.add", {"a": 1, "b": 1}), timeout=120)
             await worker.stop(grace=5)
             await runner
     finally:
@@ -278,11 +281,16 @@ async def test_a_worker_outlives_a_killed_server(tmp_path_factory: pytest.TempPa
 
 
 async def test_a_worker_can_be_stopped_while_the_database_is_away(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory,
+    ready_server: ReadyServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With nobody to hand back to it leaves all the same, without an error; its leases end by themselves."""
     monkeypatch.setattr(worker_module, "LAST_WORD_SECONDS", 0.2)
-    settings = load_settings(environ={}, home=tmp_path_factory.mktemp("away-home"), imports=("demo_executors",))
+    settings = load_settings(
+        environ={}, home=ready_server.lay(tmp_path_factory.mktemp("away-home")), imports=("demo_executors",)
+    )
     server = EmbeddedServer(settings)
     server.start()
     try:

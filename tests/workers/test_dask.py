@@ -29,20 +29,45 @@ from absurd.config import Settings
 from absurd.errors import TaskFailed
 from absurd.executor import executor
 from absurd.model import Claim, Task
+from absurd.scratch import PREFIX
 from absurd.testing import drain
-from absurd.workers import AbsurdWorker, dask_cluster, dask_runs
-from absurd.workers.dask_output import HELD_BYTES, RemoteOutput, pass_on
+from absurd.workers import AbsurdWorker
+from absurd.workers.dask import cluster as dask_cluster
+from absurd.workers.dask import runs as dask_runs
+from absurd.workers.dask.output import HELD_BYTES, RemoteOutput, pass_on
 
 HERE = Path(__file__).parents[1]
 
 
+class Observatory(DaskCluster):
+    """One cluster for all tests: two workers with two threads each, and a scheduler that knows no absurd.
+
+    One worker finds a scratch folder that a killed one has left, the other one has a dish and no scratch folder yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, scheduler_path=without(folder / "bare", "absurd"))
+        self.scratch = folder / "scratch"
+        (self.scratch / f"{PREFIX}1-left").mkdir(parents=True)
+        self.start(workers=0)
+        self.add_plain()
+        self.dish = self.add_dish()
+
+    def add_plain(self) -> None:
+        """Start the one without a dish."""
+        self.add_worker(resources="PLAIN=1", environ={"ABSURD_WORKER_SCRATCH": str(self.scratch)})
+
+    def add_dish(self) -> subprocess.Popen[bytes]:
+        """Start the one with the dish."""
+        environ = {"ABSURD_WORKER_SCRATCH": str(self.scratch / "to" / "come"), "ABSURD_WORKER_MIN_FREE_GIB": "0.001"}
+        self.dish = self.add_worker(resources="DISH=1 gpu=1", environ=environ)
+        return self.dish
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
-    """One cluster for all tests: two workers with two threads each, and a scheduler that knows no absurd."""
-    folder = tmp_path_factory.mktemp("dask")
-    made = DaskCluster(folder, scheduler_path=without(folder / "bare", "absurd"))
-    made.start(workers=1)
-    made.add_worker(resources="DISH=1")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observatory]:
+    """That cluster."""
+    made = Observatory(tmp_path_factory.mktemp("dask"))
     yield made
     made.stop()
 
@@ -98,7 +123,7 @@ async def state_is(client: AbsurdClient, task_id: UUID, wanted: Callable[[Task],
         found[:] = [await client.get_task(task_id)]
         return wanted(found[0])
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not await look():
         assert time.monotonic() < deadline, found[0]
         await asyncio.sleep(0.02)
@@ -112,8 +137,8 @@ async def test_a_run_has_its_whole_context(client: AbsurdClient, settings: Setti
     """Progress, steps, children, tags and files work on a cluster, without a way to the database there."""
     async with working(settings):
         task_id = await client.spawn("dask.facts", {"path": str(tmp_path / "out" / "hello.txt")}, tags=["night"])
-        done = await client.wait(task_id, timeout=30)
-        child = await client.wait(UUID(done.result["child"]), timeout=30)
+        done = await client.wait(task_id, timeout=120)
+        child = await client.wait(UUID(done.result["child"]), timeout=120)
         logs = await client.get_logs(task_id)
 
     assert {"done": 1.0, "total": 2.0, "message": "half"}.items() <= (done.progress or {}).items()
@@ -134,7 +159,7 @@ async def test_what_a_run_writes_is_seen_while_it_runs(client: AbsurdClient, set
         first = await anext(following)
         (notes / "go").touch()
         assert [] == [each.text async for each in following]
-        await client.wait(task_id, timeout=30)
+        await client.wait(task_id, timeout=120)
 
     assert (1, "stdout", "attempt 1 begins\n") == (first.attempt, first.stream, first.text)
 
@@ -167,7 +192,7 @@ async def test_a_run_sleeps_and_waits(client: AbsurdClient, settings: Settings) 
     async with working(settings):
         task_id = await client.spawn("dask.waits", {"event": "dawn"})
         await client.emit_event("dawn", {"sun": -18})
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     assert ([{"sun": -18}, 2], 1) == (done.result, done.attempts)
 
@@ -176,7 +201,7 @@ async def test_a_run_that_hangs_is_ended_at_its_limit(client: AbsurdClient, sett
     """Deaf to SIGTERM, it is killed on the Dask worker at its limit, and tried again."""
     async with working(settings):
         task_id = await client.spawn("dask.block", {"notes": str(notes), "deaf": True}, timeout=0.5)
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     assert "attempt 2" == done.result
     assert ("run_timeout", "SIGKILL") == (done.runs[0].error["code"], done.runs[0].error["killed_by"])  # type: ignore[index]
@@ -211,20 +236,48 @@ async def test_a_worker_that_leaves_takes_its_runs_along(client: AbsurdClient, s
     assert 4 == len(pids(notes))
 
 
+@pytest.mark.parametrize("need", ["dask.DISH", "gpu"])
 async def test_a_dask_worker_has_what_a_run_needs(
-    client: AbsurdClient, settings: Settings, notes: Path, cluster: DaskCluster
+    client: AbsurdClient, settings: Settings, notes: Path, cluster: Observatory, need: str
 ) -> None:
-    """What a task needs under the name dask.NAME is a resource of Dask workers: its run goes where that is."""
+    """What a task needs as dask.NAME, or of a machine, is a resource of Dask workers: its run goes where that is."""
     async with working(settings, offers={"dask.DISH": 2}):
-        ids = [await client.spawn("dask.block", {"notes": str(notes)}, needs={"dask.DISH": 1}) for _ in range(2)]
+        ids = [await client.spawn("dask.block", {"notes": str(notes)}, needs={need: 1}) for _ in range(2)]
         await soon(lambda: pids(notes))
         [first] = pids(notes)  # the other one waits for the dish
         where = dask_worker_of(cluster, first)
         (notes / "go").touch()
-        done = [await client.wait(each, timeout=30) for each in ids]
+        done = [await client.wait(each, timeout=120) for each in ids]
 
     assert ["attempt 1"] * 2 == [each.result for each in done]
-    assert "DISH=1" in " ".join(map(str, where.args))  # type: ignore[arg-type]
+    assert cluster.dish is where
+
+
+async def test_a_run_on_a_cluster_takes_nothing_of_the_machine_that_sends_it(
+    client: AbsurdClient, settings: Settings, notes: Path
+) -> None:
+    """A worker of two cores keeps eight runs of one core each on the cluster, and its own cores for others."""
+
+    @executor("dask.beside_them")
+    async def beside(ctx: Any, params: Any) -> str:
+        return "done"
+
+    async with working(replace(settings, worker_concurrency=9), offers={"cpu": 2, "memory_gib": 1}) as worker:
+        needs = {"cpu": 1, "memory_gib": 1, "scratch_gib": 0.001}
+        ids = [await client.spawn("dask.block", {"notes": str(notes), "n": n}, needs=needs) for n in range(8)]
+        await soon(lambda: worker.busy[0] == 8)
+        assert "done" == (await client.wait(await client.spawn(beside, {}, needs={"cpu": 2}), timeout=120)).result
+        (notes / "go").touch()
+        assert ["attempt 1"] * 8 == [(await client.wait(each, timeout=120)).result for each in ids]
+
+
+async def test_a_dask_worker_removes_what_killed_ones_have_left(
+    client: AbsurdClient, settings: Settings, cluster: Observatory
+) -> None:
+    """Scratch folders that nobody holds any more are swept on a host that has Dask workers only."""
+    async with working(settings, offers={"dask.PLAIN": 1}):
+        await client.wait(await client.spawn("dask.child", {"n": 1}, needs={"dask.PLAIN": 1}), timeout=120)
+        await soon(lambda: not (cluster.scratch / f"{PREFIX}1-left").exists())
 
 
 @pytest.mark.parametrize(
@@ -241,7 +294,7 @@ async def test_what_ends_a_process_there_is_told(
     async with working(settings):
         task_id = await client.spawn(name, {"gib": 0.5}, needs=needs, max_attempts=1)
         with pytest.raises(TaskFailed):
-            await client.wait(task_id, timeout=30)
+            await client.wait(task_id, timeout=120)
 
     error = (await client.get_task(task_id)).runs[0].error or {}
     assert told.items() <= error.items()
@@ -251,8 +304,34 @@ async def test_what_ends_a_process_there_is_told(
 # What is lost ------------------------------------------------------------------------------------
 
 
+async def test_a_run_that_has_not_started_spends_no_attempt(
+    client: AbsurdClient, settings: Settings, notes: Path, cluster: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Dask worker that is lost before a run was told to start there: it goes back, and the attempt counts once."""
+    asked = asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(dask_runs.DaskRuns, "_begin", never)
+    async with working(settings, offers={"dask.DISH": 1}):
+        task_id = await client.spawn("dask.block", {"notes": str(notes), "blocks": 0}, needs={"dask.DISH": 1})
+        await asyncio.wait_for(asked.wait(), 30)
+        cluster.dish.kill()
+        cluster.dish.wait()
+        await state_is(client, task_id, lambda task: bool(task.runs))
+        monkeypatch.undo()
+        cluster.workers.remove(cluster.dish)
+        cluster.add_dish()
+        done = await client.wait(task_id, timeout=120)
+
+    assert "attempt 1" == done.result
+    assert [(1, "returned"), (1, "completed")] == [(each.attempt, each.state) for each in done.runs]
+
+
 async def test_a_lost_dask_worker_is_a_retry(
-    client: AbsurdClient, settings: Settings, notes: Path, cluster: DaskCluster
+    client: AbsurdClient, settings: Settings, notes: Path, cluster: Observatory
 ) -> None:
     """A Dask worker killed in the middle of a run: the outcome names it, no attempt runs twice, nothing is left."""
     async with working(settings):
@@ -261,11 +340,11 @@ async def test_a_lost_dask_worker_is_a_retry(
         [first] = pids(notes)
         killed = dask_worker_of(cluster, first)
         killed.send_signal(signal.SIGKILL)
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     killed.wait()
     cluster.workers.remove(killed)
-    cluster.add_worker()
+    cluster.add_dish() if killed is cluster.dish else cluster.add_plain()
     error = done.runs[0].error
     assert error is not None
     assert ("attempt 2", "dask_worker_lost") == (done.result, error["code"])
@@ -308,7 +387,7 @@ async def test_a_local_cluster_loses_a_worker(client: AbsurdClient, settings: Se
             await soon(lambda: pids(notes))
             [first] = pids(notes)
             os.kill(ancestors(first)[1], signal.SIGKILL)  # above its guard
-            done = await client.wait(task_id, timeout=30)
+            done = await client.wait(task_id, timeout=120)
 
     assert ("attempt 2", "dask_worker_lost") == (done.result, (done.runs[0].error or {})["code"])
     assert (1, 1, False) == (len(pids(notes)), len(pids(notes, 2)), alive(first))
@@ -335,7 +414,7 @@ async def test_runs_of_a_worker_that_dies_end_by_themselves(
 
     await soon(lambda: not alive(pids(notes)[0]))
     async with working(settings):
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
     assert ("attempt 2", ["lost", "completed"]) == (done.result, [str(each.state) for each in done.runs])
 
 
@@ -343,7 +422,9 @@ async def test_a_cluster_may_come_and_go(
     client: AbsurdClient, settings: Settings, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its cluster a worker runs the rest, and spends no attempt; what ran there when it went is tried again."""
-    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(dask_cluster, "LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(dask_runs, "AWAY_SECONDS", 5.0)
     other = DaskCluster(tmp_path)
     settings = replace(settings, worker_dask=other.address, worker_concurrency=3)
 
@@ -355,11 +436,14 @@ async def test_a_cluster_may_come_and_go(
         async with working(settings):
             aside = await client.spawn("dask.child", {"n": 1})
             await state_is(client, aside, lambda task: task.state == "sleeping")
-            assert "done" == (await client.wait(await client.spawn(beside, {}), timeout=30)).result
+            assert "done" == (await client.wait(await client.spawn(beside, {}), timeout=120)).result
             problems = {each["code"]: each for each in (await client.get_status())["problems"]}
 
+            monkeypatch.undo()  # a machine that is busy takes its time to connect
+            monkeypatch.setattr(dask_runs, "AWAY_SECONDS", 5.0)
+            monkeypatch.setattr(dask_cluster, "LONGEST_PAUSE", 0.5)
             other.start(workers=1, threads=1)
-            assert 2 == (await client.wait(aside, timeout=30)).result
+            assert 2 == (await client.wait(aside, timeout=120)).result
 
             runs, waits = [await client.spawn("dask.block", {"notes": str(notes), "n": n}) for n in range(2)]
             await soon(lambda: pids(notes))
@@ -370,7 +454,7 @@ async def test_a_cluster_may_come_and_go(
             kept = await state_is(client, waits, lambda task: task.state == "sleeping")
             (notes / "go").touch()
             other.start(workers=1, threads=2)
-            ends = [await client.wait(each, timeout=30) for each in (runs, waits)]
+            ends = [await client.wait(each, timeout=120) for each in (runs, waits)]
     finally:
         other.stop()
 
@@ -396,10 +480,17 @@ async def test_without_a_cluster_nothing_is_claimed(
         problems = {each["code"]: each for each in (await client.get_status())["problems"]}
         assert "pending" == (await client.get_task(task_id)).state
     async with working(settings):  # it wakes what was put aside
-        assert [2, 3] == [(await client.wait(each, timeout=30)).result for each in (task_id, aside.id)]
+        assert [2, 3] == [(await client.wait(each, timeout=120)).result for each in (task_id, aside.id)]
 
     assert all("--dask tcp://" in each for each in whys), whys
     assert "dask.child" in problems["cluster_missing"]["message"]
+
+
+async def test_a_cluster_that_cannot_be_connected_to_holds_nothing(client: AbsurdClient, settings: Settings) -> None:
+    """An address that Dask cannot serve, as TLS without certificates, is a cluster that is away: tasks go aside."""
+    async with working(replace(settings, worker_dask="tls://127.0.0.1:9")):
+        task_id = await client.spawn("dask.child", {"n": 1})
+        await state_is(client, task_id, lambda task: task.state == "sleeping")
 
 
 def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
@@ -427,7 +518,7 @@ async def test_a_file_that_cannot_be_seen_is_a_clear_error(
         async with working(replace(settings, worker_dask=other.address)):
             task_id = await client.spawn("dask.file", {"path": str(tmp_path / "own" / "out.txt")}, max_attempts=1)
             with pytest.raises(TaskFailed, match="must lie on a file system that both share"):
-                await client.wait(task_id, timeout=30)
+                await client.wait(task_id, timeout=120)
     finally:
         other.stop()
 
@@ -450,7 +541,7 @@ async def test_an_executor_that_is_not_there_is_a_clear_error(
     (tmp_path / "only_here.py").unlink()
     async with working(replace(settings, imports=("only_here",))):
         with pytest.raises(TaskFailed, match="only_here"):
-            await client.wait(await client.spawn("dask.only_here"), timeout=30)
+            await client.wait(await client.spawn("dask.only_here"), timeout=120)
 
 
 async def test_a_worker_may_stand_in_for_a_cluster(client: AbsurdClient, settings: Settings) -> None:
@@ -458,7 +549,7 @@ async def test_a_worker_may_stand_in_for_a_cluster(client: AbsurdClient, setting
     alone = replace(settings, worker_dask=None)
     first = await client.spawn("dask.child", {"n": 1})
     async with working(alone, offers={"dask": 1}):
-        assert 2 == (await client.wait(first, timeout=30)).result
+        assert 2 == (await client.wait(first, timeout=120)).result
     await client.spawn("dask.child", {"n": 2})
 
     assert [3] == [each.result for each in await drain(source=alone)]

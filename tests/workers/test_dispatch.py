@@ -73,11 +73,11 @@ async def test_a_slow_run_holds_up_nobody(settings: Settings, client: AbsurdClie
         await soon((tmp_path / "started").exists)
         quick = await client.spawn_many(TaskSpec("demo.add", {"a": 1, "b": n}) for n in range(50))
         for task_id in quick:
-            await client.wait(task_id, timeout=30)
+            await client.wait(task_id, timeout=120)
 
         assert TaskState.RUNNING is (await client.get_task(slow)).state
         (tmp_path / "release").touch()
-        await client.wait(slow, timeout=30)
+        await client.wait(slow, timeout=120)
 
 
 async def test_a_notification_wakes_an_idle_worker(
@@ -103,7 +103,7 @@ async def test_polling_alone_drains_the_queue(
 
         for n in range(3):
             task_id = await client.spawn("demo.add", {"a": 1, "b": n})
-            await client.wait(task_id, timeout=30)
+            await client.wait(task_id, timeout=120)
 
 
 async def test_cut_connections_are_made_anew(settings: Settings, client: AbsurdClient, connection: Connection) -> None:

@@ -20,8 +20,8 @@ from absurd.errors import InvalidOptionError, InvalidParamsError, StaleClaimErro
 from absurd.executor import Executor
 from absurd.outcome import Cancel, Cancelled, Completed, Failed, Outcome, Reject, RetryLater, Snooze, Suspend, Suspended
 from absurd.retry import ErrorRule, RetryPolicy
-from absurd.workers.execution import Defaults, run_in_loop, run_sync
 from absurd.workers.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT
+from absurd.workers.runs.execution import Defaults, run_in_loop, run_sync
 
 DEFAULTS = Defaults(RetryPolicy(max_attempts=5, base=2.0, jitter=0), None)
 

@@ -1,4 +1,4 @@
-"""The heart of a worker: it keeps what the worker holds while that is blocked, and nothing else."""
+"""The heart of a worker: it keeps what the worker holds while that is held up, and nothing else."""
 
 from __future__ import annotations
 
@@ -88,27 +88,27 @@ def test_the_gil_held_for_three_leases_costs_no_lease(
     settings: Settings, client: SyncAbsurdClient, start: Callable[..., Any], until: Until, tmp_path: Path
 ) -> None:
     """In loop and thread, the run completes at its first attempt, beside a worker that would take it over at once."""
-    blocked = [start("--queue", name) for name in ("first", "second", "third")]
+    held_up = [start("--queue", name) for name in ("first", "second", "third")]
     tasks = {
         client.spawn(f"gil.{name}", {"started": str(tmp_path / name), "seconds": 3 * LEASE}, queue=queue): name
         for name, queue in {"loop": "first", "thread": "second", "never_awaits": "third"}.items()
     }
     until(lambda: all(attempts(tmp_path / name) for name in tasks.values()))
     start("--queue", "first", "--queue", "second", "--queue", "third")
-    until(lambda: "worker_blocked" in problems(settings))
-    problem = problems(settings)["worker_blocked"]
+    until(lambda: "worker_held_up" in problems(settings))
+    problem = problems(settings)["worker_held_up"]
     done = {name: client.wait(task_id, timeout=60) for task_id, name in tasks.items()}
-    until(lambda: "worker_blocked" not in problems(settings))
+    until(lambda: "worker_held_up" not in problems(settings))
 
     assert "process" in problem["action"]
     for name, task in done.items():
         assert [(run.attempt, run.state) for run in task.runs] == [(1, "completed")], name
         assert attempts(tmp_path / name) == ["1"]
-    assert [process.poll() for process in blocked] == [None] * 3
+    assert [process.poll() for process in held_up] == [None] * 3
 
 
 @pytest.mark.parametrize("name", ["gil.loop", "gil.never_awaits"])
-def test_a_worker_blocked_past_the_limit_of_its_run_is_given_up(
+def test_a_worker_held_up_past_the_limit_of_its_run_is_given_up(
     client: SyncAbsurdClient, start: Callable[..., Any], until: Until, tmp_path: Path, name: str
 ) -> None:
     """Others take over with the reason told; what it says when it is free again is refused, and it comes back."""
@@ -127,6 +127,23 @@ def test_a_worker_blocked_past_the_limit_of_its_run_is_given_up(
     assert first.poll() is None
 
 
+def test_a_thread_that_was_left_behind_does_not_keep_its_worker_for_ever(
+    client: SyncAbsurdClient, start: Callable[..., Any], until: Until, tmp_path: Path
+) -> None:
+    """It holds the GIL when no run with a limit is at work any more: what others do there is taken over after all."""
+    first = start("--concurrency", "2")
+    apart = client.spawn("gil.apart", {"seconds": 60})
+    client.spawn("gil.left_behind", {"started": str(tmp_path / "started"), "seconds": 60}, timeout=0.3, max_attempts=1)
+    until(lambda: attempts(tmp_path / "started"))
+    start("--queue", "other")
+    until(lambda: client.get_task(apart).runs[0].state == "lost")
+
+    error = client.get_task(apart).runs[0].error
+    assert error is not None
+    assert "held up everything since" in error["message"]
+    assert first.poll() is None
+
+
 def test_a_stopped_worker_is_not_kept_alive(
     client: SyncAbsurdClient, start: Callable[..., Any], until: Until, tmp_path: Path
 ) -> None:
@@ -138,7 +155,7 @@ def test_a_stopped_worker_is_not_kept_alive(
     (heart,) = hearts(first.pid)
     start()
     until(lambda: attempts(tmp_path / "started") == ["1", "2"])
-    task = client.wait(task_id, timeout=30)
+    task = client.wait(task_id, timeout=120)
 
     assert is_there(heart)
     assert task.runs[0].error is not None

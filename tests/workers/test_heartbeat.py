@@ -15,9 +15,9 @@ import pytest
 from absurd.claims import Standing
 from absurd.config import Settings
 from absurd.retry import RetryPolicy
-from absurd.workers.execution import Defaults
-from absurd.workers.heart import Longest
-from absurd.workers.heartbeat import Heartbeat
+from absurd.workers.life.heart import Longest
+from absurd.workers.life.heartbeat import Heartbeat
+from absurd.workers.runs.execution import Defaults
 
 Until = Callable[[Callable[[], object]], None]
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -25,7 +25,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return replace(settings, worker_heartbeat_interval=0.1, worker_lease=1.0)
+    return replace(settings, worker_heartbeat_interval=0.1, worker_lease=600.0)  # no busy machine ends it
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_database_that_does_not_answer_ends_the_lease(settings: Settings, unti
     """A server that takes connections and says nothing, as behind a cut network: the worker stops by itself."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"postgresql://nobody@127.0.0.1:{mute.getsockname()[1]}/none"
-        with Ear(url, settings, 1) as ear:
+        with Ear(url, replace(settings, worker_lease=1.0), 1) as ear:
             until(lambda: ear.lost)
 
     assert (1, []) == (ear.lost, ear.answers)

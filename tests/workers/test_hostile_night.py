@@ -14,8 +14,8 @@ from places import alive
 
 from absurd import AbsurdClient, TaskSpec, TaskState
 from absurd.config import Settings
-from absurd.workers import process
-from absurd.workers.tree import descendants
+from absurd.workers.child import process
+from absurd.workers.host.tree import descendants
 
 
 async def test_hostile_runs_harm_nobody_else(

@@ -104,6 +104,31 @@ async def test_what_is_due_soon_wakes_those_who_rest(
     assert done.result == {"sum": 2}
 
 
+async def test_what_is_committed_late_is_found_by_those_who_listen_since(
+    settings: Settings, connection: psycopg.Connection[Any], client: AbsurdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spawn in somebody's own transaction found nobody to notify; the worker does not rest before that has ended."""
+    monkeypatch.setattr(maintenance, "LONGEST_REST", HOUR)
+    await client.spawn("demo.add", {"a": 0, "b": 0})  # who names a queue or an executor first locks the name
+    with connection.transaction():
+        row = connection.execute(
+            """select task_id from spawn_task('default', 'demo.add', '{"a": 1, "b": 1}')"""
+        ).fetchone()
+        assert row is not None
+        worker = AbsurdWorker(settings=settings)
+        runner = asyncio.create_task(worker.run())
+        await soon(lambda: worker._pump is not None and worker._pump.listening)
+        await asyncio.sleep(1.0)
+    try:
+        done = await client.wait(row[0], timeout=20)
+        await soon(lambda: worker._rounds.resting)
+    finally:
+        await worker.stop(grace=5)
+        await runner
+
+    assert done.result == {"sum": 2}
+
+
 async def test_a_deadline_ends_what_waits_while_all_rest(settings: Settings, client: AbsurdClient) -> None:
     """A task that nobody serves is cancelled when its time to start is over, though no round would come before."""
     async with resting(settings):

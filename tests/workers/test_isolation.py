@@ -13,7 +13,7 @@ from places import Place, alive
 
 from absurd.executor import registry
 from absurd.outcome import Completed, Failed
-from absurd.workers import process
+from absurd.workers.child import process
 
 
 @pytest.fixture
@@ -130,17 +130,24 @@ async def test_hooks_at_exit_run_when_the_process_ends(place: Place, tmp_path: P
     assert "done\n" == (tmp_path / "done").read_text()
 
 
+@pytest.mark.parametrize("by", ["heartbeat", "artifact", "thread"])
 async def test_a_run_that_learns_that_its_claim_is_lost_unwinds_undisturbed(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """What it does in `finally` is not cut short by the worker that stops it meanwhile (B48)."""
+    """What it does in `finally` is not cut short by the worker that stops it meanwhile (B48).
+
+    However it has learnt it: from an answer, from the channel's end, or in a thread of its own, which unwinds nothing.
+    """
     monkeypatch.setattr(process, "TERMINATE_SECONDS", 30.0)
     told, go = tmp_path / "told", tmp_path / "go"
-    job = asyncio.ensure_future(place.run("hostile.lost", {"path": str(told), "go": str(go)}))
-    await soon(lambda: place.port.checked)
+    job = asyncio.ensure_future(place.run("hostile.lost", {"path": str(told), "go": str(go), "by": by}))
+    await soon(lambda: any(child.runs and (by != "artifact" or child._files) for child in place.slots._children._all))
+    (child,) = place.slots._children._all
+    if by == "artifact":
+        child._writer.close()
     place.port.stale = True
     await soon(told.exists)
-    (pid,) = (child.pid for child in place.slots._children._all)
+    pid = child.pid
     job.cancel()
     await soon(lambda: "SIGTERM" in {child.killed_by for child in place.slots._children._all})
     go.touch()
@@ -149,6 +156,17 @@ async def test_a_run_that_learns_that_its_claim_is_lost_unwinds_undisturbed(
 
     assert "unwinding\nunwound\n" == told.read_text()
     assert not alive(pid)
+
+
+async def test_a_run_without_its_channel_unwinds(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an outcome in the end, and what stands in `finally` was done."""
+    monkeypatch.setattr(process, "TERMINATE_SECONDS", 30.0)
+    told, go = tmp_path / "told", tmp_path / "go"
+    go.touch()
+    error = await place.failed("hostile.lost", {"path": str(told), "go": str(go), "by": "closed"})
+
+    assert "closed its channel to the worker" in error["message"]
+    assert "unwinding\nunwound\n" == told.read_text()
 
 
 # Warm, worn out, idle ----------------------------------------------------------------------------
@@ -218,7 +236,7 @@ async def test_libraries_have_as_many_threads_as_the_run_has_cores(
 ) -> None:
     """What the task needs, rounded up, else its share; what the worker's environment says goes before it."""
     monkeypatch.setenv("NUMBA_NUM_THREADS", "5")
-    monkeypatch.setattr("absurd.workers.pinning.cores", lambda: 8)
+    monkeypatch.setattr("absurd.workers.host.pinning.cores", lambda: 8)
     place = Place(tmp_path)
     threads = {}
     for cpu in (None, 2.5, 0.5):

@@ -18,7 +18,8 @@ from absurd import AbsurdClient, TaskState
 from absurd.claims import append_log
 from absurd.config import Settings
 from absurd.errors import TaskNotFoundError
-from absurd.workers import AbsurdWorker, output
+from absurd.workers import AbsurdWorker
+from absurd.workers.log import output
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absurd.workers.machine import describe_process, is_gone
+from absurd.workers.host.machine import describe_process, is_gone
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -18,7 +18,7 @@ def described(home: Path) -> tuple[subprocess.Popen[str], str]:
     program = f"""
 import sys
 from pathlib import Path
-from absurd.workers.machine import describe_process
+from absurd.workers.host.machine import describe_process
 print(describe_process(Path({str(home)!r})), flush=True)
 sys.stdin.read()
 """

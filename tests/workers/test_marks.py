@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from absurd.workers.marks import LOOK_BELOW_SECONDS, Marks
+from absurd.workers.pump.marks import LOOK_BELOW_SECONDS, Marks
 
 
 def test_a_new_worker_looks_from_the_base() -> None:

@@ -25,8 +25,8 @@ from absurd.model import Claim
 from absurd.outcome import Completed, Failed, Outcome
 from absurd.retry import RetryPolicy
 from absurd.workers import AbsurdWorker
-from absurd.workers.execution import Defaults
-from absurd.workers.surround import surround
+from absurd.workers.runs.execution import Defaults
+from absurd.workers.runs.surround import surround
 
 DEFAULTS = Defaults(RetryPolicy(max_attempts=2, base=1.0, jitter=0.0), None)
 KINDS = ("middled.loop", "middled.thread", "middled.process")
@@ -138,7 +138,7 @@ async def test_what_a_run_spawns_goes_through_spawn_middleware(settings: Setting
     async with AbsurdClient(settings=settings) as client:
         parents = [await client.spawn(each, {}, headers={"trace": each.name}) for each in spawners]
         await worker.run("drain")
-        children = [await client.get_task((await client.wait(each, timeout=30)).result) for each in parents]
+        children = [await client.get_task((await client.wait(each, timeout=120)).result) for each in parents]
 
     assert [each.name for each in spawners] == [each.headers["trace"] for each in children]
     places = [each.headers["place"].split("/") for each in children]
@@ -254,7 +254,7 @@ async def test_call_middleware_that_raises_ends_the_run(settings: Settings) -> N
         task_id = await client.spawn("middled.loop", {})
         await worker.run("drain")
         with pytest.raises(TaskFailed, match="closed for the night"):
-            await client.wait(task_id, timeout=30)
+            await client.wait(task_id, timeout=120)
 
 
 def test_settings_name_middleware() -> None:

@@ -151,10 +151,10 @@ async def test_the_cores_are_shared_anew(
     settings: Settings, client: AbsurdClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With more slots each new run in a process has fewer threads: all of them together still fit the machine."""
-    monkeypatch.setattr("absurd.workers.pinning.cores", lambda: 8)
+    monkeypatch.setattr("absurd.workers.host.pinning.cores", lambda: 8)
 
     async def threads() -> int:
-        done = await client.wait(await client.spawn("hostile.facts", {}), timeout=30)
+        done = await client.wait(await client.spawn("hostile.facts", {}), timeout=120)
         return int(done.result["environment"]["OMP_NUM_THREADS"])
 
     async with working(replace(settings, imports=("hostile_executors",)), concurrency=2) as worker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -17,8 +18,9 @@ from absurd.database import AsyncDatabase
 from absurd.errors import DatabaseUnavailableError, InvalidInputError
 from absurd.logs import read_log
 from absurd.model import Claim
-from absurd.workers import output as output_module
-from absurd.workers.output import Output
+from absurd.redaction import hide_in_lines
+from absurd.workers.log import output as output_module
+from absurd.workers.log.output import Output
 
 
 class Line:
@@ -172,6 +174,58 @@ async def test_a_claim_that_is_lost_or_a_log_that_is_refused(
         await output.finish(held)
     assert [each["event"] for each in logs] == ["log_refused"]
     assert output.talking == {}
+
+
+async def test_a_part_that_is_refused_takes_no_other_with_it(
+    queue: Queue, database: AsyncDatabase, line: Line, output: Output
+) -> None:
+    """Of many runs' parts in a call the one at fault is found; its log says what is missing, all others are whole."""
+    claims = claimed(queue, 9)
+    with capture_logs() as logs:
+        for number, claim in enumerate(claims):
+            output.write(claim, "stdout", b"one\n")
+            if number == 4:
+                output.write(claim, "no\0stream", b"never\n")
+            output.write(claim, "stdout", b"two\n")
+        await asyncio.gather(*map(output.finish, claims))
+        calls, line.calls = line.calls, 0
+        await asyncio.gather(*map(output.finish, claims))
+
+    told = [await stored(database, claim.task_id) for claim in claims]
+    assert told.pop(4) == "[14 bytes in 3 lines were dropped here]\nThe database refused them (invalid_params).\n"
+    assert told == ["one\ntwo\n"] * 8
+    assert calls <= 10, "whole, halves down to the one (4 times two at most), and the note"
+    assert line.calls == 0
+    assert [("log_refused", [str(claims[4].task_id)], 14)] == [
+        (each["event"], each["tasks"], each["bytes"]) for each in logs
+    ]
+    assert output.talking == {}
+
+
+async def test_looking_for_secrets_holds_up_nobody(
+    queue: Queue, database: AsyncDatabase, output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done beside the loop, and while it lasts runs write on: a flood of what looks like secrets takes long."""
+    looking, goes_on = threading.Event(), threading.Event()
+    waited: list[bool] = []
+
+    def hide(text: str, secrets: object) -> str:
+        looking.set()
+        waited.append(goes_on.wait(20))
+        return hide_in_lines(text, secrets)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(output_module, "hide_in_lines", hide)
+    first, second = claimed(queue, 2)
+    output.write(first, "stdout", b"token=abcd\n" * 800)
+    await soon(looking.is_set)
+    output.write(first, "stdout", b"more\n")
+    output.write(second, "stdout", b"other\n")
+    goes_on.set()
+    await asyncio.gather(output.finish(first), output.finish(second))
+
+    assert all(waited)
+    assert await stored(database, first.task_id) == "token=***\n" * 800 + "more\n"
+    assert await stored(database, second.task_id) == "other\n"
 
 
 async def test_what_is_left_behind_writes_nowhere(

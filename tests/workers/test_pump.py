@@ -20,8 +20,8 @@ from absurd.errors import AbsurdError, SchemaMissingError
 from absurd.outcome import Completed, Failed
 from absurd.workers import AbsurdWorker
 from absurd.workers.link import Link, is_refused
-from absurd.workers.pump import Pump
-from absurd.workers.reports import Report, calls_for, completions
+from absurd.workers.pump.pump import Pump
+from absurd.workers.pump.reports import Report, calls_for, completions
 
 Connection = psycopg.Connection[Any]
 
@@ -165,7 +165,7 @@ async def test_claims_do_not_wait_behind_long_runs(settings: Settings, client: A
     """What a worker claimed ahead while runs were short goes back once a long one is in the way, and others run it."""
     async with working(settings, concurrency=1):
         for each in await client.spawn_many([TaskSpec("pump.quick", n) for n in range(200)]):
-            await client.wait(each, timeout=30)
+            await client.wait(each, timeout=120)
         ids = await client.spawn_many([TaskSpec("pump.linger"), *(TaskSpec("pump.quick", n) for n in range(5))])
         await soon(lambda: "began 1" in told)
         async with working(settings, concurrency=1):

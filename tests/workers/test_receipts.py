@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from outage import Outage, outage_below, outlive, wait_until
+from ready_server import ReadyServer
 
 from absurd.model import Task
 from absurd.workers import AbsurdWorker
@@ -21,9 +22,11 @@ from absurd.workers import worker as worker_module
 
 
 @pytest.fixture
-def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
+def outage(tmp_path_factory: pytest.TempPathFactory, ready_server: ReadyServer) -> Iterator[Outage]:
     """A server of its own, which each of these tests takes away."""
-    with outage_below(tmp_path_factory.mktemp("outage")) as made:
+    folder = tmp_path_factory.mktemp("outage")
+    ready_server.lay(folder / "home")
+    with outage_below(folder) as made:
         yield made
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,10 +22,12 @@ import psycopg
 import pytest
 
 from absurd import AbsurdClient, TaskSpec, executor
-from absurd.config import Settings
+from absurd.config import Settings, load_settings
 from absurd.errors import ConfigurationError, InvalidOptionError
 from absurd.executor import registry
-from absurd.workers.offers import GIB, gpus, offers, scratch_gib
+from absurd.workers import AbsurdWorker
+from absurd.workers.host import offers as found_here
+from absurd.workers.host.offers import GIB, gpus, offers, scratch_gib
 
 Connection = psycopg.Connection[Any]
 Until = Callable[..., None]
@@ -89,7 +94,7 @@ async def test_a_worker_packs_without_a_poll(settings: Settings, client: AbsurdC
         settings, executors=[work], queues=["default", "other"], concurrency=8, offers={"cpu": 4, "memory_gib": 6}
     ):
         for task in await client.spawn_many(specs):
-            await client.wait(task, timeout=30)
+            await client.wait(task, timeout=120)
 
     assert most["cpu"] == 4
     assert 3 <= most["memory_gib"] <= 6
@@ -97,7 +102,7 @@ async def test_a_worker_packs_without_a_poll(settings: Settings, client: AbsurdC
 
 async def test_a_large_task_starts_behind_a_stream_of_small_ones(settings: Settings, client: AbsurdClient) -> None:
     """Small tasks of a higher priority come without end; the large one starts after its reservation time."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     settings = replace(settings, worker_reserve_after=0.3)
     large = await client.spawn(work, {"cpu": 2}, needs={"cpu": 2}, priority=-1)
     async with live.working(settings, executors=[work], concurrency=4, offers={"cpu": 2}):
@@ -114,7 +119,7 @@ async def test_tasks_that_need_nothing_do_not_keep_one_out(settings: Settings, c
     plain = await client.spawn_many([TaskSpec(work) for _ in range(3000)])
     needy = await client.spawn(work, {"cpu": 1}, needs={"cpu": 1}, priority=1)
     async with live.working(settings, executors=[work], concurrency=2, offers={"cpu": 1}):
-        await client.wait(needy, timeout=30)
+        await client.wait(needy, timeout=120)
         assert (await client.get_queue_stats("default")).pending > 1000
         await client.cancel(plain[-1])
 
@@ -128,7 +133,7 @@ async def test_a_given_back_token_wakes_idle_workers(settings: Settings, client:
         live.working(settings, executors=[work], queues=["other"]),
     ):
         for task in await client.spawn_many(specs):
-            await client.wait(task, timeout=30)
+            await client.wait(task, timeout=120)
 
     assert most["licence"] == 1
     (listed,) = await client.list_resources()
@@ -143,10 +148,10 @@ async def test_more_of_a_resource_starts_what_waits_for_it(settings: Settings, c
     task = await client.spawn(work, {}, needs={"licence": 1})
     async with live.working(settings, executors=[work]):
         done = await client.spawn(work, {})
-        await client.wait(done, timeout=30)
+        await client.wait(done, timeout=120)
         assert "all workers share 0" in await client.task_why(task)
         await client.set_resource("licence", 1)
-        await client.wait(task, timeout=30)
+        await client.wait(task, timeout=120)
 
 
 async def test_workers_tell_what_they_hold(settings: Settings, client: AbsurdClient) -> None:
@@ -163,7 +168,7 @@ async def test_workers_tell_what_they_hold(settings: Settings, client: AbsurdCli
             f"It waits for 2 cpu (1 of 4 free on worker {listed['name']})."
         )
         gate.set()
-        await client.wait(other, timeout=30)
+        await client.wait(other, timeout=120)
 
 
 # Executors ---------------------------------------------------------------------------------------
@@ -204,12 +209,30 @@ def test_graphics_processors_are_counted(tmp_path: Path) -> None:
 
 
 def test_scratch_space_is_what_is_free(tmp_path: Path) -> None:
-    """Of the folder for temporary files, when the worker starts; what is told goes before."""
+    """Of the scratch disk, when the worker starts, or of what its folder will lie in; what is told goes before."""
     found = scratch_gib(tmp_path)
     assert found is not None
     assert abs(found - os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize / GIB) < 1
-    assert scratch_gib(tmp_path / "absent") is None
+    assert abs((scratch_gib(tmp_path / "absent" / "yet") or 0) - found) < 1
+    assert AbsurdWorker(settings=load_settings(environ={}, worker_scratch=Path("/proc"))).offers["scratch_gib"] == 0
     assert offers({"scratch_gib": 5})["scratch_gib"] == 5
+
+
+def test_a_scratch_disk_that_hangs_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker starts without it."""
+    goes_on = threading.Event()
+
+    def hang(_: Path) -> Any:
+        goes_on.wait(20)
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(shutil, "disk_usage", hang)
+    monkeypatch.setattr(found_here, "DISK_SECONDS", 0.1)
+    try:
+        assert "scratch_gib" not in offers()
+        assert threading.active_count() > 1, "it still waits for an answer"
+    finally:
+        goes_on.set()
 
 
 # Processes ---------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from memory_port import claim_of
 from absurd import AbsurdClient, RetryPolicy, Snooze, SyncAbsurdClient, TaskFailed, TaskState, executor
 from absurd.config import Settings
 from absurd.workers import AbsurdWorker
-from absurd.workers.wire import dump_claim
+from absurd.workers.runs.wire import dump_claim
 
 Connection = psycopg.Connection[Any]
 Until = Callable[[Callable[[], object]], None]
@@ -74,6 +74,7 @@ async def test_the_end_of_its_time_cancels_a_running_task_with_all_it_has_starte
         family = [int(each) for each in pids.read_text().split()]
         assert not any(map(gone, family))
         connection.execute("update deadline set due_at = clock_time()")  # the hour is over
+        connection.execute("select _tell_due(clock_time())")
         while not all(map(gone, family)):
             await asyncio.sleep(0.01)
         await worker.stop(grace=5)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from live import soon
 from places import Place, alive
+from structlog.testing import capture_logs
 
 from absurd import RetryPolicy
 from absurd.config import load_settings
 from absurd.errors import ConfigurationError
-from absurd.workers import memory, process
-from absurd.workers.cgroups import Groups
-from absurd.workers.guard import Usage, read_usage
+from absurd.outcome import Returned
+from absurd.workers.child import process
+from absurd.workers.host import memory
+from absurd.workers.host.cgroups import Groups
+from absurd.workers.host.guard import Usage, read_usage
 
 LIMIT = {"memory_gib": 0.25}
 
@@ -91,6 +97,32 @@ async def test_a_failure_tells_what_the_run_has_used(place: Place) -> None:
 
     assert 0 < error["peak_memory_gib"] < 0.2
     assert 0 <= error["cpu_seconds"] < 1
+
+
+async def test_a_guard_that_gets_no_time_spends_no_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a slow one the answer is waited for; where none comes the run goes back, and its process is ended."""
+    monkeypatch.setattr(process, "TERMINATE_SECONDS", 0.1)
+    monkeypatch.setattr(process, "KILL_SECONDS", 0.1)
+    place = Place(tmp_path, worker_memory_limit="watch")
+    first = await place.value("slots.pid")
+    (child,) = place.slots._children._all
+    guard = child._process.pid
+    os.kill(guard, signal.SIGSTOP)
+    slow = asyncio.ensure_future(place.value("slots.pid", needs=LIMIT))
+    await soon(lambda: child.memory.size)
+    os.kill(guard, signal.SIGCONT)
+    assert first == await slow
+
+    monkeypatch.setattr(memory, "ANSWER_SECONDS", 0.1)
+    os.kill(guard, signal.SIGSTOP)
+    with capture_logs() as logs:
+        assert Returned("guard_silent") == await place.run("slots.pid", needs=LIMIT)
+    assert ["guard_silent"] == [each["event"] for each in logs if each["event"].startswith("guard")]
+    monkeypatch.undo()
+
+    assert first != await place.value("slots.pid", needs=LIMIT)
+    assert not alive(first)
+    await place.slots.close()
 
 
 async def test_reserved_memory_is_limited_where_that_is_set(tmp_path: Path) -> None:

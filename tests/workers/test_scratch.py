@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,16 @@ from typing import Any
 import pytest
 from live import soon, working
 from places import Place
+from structlog.testing import capture_logs
 
-from absurd import AbsurdClient, TaskState
+from absurd import AbsurdClient, TaskState, scratch
 from absurd.config import Settings
-from absurd.outcome import Completed, Failed, Suspended
+from absurd.errors import NoScratchError
+from absurd.outcome import Completed, Failed
 from absurd.scratch import ScratchSpace, remove, sweep
-from absurd.workers import process, slots
+from absurd.workers import slots
+from absurd.workers.child import process
+from absurd.workers.runs import room
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -73,6 +79,115 @@ async def test_temporary_files_go_to_the_scratch_folder_of_a_run_that_needs_one(
     assert "" == before[2]
 
 
+@pytest.mark.parametrize("where", ["loop", "thread", "process"])
+async def test_a_scratch_disk_that_cannot_be_used_spends_no_attempt(place: Place, tmp_path: Path, where: str) -> None:
+    """Who asks for a folder is put off, and the disk is named; who asks for none runs, in a process too."""
+    (tmp_path / "file").touch()
+    space = place.port.scratch = ScratchSpace(tmp_path / "file" / "scratch")
+
+    assert await place.value("slots.pid")
+    for _ in range(2):
+        assert room.put_off() == await place.run(f"hostile.scratch.{where}", params(tmp_path))
+    assert f"{tmp_path}/file/scratch: Not a directory" == space.problem
+    (tmp_path / "file").unlink()
+    assert isinstance(await place.run(f"hostile.scratch.{where}", params(tmp_path, "return")), Completed)
+    assert space.problem is None
+
+
+def test_a_full_disk_leaves_no_half_made_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the process is made under another name first; nobody would sweep that."""
+
+    def full(_self: Path, _target: Path) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    space = ScratchSpace(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", full)
+        with pytest.raises(NoScratchError, match="No space left on device"):
+            space.make("run")
+
+    assert [] == [*tmp_path.iterdir()]
+    assert space.make("run").is_dir()
+    assert space.close()
+
+
+async def test_processes_start_where_every_folder_for_temporary_files_is_full(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python finds none then, and says so by an error; a run that needs none is none the wiser."""
+    (tmp_path / "sitecustomize.py").write_text("import tempfile\ntempfile._get_default_tempdir = lambda: 1 / 0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+    assert await place.value("slots.pid")
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Have each look at a disk hang until the test has ended, as NFS without its server does; gives the looks."""
+    goes_on, asked = threading.Event(), list[str]()
+
+    def hang(path: Path) -> None:
+        asked.append(threading.current_thread().name)
+        goes_on.wait()
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(os, "statvfs", hang)
+    monkeypatch.setattr(room, "DISK_SECONDS", 0.2)
+    yield asked
+    goes_on.set()
+
+
+async def test_a_scratch_disk_that_hangs_holds_up_nothing(place: Place, hanging: list[str]) -> None:
+    """It is asked once, in a thread that nobody waits for; who needs it is put off, who does not runs."""
+    with capture_logs() as logs:
+        needing = await asyncio.gather(*(place.run("slots.pid", needs={"scratch_gib": 0.1}) for _ in range(3)))
+        assert room.put_off() == await place.run("hostile.scratch.process", {})
+        assert await place.value("slots.pid")
+
+    assert [room.put_off()] * 3 == needing
+    assert ["absurd-disk"] * 2 == hanging, "one for what is free, one for a folder"
+    assert {"scratch_unknown"} == {each["event"] for each in logs if each["log_level"] == "warning"}
+    assert (place.port.scratch.problem or "").endswith("no answer for 0.2 s")
+
+
+async def test_closing_waits_for_no_process_that_is_being_launched(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its modules may take minutes to import; it is ended as soon as it is there."""
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    place.slots._children.warm(1)
+    await asyncio.sleep(0)  # its launch has begun
+
+    await asyncio.wait_for(place.slots.close(), 30)
+
+    assert not place.slots._children._all
+
+
+async def test_closing_waits_for_no_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for the sweep, nor for a folder that cannot be removed now: the next worker does."""
+    goes_on, sweeping = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> list[Path]:
+        sweeping.set()
+        goes_on.wait()
+        return []
+
+    monkeypatch.setattr(slots, "sweep", hang)
+    monkeypatch.setattr(scratch, "remove", hang)
+    monkeypatch.setattr(slots, "CLOSE_SECONDS", 0.1)
+    place.port.scratch.make("run")
+    place.slots.open([])
+    await asyncio.to_thread(sweeping.wait)
+    try:
+        with capture_logs() as logs:
+            await asyncio.wait_for(place.slots.close(), 30)
+    finally:
+        goes_on.set()
+
+    assert [("scratch_left", str(place.port.scratch.root))] == [(each["event"], each["folder"]) for each in logs]
+
+
 def test_what_a_dead_worker_left_is_removed_and_nobody_elses(tmp_path: Path) -> None:
     """A folder that is locked has an owner who lives; one that is no folder, or has another name, is not ours."""
     live = ScratchSpace(tmp_path)
@@ -98,6 +213,42 @@ def test_what_a_dead_worker_left_is_removed_and_nobody_elses(tmp_path: Path) -> 
     assert (tmp_path / "other").is_dir()
     assert live.close()
     assert not kept.exists()
+
+
+def test_runs_that_start_at_once_share_one_folder_of_the_process(tmp_path: Path) -> None:
+    """Else those that lost the race would stay behind when the worker ends."""
+    space = ScratchSpace(tmp_path)
+    together = threading.Barrier(8)
+
+    def start() -> None:
+        together.wait()
+        space.folder()
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert [space.folder()] == [*tmp_path.iterdir()]
+    assert space.close()
+    assert [] == [*tmp_path.iterdir()]
+
+
+def test_a_scratch_disk_without_locks_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network's file system: nothing there is taken for a dead worker's."""
+
+    def refuse(_descriptor: int) -> bool:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(scratch, "try_lock", refuse)
+    space = ScratchSpace(tmp_path)
+    made = space.make("run")
+
+    assert [] == sweep(tmp_path)
+    assert made.is_dir()
+    assert space.close()
+    assert [] == [*tmp_path.iterdir()]
 
 
 def test_a_folder_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
@@ -132,14 +283,25 @@ async def test_the_next_worker_removes_what_a_killed_one_has_left(
         await soon(lambda: not left.exists())
 
 
+async def full_disks(client: AbsurdClient) -> str:
+    problems = {each["code"]: each["message"] for each in (await client.get_status())["problems"]}
+    return str(problems["scratch_full"])
+
+
 @pytest.mark.parametrize("why", ["needs", "setting"])
 async def test_a_run_is_put_off_where_there_is_no_room(
-    settings: Settings, client: AbsurdClient, monkeypatch: pytest.MonkeyPatch, why: str
+    settings: Settings, client: AbsurdClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """Before it starts, without an attempt spent; `task why` and `status` tell it; with room it runs (B25)."""
-    monkeypatch.setattr(slots, "NO_ROOM_SECONDS", 3600.0)
+    monkeypatch.setattr(room, "NO_ROOM_SECONDS", 3600.0)
     needs = {"scratch_gib": 1e9} if why == "needs" else None
-    settings = replace(settings, imports=("slot_executors",), worker_min_free_gib=1e9 if why == "setting" else 0.0)
+    settings = replace(
+        settings,
+        imports=("slot_executors",),
+        worker_scratch=tmp_path,
+        worker_heartbeat_interval=0.2,
+        worker_min_free_gib=1e9 if why == "setting" else 0.0,
+    )
     task_id = await client.spawn("slots.suspect.thread", {"path": "/dev/null/x"}, needs=needs, max_attempts=1)
 
     async with working(settings, offers={"scratch_gib": 2e9}):
@@ -147,11 +309,14 @@ async def test_a_run_is_put_off_where_there_is_no_room(
             while (task := await client.get_task(task_id)).state is not TaskState.SLEEPING:
                 await asyncio.sleep(0.01)
         told = await client.task_why(task_id)
-        problems = {each["code"]: each for each in (await client.get_status())["problems"]}
+        async with asyncio.timeout(30):
+            while str(tmp_path) not in (message := await full_disks(client)):  # told by the worker's next beat
+                await asyncio.sleep(0.05)
 
     assert (task.reason, [run.state for run in task.runs]) == ("no_scratch", ["suspended"])
     assert "had no room for it" in told
-    assert "1 task put off" in problems["scratch_full"]["message"]
+    assert message.startswith("1 task put off")
+    assert f"cannot be used: {tmp_path}: " in message
 
 
 async def test_what_room_there_is_may_be_unknown(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,4 +326,4 @@ async def test_what_room_there_is_may_be_unknown(place: Place, tmp_path: Path, m
     (tmp_path / "missing").mkdir(exist_ok=True)
     outcome: Any = await place.run("slots.pid", needs={"scratch_gib": 1e9})
 
-    assert Suspended("no_scratch", delay=slots.NO_ROOM_SECONDS) == outcome
+    assert room.put_off() == outcome

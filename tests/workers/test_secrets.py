@@ -55,7 +55,7 @@ async def test_neither_logs_nor_stored_errors_hold_secrets(
         )
         await worker.run("drain")
         with pytest.raises(TaskFailed) as failed:
-            await client.wait(task_id, timeout=30)
+            await client.wait(task_id, timeout=120)
         task = await client.get_task(task_id)
 
     said = "".join(capfd.readouterr())

@@ -22,7 +22,8 @@ from absurd.config import load_settings
 from absurd.executor import Executor, registry
 from absurd.model import Claim
 from absurd.outcome import Completed, Failed, Outcome, Suspended
-from absurd.workers import cgroups, process
+from absurd.workers.child import process
+from absurd.workers.host import cgroups
 from absurd.workers.slots import Slots
 
 HERE = Path(__file__).parents[1]

@@ -15,10 +15,10 @@ from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, PendingArtifact, Returned, Suspended
-from absurd.workers import receipts
-from absurd.workers.delivery import Deliverer
-from absurd.workers.receipts import Spool, is_worth_keeping, look_at, read
-from absurd.workers.reports import Report
+from absurd.workers.pump import receipts
+from absurd.workers.pump.delivery import Deliverer
+from absurd.workers.pump.receipts import Spool, is_worth_keeping, look_at, read
+from absurd.workers.pump.reports import Report
 
 SPAWN = {
     "task": "01a22221-0000-7000-8000-000000000001",

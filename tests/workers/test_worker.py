@@ -38,7 +38,7 @@ async def test_a_task_is_executed_and_waited_for(settings: Settings, client: Abs
     """Spawn, wait, result: and the history names the worker and the times."""
     async with working(settings) as worker:
         task_id = await client.spawn("demo.add", {"a": 1, "b": 2})
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     assert done.result == {"sum": 3}
     assert done.state is TaskState.COMPLETED
@@ -59,7 +59,7 @@ async def test_every_slot_kind_executes(settings: Settings, client: AbsurdClient
                 TaskSpec("demo.crunch", {"n": 3}),
             ]
         )
-        added, thought, crunched = [await client.wait(each, timeout=30) for each in ids]
+        added, thought, crunched = [await client.wait(each, timeout=120) for each in ids]
 
     assert (added.result, thought.result) == ({"sum": 2}, 4.0)
     assert crunched.result["value"] == 9
@@ -70,7 +70,7 @@ async def test_every_slot_kind_executes(settings: Settings, client: AbsurdClient
 async def test_children_know_the_workers_database(settings: Settings, client: AbsurdClient) -> None:
     """An executor in a child process reads the settings and finds the database its worker was given."""
     async with working(settings):
-        done = await client.wait(await client.spawn("demo.where", {}), timeout=30)
+        done = await client.wait(await client.spawn("demo.where", {}), timeout=120)
 
     assert done.result == {"url": settings.database_url, "schema": "absurd"}
 
@@ -80,9 +80,9 @@ async def test_failures_are_retried_until_they_are_not(settings: Settings, clien
     async with working(settings):
         good = await client.spawn("demo.fail", {"until": 2})
         bad = await client.spawn("demo.fail", {})
-        assert (await client.wait(good, timeout=30)).result == 2
+        assert (await client.wait(good, timeout=120)).result == 2
         with pytest.raises(TaskFailed, match="attempt 3 broke"):
-            await client.wait(bad, timeout=30)
+            await client.wait(bad, timeout=120)
 
     task = await client.get_task(bad)
     assert [run.state for run in task.runs] == ["failed"] * 3
@@ -111,7 +111,7 @@ async def test_params_that_do_not_fit_fail_at_once(settings: Settings, client: A
             row = await cursor.fetchone()
         assert row is not None
         with pytest.raises(TaskFailed, match="b"):
-            await client.wait(row[0], timeout=30)
+            await client.wait(row[0], timeout=120)
 
     assert len((await client.get_task(row[0])).runs) == 1
 
@@ -133,7 +133,7 @@ async def test_an_unknown_executor_is_parked_until_a_worker_knows_it(settings: S
         return "heard"
 
     async with working(settings):
-        assert (await client.wait(task_id, timeout=30)).result == "heard"
+        assert (await client.wait(task_id, timeout=120)).result == "heard"
 
 
 async def test_steps_sleeps_and_events_survive(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_steps_sleeps_and_events_survive(settings: Settings, client: Absur
             while "event" not in await client.task_why(task_id):
                 await asyncio.sleep(0.01)
         await client.emit_event("dawn", {"sun": "up"})
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     assert done.result == [7, {"sun": "up"}]
     assert (tmp_path / "ran").read_text() == "once\n"
@@ -158,7 +158,7 @@ async def test_artifacts_are_published_before_wait_returns(
     path = tmp_path / "out" / "hello.txt"
     async with working(settings):
         task_id = await client.spawn("demo.write", {"path": str(path), "text": "hello"})
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     assert path.read_text() == "hello"
     assert [each.name for each in path.parent.iterdir()] == ["hello.txt"]
@@ -191,7 +191,7 @@ async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(
     assert not final.exists()
 
     async with working(settings):
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     assert final.read_text() == "whole"
     assert not mine.exists()
@@ -221,10 +221,10 @@ async def test_cancel_stops_what_runs(settings: Settings, client: AbsurdClient, 
         await soon((tmp_path / "started").exists)
         assert await client.cancel(task_id, "enough") is TaskState.CANCELLED
         with pytest.raises(TaskCancelled, match="enough"):
-            await client.wait(task_id, timeout=30)
+            await client.wait(task_id, timeout=120)
         # The only slot is free again.
         other = await client.spawn("demo.add", {"a": 2, "b": 2})
-        assert (await client.wait(other, timeout=30)).result == {"sum": 4}
+        assert (await client.wait(other, timeout=120)).result == {"sum": 4}
 
 
 async def test_stopping_hands_back_what_does_not_end(settings: Settings, client: AbsurdClient, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ async def test_stopping_hands_back_what_does_not_end(settings: Settings, client:
 
     (tmp_path / "release").touch()
     async with working(settings):
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
 
     assert done.result == "attempt 1"
     assert [run.state for run in done.runs] == ["returned", "completed"]
@@ -338,7 +338,7 @@ async def test_a_worker_that_was_given_up_stops_and_its_late_word_is_refused(
     (tmp_path / "release").touch()
 
     async with working(settings):
-        done = await client.wait(task_id, timeout=30)
+        done = await client.wait(task_id, timeout=120)
     await soon(lambda: first.id != given_up)  # it goes on under a new number
     await first.stop(grace=5)
     await runner
@@ -375,9 +375,9 @@ async def test_an_outcome_that_the_database_refuses_spoils_no_other(
     async with asyncio.timeout(30), working(settings, executors=[ends]):
         for each in tasks:
             with suppress(TaskFailed):
-                await client.wait(each, timeout=30)
+                await client.wait(each, timeout=120)
         ended = [await client.get_task(each) for each in tasks]
-        more = await client.wait(await client.spawn(ends, {"n": 4, "fails": False}), timeout=30)
+        more = await client.wait(await client.spawn(ends, {"n": 4, "fails": False}), timeout=120)
 
     assert [each.state for each in ended] == [
         TaskState.COMPLETED if n != 13 and not fails else TaskState.FAILED

@@ -204,9 +204,9 @@ async def test_a_run_spawns_with_its_completion_or_suspension(
     """The children exist once; a run that waits for them gets their results in order, and the same ids."""
     parent = await client.spawn(f"flow.parent.{kind}", {"n": 3, "wait": wait})
 
-    done = await client.wait(parent, timeout=30)
+    done = await client.wait(parent, timeout=120)
 
-    children = [await client.wait(each, timeout=30) for each in done.result["ids"]]
+    children = [await client.wait(each, timeout=120) for each in done.result["ids"]]
     assert [child.result["n"] for child in children] == [0, 1, 2]
     assert (await client.get_queue_stats("default")).completed == 4
     if wait:
@@ -231,8 +231,8 @@ async def test_children_of_a_node_join_its_workflow(client: AbsurdClient, worker
 
 async def test_a_failed_run_spawns_nothing(client: AbsurdClient, worker: AbsurdWorker) -> None:
     """What the first attempt spawned never exists; the second one's child does."""
-    done = await client.wait(await client.spawn("flow.spawn_and_fail"), timeout=30)
-    child = await client.wait(done.result["id"], timeout=30)
+    done = await client.wait(await client.spawn("flow.spawn_and_fail"), timeout=120)
+    child = await client.wait(done.result["id"], timeout=120)
     assert child.result["n"] == 2
     assert (await client.get_queue_stats("default")).completed == 2
 
@@ -247,13 +247,13 @@ async def test_a_refused_spawn_fails_its_run_and_no_other(settings: Settings, cl
 
     async with working(settings):
         for each in good:
-            await client.wait(each, timeout=30)
+            await client.wait(each, timeout=120)
         with pytest.raises(TaskFailed, match="which is no task"):
-            await client.wait(unknown, timeout=30)
+            await client.wait(unknown, timeout=120)
         with pytest.raises(TaskFailed, match="option priority is 1000000"):
-            await client.wait(wrong, timeout=30)
+            await client.wait(wrong, timeout=120)
         with pytest.raises(TaskFailed, match="must be a list of texts"):
-            await client.wait(named, timeout=30)
+            await client.wait(named, timeout=120)
 
     assert ((await client.get_task(unknown)).error or {})["code"] == "unknown_parent"
     with pytest.raises(UnknownParentError):
@@ -263,7 +263,7 @@ async def test_a_refused_spawn_fails_its_run_and_no_other(settings: Settings, cl
 async def test_a_spawn_under_a_taken_key_is_the_first_task(client: AbsurdClient, worker: AbsurdWorker) -> None:
     """The wait leads to the task that has the key, and later runs are told its id."""
     first = await client.spawn("flow.number", {"n": 7}, key="the key")
-    done = await client.wait(await client.spawn("flow.keyed"), timeout=30)
+    done = await client.wait(await client.spawn("flow.keyed"), timeout=120)
     assert done.result == {"id": str(first)}
 
 
@@ -274,15 +274,15 @@ async def test_a_run_that_waits_holds_no_slot(settings: Settings, client: Absurd
     """With one slot, on one queue, the awaited task runs while the other waits for it (B72)."""
     async with working(settings, concurrency=1):
         child = await client.spawn("flow.number", {"n": 3}, delay=0.2)
-        done = await client.wait(await client.spawn("flow.wait", {"ids": [str(child)]}), timeout=30)
+        done = await client.wait(await client.spawn("flow.wait", {"ids": [str(child)]}), timeout=120)
     assert done.result == [{"n": 3, "nothing": None}]
 
 
 async def test_what_has_ended_is_not_waited_for(client: AbsurdClient, worker: AbsurdWorker) -> None:
     """The completion that came before the wait is not lost, and costs no suspension (B86)."""
     child = await client.spawn("flow.number", {"n": 3})
-    await client.wait(child, timeout=30)
-    done = await client.wait(await client.spawn("flow.wait", {"ids": [str(child)]}), timeout=30)
+    await client.wait(child, timeout=120)
+    done = await client.wait(await client.spawn("flow.wait", {"ids": [str(child)]}), timeout=120)
     assert [run.state.value for run in done.runs] == ["completed"]
 
 
@@ -296,15 +296,15 @@ async def test_failures_are_raised_or_returned(client: AbsurdClient, worker: Abs
     raised = await client.spawn("flow.wait", {"ids": [good, bad]})
     unknown = await client.spawn("flow.wait", {"ids": [str(new_task_id())]})
 
-    result = (await client.wait(returned, timeout=30)).result
+    result = (await client.wait(returned, timeout=120)).result
 
     assert result[0] == {"n": 1, "nothing": None}
     assert "full of snow" in result[1]
     assert "clouds" in result[2]
     with pytest.raises(TaskFailed, match="full of snow"):
-        await client.wait(raised, timeout=30)
+        await client.wait(raised, timeout=120)
     with pytest.raises(TaskFailed, match="there is no task"):
-        await client.wait(unknown, timeout=30)
+        await client.wait(unknown, timeout=120)
 
 
 async def test_waiting_in_a_circle_ends(client: AbsurdClient, worker: AbsurdWorker) -> None:
@@ -316,10 +316,10 @@ async def test_waiting_in_a_circle_ends(client: AbsurdClient, worker: AbsurdWork
     await asyncio.gather(client.emit_event("one", str(two)), client.emit_event("two", str(one)))
 
     with pytest.raises(TaskFailed, match="would wait for itself"):
-        await client.wait(itself, timeout=30)
+        await client.wait(itself, timeout=120)
     with pytest.raises(TaskCancelled, match="waits for it"):
-        await client.wait(descendant, timeout=30)
-    ends = await asyncio.gather(client.wait(one, timeout=30), client.wait(two, timeout=30), return_exceptions=True)
+        await client.wait(descendant, timeout=120)
+    ends = await asyncio.gather(client.wait(one, timeout=120), client.wait(two, timeout=120), return_exceptions=True)
     assert any("waits for it" in str(each) for each in ends)
     assert all(isinstance(each, TaskCancelled | TaskFailed) for each in ends)
 
@@ -329,8 +329,8 @@ async def test_a_wait_for_tasks_ends_in_time(client: AbsurdClient, worker: Absur
     later = await client.spawn("flow.number", {"n": 1}, delay=3600)
     waiting = await client.spawn("flow.wait", {"ids": [str(later)], "timeout": 0.1})
     with pytest.raises(TaskFailed, match=r"have not all ended after 0\.1 s"):
-        await client.wait(waiting, timeout=30)
+        await client.wait(waiting, timeout=120)
     assert [run.state.value for run in (await client.get_task(waiting)).runs] == ["suspended", "failed"]
     in_time = await client.spawn("flow.number", {"n": 1}, delay=0.1)
-    done = await client.wait(await client.spawn("flow.wait", {"ids": [str(in_time)], "timeout": 60}), timeout=30)
+    done = await client.wait(await client.spawn("flow.wait", {"ids": [str(in_time)], "timeout": 60}), timeout=120)
     assert done.result == [{"n": 1, "nothing": None}]

@@ -1,0 +1,1 @@
+"""What runs print: gathered, bounded, and brought to the database."""

@@ -1,0 +1,1 @@
+"""One run: its body, its surroundings, its end, and how it crosses to another process."""
