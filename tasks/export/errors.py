@@ -23,7 +23,19 @@ class ExportFailedError(ExecutionError):
     code = "export_failed"
 
 
+class SnapshotGoneError(ExecutionError):
+    """The transaction that held the snapshot has ended, so nobody can look at it any more."""
+
+    code = "export_snapshot_gone"
+
+
 class UnfitValueError(ExecutionError):
     """A value cannot be kept exactly by the type its column has in Parquet."""
 
     code = "export_value_unfit"
+
+
+class ManifestError(ExecutionError):
+    """An export has no manifest, or is not what its manifest tells."""
+
+    code = "export_manifest_mismatch"

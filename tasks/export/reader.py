@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,34 +13,57 @@ from psycopg import pq, sql
 from psycopg.rows import TupleRow, tuple_row
 
 from absurd.errors import AbsurdError, DatabaseUnavailableError
-from absurd.tasks.export.arrow_types import Column, Described, column_for
-from absurd.tasks.export.copy_stream import CopyStream
-from absurd.tasks.export.errors import ExportFailedError, ExportQueryError
-from absurd.tasks.export.wire import Batch
+from absurd.tasks.export import statement
+from absurd.tasks.export.arrow_types import NAME_TO_ARROW, Column, Described, Wishes, arrow_type, column_for
+from absurd.tasks.export.errors import ExportConfigError, ExportFailedError, ExportQueryError
 
 if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
-BATCH_BYTES = 8 << 20
-"""Bytes of the stream that are decoded at once, unless one row alone is longer."""
-BATCH_ROWS = 65_536
-
-_SESSION = """
+SESSION = """
     select set_config('extra_float_digits', '3', true), set_config('DateStyle', 'ISO, YMD', true),
            set_config('IntervalStyle', 'postgres', true), set_config('TimeZone', 'UTC', true),
-           set_config('bytea_output', 'hex', true), set_config('client_encoding', 'UTF8', true)
+           set_config('bytea_output', 'hex', true), set_config('client_encoding', 'UTF8', true),
+           set_config('array_nulls', 'on', true), set_config('synchronize_seqscans', 'off', true),
+           (select set_config(name, '1s', true) from pg_catalog.pg_settings
+            where name = 'client_connection_check_interval' and version() ~ 'linux')
 """
-"""What the text of a value depends on, for this transaction only: the same export gives the same text anywhere."""
+"""What the text of a value depends on, and the order of a table's rows, for this transaction only.
+
+So the same export gives the same anywhere.  The last one ends the statement of an export that was killed, which the
+server would notice with its next row only; servers elsewhere than on Linux may refuse it.
+"""
 
 _TYPES = """
     select c.place, format_type(c.oid, nullif(c.typmod, -1)), t.typtype = 'e',
-           case when e.oid is not null and t.typlen = -1 and t.typcategory = 'A'
+           case when e.oid is not null and t.typlen = -1 and t.typcategory = 'A' and t.typdelim = ','
                      and t.oid not in ('int2vector'::regtype, 'oidvector'::regtype) then e.oid else 0 end::int8,
-           coalesce(e.typtype = 'e', false)
+           coalesce(e.typtype = 'e', false), coalesce(e.typmod, c.typmod),
+           (select format('%%I.%%I', n.nspname, p.proname)
+            from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+            where p.oid = t.typoutput),
+           coalesce(x.extname::text, '')
     from unnest(%s::oid[], %s::int4[]) with ordinality as c (oid, typmod, place)
          join pg_catalog.pg_type t on t.oid = c.oid
-         left join pg_catalog.pg_type e on e.oid = t.typelem
+         left join lateral (
+             with recursive base (oid, typtype, typbasetype, typmod) as (
+                 select oid, typtype, typbasetype, null::int4 from pg_catalog.pg_type where oid = t.typelem
+                 union all
+                 select n.oid, n.typtype, n.typbasetype, b.typtypmod
+                 from base join pg_catalog.pg_type b on b.oid = base.oid
+                      join pg_catalog.pg_type n on n.oid = base.typbasetype
+                 where base.typtype = 'd'
+             )
+             select oid, typtype, nullif(typmod, -1) as typmod from base where typtype <> 'd'
+         ) e on true
+         left join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_type'::regclass and d.deptype = 'e'
+                   and d.objid = coalesce(nullif(t.typelem, 0), t.oid)
+         left join pg_catalog.pg_extension x on x.oid = d.refobjid
     order by c.place
+"""
+"""Domains of columns are resolved by the server already, those of the elements of arrays are here.
+
+An array whose elements are parted by anything but a comma (box has it so) is no list here: `_sent` has no use for it.
 """
 
 _NOT_A_QUERY = ("42", "25006", "0A")  # syntax, names, rights; writes in a read-only transaction; unsupported
@@ -56,6 +79,8 @@ class Snapshot:
     """``xmin:xmax:xip_list`` as pg_current_snapshot() gives it."""
     taken_at: str
     """Start of the transaction, ISO 8601 in UTC."""
+    is_checked: bool = True
+    """Whether the server knows how its text is encoded; with SQL_ASCII it does not."""
 
 
 @contextmanager
@@ -70,17 +95,17 @@ def connected(database: str | Connection) -> Iterator[Connection]:
     try:
         connection = psycopg.connect(database, fallback_application_name="absurd export")
     except psycopg.Error as error:
-        raise DatabaseUnavailableError(f"the database to export from cannot be reached: {_first_line(error)}") from None
+        raise DatabaseUnavailableError(f"the database to export from cannot be reached: {first_line(error)}") from None
     with connection:
         yield connection
 
 
 @contextmanager
-def one_snapshot(connection: Connection) -> Iterator[Snapshot]:
+def one_snapshot(connection: Connection, taken_at: str | None = None) -> Iterator[Snapshot]:
     """A read-only transaction in which everything is seen as of one moment.
 
     Within a transaction that the caller has begun, that one is used as it is; so several exports share one
-    snapshot if it is REPEATABLE READ.
+    snapshot if it is REPEATABLE READ.  `taken_at` is when another transaction took it, if one did.
     """
     ours = connection.info.transaction_status == pq.TransactionStatus.IDLE
     try:
@@ -89,20 +114,24 @@ def one_snapshot(connection: Connection) -> Iterator[Snapshot]:
                 begin = "set transaction isolation level repeatable read, read only"
                 cursor.execute(f"begin; {begin}" if connection.autocommit else begin)
         with connection.cursor(row_factory=tuple_row) as cursor:
-            cursor.execute(_SESSION)
-            cursor.execute("select current_setting('server_version'), pg_current_snapshot()::text, now()::text")
-            version, snapshot, taken_at = cursor.fetchone() or ("", "", "")
-        yield Snapshot(version, snapshot, taken_at)
+            cursor.execute(SESSION)
+            cursor.execute(
+                "select current_setting('server_version'), pg_current_snapshot()::text, now()::text,"
+                " current_setting('server_encoding') <> 'SQL_ASCII'"
+            )
+            version, snapshot, begun, is_checked = cursor.fetchone() or ("", "", "", True)
+        yield Snapshot(version, snapshot, taken_at or begun, is_checked)
     except psycopg.Error as error:
         raise explain(error) from error
     finally:
+        statement.end(connection)
         if ours and not connection.closed:
             with suppress(psycopg.OperationalError):  # the connection died meanwhile: nothing is left to end
                 connection.rollback()
 
 
-def describe(connection: Connection, query: str) -> list[Column]:
-    """The columns that `query` gives; the server plans it and runs nothing.
+def describe(connection: Connection, query: str, wishes: Wishes) -> list[Column]:
+    """The columns that `query` gives, kept as wished; the server plans it and runs nothing.
 
     Raises ExportQueryError if PostgreSQL refuses the query, if it is several or none, if it gives no columns, or
     two of one name.
@@ -122,54 +151,55 @@ def describe(connection: Connection, query: str) -> list[Column]:
         cursor.execute(_TYPES, ([oid for _, oid, _ in described], [typmod for _, _, typmod in described]))
         types: list[TupleRow] = cursor.fetchall()
     return [
-        column_for(Described(name, oid, typmod, postgres_type, is_enum, element_oid, element_is_enum))
-        for (name, oid, typmod), (_, postgres_type, is_enum, element_oid, element_is_enum) in zip(
-            described, types, strict=True
-        )
+        column_for(Described(name, oid, typmod, *told), wishes, as_text=place in wishes.as_text)
+        for place, ((name, oid, typmod), (_, *told)) in enumerate(zip(described, types, strict=True))
     ]
 
 
-def read(
-    connection: Connection, query: str, columns: Sequence[Column], sizes: Iterator[int]
-) -> Generator[Any, None, None]:
-    """The rows of `query` as `pyarrow.RecordBatch`; none is empty.
+def types_by_oid(connection: Connection, named: Mapping[int | str, Any]) -> dict[int, Any]:
+    """Arrow types by OID, from those that are wanted by OID or by the name of a type in SQL, and the registered ones.
 
-    `sizes` tells before each batch how many rows it may have at most; a batch has less where `BATCH_ROWS` or
-    `BATCH_BYTES` are reached first, so that memory stays bounded however many rows there are.
+    Raises ExportConfigError for a name that the server does not know.
     """
-    rows: list[bytes | memoryview] = []
-    first_row = 1
-    held = 0
-    limit = min(next(sizes), BATCH_ROWS)
-    try:
-        with CopyStream(connection, copy_statement(query, columns).as_bytes(connection)) as stream:
-            for row in stream:
-                rows.append(row)
-                held += len(row)
-                if len(rows) >= limit or held >= BATCH_BYTES:
-                    yield Batch(rows, first_row).decode(columns)
-                    first_row += len(rows)
-                    rows, held, limit = [], 0, min(next(sizes), BATCH_ROWS)
-    except psycopg.Error as error:
-        raise explain(error, rows=first_row - 1 + len(rows)) from error
-    if rows:
-        yield Batch(rows, first_row).decode(columns)
+    names = [*NAME_TO_ARROW, *(str(each) for each in named if not str(each).isdecimal())]
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute("select name, to_regtype(name)::oid::int8 from unnest(%s::text[]) as n (name)", (names,))
+        known = {name: oid for name, oid in cursor.fetchall() if oid is not None}
+    unknown = [name for name in names[len(NAME_TO_ARROW) :] if name not in known]
+    if unknown:
+        raise ExportConfigError(
+            f"the database has no type {unknown[0]!r}: name it as in SQL, with its schema, or by OID"
+        )
+    by_oid = {known[name]: arrow for name, arrow in NAME_TO_ARROW.items() if name in known}
+    return by_oid | {
+        int(each) if str(each).isdecimal() else known[str(each)]: arrow_type(arrow) for each, arrow in named.items()
+    }
 
 
 def copy_statement(query: str, columns: Sequence[Column]) -> sql.Composed:
-    """COPY of the query, with casts around those columns that need one."""
-    body = sql.SQL(_without_semicolon(query))
+    """COPY of the query, in which the columns that come as text are made text."""
+    body = sql.SQL(without_semicolon(query))
     inner = sql.SQL("({}\n)").format(body)  # on a line of its own: the query may end in a comment
-    if any(column.cast for column in columns):
+    if any(column.text_function for column in columns):
         names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
-        picked = [
-            sql.SQL("{}::{}").format(name, sql.SQL(column.cast)) if column.cast else name
-            for name, column in zip(names, columns, strict=True)
-        ]
+        picked = [_sent(name, column) for name, column in zip(names, columns, strict=True)]
         inner = sql.SQL("(select {} from {} as q ({}))").format(
             sql.SQL(", ").join(picked), inner, sql.SQL(", ").join(names)
         )
     return sql.SQL("copy {} to stdout (format binary)").format(inner)
+
+
+def _sent(name: sql.Identifier, column: Column) -> sql.Composable:
+    """What to send of a column.
+
+    Text comes from the type's output function, as COPY has it in its text form.  A cast to text would do for most
+    types, but not for all: it takes the blanks off character(n), adds ``/32`` to an inet, and whoever makes a type
+    may make a cast for it that says anything.
+    """
+    if not column.text_function:
+        return name
+    text = sql.SQL("pg_catalog.textin({}({}))").format(sql.SQL(column.text_function), name)
+    return sql.SQL("{}::pg_catalog.text[]").format(text) if column.is_list else text
 
 
 def explain(error: psycopg.Error, rows: int = 0, *, planning: bool = False) -> AbsurdError:
@@ -178,7 +208,7 @@ def explain(error: psycopg.Error, rows: int = 0, *, planning: bool = False) -> A
     `rows` were sent before; while `planning`, nothing has run yet and the query itself is at fault.
     """
     state = error.sqlstate
-    said = _first_line(error, placed=planning)
+    said = first_line(error, placed=planning)
     details: dict[str, Any] = {"sqlstate": state} if state else {}
     after = f" after {rows} rows" if rows else ""
     if state is None or state.startswith(_LOST):
@@ -190,24 +220,27 @@ def explain(error: psycopg.Error, rows: int = 0, *, planning: bool = False) -> A
 
 def _describe(connection: Connection, query: str) -> list[tuple[str, int, int]]:
     """Name, type OID and type modifier of each column, by the extended protocol, which takes one statement only."""
-    with connection.lock:
-        prepared = connection.pgconn.prepare(b"", query.encode())
-        if prepared.status == pq.ExecStatus.COMMAND_OK:
-            prepared = connection.pgconn.describe_prepared(b"")
-    if prepared.status != pq.ExecStatus.COMMAND_OK:
-        raise explain(psycopg.errors.error_from_result(prepared), planning=True)
+    pgconn = connection.pgconn
+    try:
+        with connection.lock:
+            pgconn.send_prepare(b"", query.encode())
+            statement.outcome_of(pgconn)
+            pgconn.send_describe_prepared(b"")
+            prepared = statement.outcome_of(pgconn)
+    except psycopg.Error as error:
+        raise explain(error, planning=True) from error
     return [
         ((prepared.fname(place) or b"").decode(), prepared.ftype(place), prepared.fmod(place))
         for place in range(prepared.nfields)
     ]
 
 
-def _without_semicolon(query: str) -> str:
+def without_semicolon(query: str) -> str:
     """The query without the semicolons and blanks at its end."""
     return query.rstrip().rstrip("; \t\r\n\f")
 
 
-def _first_line(error: psycopg.Error, *, placed: bool = False) -> str:
+def first_line(error: psycopg.Error, *, placed: bool = False) -> str:
     """PostgreSQL's own message, and its hint; with the place in the statement, if `placed` and known."""
     diagnosis = error.diag
     if not diagnosis.message_primary:

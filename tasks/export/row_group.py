@@ -2,87 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absurd.tasks.export.arrow_types import Column
+from absurd.tasks.export.block import schema_of
+from absurd.tasks.export.encodings import encodings_for
+from absurd.tasks.export.sink import HashingSink
 
 DEFAULT_ROW_GROUP_SIZE = 1_000_000
 """Rows of a row group, the last one excepted, unless `ROW_GROUP_BYTES` are reached first."""
-ROW_GROUP_BYTES = 128 << 20
+ROW_GROUP_BYTES = 64 << 20
 """Bytes in memory at which a row group is written with the rows it has."""
 COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
+_LEVELS = {"zstd": 1, "gzip": 6, "brotli": 4}
+"""zstd 3 takes a tenth longer and saves a hundredth; pyarrow's own level for brotli takes minutes."""
 
 
 class RowGroupWriter:
     """Collects batches and writes each full row group.  Memory: one row group.
 
-    Strings get a dictionary, floats are split by byte, numbers neither: dictionaries on all columns take 3.7 times
-    as long and give larger files.  The file has statistics, a page index and the Arrow schema.
+    The first row group decides how columns are encoded, see `encodings_for`.  The file has statistics, a page index and
+    the Arrow schema.  `create` gives the file to write to, when there is something to write.
     """
 
-    def __init__(self, path: Path, columns: Sequence[Column], *, row_group_size: int, compression: str) -> None:
+    def __init__(
+        self, create: Callable[[], Any], columns: Sequence[Column], *, row_group_size: int, compression: str
+    ) -> None:
         self.rows = 0
         self.row_groups = 0
-        self.size = row_group_size
-        self._schema = pa.schema([column.field for column in columns])
+        self.held_bytes = 0
+        """Bytes of the rows that are not written yet."""
+        self.sink: HashingSink | None = None
+        self._create = create
+        self._columns = columns
+        self._compression = compression
+        self._size = row_group_size
+        self._schema = schema_of(columns)
         self._held: list[Any] = []
+        self._release: list[Callable[[], None]] = []
         self._held_rows = 0
-        self._held_bytes = 0
-        dictionaries = [_leaf(column) for column in columns if _element(column) in (pa.string(), pa.binary())]
-        splits = [_leaf(column) for column in columns if pa.types.is_floating(_element(column))]
-        self._writer = pq.ParquetWriter(
-            path,
-            self._schema,
-            compression=compression,
-            use_dictionary=dictionaries or False,
-            use_byte_stream_split=splits or False,
-            write_page_index=True,
-        )
+        self._writer: Any = None
 
-    def room(self) -> Iterator[int]:
-        """Without end: how many rows the present row group can still take."""
-        while True:
-            yield self.size - self._held_rows
+    def open(self) -> HashingSink:
+        """Create the file, if it is not there yet."""
+        if self.sink is None:
+            self.sink = HashingSink(self._create())
+        return self.sink
 
-    def add(self, batch: Any) -> None:
-        """Take a batch with no more rows than there is room for."""
+    def add(self, batch: Any, release: Callable[[], None] | None = None) -> None:
+        """Take a batch; `release` is called when its memory is not needed any more."""
+        while (room := self._size - self._held_rows) < batch.num_rows:
+            self._hold(batch.slice(0, room))
+            batch = batch.slice(room)
+        if release is not None:
+            self._release.append(release)
+        self._hold(batch)
+
+    def flush(self) -> None:
+        """Write the rows that are held as a row group; none is written if there are none."""
+        if self._held:
+            writer = self._begun()
+            table = pa.Table.from_batches(self._held, self._schema)
+            writer.write_table(table, row_group_size=self._held_rows)
+            self.row_groups += 1
+            self._held, self._held_rows, self.held_bytes = [], 0, 0
+            del table
+            for release in self._release:
+                release()
+            self._release = []
+
+    def finish(self, metadata: Mapping[str, str]) -> HashingSink:
+        """Write the last row group and the footer, with `metadata` in it, and close the file."""
+        self.flush()
+        self._begun().add_key_value_metadata(dict(metadata))
+        self._writer.close()
+        sink = self.open()
+        sink.close()
+        return sink
+
+    def abandon(self) -> None:
+        """Close the file with the row groups it has; for one that is not to be finished."""
+        if self.sink is not None and not self.sink.closed:
+            try:
+                self._begun().close()
+            finally:
+                self.sink.close()
+
+    def held(self, overhead: int) -> int:
+        """Bytes of memory that the rows which are not written yet take, with so many for each batch."""
+        return self.held_bytes + overhead * len(self._held)
+
+    def _hold(self, batch: Any) -> None:
         self._held.append(batch)
         self._held_rows += batch.num_rows
-        self._held_bytes += batch.nbytes
+        self.held_bytes += batch.nbytes
         self.rows += batch.num_rows
-        if self._held_rows >= self.size or self._held_bytes >= ROW_GROUP_BYTES:
-            self._flush()
+        if self._held_rows >= self._size or self.held_bytes >= ROW_GROUP_BYTES:
+            self.flush()
 
-    def finish(self, metadata: Mapping[str, str]) -> None:
-        """Write the last row group and the footer, with `metadata` in it."""
-        self._flush()
-        self._writer.add_key_value_metadata(dict(metadata))
-        self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        if self._held:
-            table = pa.Table.from_batches(self._held, self._schema)
-            self._writer.write_table(table, row_group_size=self._held_rows)
-            self.row_groups += 1
-            self._held, self._held_rows, self._held_bytes = [], 0, 0
-
-
-def _element(column: Column) -> Any:
-    return column.arrow.value_type if column.is_list else column.arrow
-
-
-def _leaf(column: Column) -> str:
-    """What Parquet calls the column that holds the values."""
-    return f"{column.name}.list.element" if column.is_list else column.name
+    def _begun(self) -> Any:
+        if self._writer is None:
+            dictionaries, splits = encodings_for(self._columns, self._held)
+            self._writer = pq.ParquetWriter(
+                self.open().native(),
+                self._schema,
+                compression=self._compression,
+                compression_level=_LEVELS.get(self._compression),
+                use_dictionary=dictionaries or False,
+                use_byte_stream_split=splits or False,
+                write_page_index=True,
+            )
+        return self._writer

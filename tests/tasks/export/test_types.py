@@ -6,7 +6,7 @@ import datetime as dt
 import math
 import re
 import struct
-from decimal import Decimal
+from decimal import Decimal, getcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from absurd.tasks.export import PGOID_TO_ARROW, UnfitValueError, arrow_type_for_oid, export_query
+from absurd.tasks.export import PGOID_TO_ARROW, ExportResult, UnfitValueError, arrow_type_for_oid, export_query
+from absurd.tasks.export.arrow_types import INTERVAL_TYPE
+from absurd.tasks.export.compiled import library
 
 UTC = dt.UTC
+DECODERS: tuple[Any, ...] = ("compiled", "numpy") if library() else ("numpy",)
+WIDE = Decimal("1e-37")
+getcontext().prec = 100
 
 # Type of a column: its values in SQL, its Arrow type, and the values as Python reads them from the file.
 KEPT: dict[str, tuple[str, Any, list[Any]]] = {
@@ -127,6 +132,56 @@ KEPT: dict[str, tuple[str, Any, list[Any]]] = {
         pa.list_(pa.field("element", pa.string())),
         [["red", None]],
     ),
+    "interval": (
+        "values ('1 year 2 mons -3 days 04:05:06.789'::interval), (null), ('-178000000 years'), ('0')",
+        INTERVAL_TYPE,
+        [
+            {"months": 14, "days": -3, "microseconds": 14_706_789_000},
+            None,
+            {"months": -2_136_000_000, "days": 0, "microseconds": 0},
+            {"months": 0, "days": 0, "microseconds": 0},
+        ],
+    ),
+    "interval[]": (
+        "values (array['1 mon'::interval, null, '2 days']), (null), ('{}')",
+        pa.list_(pa.field("element", INTERVAL_TYPE)),
+        [
+            [
+                {"months": 1, "days": 0, "microseconds": 0},
+                None,
+                {"months": 0, "days": 2, "microseconds": 0},
+            ],
+            None,
+            [],
+        ],
+    ),
+    "numeric(12,2)": (
+        "values (-0.01::numeric(12,2)), (9999999999.99), (0), (null), (10000), (0.10), (100000000), (1.23)",
+        pa.decimal128(12, 2),
+        [Decimal(each) if each else None for each in ["-0.01", "9999999999.99", "0.00"]]
+        + [None]
+        + [Decimal(each) for each in ["10000.00", "0.10", "100000000.00", "1.23"]],
+    ),
+    "numeric(38,37)": (
+        "values (9.9999999999999999999999999999999999999::numeric(38,37)), (-1e-37), (0.00001)",
+        pa.decimal128(38, 37),
+        [Decimal("9.9999999999999999999999999999999999999"), Decimal("-1e-37"), Decimal("0.00001").quantize(WIDE)],
+    ),
+    "numeric(76,0)": (
+        f"values ({'9' * 76}::numeric(76,0)), (-{'9' * 76}), (1)",
+        pa.decimal256(76, 0),
+        [Decimal("9" * 76), Decimal("-" + "9" * 76), Decimal(1)],
+    ),
+    "pg_temp.positive[]": (
+        "values ('{7,null}'::pg_temp.positive[])",
+        pa.list_(pa.field("element", pa.int32())),
+        [[7, None]],
+    ),
+    "pg_temp.price[]": (
+        "values ('{7.1,null}'::pg_temp.price[])",
+        pa.list_(pa.field("element", pa.decimal128(9, 3))),
+        [[Decimal("7.100"), None]],
+    ),
     "timestamptz[]": (
         "values ('{1969-12-31 23:59:59.999999+00,null}'::timestamptz[])",
         pa.list_(pa.field("element", pa.timestamp("us", tz="UTC"))),
@@ -140,9 +195,8 @@ TEXT = {
         ["123456789012345678901234567890.0500", "NaN", "Infinity", "0.000000000000000000000000000001"],
     ),
     "numeric(80,5)": ("1.5::numeric(80,5)", ["1.50000"]),
-    "interval": ("'1 year 2 mons -3 days 04:05:06.789'::interval, null", ["1 year 2 mons -3 days +04:05:06.789", None]),
     "timetz": ("'12:34:56.789012+05:30'::timetz", ["12:34:56.789012+05:30"]),
-    "inet": ("'10.0.0.1/8'::inet, '::1'", ["10.0.0.1/8", "::1/128"]),
+    "inet": ("'10.0.0.1/8'::inet, '::1'", ["10.0.0.1/8", "::1"]),
     "int4range": ("'[1,5)'::int4range, 'empty'", ["[1,5)", "empty"]),
     "tstzrange": ("'[2020-01-01 00:00+05,)'::tstzrange", ['["2019-12-31 19:00:00+00",)']),
     "point": ("'(0.1,1e300)'::point", ["(0.1,1e+300)"]),
@@ -152,17 +206,14 @@ TEXT = {
     '"char"': ("'x'::\"char\"", ["x"]),
     "composite": ("row(1, 'a,b')", ['(1,"a,b")']),
     "point[]": ("array['(1,2)'::point]", ['{"(1,2)"}']),
-    "interval[]": ("array['1 mon'::interval]", ['{"1 mon"}']),
     "int2vector": ("'1 2'::int2vector", ["1 2"]),
 }
 
 REFUSED = {
     "'infinity'::date": "infinity",
     "'-infinity'::date": "-infinity",
-    "'0001-12-31 BC'::date": "a date before the year 1 (BC)",
     "'infinity'::timestamp": "infinity",
     "'-infinity'::timestamptz": "-infinity",
-    "'0044-03-15 12:00 BC'::timestamp": "a time before the year 1 (BC)",
     "'294276-12-31 23:59:59'::timestamp": "a time past the year 294246",
     "'24:00'::time": "the time 24:00:00",
     "'NaN'::numeric(38,10)": "NaN",
@@ -173,11 +224,30 @@ REFUSED = {
 }
 
 
+def both(connection: psycopg.Connection[Any], query: str, path: Path, **options: Any) -> ExportResult:
+    """Export with the compiled decoder and with numpy's, from one snapshot: the files are equal byte for byte."""
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        for decoder in DECODERS:
+            result = export_query(connection, query, path.with_suffix(f".{decoder}"), decoder=decoder, **options)
+    first, *others = [path.with_suffix(f".{decoder}").read_bytes() for decoder in DECODERS]
+    assert all(other == first for other in others)
+    path.write_bytes(first)
+    return result
+
+
+@pytest.fixture(scope="module")
+def database_url(module_database_url: str) -> str:
+    """One database for all: what they make in it is gone with their connections, or made anew."""
+    return module_database_url
+
+
 @pytest.fixture
 def typed(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """A connection with an enum and a domain of its own."""
     connection.execute("create type pg_temp.colour as enum ('red', 'green')")
     connection.execute("create domain pg_temp.positive as int check (value > 0)")
+    connection.execute("create domain pg_temp.price as numeric(9,3)")
     connection.execute("set lc_monetary = 'C'")
     return connection
 
@@ -189,7 +259,7 @@ def test_kept_exactly(typed: psycopg.Connection[Any], tmp_path: Path, name: str)
     typed.execute(f"create temp table t (k serial, v {name})")
     typed.execute(f"insert into t (v) {values}")
 
-    result = export_query(typed, "select v from t order by k", tmp_path / "x.parquet")
+    result = both(typed, "select v from t order by k", tmp_path / "x.parquet")
 
     table = pq.read_table(tmp_path / "x.parquet")
     assert table.schema.field("v").type == arrow
@@ -203,7 +273,7 @@ def test_kept_as_text(typed: psycopg.Connection[Any], tmp_path: Path, name: str)
     values, expected = TEXT[name]
     rows = ", ".join(f"({value})" for value in re.split(r", (?![^(]*\))", values))
 
-    result = export_query(typed, f"select * from (values {rows}) as q (v)", tmp_path / "x.parquet")
+    result = both(typed, f"select * from (values {rows}) as q (v)", tmp_path / "x.parquet")
 
     table = pq.read_table(tmp_path / "x.parquet")
     metadata = table.schema.field("v").metadata
@@ -215,13 +285,14 @@ def test_kept_as_text(typed: psycopg.Connection[Any], tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("value", REFUSED)
-def test_refused_by_name(connection: psycopg.Connection[Any], tmp_path: Path, value: str) -> None:
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_refused_by_name(connection: psycopg.Connection[Any], tmp_path: Path, value: str, decoder: Any) -> None:
     """A value that does not fit is an error with column and row, no file, and the connection still works."""
     kind = value.rpartition("::")[2]
     case = f"(case when n = 70000 then {value} end)::{kind}"
     query = f'select {case} as "a b" from generate_series(1, 70001) as n order by n'
     with pytest.raises(UnfitValueError) as caught:
-        export_query(connection, query, tmp_path / "x.parquet")
+        export_query(connection, query, tmp_path / "x.parquet", decoder=decoder)
 
     assert str(caught.value).startswith(f"row 70000 of column 'a b' holds {REFUSED[value]}, which ")
     assert '"a b"::text' in str(caught.value)
@@ -251,7 +322,7 @@ def test_long_arrays_beside_short_ones(connection: psycopg.Connection[Any], tmp_
                array(select repeat('x', i % 7) from generate_series(1, n) i) as words
         from unnest(array[0, 1, 5000, 2, 0, 3] || array_fill(4, array[40])) with ordinality as q (n, k) order by k
     """
-    export_query(connection, query, tmp_path / "x.parquet")
+    both(connection, query, tmp_path / "x.parquet")
 
     table = pq.read_table(tmp_path / "x.parquet")
     counts = [0, 1, 5000, 2, 0, 3] + [4] * 40
@@ -283,7 +354,7 @@ def test_any_rows_come_back(connection: psycopg.Connection[Any], tmp_path: Path,
     with connection.cursor() as cursor:
         cursor.executemany("insert into t (a, b, c, d, e, f, g, h) values (%s, %s, %s, %s, %s, %s, %s, %s)", rows)
 
-    export_query(connection, "select a, b, c, d, e, f, g, h from t order by k", tmp_path / "x.parquet")
+    both(connection, "select a, b, c, d, e, f, g, h from t order by k", tmp_path / "x.parquet")
 
     read = pq.read_table(tmp_path / "x.parquet").to_pylist()
     assert [_comparable(row.values()) for row in read] == [_comparable(row) for row in rows]
@@ -299,7 +370,7 @@ def test_a_type_of_ones_own(
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"a": 1.5, "b": [2.5, None]}]
 
     query = "select * from (values (null), ('::1'::inet)) q (a)"
-    with pytest.raises(UnfitValueError, match="row 2 of column 'a' holds ::1/128, which int32 cannot keep"):
+    with pytest.raises(UnfitValueError, match="row 2 of column 'a' holds ::1, which int32 cannot keep"):
         export_query(connection, query, tmp_path / "y.parquet")
 
 

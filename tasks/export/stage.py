@@ -1,0 +1,182 @@
+"""What an export writes into until it is whole: a local file, or the folder of a dataset, under another name."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from absurd.tasks.artifact import remove, send_to_disk, write_aside
+from absurd.tasks.export.destination import is_address, located, place_of
+from absurd.tasks.export.errors import ExportConfigError, ManifestError
+from absurd.tasks.export.manifest import IN_FOLDER, SUFFIX, names_in, read_manifest
+from absurd.tasks.folder import fill_aside
+
+_BUFFER = 1 << 20
+_SMALL_BUFFER = 1 << 16
+_EARLY_BYTES = 16 << 20
+"""After so many bytes the system is told to begin writing them to disk."""
+
+
+class Stage(Protocol):
+    """Takes the files of an export; they appear under their names when its context is left without an error."""
+
+    open_files: int
+    """How many may be open at a time: each has its buffers."""
+
+    def create(self, name: str) -> Any:
+        """A new binary file to write to, and to close; of a dataset by its path in the folder."""
+        ...
+
+    def conclude(self, manifest: bytes) -> None:
+        """Take the manifest; all files are closed."""
+        ...
+
+    def spoil(self) -> None:
+        """Remove what was written: it may be torn, and is not to be kept as unfinished."""
+        ...
+
+
+def staged(
+    out: str | os.PathLike[str],
+    *,
+    is_dataset: bool,
+    private: bool = False,
+    manifest: bool = True,
+    unfinished: str | os.PathLike[str] | None = None,
+) -> AbstractContextManager[Stage]:
+    """The stage for an export to a path or address.
+
+    A `private` path is written as it is, without a manifest.  With `unfinished`, what there is when the context is
+    left with an error is kept under that name.  An export replaces an earlier one as a whole; it refuses to replace
+    a folder that holds anything else.
+
+    Raises ExportConfigError, OSError.
+    """
+    place = place_of(os.fspath(out))
+    kept = None if unfinished is None else place_of(os.fspath(unfinished))
+    if is_address(place):
+        from absurd.tasks.export.store import store_stage
+
+        return store_stage(place, is_dataset=is_dataset, manifest=manifest, unfinished=kept)
+    if is_dataset:
+        return _folder(Path(place), kept)
+    return _file(Path(place), private=private, manifest=manifest, unfinished=kept)
+
+
+def discard(unfinished: str | os.PathLike[str] | None) -> None:
+    """Remove what was kept of an export that failed, if anything was."""
+    if unfinished is None:
+        return
+    place = place_of(os.fspath(unfinished))
+    if is_address(place):
+        from absurd.tasks.export.store import remove_there
+
+        remove_there(*located(place))
+    else:
+        remove(place)
+
+
+def check_replaced(shown: str, present: set[str], known: set[str]) -> None:
+    """Raise ExportConfigError where a dataset would replace a folder that holds what no export has written."""
+    strange = present - known
+    if strange:
+        raise ExportConfigError(
+            f"{shown} holds {min(strange)}, which is not of an export that this one may replace: "
+            "export to another folder, or empty that one",
+            out=shown,
+        )
+
+
+class EarlyFile(io.FileIO):
+    """A new file that is on its way to the disk while more of it is written: a sync at its end waits for little.
+
+    Left alone, Linux keeps what is written in memory until a tenth of that is full.
+    """
+
+    _told = 0
+
+    def write(self, data: Any) -> int:
+        """Write, and maybe not all, as files do."""
+        written = super().write(data)
+        behind = self.tell() - self._told
+        if behind >= _EARLY_BYTES:
+            send_to_disk(self.fileno(), self._told, behind)
+            self._told += behind
+        return written
+
+
+class _FileStage:
+    open_files = 1
+
+    def __init__(self, data: Path, manifest: Path | None) -> None:
+        self._data = data
+        self._manifest = manifest
+
+    def create(self, name: str) -> Any:
+        del name
+        return io.BufferedWriter(EarlyFile(self._data, "w"), _BUFFER)
+
+    def conclude(self, manifest: bytes) -> None:
+        if self._manifest is not None:
+            self._manifest.write_bytes(manifest)
+
+    def spoil(self) -> None:
+        self._data.unlink(missing_ok=True)
+
+
+class _FolderStage:
+    open_files = 64
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def create(self, name: str) -> Any:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return io.BufferedWriter(EarlyFile(path, "x"), _SMALL_BUFFER)
+
+    def conclude(self, manifest: bytes) -> None:
+        (self._folder / IN_FOLDER).write_bytes(manifest)
+
+    def spoil(self) -> None:
+        for each in self._folder.iterdir():
+            remove(each)
+
+
+@contextmanager
+def _file(path: Path, *, private: bool, manifest: bool, unfinished: str | None) -> Iterator[Stage]:
+    if path.is_dir():
+        raise ExportConfigError(f"{path} is a folder; a file is to be written: give it another name", out=str(path))
+    beside = Path(f"{path}{SUFFIX}")
+    with ExitStack() as stack:
+        # left in reverse: the file gets its name before its manifest does
+        described = stack.enter_context(write_aside(beside)) if manifest and not private else None
+        data = stack.enter_context(write_aside(path, private=private, unfinished=unfinished))
+        yield _FileStage(data, described)
+        if not private:
+            beside.unlink(missing_ok=True)  # that of an earlier file must not be taken for this one's
+
+
+@contextmanager
+def _folder(path: Path, unfinished: str | None) -> Iterator[Stage]:
+    if path.exists() and not path.is_dir():
+        raise ExportConfigError(f"{path} is a file; a dataset is a folder: give it another name", out=str(path))
+    with fill_aside(path, unfinished=unfinished) as aside:
+        _check_folder(path)
+        yield _FolderStage(aside)
+        _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
+    from pyarrow import fs
+
+    present = names_in(fs.LocalFileSystem(), str(path))
+    try:
+        known = {each.path for each in read_manifest(path / IN_FOLDER).files} | {IN_FOLDER} if present else set()
+    except ManifestError:
+        known = set()
+    check_replaced(str(path), present, known)

@@ -1,0 +1,172 @@
+"""Types that a caller wishes for: a value is that value in the other type, or it is refused.
+
+All that changes is what the wish itself asks for, as the float next to a number.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+from export_decoders import DECODERS, both
+
+from absurd.tasks.export import ExportConfigError, UnfitValueError, export_query
+
+# Type and value in SQL, Arrow type wished for, and the value as Python reads it from the file.
+KEPT: tuple[tuple[str, str, str, Any], ...] = (
+    ("numeric", "1.1", "float64", 1.1),
+    ("numeric", "'NaN'", "decimal(5,2)", None),
+    ("numeric", "'Infinity'", "float64", float("inf")),
+    ("numeric(38,10)", "1.5", "decimal(20,5)", Decimal("1.50000")),
+    ("numeric(5,2)", "1.50", "string", "1.50"),
+    ("numeric[]", "'{1.5,null}'", "float64", [1.5, None]),
+    ("int8", "42", "int32", 42),
+    ("int8[]", "'{42,null}'", "int32", [42, None]),
+    ("float8", "3", "int32", 3),
+    ("float8", "1e-07", "decimal(20,10)", Decimal("0.0000001000")),
+    ("text", "'007'", "decimal(5,2)", Decimal("7.00")),
+    ("text", "'abcd'", "binary(4)", b"abcd"),
+    ("char(5)", "'ab'", "binary", b"ab   "),
+    ("char(5)", "'ab'", "large_string", "ab   "),
+    ("char(5)[]", "'{ab,NULL}'", "large_string", ["ab   ", None]),
+    ("name", "'a b'", "binary", b"a b"),
+    ("bool", "true", "string", "t"),
+    ("inet", "'::1'", "large_string", "::1"),
+    ("inet[]", "'{::1,10.0.0.1/8}'", "large_string", ["::1", "10.0.0.1/8"]),
+    ("uuid", "'12345678-1234-5678-1234-56789ABCDEF0'", "binary(16)", bytes.fromhex("1234567812345678123456789abcdef0")),
+    ("money", "'$92,233,720,368,547,758.07'", "string", "$92,233,720,368,547,758.07"),
+    ("pg_temp.pair", "row(1, 'a')", "large_string", "(1,a)"),
+    ("pg_temp.pair[]", "array[row(1, 'a')::pg_temp.pair]", "large_string", ["(1,a)"]),
+    ("box[]", "'{(1,1),(0,0);(2,2),(1,1)}'", "large_string", "{(1,1),(0,0);(2,2),(1,1)}"),
+    ("pg_temp.digits", "'12'", "int32", 12),
+    ("pg_temp.digits[]", "'{12}'", "int32", [12]),
+)  # fmt: skip
+
+REFUSED: tuple[tuple[str, str, str], ...] = (
+    ("text", f"'{'9' * 60}'", "decimal(38,0)"),
+    ("text", f"'{'9' * 300}'", "decimal(76,0)"),
+    ("text", "'249868051.03539'", "decimal(76,76)"),
+    ("text", "'1.25'", "decimal(5,1)"),
+    ("text", "'1000'", "decimal(5,2)"),
+    ("text", "'1e99999999'", "decimal(5,2)"),
+    ("text", "''", "decimal(5,2)"),
+    ("text", "'NaN'", "decimal(5,2)"),
+    ("text[]", f"'{{1,{'9' * 60}}}'", "decimal(38,0)"),
+    ("text", "'1e400'", "float64"),
+    ("text", "'-1e39'", "float32"),
+    ("numeric", "'1e310'", "float64"),
+    ("numeric(38,10)", "1.000001", "decimal(20,5)"),
+    ("numeric(38,10)", "1e20", "decimal(20,5)"),
+    ("float8", "1.5", "int32"),
+    ("float8", "1e300", "int64"),
+    ("int8", "2147483648", "int32"),
+    ("int8", "-1", "uint32"),
+    ("text", "'3 apples'", "int32"),
+    ("text", "'abc'", "binary(4)"),
+    ("timestamp", "'2020-01-01 00:00:00.5'", "timestamp[s]"),
+    ("timestamp", "'2020-01-01 00:00:00.000001'", "timestamp[ms]"),
+    ("timestamp", "'1600-01-01'", "timestamp[ns]"),
+    ("timestamp", "'infinity'", "timestamp[ns]"),
+    ("timestamp", "'0044-03-15 BC'", "timestamp[s]"),
+    ("timestamp", "'2020-01-01'", "timestamp[us,tz=UTC]"),
+    ("timestamp", "'2020-01-01 12:00'", "date32"),
+    ("timestamptz", "'2020-01-01'", "timestamp[us]"),
+    ("date", "'20200-01-01'", "timestamp[s]"),
+)
+
+NEVER = (
+    ("interval", "duration[s]"),
+    ("timetz", "time64[us]"),
+    ("text", "null"),
+    ("bytea[]", "time32[s]"),
+    ("inet", "month_day_nano_interval"),
+)
+
+
+@pytest.fixture(scope="module")
+def database_url(module_database_url: str) -> str:
+    """One database for all: what they make in it is gone with their connections, or made anew."""
+    return module_database_url
+
+
+@pytest.fixture
+def typed(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    """A connection with types that have casts to text which say something else than their values."""
+    for statement in (
+        "create type pg_temp.pair as (a int, b text)",
+        "create type pg_temp.digits as enum ('12', '13')",
+        "create function pg_temp.lie(pg_temp.pair) returns text language sql immutable as $$select 'lie'$$",
+        "create function pg_temp.lie(pg_temp.digits) returns text language sql immutable as $$select '1'$$",
+        "create cast (pg_temp.pair as text) with function pg_temp.lie(pg_temp.pair)",
+        "create cast (pg_temp.digits as text) with function pg_temp.lie(pg_temp.digits)",
+        "set lc_monetary = 'C'",
+    ):
+        connection.execute(statement)
+    return connection
+
+
+def wish(kind: str, arrow: str) -> dict[str, Any]:
+    """The wish for a type, or for the elements of an array."""
+    return {"type_map": {kind.partition("(")[0].removesuffix("[]"): arrow}}
+
+
+@pytest.mark.parametrize(("kind", "value", "arrow", "expected"), KEPT)
+def test_the_same_value_in_another_type(
+    typed: psycopg.Connection[Any], tmp_path: Path, kind: str, value: str, arrow: str, expected: Any
+) -> None:
+    """The value is in the file, from the text of its type and not from a cast; NaN, where it does not fit, is NULL."""
+    typed.execute(f"create temp table t (v {kind})")
+    typed.execute(f"insert into t values ({value}), (null)")
+
+    both(typed, "select v from t", tmp_path / "x.parquet", on_unfit="null", **wish(kind, arrow))
+
+    assert pq.read_table(tmp_path / "x.parquet")["v"].to_pylist() == [expected, None]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(("kind", "value", "arrow"), REFUSED)
+def test_refused_and_not_changed(
+    connection: psycopg.Connection[Any], tmp_path: Path, kind: str, value: str, arrow: str, decoder: Any
+) -> None:
+    """Digits that have no place, zones and fractions that would be lost: refused by name, NULL and counted, or text."""
+    connection.execute(f"create temp table t (k serial, v {kind})")
+    connection.execute(f"insert into t (v) values (null), ({value})")
+    options = {**wish(kind, arrow), "decoder": decoder}
+    query = "select v from t order by k"
+
+    with pytest.raises(UnfitValueError, match="row 2 of column 'v' holds "):
+        export_query(connection, query, tmp_path / "x.parquet", **options)
+    (nulled,) = export_query(connection, query, tmp_path / "x.parquet", on_unfit="null", **options).columns
+    assert nulled.nulled == 1
+    export_query(connection, query, tmp_path / "x.parquet", on_unfit="text", **options)
+    text = connection.execute("select format('%s', v) from t where k = 2").fetchone()
+    assert pq.read_table(tmp_path / "x.parquet")["v"].to_pylist() == [None, *(text or ())]
+
+
+@pytest.mark.parametrize(("kind", "arrow"), NEVER)
+def test_a_type_that_no_text_becomes(
+    connection: psycopg.Connection[Any], tmp_path: Path, kind: str, arrow: str
+) -> None:
+    """A wish that no value could fulfil is told before anything is read, with the column and both types."""
+    with pytest.raises(ExportConfigError, match=rf"column 'v' of type .* cannot be kept as .*{arrow[:5]}"):
+        export_query(connection, f"select null::{kind} as v", tmp_path / "x.parquet", **wish(kind, arrow))
+
+
+@pytest.mark.parametrize("value", ["1.005", "1000", "NaN", "Infinity", "1e-30"])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decimal_of_ones_own(connection: psycopg.Connection[Any], tmp_path: Path, value: str, decoder: Any) -> None:
+    """--decimal 5,2: what has other digits is refused, NULL, or makes the column text."""
+    query = f"values (1.5::numeric), ('{value}')"
+    options: dict[str, Any] = {"decimal": (5, 2), "decoder": decoder}
+
+    with pytest.raises(UnfitValueError, match="row 2 of column 'column1' holds "):
+        export_query(connection, query, tmp_path / "x.parquet", **options)
+    export_query(connection, query, tmp_path / "x.parquet", on_unfit="null", **options)
+    assert pq.read_table(tmp_path / "x.parquet")["column1"].to_pylist() == [Decimal("1.50"), None]
+    export_query(connection, query, tmp_path / "x.parquet", on_unfit="text", **options)
+    (text,) = connection.execute(f"select format('%s', '{value}'::numeric)").fetchone() or ("",)
+    assert pq.read_table(tmp_path / "x.parquet")["column1"].to_pylist() == ["1.5", text]
