@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,33 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.cutout.errors import NotOnSkyError
-from absurd.tasks.cutout.fits_image import FitsImage, open_image
+from absurd.tasks.cutout.fits_image import meaning_of, open_image
 from absurd.tasks.cutout.geometry import Box, Unit, check_position, place, shape_in_pixels
+from absurd.tasks.cutout.header import check_kept, moved_header, tables_of, wcs_of
 from absurd.tasks.image import Image, pixel_scale
 
 IMAGE = "image"
 """The plane that every cut-out has."""
-
-WCS_TOLERANCE = 1e-9
-"""Degrees by which a corner of the cut-out may move on the sky: 4 micro-arcseconds, rounding only."""
-
-_FROM_PRIMARY = (
-    "TELESCOP", "INSTRUME", "OBJECT", "OBSERVER", "FILTER", "BAND", "DATE-OBS", "TIME-OBS", "MJD-OBS", "TIMESYS",
-    "EXPTIME", "AIRMASS", "BUNIT",
-)  # fmt: skip
-"""What an extension says only in the primary header of its file."""
-
-_ABOUT_THE_FILE = (
-    "XTENSION", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND", "EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT", "BSCALE", "BZERO",
-    "BLANK", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "DATAMIN", "DATAMAX", "NEXTEND", "LONGSTRN",
-)  # fmt: skip
-"""What is no longer so in the cut-out."""
-
-_THIRD_AXIS = re.compile(
-    r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CNAME|NAXIS|LTV)[3-9][A-Z]?"
-    r"|(PC|CD|LTM)(0?[3-9]_0?\d|0?\d_0?[3-9])[A-Z]?|PC00[3-9]\d+|(PV|PS)[3-9]_\d+[A-Z]?"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +42,17 @@ class Cutout:
     """Place of the image in the file, from 0."""
     planes: dict[str, NDArray[Any]] = field(default_factory=dict)
     """Further planes by name, of the same shape; integers stay what they are, with 0 beyond the image."""
+    meanings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The cards that tell what the numbers of a further plane are, by its name: BUNIT, MP_<name> of a mask."""
+    stitched: tuple[str, ...] = ()
+    """Names of the other files that pixels beyond the image are from."""
+    n_missing: int | None = None
+    """Pixels that none of the files has; None if nothing was stitched: those of the box beyond the image."""
+
+    @property
+    def n_outside(self) -> int:
+        """Pixels that there are none for."""
+        return self.box.n_outside if self.n_missing is None else self.n_missing
 
 
 def extract(
@@ -117,10 +106,11 @@ def extract(
     with open_image(Path(source), ra=ra, dec=dec, hdu=hdu) as image:
         shape = shape_in_pixels(size, unit, pixel_scale(image.wcs))
         box, pixel = place(image.wcs, image.shape, ra, dec, shape, image.name)
-        header, tables = _moved_header(image, box)
-        wcs = _wcs_of(header, tables)
-        _check_kept(image, wcs, box)
+        header, tables = moved_header(image.header, image.hdus[0].header, tables_of(image.hdus), box)
+        wcs = wcs_of(header, tables)
+        check_kept(image.name, image.wcs, wcs, box)
         pixels = _filled(_as_float(image.read(box.on_image)), box)
+        further = [name for name in planes if name.lower() != IMAGE]
         return Cutout(
             image=Image(pixels, wcs, image.unit),
             header=header,
@@ -131,7 +121,8 @@ def extract(
             band=image.band(bands),
             source=image.name,
             hdu=image.hdu,
-            planes={name: _filled(image.plane(name, box.on_image), box) for name in planes if name.lower() != IMAGE},
+            planes={name: _filled(image.plane(name, box.on_image), box) for name in further},
+            meanings={name: meaning_of(image.named(name).header) for name in further},
         )
 
 
@@ -146,62 +137,3 @@ def _filled(part: NDArray[Any], box: Box) -> NDArray[Any]:
     whole = np.full(box.shape, np.nan if part.dtype.kind == "f" else 0, dtype=part.dtype)
     whole[box.in_box] = part
     return whole
-
-
-def _moved_header(image: FitsImage, box: Box) -> tuple[Any, tuple[Any, ...]]:
-    """The image's header for a box on it, and its distortion tables likewise.
-
-    All that belongs to the WCS is given relative to the reference pixel, so that only CRPIX (and LTV, the place on
-    the detector) change, by whole pixels, and every other number keeps its digits; the tables have their place in
-    CRVAL.
-    """
-    header = image.header.copy(strip=True)
-    for key in _ABOUT_THE_FILE:
-        header.remove(key, ignore_missing=True, remove_all=True)
-    for key in [key for key in header if _THIRD_AXIS.fullmatch(key)]:
-        header.remove(key, remove_all=True)
-    header.pop("WCSAXES", None)
-    for key in _FROM_PRIMARY:
-        if key not in header and key in image.hdus[0].header:
-            header[key] = (image.hdus[0].header[key], image.hdus[0].header.comments[key])
-    alternatives = {match[1] for key in header if (match := re.fullmatch(r"CTYPE[12]([A-Z]?)", key))}
-    for axis, shift in zip("12", box.origin, strict=True):
-        for alternative in alternatives:
-            header[f"CRPIX{axis}{alternative}"] = header.get(f"CRPIX{axis}{alternative}", 0.0) - shift
-        if f"LTV{axis}" in header:
-            header[f"LTV{axis}"] -= shift
-    return header, tuple(_moved_table(hdu, box) for hdu in image.hdus if hdu.name in ("WCSDVARR", "D2IMARR"))
-
-
-def _moved_table(hdu: Any, box: Box) -> Any:
-    """A lookup table for pixels of the box, in which CRVAL is the pixel of the image at CRPIX of the table."""
-    from astropy.io import fits
-
-    moved = fits.ImageHDU(np.array(hdu.data), hdu.header.copy(), name=hdu.name, ver=hdu.ver)
-    for axis, shift in zip("12", box.origin, strict=True):
-        moved.header[f"CRVAL{axis}"] = moved.header.get(f"CRVAL{axis}", 0.0) - shift
-    return moved
-
-
-def _wcs_of(header: Any, tables: Sequence[Any]) -> Any:
-    """The WCS that a reader of the written cut-out will find."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return WCS(header, fobj=fits.HDUList([fits.PrimaryHDU(), *tables]), naxis=2)
-
-
-def _check_kept(image: FitsImage, wcs: Any, box: Box) -> None:
-    """Raise NotOnSkyError unless the box has the same corners on the sky as its pixels have on the image."""
-    (ny, nx), (x, y) = box.shape, box.origin
-    corners = np.array([(0, 0), (nx - 1, 0), (0, ny - 1), (nx - 1, ny - 1)], dtype=float)
-    try:
-        there = wcs.all_pix2world(corners, 0)
-    except ValueError as error:
-        raise NotOnSkyError(f"the WCS of {image.name} cannot be carried over to a cut-out: {error}") from error
-    before = image.wcs.all_pix2world(corners + np.array([x, y]), 0)
-    apart = np.abs((there - before + 180) % 360 - 180)  # NaN off the sky, on both sides
-    if not np.array_equal(np.isnan(there), np.isnan(before)) or (apart > WCS_TOLERANCE).any():
-        raise NotOnSkyError(f"the WCS of {image.name} cannot be carried over to a cut-out: its corners would move")

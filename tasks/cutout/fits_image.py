@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.cutout.errors import ImageUnreadableError, NotOnSkyError, PlaneNotFoundError, SourceNotFoundError
+from absurd.tasks.cutout.errors import (
+    ImageUnreadableError,
+    NotOnSkyError,
+    PlaneNotFoundError,
+    RippleError,
+    SourceNotFoundError,
+)
 from absurd.tasks.cutout.geometry import Slices, to_pixel
+from absurd.tasks.cutout.ranged import RemoteFile
 
 KNOWN_BANDS = tuple("u U B g V r R i I z y Y J H K w1 w2 w3 w4".split())  # noqa: SIM905 - read as a row
 """Bands from blue to red; also the names that are looked for in a file's name where its header tells none."""
@@ -23,8 +31,18 @@ KNOWN_BANDS = tuple("u U B g V r R i I z y Y J H K w1 w2 w3 w4".split())  # noqa
 BLOCK = 2880
 """Bytes that FITS files are made of; the end of the last may be missing without harm."""
 
+PACKED = (".gz", ".bz2", ".xz", ".zip", ".Z")
+"""Ends of the names of files that are compressed as a whole."""
+
 _BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, zlib.error)
 """What astropy raises over a file that is no FITS, or not whole."""
+
+
+_HCOMPRESS = threading.Lock()
+"""Held while astropy unpacks it: the C under it keeps its place in static variables, and runs without the GIL.
+
+Two threads at once get an error ("bad format code"), and now and then, without a word, pixels that are not the file's.
+"""
 
 
 def by_wavelength(band: str | None) -> tuple[int, str]:
@@ -32,11 +50,39 @@ def by_wavelength(band: str | None) -> tuple[int, str]:
     return KNOWN_BANDS.index(band) if band in KNOWN_BANDS else len(KNOWN_BANDS), band or ""
 
 
+def band_in_headers(*headers: Any) -> str | None:
+    """The first of BAND and the first word of FILTER that the headers have, in their order."""
+    for header in headers:
+        for key in ("BAND", "FILTER"):
+            words = str(header.get(key, "")).split()
+            if words:
+                return words[0]
+    return None
+
+
+def band_in_name(path: Path | RemoteFile, wanted: Iterable[str] = ()) -> str | None:
+    """The one word of a file's name that is in `wanted` or in `KNOWN_BANDS`; None if there is none, or two."""
+    known = {*KNOWN_BANDS, *wanted}
+    found = {word for word in re.split(r"[^A-Za-z0-9]+", path.name.partition(".")[0]) if word in known}
+    return found.pop() if len(found) == 1 else None
+
+
+def mask_bits(header: Any) -> dict[str, int]:
+    """The bit of each plane of a mask, by its name, from 0: MP_<name> of the mask's header (lsst.afw.image.Mask)."""
+    return {key[3:]: int(header[key]) for key in header if key.startswith("MP_")}
+
+
+def meaning_of(header: Any) -> dict[str, Any]:
+    """The cards that tell what the numbers of a plane are: BUNIT, and MP_<name> of a mask."""
+    told = {key: header[key] for key in header if key == "BUNIT" or key.startswith("MP_")}
+    return {key: value for key, value in told.items() if isinstance(value, str | int)}  # a card may have no value
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FitsImage:
     """An image HDU of an open FITS file."""
 
-    path: Path
+    path: Path | RemoteFile
     hdus: Any
     """The open `astropy.io.fits.HDUList`."""
     hdu: int
@@ -70,14 +116,7 @@ class FitsImage:
 
         Of the words in the file's name, those in `wanted` and in `KNOWN_BANDS` count, if only one of them does.
         """
-        for header in (self.header, self.hdus[0].header):
-            for key in ("BAND", "FILTER"):
-                words = str(header.get(key, "")).split()
-                if words:
-                    return words[0]
-        known = {*KNOWN_BANDS, *wanted}
-        found = {word for word in re.split(r"[^A-Za-z0-9]+", self.path.name.partition(".")[0]) if word in known}
-        return found.pop() if len(found) == 1 else None
+        return band_in_headers(self.header, self.hdus[0].header) or band_in_name(self.path, wanted)
 
     def covers(self, ra: float, dec: float) -> float:
         """Pixels from an ICRS position in degrees to the nearest edge of the image; negative outside it."""
@@ -92,13 +131,17 @@ class FitsImage:
 
         Reads no more of the file than it must.  Integers that are BLANK become NaN, which makes them floats.
         """
-        return self._section(self.hdus[self.hdu], section)
+        return self.section(self.hdus[self.hdu], section)
 
     def plane(self, name: str, section: Slices) -> NDArray[Any]:
         """As `read`, of the HDU whose EXTNAME is `name`, in capitals or not.
 
         Raises PlaneNotFoundError if there is none, or it has another shape than the image.
         """
+        return self.section(self.named(name), section)
+
+    def named(self, name: str) -> Any:
+        """The HDU that `plane` reads; raises as it."""
         named = [hdu for hdu in self.hdus if hdu.name.lower() == name.lower()]
         if not named:
             names = (
@@ -109,18 +152,19 @@ class FitsImage:
             raise PlaneNotFoundError(
                 f"plane {name!r} of {self.name} has the shape {named[0].shape}, the image {self.shape}", plane=name
             )
-        return self._section(named[0], section)
+        return named[0]
 
-    def _section(self, hdu: Any, section: Slices) -> NDArray[Any]:
-        self._check_whole(hdu)
+    def section(self, hdu: Any, section: Slices) -> NDArray[Any]:
+        """As `read`, of another HDU of the file."""
+        self.check_whole(hdu)
         extra = (0,) * (len(hdu.shape) - 2)
-        with _reading(self.path):
+        with _reading(self.path), _alone(hdu):
             pixels: NDArray[Any] = np.asarray(hdu.section[(*extra, *section)])
             return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
-    def _check_whole(self, hdu: Any) -> None:
+    def check_whole(self, hdu: Any) -> None:
         """Raise ImageUnreadableError for a file that ends before the pixels do, wherever the section lies."""
-        if self.path.suffix in (".gz", ".bz2", ".xz", ".zip", ".Z"):
+        if self.path.suffix in PACKED:
             return  # its length tells nothing; unpacking finds the end
         from astropy.io import fits
 
@@ -129,14 +173,14 @@ class FitsImage:
             return
         whole = not isinstance(hdu, fits.CompImageHDU)
         needed = info["datLoc"] + (hdu.size if whole else info["datSpan"] - (BLOCK - 1))
-        have = self.path.stat().st_size
+        have = self.path.size if isinstance(self.path, RemoteFile) else self.path.stat().st_size
         if have < needed:
             raise ImageUnreadableError(f"{self.name} is truncated: it has {have} bytes of {needed}", source=self.name)
 
 
 @contextmanager
 def open_image(
-    path: Path, *, ra: float | None = None, dec: float | None = None, hdu: int | None = None
+    path: Path | RemoteFile, *, ra: float | None = None, dec: float | None = None, hdu: int | None = None
 ) -> Iterator[FitsImage]:
     """Open a FITS file, plain or compressed in any way that astropy reads, at its image of the sky.
 
@@ -152,23 +196,52 @@ def open_image(
     NotOnSkyError
         No image in it has a celestial WCS.
     """
-    try:
-        with _reading(path):
-            from astropy.io import fits
-
-            hdus = fits.open(path, memmap=False)
-    except FileNotFoundError:
-        raise SourceNotFoundError(f"there is no file {path}", source=str(path)) from None
-    with hdus:
-        with _reading(path):
-            candidates = list(_on_sky(path, hdus, hdu))
-            if ra is not None and dec is not None and len(candidates) > 1:
+    with open_images(path, hdu=hdu) as candidates:
+        if ra is not None and dec is not None and len(candidates) > 1:
+            with _reading(path):
                 depths = [max(candidate.covers(ra, dec), -1.0) for candidate in candidates]
-                candidates = [candidates[depths.index(max(depths))]]
-        yield candidates[0]
+            yield candidates[depths.index(max(depths))]
+        else:
+            yield candidates[0]
 
 
-def _on_sky(path: Path, hdus: Any, hdu: int | None) -> Iterator[FitsImage]:
+@contextmanager
+def open_images(path: Path | RemoteFile, *, hdu: int | None = None) -> Iterator[list[FitsImage]]:
+    """As `open_image`, with all its images of the sky: one at least."""
+    with opened(path) as file:
+        try:
+            with _reading(path):
+                from astropy.io import fits
+
+                hdus = fits.open(file, memmap=False)
+        except FileNotFoundError:
+            raise SourceNotFoundError(f"there is no file {path}", source=str(path)) from None
+        with hdus:
+            with _reading(path):
+                images = list(_on_sky(path, hdus, hdu))
+            yield images
+
+
+@contextmanager
+def opened(path: Path | RemoteFile) -> Iterator[Any]:
+    """What astropy opens: a path, or a remote file of which it reads no more than it must.
+
+    Raises ImageUnreadableError for a remote file that is packed as a whole.
+    """
+    if not isinstance(path, RemoteFile):
+        yield path
+        return
+    if path.suffix in PACKED:
+        raise ImageUnreadableError(
+            f"{path.name} is packed as a whole, so that no part of it can be read",
+            advice="download it",
+            source=path.name,
+        )
+    with path.open() as file:
+        yield file
+
+
+def _on_sky(path: Path | RemoteFile, hdus: Any, hdu: int | None) -> Iterator[FitsImage]:
     """The images with a celestial WCS; at least one, or an error that tells why the last was none."""
     if hdu is not None and not 0 <= hdu < len(hdus):
         raise SourceNotFoundError(f"{path.name} has {len(hdus)} HDUs, from 0; there is no {hdu}", source=path.name)
@@ -198,14 +271,21 @@ def _why_not_image(hdu: Any) -> str | None:
     return None
 
 
-def _celestial_wcs(header: Any, hdus: Any) -> tuple[Any, str | None]:
-    """The WCS of the first two axes, or why there is none."""
+def read_wcs(header: Any, hdus: Any = None) -> Any:
+    """The WCS of the first two axes of an image; `hdus` are its file's, where tables of distortions may be."""
     from astropy.wcs import WCS
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what astropy mends while it reads, and says, changes no meaning
+        return WCS(header, fobj=hdus, naxis=[1, 2] if header["NAXIS"] > 2 else None)
+
+
+def _celestial_wcs(header: Any, hdus: Any) -> tuple[Any, str | None]:
+    """The celestial WCS of the first two axes, or why there is none."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what astropy mends while it reads, and says, changes no meaning
-            wcs = WCS(header, fobj=hdus, naxis=[1, 2] if header["NAXIS"] > 2 else None)
+            warnings.simplefilter("ignore")
+            wcs = read_wcs(header, hdus)
             if not wcs.has_celestial or wcs.naxis != 2:
                 kinds = [kind for kind in list(wcs.wcs.ctype)[:2] if kind]
                 return None, f"has axes {' and '.join(kinds)}" if kinds else "has no WCS"
@@ -215,14 +295,19 @@ def _celestial_wcs(header: Any, hdus: Any) -> tuple[Any, str | None]:
     return wcs, None
 
 
+def _alone(hdu: Any) -> AbstractContextManager[Any]:
+    """What to hold while pixels of an HDU are read."""
+    return _HCOMPRESS if str(getattr(hdu, "compression_type", "")).startswith("HCOMPRESS") else nullcontext()
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path | RemoteFile) -> Iterator[None]:
     """Turn what astropy raises over a file that is not as it should be into one error."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # truncation is checked for; the rest is about style
             yield
-    except (FileNotFoundError, MemoryError):
+    except (FileNotFoundError, MemoryError, RippleError):
         raise
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__

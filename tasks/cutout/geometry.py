@@ -7,6 +7,7 @@ conventions are those of `astropy.nddata.Cutout2D` with ``mode="partial"``.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -65,8 +66,9 @@ def check_position(ra: float, dec: float) -> None:
     """Raise InvalidPositionError unless 0 <= `ra` <= 360 and -90 <= `dec` <= 90, degrees."""
     for name, value, low, high in (("ra", ra, 0.0, 360.0), ("dec", dec, -90.0, 90.0)):
         if not low <= value <= high:  # so that NaN does not pass
+            told: dict[str, Any] = {name: value}
             raise InvalidPositionError(
-                f"{name} is {value:g}; it must be a number of degrees from {low:g} to {high:g}", **{name: value}
+                f"{name} is {value:g}; it must be a number of degrees from {low:g} to {high:g}", **told
             )
 
 
@@ -122,7 +124,9 @@ def to_pixel(wcs: Any, ra: float, dec: float) -> tuple[float, float] | None:
     from astropy.wcs.utils import skycoord_to_pixel
 
     try:
-        x, y = skycoord_to_pixel(SkyCoord(ra, dec, unit=u.deg, frame="icrs"), wcs, origin=0, mode="all")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of NaN, behind a projection with distortions
+            x, y = skycoord_to_pixel(SkyCoord(ra, dec, unit=u.deg, frame="icrs"), wcs, origin=0, mode="all")
     except (NoConvergence, ValueError):
         return None
     x, y = float(x), float(y)
@@ -143,7 +147,12 @@ def place(
         box = box_at(*pixel, shape, image_shape)
         if box.overlaps:
             return box, pixel
-    raise PositionOutsideError(
+    raise outside(ra, dec, shape, name)
+
+
+def outside(ra: float, dec: float, shape: tuple[int, int], name: str) -> PositionOutsideError:
+    """The error of a box of `shape` around an ICRS position in degrees that has no pixel of the image `name`."""
+    return PositionOutsideError(
         f"ra {ra:.6f}, dec {dec:+.6f} is outside {name}: a box of {shape[0]} x {shape[1]} pixels there has none in "
         "common with the image",
         ra=ra,

@@ -30,7 +30,9 @@ def write_fits(
             header[key] = (value, comment)
         hdus = [fits.PrimaryHDU(cutout.image.pixels, header)]
         for name, pixels in cutout.planes.items():
-            hdus.append(fits.ImageHDU(pixels, cutout.image.wcs.to_header(relax=True), name=name.upper()))
+            own = cutout.image.wcs.to_header(relax=True)
+            own.update(cutout.meanings.get(name, {}))
+            hdus.append(fits.ImageHDU(pixels, own, name=name.upper()))
         with write_aside(path, private=private) as part:
             fits.HDUList([*hdus, *cutout.tables]).writeto(part, output_verify="silentfix+ignore", checksum=True)
 
@@ -43,8 +45,9 @@ def _provenance(cutout: Cutout, task_id: UUID | str | None) -> list[tuple[str, A
         ("ORIGINY", cutout.box.origin[1], "[pixel] y there of the first pixel here, from 0"),
         ("CUTRA", cutout.position[0], "[deg] position asked for, ICRS"),
         ("CUTDEC", cutout.position[1], "[deg] position asked for, ICRS"),
-        ("NOUTSIDE", cutout.box.n_outside, "pixels beyond the image, filled with NaN"),
+        ("NOUTSIDE", cutout.n_outside, "pixels beyond the image, filled with NaN"),
     ]
+    cards += [(f"STITCH{number}", name, "pixels are from") for number, name in enumerate(cutout.stitched, 1)]
     if cutout.band is not None and "BAND" not in cutout.header:
         cards.append(("BAND", cutout.band, "band of the image"))
     if task_id is not None:

@@ -11,7 +11,9 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from absurd.tasks.cutout import NotOnSkyError, PositionOutsideError, extract, write_fits, write_preview
+from absurd.tasks.cutout import ImageRef, NotOnSkyError, PositionOutsideError, extract, write_fits, write_preview
+from absurd.tasks.cutout.batch import cut_batch
+from absurd.tasks.cutout.targets import Targets
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 EXPECTED = SHARED / "optical-images" / "expected_cutouts.json"
@@ -58,6 +60,34 @@ def test_pixels_and_origin_are_those_of_astropy(image: dict[str, Any], case: dic
         assert written[0].header["ORIGINX"] == cut.box.origin[0]
         assert written[0].header["TASKID"] == "0199"
         assert str(SHARED) not in written[0].header.tostring()
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize("image", [pytest.param(image, id=Path(image["file"]).stem) for image in IMAGES] or [{}])
+def test_a_batch_gives_the_same(image: dict[str, Any]) -> None:
+    """All positions of an image at once, those outside too: pixels, origin and sky of each are as expected."""
+    if not image:
+        pytest.skip("the folder shared/ with real images is not beside this checkout")
+    ref = ImageRef(str(SHARED / image["file"]), None, {"image": image["hdu"]})
+    for size in {case["size"] for case in image["cases"]}:
+        those = [case for case in image["cases"] if case["size"] == size]
+        asked = np.array([(case["ra_deg"], case["dec_deg"]) for case in those])
+        batch = cut_batch(Targets.on(asked, [ref]), (size, size))
+        for place, case in enumerate(those):
+            if "error" in case:
+                assert batch.errors[place, 0].code == "cutout_outside"
+                continue
+            cut = batch.cutout(place, 0)
+            pixels = cut.image.pixels
+            assert list(cut.box.clipped_origin) == case["origin_xy"]
+            assert batch.n_outside[place, 0] == case["n_outside"]
+            assert _or_none(pixels[0, 0]) == case["p00"]
+            assert _or_none(pixels[size // 2, size // 2]) == case["pcenter"]
+            assert np.nansum(pixels.astype(float)) == pytest.approx(case["nansum"], rel=1e-6)
+            assert cut.image.wcs.all_pix2world(0, 0, 0) == pytest.approx(case["sky00"], abs=1e-9)
+            alone = extract(ref.uri, tuple(asked[place]), size, unit="pixel", hdu=image["hdu"])
+            assert np.array_equal(pixels, alone.image.pixels, equal_nan=True)
+            assert cut.header.tostring() == alone.header.tostring()
 
 
 @pytest.mark.parametrize(("image", "case"), cases(outside=True))

@@ -1,0 +1,240 @@
+"""The cut-outs of a part of a batch, their fan-in, and a whole batch here and now."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absurd.tasks.cutout.errors import (
+    CutoutExtractionError,
+    DataIdValidationError,
+    InvalidSizeError,
+    PositionOutsideError,
+    RippleError,
+)
+from absurd.tasks.cutout.fan_in import MANIFEST, SHEET, TENSORS, At, merge_products
+from absurd.tasks.cutout.fetched import Fetched
+from absurd.tasks.cutout.normalise import preprocessing
+from absurd.tasks.cutout.part import Kept, PartWriter
+from absurd.tasks.cutout.plan import PARTS, ROWS_OF_A_PART, Plan, plan_batch, read_requests
+from absurd.tasks.cutout.positions import Position, listed, read_positions
+from absurd.tasks.cutout.resume import Beyond, is_kept
+from absurd.tasks.cutout.sources.places import Indexed, fetcher_for
+
+if TYPE_CHECKING:
+    from absurd.tasks.cutout.fetcher import LsstDataFetcher
+    from absurd.tasks.cutout.params import BatchOptions, BatchParams
+    from absurd.tasks.cutout.request import CutoutRequest
+
+CHUNK = 32 << 20
+"""Bytes of pixels that are cut at once, about."""
+FINEST = 0.04
+"""Arcseconds of a pixel, where sizes are in arcseconds and it is not yet known of which images: of space telescopes."""
+MOST_BANDS = 6
+"""How many there may be, where they are not named."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many rows are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch, and where it is."""
+
+    rows: int
+    accepted: int
+    rejected: int
+    failed: int
+    cut: int
+    """Rows that were done now; the others are as an earlier run has left them."""
+    manifest: str
+    contact_sheet: str
+    tensors: str | None
+
+
+def fetcher_of(options: BatchOptions, indexed: Indexed) -> LsstDataFetcher:
+    """The fetcher of a batch; one process keeps that of its last batches, with what it has read of headers."""
+    return _fetcher(
+        json.dumps(options.source, sort_keys=True), tuple(options.collections), _rows_at_once(options), indexed
+    )
+
+
+@lru_cache(maxsize=4)
+def _fetcher(source: str, collections: tuple[str, ...], rows_at_once: int, indexed: Indexed) -> LsstDataFetcher:
+    return fetcher_for(json.loads(source), indexed=indexed, collections=collections, batch_size=rows_at_once)
+
+
+def plan(params: BatchParams, indexed: Indexed) -> Plan:
+    """Divide a batch into parts; `indexed` gives the indexes of images that it names.
+
+    Raises what its table, or its source, raises if it cannot be used.
+    """
+    given = params.positions
+    if isinstance(given, str):
+        positions: Iterable[Position] = read_positions(given)
+    else:
+        positions = listed(each if isinstance(each, tuple) else each.model_dump() for each in given)
+    if params.preprocessing is not None:
+        preprocessing(params.preprocessing)  # one that is not known is told of before anything is cut
+    return plan_batch(params, positions, fetcher_of(params, indexed), Path(params.out) / PARTS)
+
+
+def cut_part(
+    options: BatchOptions, name: str, indexed: Indexed, *, thumbnails: int = 0, progress: Progress | None = None
+) -> int:
+    """Cut what a part asks for, unless an earlier run has; gives how many rows were done now.
+
+    What goes wrong with a row is told in it.  Raises RippleError of the source itself, OSError.
+    """
+    out = Path(options.out)
+    path = out / PARTS / f"{name}.arrow"
+    fetcher = fetcher_of(options, indexed)
+    if is_kept(path, out, options.bands, fetcher):
+        return 0
+    path.unlink(missing_ok=True)
+    hook = None if options.preprocessing is None else preprocessing(options.preprocessing)
+    requests: list[CutoutRequest] = []
+    asked: list[Position] = []
+    beyond = Beyond()
+    with PartWriter(path, out, Kept(options.fits, options.tensors, hook), thumbnails=thumbnails) as writer:
+        planned = list(read_requests(out / PARTS, name))
+        for each in planned:
+            try:
+                requests.append(_request(options, each))
+                asked.append(each)
+            except RippleError as error:
+                writer.refuse(_asked(each), error.code, error.message)
+        several = _that_fit(options, requests)
+        rows = chain.from_iterable(fetcher.fetch_batch_cutouts(each, reduced=options.reduced) for each in several)
+        for done, row in enumerate(rows, 1):
+            position = asked[done - 1]
+            writer.add(_explained(replace(row, row=position.row), fetcher), on_image=position.on_image)
+            beyond.add(row)
+            if progress is not None:
+                progress(done, len(requests))
+        beyond.write(path, options.bands, fetcher)
+    return len(planned)
+
+
+def fan_in(
+    options: BatchOptions,
+    planned: Plan,
+    *,
+    cut: int,
+    lost: Mapping[str, str] | None = None,
+    at: At | None = None,
+    private: bool = False,
+) -> BatchResult:
+    """The products of all parts.  The rows of those in `lost`, by name with the reason, have failed.
+
+    `at` and `private` as `merge_products`.
+    """
+    out = Path(options.out)
+    paths = []
+    for each in planned.parts:
+        path = out / PARTS / f"{each.name}.arrow"
+        reason = (lost or {}).get(each.name)
+        if reason is not None or not path.is_file():
+            path = path.with_suffix(".lost.arrow")
+            reason = f"its part of the batch failed: {reason or 'its file is gone'}"
+            with PartWriter(path, out, Kept()) as writer:
+                for position in read_requests(out / PARTS, each.name):
+                    writer.refuse(_asked(position), CutoutExtractionError.code, reason)
+        paths.append(path)
+    written: set[str] = set()
+
+    def placed(name: str) -> str | Path:
+        written.add(name)
+        return out / name if at is None else at(name)
+
+    counts = merge_products(
+        paths, placed, tensors=options.tensors, title=f"Cut-outs in {out.resolve().name}", private=private
+    )
+    where = {name: os.path.abspath(out / name) for name in written}
+    return BatchResult(
+        planned.rows,
+        **counts,
+        cut=cut,
+        manifest=where[MANIFEST],
+        contact_sheet=where[SHEET],
+        tensors=where.get(TENSORS),
+    )
+
+
+def cut_here(params: BatchParams, indexed: Indexed, *, progress: Progress | None = None) -> BatchResult:
+    """A whole batch in this process; what an earlier run of the same has cut is not cut again.
+
+    Raises as `plan` and `cut_part`.
+    """
+    planned = plan(params, indexed)
+    cut = done = 0
+    for each in planned.parts:
+
+        def told(rows: int, _: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + rows, planned.rows)
+
+        cut += cut_part(params, each.name, indexed, thumbnails=each.thumbnails, progress=told)
+        done += each.rows
+    return fan_in(params, planned, cut=cut)
+
+
+def _rows_at_once(options: BatchOptions) -> int:
+    return int(max(1, min(ROWS_OF_A_PART, CHUNK // max(_bytes_of(options, options.size or 64.0), 1))))
+
+
+def _that_fit(options: BatchOptions, requests: Iterable[CutoutRequest]) -> Iterator[list[CutoutRequest]]:
+    """The requests in their order, as many at a time as `CHUNK` holds by their own sizes; one at least."""
+    some: list[CutoutRequest] = []
+    held = 0.0
+    for each in requests:
+        size = _bytes_of(options, each.size)
+        if some and held + size > CHUNK:
+            yield some
+            some, held = [], 0.0
+        some.append(each)
+        held += size
+    if some:
+        yield some
+
+
+def _bytes_of(options: BatchOptions, size: float | tuple[float, float]) -> float:
+    """The pixels of a cut-out of that size, about."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    pixels = height * width if options.unit == "pixel" else height * width / FINEST**2
+    return 4 * pixels * (len(options.bands) or MOST_BANDS) * len(options.planes)
+
+
+def _request(options: BatchOptions, position: Position) -> CutoutRequest:
+    if position.problem is not None:
+        raise DataIdValidationError(position.problem)
+    size = options.size if position.size is None else position.size
+    if size is None:
+        raise InvalidSizeError("it has no size", advice="give size, or a column of that name")
+    return options.request(position.ra, position.dec, size, position.id)
+
+
+def _asked(position: Position) -> dict[str, Any]:
+    """What a row tells of it; what is no number is null there."""
+    ra, dec = (each if math.isfinite(each) else None for each in (position.ra, position.dec))
+    return {"row": position.row, "id": position.id, "ra": ra, "dec": dec}
+
+
+def _explained(row: Fetched, fetcher: LsstDataFetcher) -> Fetched:
+    """The same; that a position is on no image may be due to files that cannot be read, and then it says so."""
+    error = row.error
+    if not isinstance(error, PositionOutsideError) or error.advice:  # with advice: it is on an image
+        return row
+    unreadable = fetcher.unreadable()
+    if not unreadable:
+        return row
+    first, why = next(iter(unreadable.items()))
+    more = f", and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+    return replace(row, reason=f"{row.reason}; of its files {Path(first).name} cannot be read{more}: {why}")

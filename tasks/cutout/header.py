@@ -1,0 +1,97 @@
+"""The header of a cut-out: that of its image, moved with the box, so that every pixel stays where it is on the sky."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from absurd.tasks.cutout.errors import NotOnSkyError
+from absurd.tasks.cutout.geometry import Box
+
+WCS_TOLERANCE = 1e-9
+"""Degrees by which a corner of the cut-out may move on the sky: 4 micro-arcseconds, rounding only."""
+
+_FROM_PRIMARY = (
+    "TELESCOP", "INSTRUME", "OBJECT", "OBSERVER", "FILTER", "BAND", "DATE-OBS", "TIME-OBS", "MJD-OBS", "TIMESYS",
+    "EXPTIME", "AIRMASS", "BUNIT",
+)  # fmt: skip
+"""What an extension says only in the primary header of its file."""
+
+_ABOUT_THE_FILE = (
+    "XTENSION", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND", "EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT", "BSCALE", "BZERO",
+    "BLANK", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "DATAMIN", "DATAMAX", "NEXTEND", "LONGSTRN",
+)  # fmt: skip
+"""What is no longer so in the cut-out."""
+
+_THIRD_AXIS = re.compile(
+    r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CNAME|NAXIS|LTV)[3-9][A-Z]?"
+    r"|(PC|CD|LTM)(0?[3-9]_0?\d|0?\d_0?[3-9])[A-Z]?|PC00[3-9]\d+|(PV|PS)[3-9]_\d+[A-Z]?"
+)
+
+
+def tables_of(hdus: Iterable[Any]) -> tuple[Any, ...]:
+    """The HDUs of a file that hold lookup tables of distortions; mostly none."""
+    return tuple(hdu for hdu in hdus if hdu.name in ("WCSDVARR", "D2IMARR"))
+
+
+def moved_header(header: Any, primary: Any, tables: Sequence[Any], box: Box) -> tuple[Any, tuple[Any, ...]]:
+    """The header of an image for a box on it, and its distortion tables likewise; `primary` is that of the file.
+
+    All that belongs to the WCS is given relative to the reference pixel, so that only CRPIX (and LTV, the place on
+    the detector) change, by whole pixels, and every other number keeps its digits; the tables have their place in
+    CRVAL.
+    """
+    header = header.copy(strip=True)
+    for key in _ABOUT_THE_FILE:
+        header.remove(key, ignore_missing=True, remove_all=True)
+    for key in [key for key in header if _THIRD_AXIS.fullmatch(key)]:
+        header.remove(key, remove_all=True)
+    header.pop("WCSAXES", None)
+    for key in _FROM_PRIMARY:
+        if key not in header and key in primary:
+            header[key] = (primary[key], primary.comments[key])
+    alternatives = {match[1] for key in header if (match := re.fullmatch(r"CTYPE[12]([A-Z]?)", key))}
+    for axis, shift in zip("12", box.origin, strict=True):
+        for alternative in alternatives:
+            header[f"CRPIX{axis}{alternative}"] = header.get(f"CRPIX{axis}{alternative}", 0.0) - shift
+        if f"LTV{axis}" in header:
+            header[f"LTV{axis}"] -= shift
+    return header, tuple(_moved_table(hdu, box) for hdu in tables)
+
+
+def _moved_table(hdu: Any, box: Box) -> Any:
+    """A lookup table for pixels of the box, in which CRVAL is the pixel of the image at CRPIX of the table."""
+    from astropy.io import fits
+
+    moved = fits.ImageHDU(np.array(hdu.data), hdu.header.copy(), name=hdu.name, ver=hdu.ver)
+    for axis, shift in zip("12", box.origin, strict=True):
+        moved.header[f"CRVAL{axis}"] = moved.header.get(f"CRVAL{axis}", 0.0) - shift
+    return moved
+
+
+def wcs_of(header: Any, tables: Sequence[Any]) -> Any:
+    """The WCS that a reader of the written cut-out will find."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return WCS(header, fobj=fits.HDUList([fits.PrimaryHDU(), *tables]), naxis=2)
+
+
+def check_kept(name: str, image_wcs: Any, wcs: Any, box: Box) -> None:
+    """Raise NotOnSkyError unless a box has the same corners on the sky as its pixels have on the image `name`."""
+    (ny, nx), (x, y) = box.shape, box.origin
+    corners = np.array([(0, 0), (nx - 1, 0), (0, ny - 1), (nx - 1, ny - 1)], dtype=float)
+    try:
+        there = wcs.all_pix2world(corners, 0)
+    except ValueError as error:
+        raise NotOnSkyError(f"the WCS of {name} cannot be carried over to a cut-out: {error}") from error
+    before = image_wcs.all_pix2world(corners + np.array([x, y]), 0)
+    apart = np.abs((there - before + 180) % 360 - 180)  # NaN off the sky, on both sides
+    if not np.array_equal(np.isnan(there), np.isnan(before)) or (apart > WCS_TOLERANCE).any():
+        raise NotOnSkyError(f"the WCS of {name} cannot be carried over to a cut-out: its corners would move")

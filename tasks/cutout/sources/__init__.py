@@ -1,0 +1,1 @@
+"""Where images come from: each module gives one `Source`, and is loaded when it is asked for."""

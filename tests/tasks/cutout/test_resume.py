@@ -1,0 +1,134 @@
+"""A batch again in the same folder: what counts of an earlier run, and what is cut anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from skies import make_wcs, no_index, write_image
+
+from absurd.tasks.artifact import own_name
+from absurd.tasks.cutout import LsstDataFetcher, cutting, manifest, plan
+from absurd.tasks.cutout.cutting import cut_here
+from absurd.tasks.cutout.params import BatchParams, Listed
+from absurd.tasks.cutout.part import fits_names
+
+SIDE = 120
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BatchParams:
+    """One position near the edge of one image, with another image beside it on the same grid."""
+    monkeypatch.chdir(tmp_path)
+    Path("pair").mkdir()
+    for name, shift, value in (("a", 0, 1.0), ("b", SIDE, 2.0)):
+        wcs = make_wcs(10.0, 20.0, crpix=(SIDE / 2 - shift, SIDE / 2))
+        write_image(Path("pair") / f"{name}.fits", np.full((SIDE, SIDE), value, np.float32), wcs, BAND="r")
+    ra, dec = make_wcs(10.0, 20.0, crpix=(SIDE / 2, SIDE / 2)).all_pix2world([[SIDE - 4, SIDE / 2]], 0)[0]
+    where = str(tmp_path / "pair")
+    return BatchParams(positions=[(float(ra), float(dec))], source=where, size=16, unit="pixel", out="out")
+
+
+def rows_of(params: BatchParams) -> list[dict[str, Any]]:
+    """The manifest."""
+    return list(manifest.read(Path(params.out) / "manifest.parquet"))
+
+
+def values(params: BatchParams) -> list[float]:
+    """The pixel values of the first row's file."""
+    pixels = fits.getdata(Path(params.out) / rows_of(params)[0]["path"])
+    return sorted(set(pixels[np.isfinite(pixels)].tolist()))
+
+
+def test_a_file_of_another_run_does_not_count(pair: BatchParams) -> None:
+    """Size 16, then 20, then 16 in one folder: the files are those of the last run, as its manifest says."""
+    for size in (16, 20, 16):
+        assert cut_here(pair.model_copy(update={"size": size}), no_index).cut == 1
+        assert fits.getdata(Path(pair.out) / rows_of(pair)[0]["path"]).shape == (size, size)
+    assert cut_here(pair, no_index).cut == 0
+
+
+def test_what_is_beside_an_image_is_looked_at(pair: BatchParams) -> None:
+    """A neighbour that goes or comes makes the part be cut again; without a change it is kept."""
+    cut_here(pair, no_index)
+    assert values(pair) == [1, 2]
+    neighbour = Path("pair/b.fits")
+    content = neighbour.read_bytes()
+
+    neighbour.unlink()
+    assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
+    assert values(pair) == [1]
+
+    neighbour.write_bytes(content)
+    assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
+    assert values(pair) == [1, 2]
+
+
+def test_a_failure_that_may_pass_is_not_kept(pair: BatchParams) -> None:
+    """A file that was away when the part was cut is tried again; a position on no image is not."""
+    (planned,) = cutting.plan(pair, no_index).parts
+    Path("pair/a.fits").rename("a.fits")
+    cutting.cut_part(pair, planned.name, no_index)
+    Path("a.fits").rename("pair/a.fits")
+    assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
+    assert values(pair) == [1, 2]
+
+    nowhere = pair.model_copy(update={"positions": [(50.0, -20.0)]})
+    assert [cut_here(nowhere, no_index).cut for _ in range(2)] == [1, 0]
+
+
+def test_what_a_source_gave_that_stood_in_is_not_kept(pair: BatchParams) -> None:
+    """The first source is away when the part is cut: once it is back, the row is its."""
+    Path("other").mkdir()
+    Path("other/a.fits").write_bytes(Path("pair/a.fits").read_bytes())
+    params = pair.model_copy(update={"source": ["pair", "other"]})
+    (planned,) = cutting.plan(params, no_index).parts
+    Path("pair").rename("away")
+    cutting.cut_part(params, planned.name, no_index)
+    Path("away").rename("pair")
+    cutting._fetcher.cache_clear()
+
+    assert [cut_here(params, no_index).cut for _ in range(2)] == [1, 0]
+    assert rows_of(params)[0]["note"] == "stitched of 2 images"
+
+
+def test_what_a_killed_process_left_under_the_same_number_goes(pair: BatchParams) -> None:
+    """Half a file in the folder aside of this very process becomes no product."""
+    (planned,) = cutting.plan(pair, no_index).parts
+    left = Path(pair.out) / plan.PARTS / own_name(f"{planned.name}.arrow", "fits")
+    left.mkdir()
+    (left / "000009_r.fits").write_bytes(b"half")
+
+    assert cut_here(pair, no_index).accepted == 1
+    assert [each.name for each in Path(pair.out).glob("*.fits")] == ["000000_r.fits"]
+
+
+def test_bands_of_the_same_plain_name_have_files_of_their_own() -> None:
+    """Signs that no file's name should have are replaced; then the band's number tells two apart."""
+    assert fits_names(3, "a b", ["g'", "g*", None]) == [
+        "000003_a-b_g-.fits", "000003_a-b_g--1.fits", "000003_a-b_2.fits",
+    ]  # fmt: skip
+
+
+def test_own_sizes_count_for_what_is_held(pair: BatchParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a size of their own are cut one by one where two are more than may be held at once."""
+    assert isinstance(pair.positions, list)
+    first = pair.positions[0]
+    assert isinstance(first, tuple)
+    ra, dec = first
+    held: list[int] = []
+    fetch = LsstDataFetcher.fetch_batch_cutouts
+
+    def counting(self: LsstDataFetcher, requests: Any, *rest: Any, **options: Any) -> Any:
+        held.append(len(requests))
+        return fetch(self, requests, *rest, **options)
+
+    monkeypatch.setattr(LsstDataFetcher, "fetch_batch_cutouts", counting)
+    monkeypatch.setattr(cutting, "CHUNK", 6 * 4 * 30**2)
+    listed = [Listed(ra=ra, dec=dec, size=size) for size in (30, 30, 15, 15, 15, 15, 15)]
+    cut_here(pair.model_copy(update={"positions": listed, "fits": False}), no_index)
+
+    assert held == [1, 1, 4, 1]
