@@ -10,9 +10,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# What `make test` takes: T=PATH runs a part of the suite, V=1 names each test, COVERAGE=1 measures coverage.
+# What `make test` takes: T=PATH runs a part of the suite, V=1 names each test, COVERAGE=1 measures coverage,
+# J=N takes N processes, each with a server of its own (0: none but pytest's own); a test waits more than it works.
 T ?=
 V ?=
+J ?= 3
 COVERAGE ?=
 
 .PHONY: help install demo test soak bench lint docs clean
@@ -24,21 +26,21 @@ install: $(INSTALLED) ## make the environment in .venv and install the project i
 	@echo "absurd is installed in $(VENV): $(BIN)/absurd --help"
 
 # The stamp is the last thing written: an installation that broke off is begun again.
-$(INSTALLED): pyproject.toml .ci/environment
+$(INSTALLED): pyproject.toml .ci/environment $(wildcard tasks/*/*.c tasks/*/*.h)
 	@sh .ci/environment $(VENV)
 	@touch $@
 
 demo: $(INSTALLED) ## run real work from start to pictures, in a few minutes
 	@$(BIN)/absurd demo
 
-test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, COVERAGE=1 with coverage)
-	@$(BIN)/pytest $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
+test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, J=N in N processes, COVERAGE=1 with coverage)
+	@$(BIN)/pytest -n $(J) --dist worksteal $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
 
 soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, models (T=PATH a part)
-	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler)
+	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler tests/tasks/export/test_kill.py)
 
-bench: $(INSTALLED) ## measure the queue, five rounds of each benchmark (T=NAME one of them)
-	@for name in $(or $(T),queue latency backlog snapshot dag slots idle); do \
+bench: $(INSTALLED) ## measure the queue and exports, five rounds of each benchmark (T=NAME one of them)
+	@for name in $(or $(T),queue latency backlog snapshot dag slots packing idle export); do \
 		echo "== absurd bench $$name"; $(BIN)/absurd bench $$name --rounds 5 || exit; done
 
 lint: $(INSTALLED) ## check style, types, import floors and packaging

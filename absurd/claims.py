@@ -55,6 +55,7 @@ def register_worker(
 ) -> Call[int]:
     """Announce a worker; gives its number, the high half of its lease ids.
 
+    A queue that another transaction is just making is still missing afterwards.
     `defaults` hold for runs that are lost with it: max_attempts, dead_letters.  `former` is its number before
     it was given up, whose orders go on.  After `reserve_after` seconds it keeps room for a task that fits it and
     found none.
@@ -74,10 +75,13 @@ def register_worker(
     )
 
 
-def register_executors(executors: Sequence[dict[str, Any]]) -> Call[None]:
-    """Tell what a worker can run: name, queue, runs_in, description, max_attempts, retry, timeout, params_schema."""
-    sql = "select {schema}.register_executors($1::text::jsonb)"
-    return Call(sql, (encode(list(executors), "executors", limit=None),), nothing)
+def register_executors(executors: Sequence[dict[str, Any]], queues: Sequence[str] = ()) -> Call[None]:
+    """Tell what a worker can run: name, queue, runs_in, description, max_attempts, retry, timeout, params_schema.
+
+    Names that are missing are made, also those of `queues`; but for one that another transaction is just making.
+    """
+    sql = "select {schema}.register_executors($1::text::jsonb, $2::text[])"
+    return Call(sql, (encode(list(executors), "executors", limit=None), list(queues)), nothing)
 
 
 def beat(

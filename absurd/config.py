@@ -50,7 +50,7 @@ class Settings:
     worker_prefetch: int | None = None
     """How many runs a worker claims ahead of those it executes.  None: chosen by the worker from what it measures."""
     worker_poll_interval: float = 1.0
-    """Longest wait in seconds of an idle worker before it looks again, should a notification have been lost."""
+    """Seconds between two looks of a worker that hears no notifications, or whose queues hold what it may not claim."""
     worker_heartbeat_interval: float = 5.0
     """Seconds between two signs of life of a worker; at most half of `worker_lease`."""
     worker_lease: float = 30.0

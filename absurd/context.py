@@ -271,7 +271,8 @@ class RunContext:
         """A folder for files of this run alone, made when it is first asked for; not awaited in any executor.
 
         It lies on the worker's scratch disk (setting ``worker_scratch``) and is removed once the run has ended, however
-        it ended; what is to stay is an `artifact`, or moved elsewhere.  Raises OSError where it cannot be made.
+        it ended; what is to stay is an `artifact`, or moved elsewhere.  Raises NoScratchError (an OSError) where it
+        cannot be made; a run that does not catch it is put off, and spends no attempt.
         """
         if self.scratch_made is None:
             claim = self._claim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from absurd.config import redact_url
 from absurd.errors import ConfigurationError
@@ -70,6 +70,17 @@ def describe_parameters(given: dict[str, str]) -> str:
         f"{host} (port {port})" if host.startswith(("/", "@")) or " " in host else f"{host}:{port}"
         for host, port in zip(hosts, ports, strict=False)
     )
+
+
+def with_database(url: str, name: str) -> str:
+    """The address of another database of the same server, as a URL that programs without libpq read, too."""
+    given = parse(url) | {"dbname": name}
+    place, path = "", quote(given.pop("dbname"), safe="")
+    host = given.get("host", "/")
+    if not host.startswith(("/", "@")) and "," not in host:  # else everything stands behind the question mark
+        user = ":".join(quote(given.pop(each), safe="") for each in ("user", "password") if each in given)
+        place = f"{user}@" * bool(user) + f"{given.pop('host')}:{given.pop('port', '5432')}"
+    return f"postgresql://{place}/{path}?{urlencode(given, quote_via=quote)}".rstrip("?")
 
 
 def for_psycopg(url: str) -> str:

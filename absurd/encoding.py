@@ -105,8 +105,23 @@ def check_size(text: str, what: str, limit: int = LIMIT) -> None:
 
 
 def decode(text: str | None) -> Any:
-    """The value of a JSON text; None for an SQL null."""
-    return None if text is None else json.loads(text)
+    """The value of a JSON text; None for an SQL null.
+
+    An integer of more digits than Python reads comes back as its text: who spawns by SQL can store one.
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 # The careful walk --------------------------------------------------------------------------------

@@ -160,6 +160,12 @@ class WorkerNotFoundError(NotFoundError):
     code = "worker_not_found"
 
 
+class ImageIndexNotFoundError(NotFoundError):
+    """No index of images has that name."""
+
+    code = "image_index_not_found"
+
+
 # The database ------------------------------------------------------------------------------------
 
 
@@ -283,6 +289,12 @@ class OutOfMemoryError(ExecutionError):
     code = "out_of_memory"
 
 
+class NoScratchError(ExecutionError, OSError):
+    """The scratch disk has no room, or cannot be used; a run that ends by it is put off, and spends no attempt."""
+
+    code = "no_scratch"
+
+
 class WorkerLostError(ExecutionError):
     """The worker that held the run stopped answering."""
 
@@ -309,4 +321,5 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB011": WorkflowNotFoundError,
     "AB012": ScheduleNotFoundError,
     "AB013": WorkerNotFoundError,
+    "AB014": ImageIndexNotFoundError,
 }

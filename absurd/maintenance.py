@@ -47,6 +47,10 @@ class Round:
     """For how many seconds nobody may give a sign of life before the database is taken for having been away."""
     ready: frozenset[int] = frozenset()
     """The queues with something to claim."""
+    oldest: int = 0
+    """The oldest transaction that has changed something and is open."""
+    newest: int = 0
+    """The newest one that there was."""
     ahead: float = 0.0
     """By how many seconds the database's clock is ahead of this process' monotonic one."""
     folded: int = 0
@@ -118,6 +122,8 @@ async def make_round(database: AsyncDatabase) -> Round:
         next_loss=done["next_loss_seconds"],
         silence=done["silence"],
         ready=frozenset(done["ready"]),
+        oldest=done["oldest"],
+        newest=done["newest"],
         ahead=done["now"] - answered,
         folded=done["folded"] + done["overdue"],
         failed=bool(done["failed"] or done["late"]),

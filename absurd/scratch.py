@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 from absurd.disk import try_lock
+from absurd.errors import NoScratchError
 
 PREFIX = "absurd-scratch-"
 GIB = 1024**3
@@ -22,25 +24,54 @@ GIB = 1024**3
 class ScratchSpace:
     """The scratch space of this process: a folder below `root`, made when a run first needs it.
 
-    `root` None: the platform's folder for temporary files.  `at` is a folder that another process made and keeps.
+    `root` None: the platform's folder for temporary files.
     """
 
-    def __init__(self, root: Path | None = None, *, at: Path | None = None) -> None:
-        self.root = Path(tempfile.gettempdir()) if root is None else root
-        self._at = at
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
+        self._at: Path | None = None
         self._lock: int | None = None
+        self._making = threading.Lock()
+        self.problem: str | None = None
+        """Which disk has no room or cannot be used, and why; None while it was of use when it was last asked for."""
+
+    @property
+    def root(self) -> Path:
+        """Where folders of processes lie.  Raises OSError where every folder for temporary files is full."""
+        if self._root is None:
+            self._root = Path(tempfile.gettempdir())
+        return self._root
+
+    @property
+    def place(self) -> str:
+        """The root as people are told it; never raises."""
+        return "the folder for temporary files" if self._root is None else str(self._root)
 
     def folder(self) -> Path:
         """The folder of this process, whose folders of runs lie in it.  Raises OSError where it cannot be made."""
-        if self._at is None:
-            self._at = self._make()
-        return self._at
+        with self._making:  # runs start in several threads, and a second folder would never be removed
+            if self._at is None:
+                self._at = self._make()
+            return self._at
 
     def make(self, name: str) -> Path:
-        """A folder for one run.  Raises OSError."""
-        made = self.folder() / name
-        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """A folder for one run.  Raises NoScratchError."""
+        try:
+            made = self.folder() / name
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self.refuse(error.strerror or str(error)) from error
+        self.problem = None
         return made
+
+    def refuse(self, why: str) -> NoScratchError:
+        """Note why the disk is of no use; gives the error that tells it."""
+        self.problem = f"{self.place}: {why}"
+        return NoScratchError(f"no scratch folder can be made in {self.problem}", folder=self.place)
+
+    def probe(self) -> None:
+        """Return once the disk has answered.  Raises OSError."""
+        os.statvfs(self.folder())
 
     def free_gib(self) -> float:
         """How much this user may still write below the root, in GiB.  Raises OSError where that cannot be told."""
@@ -60,9 +91,20 @@ class ScratchSpace:
         """Make the folder; it is locked before it has its name, so that nobody takes it for a dead one's."""
         self.root.mkdir(parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=self.root))
-        self._lock = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY)
-        try_lock(self._lock)
-        return hidden.rename(self.root / f"{PREFIX}{os.getpid()}-{hidden.name.rpartition('-')[2]}")
+        lock = None
+        try:
+            lock = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # NFS locks no folders, Lustre may lock nothing: then nobody sweeps there either
+                try_lock(lock)
+            made = hidden.rename(self.root / f"{PREFIX}{os.getpid()}-{hidden.name.rpartition('-')[2]}")
+        except OSError:  # a disk that is nearly full: this is tried again, and hidden folders are never swept
+            if lock is not None:
+                os.close(lock)
+            with suppress(OSError):
+                hidden.rmdir()
+            raise
+        self._lock = lock
+        return made
 
 
 def remove(folder: Path) -> bool:

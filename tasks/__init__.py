@@ -3,6 +3,7 @@
 EXECUTOR_MODULES = (
     "absurd.tasks.cutout.executors",
     "absurd.tasks.export.executors",
+    "absurd.tasks.export.butler.executors",
     "absurd.tasks.maintenance.executors",
 )
 """Modules that register the executors shipped with the platform when they are imported."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import in_memory
 import psycopg
 import pytest
+from ready_server import ReadyServer
 
 from absurd.config import Settings, load_settings
 from absurd.embedded import EmbeddedServer
@@ -16,6 +20,15 @@ from absurd.testing import ThrowawayServer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real data and harnesses beside the checkout; tests that need them skip where they are absent."""
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background jobs ignore it, and so would all that they start: tests that interrupt would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hundreds of processes are started here: each would compile all that it imports where nothing may be kept compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)
@@ -31,14 +44,35 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """One embedded server for the whole session."""
-    home = tmp_path_factory.mktemp("absurd-home")
-    embedded = EmbeddedServer(load_settings(environ={}, home=home))
-    embedded.start()
+def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """For servers that need not outlive anything: most of a test's time would be the disk's."""
+    with in_memory.folder() as memory:
+        folder = memory or tmp_path_factory.mktemp("quick")
+        folder.chmod(0o711)  # root's server is another user's
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(quick_folder: Path) -> Iterator[EmbeddedServer]:
+    """One embedded server for the whole session, and for each process of one that has several.
+
+    Servers that a test kills are its own, and wait for the disk.
+    """
+    embedded = EmbeddedServer(load_settings(environ={}, home=quick_folder / "server"))
+    with psycopg.connect(embedded.start(), autocommit=True) as connection:
+        connection.execute("alter system set fsync = off")
+        connection.execute("select pg_reload_conf()")
     yield embedded
     embedded.stop("immediate")
     embedded.destroy()
+
+
+@pytest.fixture(scope="session")
+def ready_server(quick_folder: Path) -> Iterator[ReadyServer]:
+    """``ready_server.lay(home)`` gives `home` a server in which the queue is installed, with all that is durable on."""
+    made = ReadyServer(quick_folder / "ready")
+    yield made
+    made.destroy()
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +132,9 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[tuple[object, .
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], object]], None]:
-    """``until(condition)`` waits for a condition to hold, for 30 seconds at most."""
+    """``until(condition)`` waits for a condition to hold, for two minutes at most: enough on a busy machine."""
 
-    def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"still not so after {seconds} s"

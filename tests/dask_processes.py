@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -54,19 +54,25 @@ class DaskCluster:
             self.add_worker(threads)
 
     def add_worker(
-        self, threads: int = 2, before: Sequence[str] = (), *, nanny: bool = False, resources: str = ""
+        self,
+        threads: int = 2,
+        before: Sequence[str] = (),
+        *,
+        nanny: bool = False,
+        resources: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start one more worker, by the command `before` it, if any."""
+        """Start one more worker, by the command `before` it, if any, and with `environ` beside what is set here."""
         options = [self.address, "--nthreads", str(threads), "--no-dashboard", "--death-timeout", "60"]
         options += ["--nanny" if nanny else "--no-nanny", *(["--resources", resources] if resources else [])]
         options += ["--local-directory", str(self._folder / "spill")]
-        worker = self._run("distributed.cli.dask_worker", options, str(HERE), before)
+        worker = self._run("distributed.cli.dask_worker", options, str(HERE), before, environ)
         self.workers.append(worker)
         return worker
 
     def stop(self) -> None:
-        """Kill all of them."""
-        for each in [*self.workers, *([self.scheduler] if self.scheduler else [])]:
+        """Kill all of them, the scheduler first: it would tell of workers that were lost."""
+        for each in [*([self.scheduler] if self.scheduler else []), *self.workers]:
             each.kill()
             each.wait()
         self.workers.clear()
@@ -77,11 +83,16 @@ class DaskCluster:
         return "".join(each.read_text() for each in sorted(self._folder.glob("*.log")))
 
     def _run(
-        self, module: str, options: Sequence[str], path: str, before: Sequence[str] = ()
+        self,
+        module: str,
+        options: Sequence[str],
+        path: str,
+        before: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         command = [*before, sys.executable, "-m", module, *options]
         with (self._folder / f"{time.monotonic_ns()}.log").open("wb") as log:
-            environ = {**os.environ, "PYTHONPATH": path}
+            environ = {**os.environ, "PYTHONPATH": path, **(environ or {})}
             return subprocess.Popen(command, cwd=self._folder, env=environ, stdout=log, stderr=subprocess.STDOUT)
 
 

@@ -31,6 +31,21 @@ async def hold_in_loop(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
 executor("gil.thread", runs_in="thread")(_hold)
 
 
+@executor("gil.apart")
+def rest_apart(ctx: Any, params: dict[str, Any]) -> None:
+    """Be at work in a process, which needs nothing of the worker's GIL."""
+    time.sleep(params["seconds"])
+
+
+@executor("gil.left_behind", runs_in="thread")
+def hold_too_late(ctx: Any, params: dict[str, Any]) -> None:
+    """Keep the GIL once the run is over for the worker, whose time limit cannot end a thread."""
+    while not ctx.cancelled:
+        time.sleep(0.01)
+    time.sleep(1.0)  # its outcome is recorded meanwhile
+    _hold(ctx, params)
+
+
 @executor("gil.never_awaits")
 async def never_awaits(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
     """Block the loop, and leave the GIL to others."""

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def daemon(ctx: Any, params: dict[str, Any]) -> None:
             time.sleep(600)
         os._exit(0)
     os.wait()
-    while not Path(params["pids"]).exists():
+    while not (Path(params["pids"]).exists() and Path(params["pids"]).read_text()):
         time.sleep(0.005)
     if params.get("die"):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -272,13 +273,28 @@ def temporary(ctx: Any, params: Any) -> list[str]:
 
 @executor("hostile.lost")
 def lost(ctx: Any, params: dict[str, Any]) -> None:
-    """Work until the claim is lost, and put things in order then, which takes its time."""
+    """Work until the claim is lost, as `by` learns it, and put things in order then, which takes its time."""
+
+    def ask_on() -> None:
+        with suppress(StaleClaimError):
+            while True:
+                ctx.heartbeat()
+        _note(params["path"], "unwinding")
+
     try:
+        if params["by"] == "thread":
+            threading.Thread(target=ask_on).start()
+        elif params["by"] == "closed":
+            os.close(ctx._port._write.fileno())
         while True:
-            ctx.heartbeat()
+            if params["by"] == "artifact":
+                ctx.artifact(params["path"] + ".fits")
+            elif params["by"] != "thread":
+                ctx.heartbeat()
             time.sleep(0.005)
     finally:
-        _note(params["path"], "unwinding")
+        if params["by"] != "thread":
+            _note(params["path"], "unwinding")
         while not Path(params["go"]).exists():
             time.sleep(0.005)
         try:

@@ -24,7 +24,7 @@ async def working(settings: Settings, **options: Any) -> AsyncIterator[AbsurdWor
         await runner
 
 
-async def soon(condition: Callable[[], object], seconds: float = 30.0) -> None:
+async def soon(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait for a condition to hold."""
     deadline = time.monotonic() + seconds
     while not condition():

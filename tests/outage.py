@@ -109,6 +109,7 @@ class Outage:
         for worker in self.workers:
             worker.kill()
         self.client.close()
+        self.server.stop("immediate")
         self.server.destroy()
 
 

@@ -39,15 +39,15 @@ class Site(Queue):
         )
 
     def take(self, worker: int, wanted: int = 10, slots: int | None = None, queue: str = "default") -> list[UUID]:
-        """What a claim brings; `lease` is its number, `held` whether more waits for slots."""
+        """What a claim brings; `lease` is its number, `waits` whether more waits for slots."""
         self.claims += 1
         self.lease = (worker << 32) + self.claims
         row = self.connection.execute(
-            "select task_ids, held from claim_runs(%s, (select id from queue where name = %s), %s, '{}', '{}', %s)",
+            "select task_ids, waits from claim_runs(%s, (select id from queue where name = %s), %s, '{}', '{}', %s)",
             (self.lease, queue, wanted, slots),
         ).fetchone()
         assert row is not None
-        self.held = row[1]
+        self.waits = row[1]
         return row[0] or []
 
     def holdings(self) -> dict[str, float]:

@@ -19,10 +19,15 @@ def freeze(connection: Connection) -> None:
 
 
 _DRAWN = {
-    "executor": ("id",), "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"), "queue": ("id", "created_at"),
-    "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "worker": ("id",),
+    "executor": ("id",), "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
+    "image": ("file_id", "index_id"), "image_file": ("id", "index_id"), "image_index": ("id",),
+    "queue": ("id", "created_at"), "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "worker": ("id",),
 }  # fmt: skip
 """Columns whose values differ between two runs of one call: numbers drawn from sequences, and one default."""
+
+
+_NUMBERED = {"executor", "image_file", "image_index", "queue", "schedule", "tally", "worker"}
+"""Tables whose ids are drawn by identity columns."""
 
 
 def _tables(connection: Connection) -> list[str]:
@@ -49,21 +54,33 @@ def dump(connection: Connection) -> dict[str, list[str]]:
 
 
 class Saved:
-    """A copy of all rows, to go back to."""
+    """A copy of all rows, to go back to while no transaction is under way."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._back = ""
         connection.execute("create schema saved")
+        steps = ""
         for table in _tables(connection):
             connection.execute(f"create table saved.{table} as table {table}")
-            override = (
-                "overriding system value" if table in {"queue", "executor", "worker", "tally", "schedule"} else ""
+            override = "overriding system value" if table in _NUMBERED else ""
+            # A row that was written since then bears the number of a later transaction; one that was deleted is missed.
+            steps += (
+                f"if exists (select from {table} where xmin::text::bigint > since)"
+                f" or (select count(*) from {table}) <> (select count(*) from saved.{table}) then"
+                f" delete from {table}; insert into {table} {override} table saved.{table}; end if;\n"
             )
-            self._back += f"delete from {table}; insert into {table} {override} table saved.{table};"
+        # A function, whose statements are planned once; most calls leave most tables alone.
+        connection.execute(
+            "create function saved.restore(since bigint) returns bigint language plpgsql set search_path from current"
+            f" as $$ begin {steps} return pg_current_xact_id()::text::bigint; end $$"
+        )
+        self._since = 0
+        self.restore()
 
     def restore(self) -> None:
-        self.connection.execute(self._back)
+        row = self.connection.execute("select saved.restore(%s)", [self._since]).fetchone()
+        assert row is not None
+        self._since = row[0]
 
 
 _FAULTS = """

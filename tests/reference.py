@@ -11,7 +11,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from house import ROOT
 import absurd as absurd_package
 from absurd import AbsurdClient, RunContext, errors, schema
 from absurd.cli import absurd
+from absurd.cli.export import fast_export
+from absurd.cli.extract_catalog import extract_catalog_program
 from absurd.cli.run import EXIT_CODES, FAILED
 from absurd.cli.scheduler import absurd_scheduler
 from absurd.cli.worker import absurd_worker
@@ -30,23 +32,18 @@ from absurd.executor import registry
 from absurd.tasks import EXECUTOR_MODULES
 from absurd.workers import AbsurdWorker
 
+PROGRAMS = {
+    "absurd": absurd,
+    "absurd-worker": absurd_worker,
+    "absurd-scheduler": absurd_scheduler,
+    "fast-export": fast_export,
+    "extract-catalog": extract_catalog_program,
+}
+
 WIDTH = 88
 """Columns of the help texts."""
 
 NOTICE = "<!-- Written from the code by `make docs`; change the docstrings there. -->"
-
-
-def pages() -> dict[Path, str]:
-    """The path and the text of each page."""
-    reference = ROOT / "docs" / "reference"
-    return {
-        reference / "settings.md": settings_page(),
-        reference / "errors.md": errors_page(),
-        reference / "cli.md": cli_page(),
-        reference / "executors.md": executors_page(),
-        reference / "python.md": python_page(),
-        reference / "sql.md": sql_page(),
-    }
 
 
 def settings_page() -> str:
@@ -71,7 +68,8 @@ def errors_page() -> str:
     """A table of every error for each family, with the exit code of the family."""
     sqlstates = {error: state for state, error in errors.BY_SQLSTATE.items()}
     parts = []
-    for family in errors.AbsurdError.__subclasses__():
+    families = [each for each in errors.AbsurdError.__subclasses__() if each.__module__ == errors.__name__]
+    for family in families:
         members = [each for each in [family, *_descendants(family)] if each.__module__ == errors.__name__]
         rows = [
             (f"`{each.code}`", f"`{each.__name__}`", f"`{sqlstates[each]}`" if each in sqlstates else "", _first(each))
@@ -91,7 +89,7 @@ def errors_page() -> str:
 def cli_page() -> str:
     """The help text of every command."""
     parts = []
-    for name, program in (("absurd", absurd), ("absurd-worker", absurd_worker), ("absurd-scheduler", absurd_scheduler)):
+    for name, program in PROGRAMS.items():
         for ctx in _commands(program, name, None):
             text = click.unstyle(ctx.command.get_help(ctx))
             depth = "###" if ctx.parent else "##"
@@ -136,6 +134,7 @@ def executors_page() -> str:
 def _extra(executor: str) -> str:
     """What brings that which an executor's kernels import."""
     extra = {"cutout": "astro", "export": "export", "maintenance": None}[executor.partition(".")[0]]
+    extra = "butler" if executor == "export.butler_catalog" else extra
     return "no extra" if extra is None else f"the extra `{extra}`"
 
 
@@ -145,8 +144,11 @@ def _type(about: dict[str, Any]) -> str:
         return " or ".join(_type(each) for each in about["anyOf"])
     if "enum" in about:
         return ", ".join(f"`{each}`" for each in about["enum"])
+    if "$ref" in about:
+        return "objects"
     kind = {"string": "text", "null": "none"}.get(about["type"], about["type"])
-    return f"list of {_type(about['items'])}" if kind == "array" else kind
+    items = about.get("items") or next(iter(about.get("prefixItems", ())), None)  # of a tuple: all are of one type
+    return f"list of {_type(items)}" if kind == "array" and items else kind
 
 
 def _shown(about: dict[str, Any], required: bool) -> str:
@@ -284,6 +286,18 @@ def _page(title: str, introduction: str, body: str) -> str:
     return f"# {title}\n\n{NOTICE}\n\n{introduction}\n\n{body}"
 
 
+REFERENCE = ROOT / "docs" / "reference"
+PAGES: dict[Path, Callable[[], str]] = {
+    REFERENCE / "settings.md": settings_page,
+    REFERENCE / "errors.md": errors_page,
+    REFERENCE / "cli.md": cli_page,
+    REFERENCE / "executors.md": executors_page,
+    REFERENCE / "python.md": python_page,
+    REFERENCE / "sql.md": sql_page,
+}
+"""The path of each page, and what writes its text: all take a second, too long where only paths are wanted."""
+
+
 if __name__ == "__main__":
-    for page, content in pages().items():
-        page.write_text(content, encoding="utf-8")
+    for path, written in PAGES.items():
+        path.write_text(written(), encoding="utf-8")

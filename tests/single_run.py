@@ -12,17 +12,15 @@ from absurd.executor import load_modules, registry
 from absurd.outcome import Completed, Failed
 from absurd.retry import RetryPolicy
 from absurd.tasks import EXECUTOR_MODULES
-from absurd.workers.artifacts import publish
-from absurd.workers.execution import Defaults, run_sync
+from absurd.workers.runs.artifacts import publish
+from absurd.workers.runs.execution import Defaults, run_sync
 
 load_modules(list(EXECUTOR_MODULES), shipped=False)
 
 
 def run(name: str, params: dict[str, Any], port: MemoryPort | None = None) -> tuple[dict[str, Any], list[str]]:
     """Run to completion: the result, and the kinds of the files, which are then in place."""
-    claim = claim_of(name, params)
-    context = RunContext(claim, port or MemoryPort(), run_here)
-    outcome = run_sync(context, claim, registry.require(name), Defaults(RetryPolicy(), None))
+    outcome = run_to_end(name, params, port or MemoryPort())
     assert isinstance(outcome, Completed), outcome
     for artifact in outcome.artifacts:
         publish(artifact)
@@ -31,9 +29,12 @@ def run(name: str, params: dict[str, Any], port: MemoryPort | None = None) -> tu
 
 def fail(name: str, params: dict[str, Any]) -> dict[str, Any]:
     """Run to failure: the error as it is stored."""
-    claim = claim_of(name, params)
-    outcome = run_sync(
-        RunContext(claim, MemoryPort(), run_here), claim, registry.require(name), Defaults(RetryPolicy(), None)
-    )
+    outcome = run_to_end(name, params, MemoryPort())
     assert isinstance(outcome, Failed), outcome
     return outcome.error
+
+
+def run_to_end(name: str, params: dict[str, Any], port: MemoryPort) -> Any:
+    """Run, and give the outcome, whatever it is."""
+    claim = claim_of(name, params)
+    return run_sync(RunContext(claim, port, run_here), claim, registry.require(name), Defaults(RetryPolicy(), None))

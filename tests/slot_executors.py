@@ -304,3 +304,14 @@ def hoard(ctx: Any, params: dict[str, Any]) -> int:
     """Keep memory in a variable of the module, as a cache without a limit does."""
     HOARD.append(bytearray(b"x") * (params["mib"] << 20))
     return os.getpid()
+
+
+@executor("slots.gauge", runs_in="process")
+def gauge(ctx: Any, params: Any) -> None:
+    """Note the beginning and the end of some work, which goes on until `together` have begun."""
+    path, deadline = Path(params["notes"]), time.monotonic() + 30
+    _note(params["notes"], "+")
+    while path.read_text().count("+") < params["together"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.02)
+    _note(params["notes"], "-")

@@ -23,18 +23,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import reference
 from house import ROOT, files, name, run, told
-from reference import pages
+from ready_server import ReadyServer
 
 from absurd import errors
+from absurd.config import Settings
+from absurd.embedded import EmbeddedServer
 from absurd.embedded_binaries import choose
 from absurd.model import TaskState
 
-PAGES = [path for path in files("README.md", "CONTRIBUTING.md", "docs/**/*.md") if path not in pages()]
+PAGES = [path for path in files("README.md", "CONTRIBUTING.md", "docs/**/*.md") if path not in reference.PAGES]
 BLOCK = re.compile(
     r"(?:^<!-- test: (?P<how>[^\n]*?) -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+FIRST = {ROOT / "README.md", ROOT / "docs" / "quickstart.md"}
+"""Pages whose first command makes the server; the others suppose that there is one."""
 ANYTHING = "…"
 
 
@@ -62,11 +67,13 @@ def blocks(page: Path) -> list[Block]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(b.language == "console" for b in blocks(page))], ids=name
 )
-def test_every_command_shown_works(page: Path, tmp_path: Path) -> None:
+def test_every_command_shown_works(page: Path, tmp_path: Path, ready_server: ReadyServer) -> None:
     """Each command of a page succeeds, in a scratch home with a server of its own, and says what the page shows."""
     folder = tmp_path / "folder"
     folder.mkdir()
     environ = _environment(tmp_path)
+    if page not in FIRST:
+        ready_server.lay(tmp_path / "data")
     session = Session(folder, environ)
     try:
         for block in blocks(page):
@@ -87,7 +94,7 @@ def test_every_command_shown_works(page: Path, tmp_path: Path) -> None:
         session.stop()
     finally:
         session.kill()
-        run("absurd", "db", "stop", cwd=folder, environ=environ)
+        EmbeddedServer(Settings(home=tmp_path / "data")).destroy()
 
 
 def test_every_console_block_has_a_command() -> None:
@@ -113,13 +120,13 @@ def test_python_blocks_are_executed() -> None:
     assert shown == []
 
 
-@pytest.mark.parametrize("page", list(pages()), ids=name)
+@pytest.mark.parametrize("page", list(reference.PAGES), ids=name)
 def test_reference_pages_are_those_of_the_code(page: Path) -> None:
     """Settings, errors and commands are documented as they are; ``make docs`` writes the pages anew."""
-    assert pages()[page] == page.read_text(encoding="utf-8"), "run `make docs`"
+    assert reference.PAGES[page]() == page.read_text(encoding="utf-8"), "run `make docs`"
 
 
-@pytest.mark.parametrize("page", [*PAGES, *pages(), ROOT / "CHANGELOG.md"], ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *reference.PAGES, ROOT / "CHANGELOG.md"], ids=name)
 def test_every_link_leads_to_a_file(page: Path) -> None:
     """A link between pages names a file that exists."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -218,11 +225,15 @@ class Session:
         self._background.append((command, log, started))
 
     def stop(self) -> None:
-        """Stop what runs in the background as Ctrl-C would; it must still have run, and leave in good order."""
+        """Stop what runs in the background as Ctrl-C would; it must still have run, and leave in good order.
+
+        What was started last goes first: a Dask worker whose scheduler is gone takes ten seconds to leave.
+        """
         ended_before = [command for command, _, started in self._background if started.poll() is not None]
-        for _, _, started in self._background:
+        codes = {}
+        for command, _, started in reversed(self._background):
             os.killpg(started.pid, signal.SIGINT)
-        codes = {command: started.wait(60) for command, _, started in self._background}
+            codes[command] = started.wait(60)
 
         assert ended_before == [], self._heard()
         assert set(codes.values()) <= {0}, f"{codes}{self._heard()}"

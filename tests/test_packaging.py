@@ -76,13 +76,13 @@ def test_the_wheel_holds_every_file(wheel: Path) -> None:
 
 
 def test_the_wheel_names_its_licence_and_programs(wheel: Path) -> None:
-    """BSD-3-Clause, with its text; the three programs and the group executors are found in."""
+    """BSD-3-Clause, with its text; the programs and the group executors are found in."""
     with zipfile.ZipFile(wheel) as archive:
         texts = {Path(entry).name: archive.read(entry).decode() for entry in _entries(wheel) if ".dist-info/" in entry}
 
     assert "License-Expression: BSD-3-Clause" in texts["METADATA"]
     assert texts["LICENSE"].startswith("BSD 3-Clause License")
-    assert {"absurd", "absurd-worker", "absurd-scheduler"} <= set(
+    assert {"absurd", "absurd-worker", "absurd-scheduler", "extract-catalog", "fast-export"} <= set(
         re.findall(r"^([\w-]+) =", texts["entry_points.txt"], re.MULTILINE)
     )
     assert "[absurd.executors]" in texts["entry_points.txt"]
@@ -113,6 +113,26 @@ def test_the_wheel_alone_runs_a_task(installed: Path, tmp_path: Path) -> None:
     assert spawned.returncode == 0, told(spawned)
     assert json.loads(spawned.stdout)["result"] == {"sum": 5}
     assert stopped.returncode == 0, told(stopped)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "extra"),
+    [
+        ("fast-export", ("--sql", "select 1", "--out", "a.parquet", "--service", "x"), "absurd[export]"),
+        ("extract-catalog", ("a.parquet", "repo", "collection"), "absurd[butler]"),
+    ],
+)
+def test_the_wheel_alone_tells_of_programs_that_need_more(
+    installed: Path, tmp_path: Path, program: str, words: tuple[str, ...], extra: str
+) -> None:
+    """Their help is shown without any extra, and what is missing is named when they are asked to work."""
+    helped = run(installed / program, "--help", cwd=tmp_path)
+    asked = run(installed / program, *words, cwd=tmp_path)
+
+    assert helped.returncode == 0, told(helped)
+    assert f"Example: {program}" in helped.stdout
+    assert asked.returncode == 2
+    assert extra in asked.stderr
 
 
 def test_the_wheel_alone_brings_nothing_heavy(installed: Path) -> None:

@@ -16,12 +16,12 @@ Statement = tuple[Any, ...]
 """What follows SELECT, and its arguments."""
 
 READS = frozenset({
-    "check_claim", "clock_time", "count_dead_letters", "get_checkpoints", "get_dead_letter", "get_identity",
-    "get_log", "get_names", "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats",
-    "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_task", "get_workflow",
-    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_queues",
-    "list_resources", "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows",
-    "new_task_id", "task_why",
+    "check_claim", "clock_time", "count_dead_letters", "find_images", "get_checkpoints", "get_dead_letter",
+    "get_identity", "get_image_files", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
+    "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status",
+    "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters",
+    "list_executors", "list_image_files", "list_image_indexes", "list_queues", "list_resources", "list_schedules",
+    "list_tasks", "list_ticks", "list_workers", "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -132,6 +132,15 @@ class World:
             [self.running[2], self.schedule],
         )
 
+        self.images = self.queue + ".images"
+        self.call("put_images(%s, %s)", self.images, self.image_files("/a.fits", "/b.fits"))
+
+    @staticmethod
+    def image_files(*uris: str) -> str:
+        """Files of an index of images, with one image each."""
+        image = {"hdu": 0, "bounds": [10, 20, 11, 21], "band": "r", "shape": [9, 9], "wcs": "CTYPE1  = 'RA---TAN'"}
+        return json.dumps([{"uri": uri, "version": "1", "images": [image]} for uri in uris])
+
     def scheduled(self, **options: Any) -> str:
         """A schedule of tasks for the queue."""
         return json.dumps({"trigger": "every 60 s", "executor": self.executor, "queue": self.queue} | options)
@@ -206,6 +215,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
         w.schedule,
     ),
     "fold_tallies": lambda w: ("fold_tallies()",),
+    "forget_images": lambda w: ("forget_images(%s, '{/a.fits}')", w.images),
     "get_due_schedules": lambda w: ("get_due_schedules('h', 30)",),
     "give_up_worker": lambda w: ("give_up_worker(%s)", w.worker),
     "maintain": lambda w: ("maintain()",),
@@ -216,10 +226,16 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "prune_queue": lambda w: ("count(*) from prune_queue(%s, 0)", w.queue),
     "prune_ticks": lambda w: ("prune_ticks()",),
     "purge_dead_letters": lambda w: ("purge_dead_letters(%s)", json.dumps({"queue": w.queue})),
+    "put_images": lambda w: (
+        "put_images(%s, %s)",
+        w.images,
+        w.image_files("/a.fits", "/c.fits"),
+    ),
     "purge_queue": lambda w: ("purge_queue(%s)", w.queue),
     "recover_runs": lambda w: ("recover_runs()",),
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
     "register_worker": lambda w: ("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", w.queue),
+    "remove_image_index": lambda w: ("remove_image_index(%s)", w.images),
     "remove_resource": lambda w: ("remove_resource(%s)", w.token),
     "remove_schedule": lambda w: ("remove_schedule(%s)", w.schedule),
     "requeue_dead_letters": lambda w: ("count(*) from requeue_dead_letters(%s)", json.dumps({"ids": [str(w.failed)]})),

@@ -37,6 +37,8 @@ STOPPING = 60.0
 PATIENCE = 600.0
 """Seconds after which a queue that does not drain is given up."""
 
+Needs = Callable[[int], dict[str, float] | None]
+
 
 class OverdueError(ExecutionError):
     """What a benchmark has waited for did not come."""
@@ -56,23 +58,23 @@ class Arena:
         """The value of an expression or a query of one; ``{schema}`` stands for the arena's."""
         return self.database.fetch(f"select ({sql}) as value", *args)[0]["value"]
 
-    def spawn(self, count: int, name: str = "bench.noop") -> float:
-        """Spawn tasks with a small payload, `CHUNK` a call; gives tasks per second."""
-        return asyncio.run(self._spawn(count, name))
+    def spawn(self, count: int, name: str = "bench.noop", needs: Needs = lambda i: None) -> float:
+        """Spawn tasks with a small payload, `CHUNK` a call, the i-th with `needs` of i; gives tasks per second."""
+        return asyncio.run(self._spawn(count, name, needs))
 
-    async def _spawn(self, count: int, name: str) -> float:
+    async def _spawn(self, count: int, name: str, needs: Needs) -> float:
         async with AbsurdClient(settings=self.settings) as client:
             begun = time.perf_counter()
             for first in range(0, count, CHUNK):
                 numbers = range(first, min(first + CHUNK, count))
-                await client.spawn_many([TaskSpec(name, {"i": i, "pad": PADDING}) for i in numbers])
+                await client.spawn_many([TaskSpec(name, {"i": i, "pad": PADDING}, needs=needs(i)) for i in numbers])
             return count / (time.perf_counter() - begun)
 
     @contextmanager
-    def workers(self, processes: int, concurrency: int) -> Iterator[None]:
+    def workers(self, processes: int, concurrency: int, *words: str) -> Iterator[None]:
         """Worker processes, registered and waiting for tasks; stopped at the end."""
         command = [sys.executable, "-m", "absurd.cli.worker", "-q", QUEUE, "-c", str(concurrency)]
-        command += ["--import", "absurd.bench.executors"]
+        command += ["--import", "absurd.bench.executors", *words]
         before = self._alive()
         started = self._processes = []
         try:

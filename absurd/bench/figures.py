@@ -56,8 +56,8 @@ def medians(rounds: Sequence[Sequence[Figure]]) -> list[Figure]:
     ]
 
 
-def report(benchmark: str, rounds: Sequence[Sequence[Figure]], server: str) -> Report:
-    """Medians of the rounds, with what they were measured on."""
+def report(benchmark: str, rounds: Sequence[Sequence[Figure]], server: str | None) -> Report:
+    """Medians of the rounds, with what they were measured on; `server` is None where no database took part."""
     machine = {
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",

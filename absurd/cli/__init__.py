@@ -27,6 +27,12 @@ SECTIONS = {
         "event": "absurd.cli.event:event",
         "schedule": "absurd.cli.schedule:schedule",
     },
+    "Astronomy": {
+        "catalog": "absurd.cli.sky_catalog:catalog",
+        "cutout": "absurd.cli.cutout:cutout",
+        "export": "absurd.cli.export:export",
+        "extract-catalog": "absurd.cli.extract_catalog:extract_catalog",
+    },
     "Look": {
         "status": "absurd.cli.status:status",
         "worker": "absurd.cli.worker:worker",

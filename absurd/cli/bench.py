@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from absurd.cli.output import Table, emit, json_option, note, plural, settings_of
+from absurd.cli.output import Table, clean, emit, json_option, note, plural, settings_of, size
 
 if TYPE_CHECKING:
     from absurd.bench.arena import Arena
+    from absurd.bench.export import Comparison
     from absurd.bench.figures import Figure, Report
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Measure = Callable[["Arena"], list["Figure"]]
+
+
+class Measured(NamedTuple):
+    """What a benchmark found: figures of each round, or of their medians."""
+
+    rounds: Sequence[Sequence[Figure]]
+    server: str | None
+    text: str = ""
+    """Shown in place of a table of the figures."""
+    more: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    """Beside the figures in the document."""
 
 
 def bench_options(command: Command) -> Command:
@@ -135,6 +148,21 @@ def slots(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -
     _run(ctx, "slots", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
 
 
+@bench.command(epilog="Example: absurd bench packing --rounds 5")
+@_number_option("--tasks", 100, 10_000, "Tasks of a drain.")
+@concurrency_option(100)
+@bench_options
+@click.pass_context
+def packing(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -> None:
+    """What needs cost: tasks a second without needs, and with some.
+
+    Of one kind, of 200 kinds, and of something of which all workers share 4.
+    """
+    from absurd.bench.packing import measure
+
+    _run(ctx, "packing", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
+
+
 @bench.command(epilog="Example: absurd bench idle --json")
 @click.option(
     "--seconds", type=click.FloatRange(1, 100), default=60.0, show_default=True, help="How long it is watched."
@@ -151,35 +179,142 @@ def idle(ctx: click.Context, /, seconds: float, **options: Any) -> None:
     _run(ctx, "idle", lambda arena: measure(arena, seconds=seconds), **options)
 
 
-def _run(
+@bench.command(epilog="Example: absurd bench export --scale 1 --rounds 5 --peers peers/bin/python --save figures.json")
+@click.option(
+    "--scale",
+    type=click.FloatRange(0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Size of the tables; 1: 5,000,000, 1,000,000 and 2,000,000 rows.",
+)
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Export this one; repeatable.  [all]")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this contestant; repeatable.  [all]")
+@click.option(
+    "--peers", multiple=True, metavar="PYTHON", help="An interpreter that has other exporters as well; repeatable."
+)
+@bench_options
+@click.pass_context
+def export(
     ctx: click.Context,
+    /,
+    scale: float,
+    tables: tuple[str, ...],
+    only: tuple[str, ...],
+    peers: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """How fast tables become Parquet files, beside other exporters.
+
+    Of ADBC, connectorx, polars and duckdb those run that are installed here or for --peers.  Each run is a process of
+    its own, and its file is read again.  The tables lie in a database of their own on the server that is used, and
+    go afterwards.
+    """
+    from absurd.bench.export import compare
+
+    _run_with(
+        "export",
+        lambda rounds: _compared(
+            compare(settings_of(ctx), scale=scale, rounds=rounds, queries=tables, only=only, pythons=peers, told=note)
+        ),
+        **options,
+    )
+
+
+@bench.command(epilog="Example: absurd bench cutout --rounds 5 --save figures.json")
+@_number_option("--positions", 1, 2000, "Cut-outs of each contestant in a round.")
+@_number_option("--many", 1, 100_000, "Cut-outs of the stream whose memory is watched.")
+@click.option("--side", type=click.IntRange(200), default=4000, show_default=True, help="Of the images, pixels.")
+@click.option("--size", type=click.IntRange(1, 200), default=64, show_default=True, help="Of the cut-outs, pixels.")
+@bench_options
+def cutout(positions: int, many: int, side: int, size: int, **options: Any) -> None:
+    """How many cut-outs of five bands a second, plain and compressed.
+
+    Images are made for it in a temporary folder (1 GB), and no database is needed.  astropy, fitsio and astrocut cut
+    the same out of the same files, if they are installed; one that has not come to the end after 20 seconds is
+    measured by what it has done.
+    """
+    from absurd.bench.cutout import measure
+
+    sizes = {"positions": positions, "many": many, "side": side, "size": size}
+    _run_with("cutout", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+
+
+def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> None:
+    """Measure in an arena, a new one for each round, print, keep."""
+
+    def measured(rounds: int) -> Measured:
+        from absurd.bench.arena import arena
+
+        found = []
+        for n in range(rounds):
+            with arena(settings_of(ctx)) as place:
+                found.append(measure(place))
+                server = place.fetch("current_setting('server_version')")
+            if rounds > 1:
+                note(f"Round {n + 1} of {rounds}: " + "; ".join(f"{each.name} {_value(each)}" for each in found[-1]))
+        return Measured(found, server)
+
+    _run_with(name, measured, **options)
+
+
+def _run_with(
     name: str,
-    measure: Measure,
+    measure: Callable[[int], Measured],
     *,
     rounds: int,
     save: Path | None,
     against: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure, print, keep."""
+    """Measure so many rounds, print, keep."""
     from absurd.bench import figures
-    from absurd.bench.arena import arena
 
-    settings = settings_of(ctx)
     before = figures.load(against) if against else {}
     if save and save.exists():
         figures.load(save)  # a file of something else is refused now, not after minutes
-    found = []
-    for n in range(rounds):
-        with arena(settings) as place:
-            found.append(measure(place))
-            server = place.fetch("current_setting('server_version')")
-        if rounds > 1:
-            note(f"Round {n + 1} of {rounds}: " + "; ".join(f"{each.name} {_value(each)}" for each in found[-1]))
-    made = figures.report(name, found, server)
+    found = measure(rounds)
+    made = replace(figures.report(name, found.rounds, found.server), rounds=rounds)
     if save:
         figures.save(save, [made])
-    emit(made.to_json(), as_json=as_json, text=_text(made, before))
+    text = f"{found.text}\n\n{_machine(made)}" if found.text and not before else _text(made, before)
+    emit(made.to_json() | found.more, as_json=as_json, text=text)
+
+
+def _compared(found: Comparison) -> Measured:
+    """A table for each query, and what else the document tells."""
+    blocks = [_query_text(found, query) for query in found.rows]
+    if found.absent:
+        blocks.append(f"Not installed: {', '.join(found.absent)}")
+    return Measured([found.figures()], found.server, "\n\n".join(blocks), found.to_json())
+
+
+def _query_text(found: Comparison, query: str) -> str:
+    from absurd.bench.export import FLOOR, OURS
+
+    ours, floor, best = found.of(query, OURS), found.of(query, FLOOR), found.best_peer(query)
+    headers = ["contestant", "wall s", "CPU s", "server CPU s", "memory", "file", "to ours", "to COPY"]
+    results = [each for each in found.results if each.query == query]
+    rows = [
+        [
+            each.contestant,
+            f"{each.wall:.2f}",
+            f"{each.cpu:.2f}",
+            None if each.server_cpu is None else f"{each.server_cpu:.2f}",
+            size(each.peak or None),
+            size(each.size or None),
+            f"{each.wall / ours.wall:.2f}" if ours else None,
+            f"{each.wall / floor.wall:.2f}" if floor else None,
+        ]
+        for each in results
+        if each.failed is None
+    ]
+    told = f"{query}, {plural(found.rows[query], 'row')}\n{Table(headers, rows, right=headers[1:])}"
+    for each in results:
+        if each.failed is not None:
+            told += f"\n{each.contestant} fails: {clean(each.failed)[:200]}"
+    if ours and best:
+        told += f"\nThe best peer, {best.contestant}, takes {best.wall / ours.wall:.2f} times as long as {OURS}."
+    return told
 
 
 def _text(made: Report, before: dict[tuple[str, str], float]) -> str:
@@ -193,12 +328,16 @@ def _text(made: Report, before: dict[tuple[str, str], float]) -> str:
         for row, each in zip(rows, made.figures, strict=True):
             old = before.get((made.benchmark, each.name))
             row += ["" if old is None else _number(old), change(each, old)]
+    return f"{Table(headers, rows, right=right)}\n\n{_machine(made)}"
+
+
+def _machine(made: Report) -> str:
     machine = made.machine
-    told = (
-        f"{plural(made.rounds, 'round')}, {plural(machine['cores'], 'core')}, {machine['system']}, "
-        f"PostgreSQL {machine['postgresql']}, Python {machine['python']}, absurd {machine['absurd']}"
+    server = f"PostgreSQL {machine['postgresql']}, " if machine["postgresql"] else ""
+    return (
+        f"{plural(made.rounds, 'round')}, {plural(machine['cores'], 'core')}, {machine['system']}, {server}"
+        f"Python {machine['python']}, absurd {machine['absurd']}"
     )
-    return f"{Table(headers, rows, right=right)}\n\n{told}"
 
 
 def _value(figure: Figure) -> str:

@@ -120,7 +120,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "ok", f"PostgreSQL {row['version']} at {database.address}, {kind}")
         yield Finding("schema", "ok", f"schema {settings.schema}, version {with_schema} (this program: {VERSION})")
         yield check_clock(database)
-        yield check_workers(settings, database)
+        yield check_workers(database)
         yield from check_receipts(settings.home, database)
 
 
@@ -137,11 +137,11 @@ def check_clock(database: SyncDatabase) -> Finding:
     return Finding("clock", "ok", told)
 
 
-def check_workers(settings: Settings, database: SyncDatabase) -> Finding:
+def check_workers(database: SyncDatabase) -> Finding:
     """Whether anybody would run a task."""
     from absurd.inspection import list_workers
 
-    alive = [each for each in database.run(list_workers()) if is_alive(each, settings)]
+    alive = [each for each in database.run(list_workers()) if is_alive(each)]
     if not alive:
         return Finding("workers", "warn", "no worker is alive: tasks will wait", "absurd-worker, or absurd up")
     queues = sorted({queue for each in alive for queue in each["queues"]})
@@ -150,8 +150,8 @@ def check_workers(settings: Settings, database: SyncDatabase) -> Finding:
 
 def check_receipts(home: Path, database: SyncDatabase) -> Iterator[Finding]:
     """Outcomes of finished runs that lie on this machine's disk, not recorded; nothing where there are none."""
-    from absurd.workers.calls import get_identity
-    from absurd.workers.receipts import look_at
+    from absurd.workers.pump.calls import get_identity
+    from absurd.workers.pump.receipts import look_at
 
     left = look_at(home, database.run(get_identity()))
     if left.outcomes:

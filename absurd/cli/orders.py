@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import emit, json_option, plural, settings_of
+from absurd.cli.output import emit, json_option, plural
 from absurd.cli.values import seconds, seconds_since
 from absurd.errors import InvalidInputError, WaitTimeoutError, WorkerNotFoundError
 
 if TYPE_CHECKING:
     from absurd.database_sync import SyncDatabase
 
+ALIVE = ("running", "stopping")
+"""States of workers that are there."""
 LOOK_SECONDS = 0.2
 """How often `drain --wait` looks."""
 
@@ -106,7 +108,7 @@ def await_leaving(database: SyncDatabase, workers: list[Document], timeout: floa
 def _alive(database: SyncDatabase) -> list[Document]:
     from absurd.inspection import list_workers
 
-    return [each for each in database.run(list_workers()) if each["state"] in ("running", "stopping")]
+    return [each for each in database.run(list_workers()) if each["state"] in ALIVE]
 
 
 def _told(worker: Document, *, undo: bool) -> str:
@@ -116,7 +118,12 @@ def _told(worker: Document, *, undo: bool) -> str:
         return f"Worker {worker['name']} has left."
     if undo:
         return f"Worker {worker['name']} goes on."
-    return f"Worker {worker['name']} drains: it leaves when the {plural(worker['running'], 'run')} it holds have ended."
+    if not worker["running"]:
+        return f"Worker {worker['name']} drains: it holds no run, and leaves now."
+    end = "has" if worker["running"] == 1 else "have"
+    return (
+        f"Worker {worker['name']} drains: it leaves when the {plural(worker['running'], 'run')} it holds {end} ended."
+    )
 
 
 @click.command(epilog="Example: absurd worker concurrency node17:4711 12")
@@ -135,8 +142,15 @@ def concurrency(ctx: click.Context, worker: str, number: int | None, reset: bool
     if (number is None) != reset:
         raise InvalidInputError("give either a number of runs at a time, or --reset")
     with database_of(ctx) as database:
-        (meant, *_) = chosen(database, (worker,))
-        database.run(set_worker_concurrency(meant["id"], number))
+        meant, *others = chosen(database, (worker,))
+        if others:
+            numbers = [each["id"] for each in (meant, *others)]
+            raise InvalidInputError(
+                f"{worker!r} means the workers {', '.join(map(str, numbers))}: give the number of one", workers=numbers
+            )
+        state = database.run(set_worker_concurrency(meant["id"], number))
+    if state not in ALIVE:
+        raise WorkerNotFoundError(f"worker {worker} is {state}, and takes no orders", worker=worker, state=state)
     how = "as many as it was started with" if number is None else str(number)
     text = f"Worker {meant['name']} runs {how} at a time from now on."
     emit({"id": meant["id"], "name": meant["name"], "concurrency": number}, as_json=as_json, text=text)
@@ -147,22 +161,24 @@ def concurrency(ctx: click.Context, worker: str, number: int | None, reset: bool
 @json_option
 @click.pass_context
 def check(ctx: click.Context, host: str | None, as_json: bool) -> None:
-    """Tell whether a worker of this host lives; exit code 1 if not.
+    """Tell whether a worker of this host is well; exit code 1 if not.
 
-    For the health check of a container, which is a host of its own.  A worker lives while it was heard of
-    within its lease.
+    For the health check of a container, which is a host of its own.  A worker is well while it was heard of
+    within its lease, and nothing in it holds up everything.
     """
-    from absurd.inspection import list_workers
-
     name = host or socket.gethostname()
-    lease = settings_of(ctx).worker_lease
     with database_of(ctx) as database:
-        found = [
-            each
-            for each in database.run(list_workers())
-            if each["host"] == name and each["state"] != "lost" and (seconds_since(each["last_seen"]) or 0.0) < lease
-        ]
-    text = f"{plural(len(found), 'worker')} of {name} alive." if found else f"No worker of {name} is alive."
-    emit({"host": name, "alive": len(found)}, as_json=as_json, text=text)
-    if not found:
+        alive = [each for each in _alive(database) if each["host"] == name and is_heard(each)]
+    held_up = [each for each in alive if each["held_up_since"]]
+    text = f"{plural(len(alive), 'worker')} of {name} alive." if alive else f"No worker of {name} is alive."
+    if held_up:
+        names = ", ".join(f"{each['name']} since {each['held_up_since']}" for each in held_up)
+        text += f"  Held up: {names}; `absurd status` tells what to do."
+    emit({"host": name, "alive": len(alive), "held_up": len(held_up)}, as_json=as_json, text=text)
+    if len(alive) == len(held_up):
         ctx.exit(1)
+
+
+def is_heard(worker: Document) -> bool:
+    """Whether a worker of a list was heard of within its lease, which is its own and not that of the caller."""
+    return (seconds_since(worker["last_seen"]) or 0.0) < float(worker["lease_seconds"])

@@ -15,7 +15,6 @@ from absurd.cli.worker import is_alive
 
 if TYPE_CHECKING:
     from absurd.client_sync import SyncAbsurdClient
-    from absurd.config import Settings
 
 
 @click.command(
@@ -97,7 +96,7 @@ def spawn(
         task_id = str(spawned.id)
         if not spawned.created:
             note("The key is taken: this is the task that took it.")
-        warn_unserved(client, settings, queue)
+        warn_unserved(client, queue)
         if not wait:
             emit({"id": task_id, "created": spawned.created}, as_json=as_json, text=task_id)
             return
@@ -137,7 +136,7 @@ def queue_of(client: SyncAbsurdClient, name: str, missing: list[str]) -> str | N
     raise unknown(name, here | there, missing)
 
 
-def warn_unserved(client: SyncAbsurdClient, settings: Settings, queue: str) -> None:
+def warn_unserved(client: SyncAbsurdClient, queue: str) -> None:
     """Say so at once if no live worker serves `queue`."""
-    if not any(queue in each["queues"] and is_alive(each, settings) for each in client.list_workers()):
+    if not any(queue in each["queues"] and is_alive(each) for each in client.list_workers()):
         note(f"No worker serves the queue {queue}: the task waits until one does (`absurd-worker --queue {queue}`).")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
 from absurd.cli.catalog import with_modules
 from absurd.cli.connection import database_of
-from absurd.cli.orders import check, concurrency, drain
+from absurd.cli.orders import check, concurrency, drain, is_heard
 from absurd.cli.output import (
     Cell,
     Table,
@@ -25,9 +25,6 @@ from absurd.cli.output import (
 from absurd.cli.run import run
 from absurd.cli.values import seconds, seconds_since
 from absurd.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from absurd.config import Settings
 
 QUEUE_HELP = "Queue to serve; repeatable.  One of weight 2 is claimed from twice as often.  [ABSURD_QUEUE_NAME]"
 
@@ -61,8 +58,8 @@ def _burden(worker: dict[str, Any]) -> tuple[str, str, str]:
 
 def _state(worker: dict[str, Any]) -> Cell:
     state = str(worker["state"])
-    if state in ("running", "stopping") and worker["blocked_since"]:
-        return Cell("blocked", "failed")
+    if state in ("running", "stopping") and worker["held_up_since"]:
+        return Cell("held up", "failed")
     if worker.get("draining") and state in ("running", "stopping"):
         return Cell("draining", "stopping")
     return Cell(state, state)
@@ -80,10 +77,9 @@ def _held(worker: dict[str, object]) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def is_alive(worker: dict[str, Any], settings: Settings) -> bool:
+def is_alive(worker: dict[str, Any]) -> bool:
     """Whether a worker of a list claims tasks: it is not stopping or to drain, and was heard of within its lease."""
-    silent = seconds_since(worker["last_seen"]) or 0.0
-    return bool(worker["state"] == "running" and not worker.get("draining") and silent < settings.worker_lease)
+    return worker["state"] == "running" and not worker["draining"] and is_heard(worker)
 
 
 def ago(time: object) -> str:

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +20,8 @@ _numbers = itertools.count(1)
 class ThrowawayServer:
     """A server for tests: an embedded one in `home` that goes with this object, or the one at `url`.
 
-    A database on it is made in about 50 ms: the queue is installed once, in a template.
+    A database on it is made in about 50 ms: the queue is installed once, in a template.  The embedded one does not
+    wait for the disk, as nothing on it outlives it; how the one at `url` is set up is left as it is.
     """
 
     def __init__(self, home: Path, url: str | None = None, *, schema: str = "absurd") -> None:
@@ -44,6 +46,8 @@ class ThrowawayServer:
         if self._url is None:
             assert self._server is not None
             self._url = self._server.start()
+            self._execute("alter system set fsync = off")  # nothing here has to outlive the session
+            self._execute("select pg_reload_conf()")
         return self._url
 
     @property
@@ -60,11 +64,18 @@ class ThrowawayServer:
     def database(self, template: str | None = None) -> Iterator[str]:
         """The URL of a fresh database, with the queue unless another template is named; dropped afterwards."""
         name = f"absurd_test_{os.getpid()}_{next(_numbers)}"
-        self._execute(f"create database {name} template {template or self.template}")
+        self._execute(f"create database {name} template {template or self.template} strategy {self._strategy}")
         try:
             yield database_at(self.url, name)
         finally:
             self._execute(f"drop database if exists {name} with (force)")
+
+    @cached_property
+    def _strategy(self) -> str:
+        """How databases are cloned: as files is twice as quick, if its checkpoints do not wait for the disk."""
+        with connect(self.url) as connection:
+            row = connection.execute(b"show fsync").fetchone()
+        return "file_copy" if row == ("off",) else "wal_log"
 
     def _execute(self, statement: str) -> None:
         with connect(self.url) as connection:

@@ -18,7 +18,7 @@ from absurd.outcome import Cancelled, Completed, Failed, Outcome, Suspended
 from absurd.queue import get_queue_stats
 from absurd.testing.place import HasSettings, settings_of
 from absurd.workers import AbsurdWorker
-from absurd.workers.output import Output
+from absurd.workers.log.output import Output
 from absurd.workers.port import DatabasePort
 from absurd.workers.slots import APART, Slots
 

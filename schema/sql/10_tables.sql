@@ -347,7 +347,7 @@ create table worker (
     started       uuid[] not null default '{}',
     defaults      jsonb not null default '{}',
     load          jsonb not null default '{}',
-    blocked_since timestamptz,
+    held_up_since timestamptz,
     draining      boolean not null default false,
     wanted_concurrency integer,
     started_at    timestamptz not null,
@@ -365,7 +365,7 @@ comment on column worker.defaults is 'What its settings say of runs that are los
 comment on column worker.reserve_after is 'For how many seconds others may go before a task that fits it and finds no room.';
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 comment on column worker.load is 'What it told of itself with its last sign of life: runs at work, load of its machine, memory.';
-comment on column worker.blocked_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';
+comment on column worker.held_up_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';
 comment on column worker.draining is 'An order: claim nothing more, and leave once all is done.';
 comment on column worker.wanted_concurrency is 'An order: run so many at a time; null: as it was started.';
 

@@ -61,6 +61,6 @@ create type _survey as (
 );
 comment on type _survey is
     'What a claim finds before it packs: what is free by name, and tasks in their order, each of a kind that needs amounts[(kind - 1) * names + n]; whether a slot is kept for the noted one.';
-create type _packed as (tasks uuid[], places tid[], chosen integer[], plain integer, held boolean);
+create type _packed as (tasks uuid[], places tid[], chosen integer[], plain integer, waits boolean);
 comment on type _packed is
-    'What a claim packs: tasks that need something and their places in `ready`; all tasks by their place in the survey; how many without needs go with them; held: more waits for slots.';
+    'What a claim packs: tasks that need something and their places in `ready`; all tasks by their place in the survey; how many without needs go with them; waits: more waits for slots.';

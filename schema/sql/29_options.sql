@@ -173,13 +173,18 @@ begin
 end $$;
 
 -- Refuse JSON that is too large to be stored; what JSON does not need, blanks behind : and , in its text, is
--- not counted.  The first condition keeps the small ones, which is nearly all, from being made text.  Raises AB009.
+-- not counted.  Refuse what is nested deeper than workers can read: Python's parser gives up at about a thousand levels.
+-- The conditions on the stored size keep the small ones, which is nearly all, from being walked and made text; a level takes
+-- 8 bytes, so that 500 of them take 4000.  Raises AB009.
 create or replace function _check_size(p_what text, p_value jsonb) returns void
     language plpgsql immutable
     as $$
 declare
     v_size integer;
 begin
+    if pg_column_size(p_value) > 4000 and jsonb_path_exists(p_value, 'strict $.**{500}') then
+        raise exception '%: nested more than 500 levels deep; put it in a file and pass the path', p_what using errcode = 'AB009';
+    end if;
     if pg_column_size(p_value) > 150000 then
         v_size := octet_length(regexp_replace(p_value::text, '([,:]) ', '\1', 'g'));
         if v_size > 1048576 then

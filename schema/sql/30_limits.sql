@@ -146,7 +146,7 @@ end $$;
 -- seqs are 0): what is passed over today may be taken once its lane has room.
 create or replace function _claim_lanes(
     p_queue queue, p_lease bigint, p_wanted integer, p_needy boolean, p_slots integer,
-    out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[], out suspects uuid[], out held boolean)
+    out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[], out suspects uuid[], out waits boolean)
     language plpgsql
     set enable_hashjoin = on
     as $$
@@ -160,9 +160,9 @@ begin
     if p_needy then
         select * into v_pack from _pack_lanes(p_queue, lease_worker(p_lease), p_wanted, p_slots);
     else
-        select null::uuid[] as tasks, null::text[] as lanes, false as held into v_pack;
+        select null::uuid[] as tasks, null::text[] as lanes, false as waits into v_pack;
     end if;
-    held := v_pack.held;
+    waits := v_pack.waits;
     with chosen as materialized (
         select task_id, lane, place from _lane_candidates(p_queue, '{}', p_wanted, null, '{}') where not p_needy
         union all

@@ -1,5 +1,12 @@
 -- Resources that the workers of all hosts share, and what runs hold of these and of their workers' own.
 
+-- What of its needs a task counts against the worker that claims it: it goes with the task from place to place, and its
+-- body keeps the rest.  What a worker sends to a Dask cluster takes none of its own machine; what it takes there
+-- is counted there, if at all.
+create or replace function _counted(p_needs jsonb) returns jsonb
+    language sql immutable
+    as $$ select case when p_needs ? 'dask' then p_needs - array['cpu', 'memory_gib', 'scratch_gib', 'gpu'] else p_needs end $$;
+
 create or replace function set_resource(p_name text, p_total double precision) returns void
     language plpgsql security definer set search_path from current
     as $$
@@ -98,7 +105,7 @@ begin
     end if;
 end $$;
 
--- Tell others what a step has released, unless its own claim has it again: a line at a token would else wake every idle
+-- Tell others what a step has released, unless its own claim has it again: a line at a licence would else wake every idle
 -- worker for each run.
 create or replace function _pass_on(p_names text[]) returns void
     language plpgsql

@@ -29,7 +29,7 @@ begin
        or v_count is distinct from cardinality(p_params) or v_count <> coalesce(cardinality(p_options), v_count) then
         raise exception 'the arrays of spawn_tasks differ in length' using errcode = 'AB001';
     end if;
-    perform _check_size('params', p) from unnest(p_params) p where pg_column_size(p) > 150000;
+    perform _check_size('params', p) from unnest(p_params) p where pg_column_size(p) > 4000;
     -- Not by _check_id(): a call for each of a thousand would be felt.
     perform _check_id(i, v_now) from unnest(p_ids) i where i is null or i not between v_lowest and v_highest;
     if v_count > 1 and v_count <> (select count(distinct i) from unnest(p_ids) i) then
@@ -46,13 +46,23 @@ end $$;
 comment on function spawn_tasks(uuid[], text[], text[], jsonb[], jsonb[]) is
     'Spawn many tasks, all or nothing; one row each: its id, and whether this spawn made it rather than one before with its key.';
 
+-- For those who do not know the executor, such as SQL and schedules: what it usually needs, by the last worker that registered
+-- it, stands in where the options name no amount.  Clients that know it spawn by spawn_plain() and spawn_tasks().
 create or replace function spawn_task(p_queue text, p_name text, p_params jsonb, p_options jsonb default null)
     returns table (task_id uuid, created boolean)
     language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
-    v_id uuid;
+    v_id    uuid;
+    v_needs jsonb;
 begin
+    perform _require_no_upgrade();  -- before any table is touched: an upgrade has to have them all
+    v_needs := (select x.needs from executor x where x.name = p_name);
+    if v_needs is not null and coalesce(jsonb_typeof(p_options), 'object') = 'object'
+       and coalesce(jsonb_typeof(p_options -> 'needs'), 'null') in ('object', 'null') then
+        p_options := coalesce(p_options, '{}')
+            || jsonb_build_object('needs', v_needs || coalesce(nullif(p_options -> 'needs', 'null'), '{}'));
+    end if;
     begin
         v_id := coalesce((p_options ->> 'id')::uuid, new_task_id());
     exception when invalid_text_representation then
@@ -365,18 +375,18 @@ begin
     into v_kinds from unnest(p_specs) s where s.fresh;
     if v_kinds.ready is not null then
         insert into ready (task_id, queue_id, level, attempt, lane, needs)
-            select id, queue_id, 2 * priority, 1, lane, needs from unnest(p_specs)
+            select id, queue_id, 2 * priority, 1, lane, _counted(needs) from unnest(p_specs)
             where fresh and depends_on is null and (run_at is null or run_at <= p_now) order by ordinal;
     end if;
     if v_kinds.asleep then
         insert into timer (task_id, wake_at, queue_id, level, attempt, lane, needs, reason)
-            select id, run_at, queue_id, 2 * priority, 1, lane, needs, 'delay' from unnest(p_specs)
+            select id, run_at, queue_id, 2 * priority, 1, lane, _counted(needs), 'delay' from unnest(p_specs)
             where fresh and depends_on is null and run_at > p_now;
         perform _tell_due(min(run_at)) from unnest(p_specs) where fresh and depends_on is null and run_at > p_now;
     end if;
     if v_kinds.blocked then
         insert into blocked (task_id, queue_id, level, lane, needs, run_at, condition, quorum, remaining)
-            select id, queue_id, 2 * priority, lane, needs, run_at,
+            select id, queue_id, 2 * priority, lane, _counted(needs), run_at,
                    _condition_name(condition), _quorum(condition, cardinality(depends_on)), cardinality(depends_on)
             from unnest(p_specs)
             where fresh and depends_on is not null;

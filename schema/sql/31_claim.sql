@@ -19,7 +19,7 @@ create or replace function _details(p_task task, p_suspect boolean) returns text
 -- Tasks that need something stand in an index of their own, and are packed (31_pack.sql) where there are any: one look at
 -- the end of that index is all that others pay.  They are looked for from the base mark, so that the caller's marks are
 -- those of tasks without needs, and may rise above what is passed over for now.
--- p_slots: how many may start at once (null: all); what needs something is claimed for no more than these.  held: more waits
+-- p_slots: how many may start at once (null: all); what needs something is claimed for no more than these.  waits: more waits
 -- for slots or room, so that the next claim is due when a run ends, and nothing may be claimed ahead before.
 -- A lease that exists already is a claim whose answer was lost: its runs are given again.
 -- Returns one row of parallel arrays, ordered as the runs should start; null when nothing was claimed.
@@ -28,7 +28,7 @@ create or replace function _details(p_task task, p_suspect boolean) returns text
 create or replace function claim_runs(
     p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[], p_slots integer default null,
     out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
-    out executor_ids integer[], out params text[], out details text[], out wait_ms integer, out held boolean)
+    out executor_ids integer[], out params text[], out details text[], out wait_ms integer, out waits boolean)
     language plpgsql security definer
     set search_path from current set jit = off
     set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -77,7 +77,7 @@ begin
         end if;
         if v_queue.fair or v_queue.max_running_per_lane is not null then
             if v_wanted > 0 then
-                select * into task_ids, attempts, levels, seqs, v_suspects, held
+                select * into task_ids, attempts, levels, seqs, v_suspects, waits
                 from _claim_lanes(v_queue, p_lease, v_wanted, v_needy, coalesce(p_slots, v_wanted));
             end if;
         elsif v_wanted > 0 then
@@ -85,7 +85,7 @@ begin
             if v_needy then
                 v_packed := _pack(v_queue, lease_worker(p_lease), v_wanted, coalesce(p_slots, v_wanted), p_levels, p_marks);
                 v_plain := v_packed.plain;
-                held := v_packed.held;
+                waits := v_packed.waits;
             end if;
             with taken as (
                 delete from ready
@@ -130,8 +130,9 @@ begin
         into executor_ids, params, details, v_children
         from (select t.executor_id, t.params::text as params, t.depends_on is not null as child,
                      -- A call for each task would be felt.
-                     case when num_nonnulls(t.headers, t.tags, t.timeout, t.max_attempts, t.retry, t.needs, v_suspects) > 0
-                         then _details(t, coalesce(t.id = any (v_suspects), false)) end as details
+                     case when num_nonnulls(t.headers, t.tags, t.timeout, t.max_attempts, t.retry, v_suspects) > 0
+                              then _details(t, coalesce(t.id = any (v_suspects), false))
+                          when t.needs is not null then jsonb_build_object('needs', t.needs)::text end as details
               from unnest(task_ids) with ordinality as wanted (id, n)
               join task t on t.id = wanted.id
               order by n) b;
@@ -187,7 +188,7 @@ create or replace function step(
     p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[],
     p_lease bigint, p_queue_id integer, p_wanted integer, p_levels integer[], p_marks bigint[], p_slots integer default null,
     out stale uuid[], out task_ids uuid[], out attempts smallint[], out levels integer[], out seqs bigint[],
-    out executor_ids integer[], out params text[], out details text[], out wait_ms integer, out held boolean)
+    out executor_ids integer[], out params text[], out details text[], out wait_ms integer, out waits boolean)
     language plpgsql security definer set search_path from current
     as $$
 #variable_conflict use_column
@@ -200,8 +201,8 @@ begin
         stale := complete_runs(p_leases, p_tasks, p_ages, p_results);
         perform set_config('absurd.step', 'off', true);
     end if;
-    select c.task_ids, c.attempts, c.levels, c.seqs, c.executor_ids, c.params, c.details, c.wait_ms, c.held
-    into task_ids, attempts, levels, seqs, executor_ids, params, details, wait_ms, held
+    select c.task_ids, c.attempts, c.levels, c.seqs, c.executor_ids, c.params, c.details, c.wait_ms, c.waits
+    into task_ids, attempts, levels, seqs, executor_ids, params, details, wait_ms, waits
     from claim_runs(p_lease, p_queue_id, p_wanted, p_levels, p_marks, p_slots) c;
     v_released := nullif(current_setting('absurd.released', true), '')::text[];
     if v_released is not null then

@@ -67,11 +67,11 @@ begin
     v.tasks := '{}';
     v.places := '{}';
     v.chosen := '{}';
-    v.held := false;
+    v.waits := false;
     if p_survey.kept then
         v_slots := greatest(v_slots - 1, 0);
         v_wanted := v_slots;
-        v.held := true;
+        v.waits := true;
     end if;
     for i in 1 .. coalesce(cardinality(v_tasks), 0) loop
         v_kind := v_kinds[i];
@@ -98,7 +98,7 @@ begin
                 v_large := v_large || v_kind;
             end if;
         elsif v_taken >= v_slots then
-            v.held := true;
+            v.waits := true;
             exit;
         else
             select ctid into v_place from ready where task_id = v_tasks[i] for update skip locked;
@@ -114,7 +114,7 @@ begin
             end if;
         end if;
     end loop;
-    v.plain := case when v.held then v_plain else v_wanted - cardinality(v.tasks) end;
+    v.plain := case when v.waits then v_plain else v_wanted - cardinality(v.tasks) end;
     if cardinality(v_large) > 0 then
         p_survey.free := v_free;
         v_large := array(select k from unnest(v_large) k where _may_starve(p_survey, p_worker, k, v.tasks));
@@ -155,7 +155,15 @@ begin
     return v_starves;
 end $$;
 
--- Note the first of some tasks that no living worker has noted.
+-- Whether a worker will claim again, as far as is known: one that leaves, or is silent, keeps no room for anything.
+create or replace function _may_claim(p_worker worker, p_now timestamptz) returns boolean
+    language sql stable
+    as $$
+        select p_worker.state = 'running' and not p_worker.draining
+           and p_worker.last_seen > p_now - make_interval(secs => p_worker.lease_seconds)
+    $$;
+
+-- Note the first of some tasks that no worker has noted that will claim again.
 create or replace function _note_large(p_worker integer, p_tasks uuid[]) returns void
     language plpgsql
     as $$
@@ -170,7 +178,7 @@ begin
     select t into v_task from unnest(p_tasks) with ordinality u (t, n)
     where not exists (
         select from reservation r join worker w on w.id = r.worker_id
-        where r.task_id = t and w.state = 'running' and w.last_seen > v_now - make_interval(secs => w.lease_seconds))
+        where r.task_id = t and _may_claim(w, v_now))
     order by n limit 1;
     if v_task is not null then  -- it has not waited less because its worker went
         insert into reservation (task_id, worker_id, noted_at) values (v_task, p_worker, v_now)
@@ -179,7 +187,7 @@ begin
 end $$;
 
 -- Pack for a claim on a queue whose lanes count: the same among what its lanes let go, in their order.
-create or replace function _pack_lanes(p_queue queue, p_worker integer, p_wanted integer, p_slots integer, out tasks uuid[], out lanes text[], out held boolean)
+create or replace function _pack_lanes(p_queue queue, p_worker integer, p_wanted integer, p_slots integer, out tasks uuid[], out lanes text[], out waits boolean)
     language plpgsql
     as $$
 #variable_conflict use_column
@@ -224,7 +232,7 @@ begin
     v_packed := _fill(v_survey, p_worker, p_wanted, p_slots, false);
     tasks := array(select v_survey.tasks[i] from unnest(v_packed.chosen) with ordinality u (i, n) order by n);
     -- What did not fit together may have hidden what fits: it is worth another look.
-    held := v_packed.held or cardinality(tasks) > 0 and cardinality(tasks) < least(p_wanted, cardinality(v_survey.tasks));
+    waits := v_packed.waits or cardinality(tasks) > 0 and cardinality(tasks) < least(p_wanted, cardinality(v_survey.tasks));
     lanes := array(select lanes[i] from unnest(v_packed.chosen) with ordinality u (i, n) order by n);
 end $$;
 
@@ -235,7 +243,7 @@ create or replace function _hold(p_lease bigint, p_tasks uuid[]) returns void
 begin
     insert into holding (lease_id, task_id, resource, amount)
         select p_lease, t.id, n.key, n.value::numeric
-        from task t cross join lateral jsonb_each(t.needs) n
+        from task t cross join lateral jsonb_each(_counted(t.needs)) n
         where t.id = any (p_tasks) and n.key !~ '^file:/' and n.value::numeric > 0;
     delete from reservation where task_id = any (p_tasks);
     delete from affinity where task_id = any (p_tasks);

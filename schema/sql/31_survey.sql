@@ -50,7 +50,8 @@ end $$;
 
 -- What a worker may count on, with locks on what it shares.  `free` is what it may give to any task; a task that it has
 -- noted, and whose time has come, is in `first` once it fits.  For it, and of what is shared for those that others have
--- noted, room is kept: of all that starts from then on there must be no more than fits beside it.
+-- noted, room is kept: of all that starts from then on there must be no more than fits beside it.  What another has noted
+-- becomes `first` here where it can start at once.
 create or replace function _survey(p_queue queue, p_worker integer, p_slots integer) returns _survey
     language plpgsql
     as $$
@@ -63,6 +64,8 @@ declare
     v_found   record;
     v_needs   jsonb[];
     v_note    record;
+    v_gone    boolean;
+    v_foreign boolean;
     v         _survey;
 begin
     -- Two claims of one worker must not both find the same free.
@@ -83,13 +86,19 @@ begin
     select n.task_id, n.noted_at, r.needs, r.queue_id, q.paused_at into v_note
         from reservation n left join ready r on r.task_id = n.task_id left join queue q on q.id = r.queue_id where n.worker_id = p_worker;
     if v_note.task_id is not null then
-        if v_note.needs is null or not _fits(v_note.needs, v.offers) then
-            delete from reservation where worker_id = p_worker;
-        else
+        v_gone := v_note.needs is null or not _fits(v_note.needs, v.offers);
+        if not v_gone then
             v.noted := v_note.task_id;
         end if;
     end if;
     v.binds := v.noted is not null and v_note.paused_at is null and v_note.noted_at <= v_now - make_interval(secs => v_worker.reserve_after);
+    v_foreign := v.noted is null and p_slots > 0;
+    if v_foreign then
+        select n.task_id, n.noted_at, n.needs, p_queue.id as queue_id into v_note from _noted_elsewhere(p_queue, v_worker, v.offers) n;
+        v_foreign := found;
+        v.noted := v_note.task_id;
+        v.binds := v_foreign;
+    end if;
     if v.binds then
         v_needs := array_append(v_needs, v_note.needs);
     end if;
@@ -97,23 +106,28 @@ begin
     v.names := array(
         select distinct k from unnest(v_needs) n cross join lateral jsonb_object_keys(n) k where k !~ '^file:/' order by k);
     perform from resource where name = any (v.names) order by name for update;
+    if v_gone then
+        delete from reservation where worker_id = p_worker;
+    end if;
     v.amounts := array(
         select coalesce((k.needs -> n.name)::numeric, 0)
         from unnest(v_needs) with ordinality k (needs, o) cross join unnest(v.names) with ordinality n (name, o) order by k.o, n.o);
     -- In a new statement, which sees what was committed while the locks were waited for.
     with bound as materialized (
-        select r.needs, n.worker_id = p_worker as mine, n.noted_at + make_interval(secs => w.reserve_after) as since,
+        select r.needs, n.task_id = v.noted as mine, n.worker_id = p_worker as here, n.noted_at + make_interval(secs => w.reserve_after) as since,
                (n.noted_at, n.task_id) < (v_note.noted_at, v.noted) as older
         from reservation n join ready r on r.task_id = n.task_id join worker w on w.id = n.worker_id join queue q on q.id = r.queue_id
-        where q.paused_at is null and n.noted_at <= v_now - make_interval(secs => w.reserve_after) and w.state in ('running', 'stopping')
-          and (n.worker_id = p_worker or w.last_seen > v_now - make_interval(secs => w.lease_seconds))),
+        where q.paused_at is null and n.noted_at <= v_now - make_interval(secs => w.reserve_after)
+          and (n.worker_id = p_worker or _may_claim(w, v_now))),
     asked as materialized (
         select n.name, n.o, s.name is not null as shared, coalesce(s.total, (v_worker.offers -> n.name)::numeric, 0) as total, b.*
         from unnest(v.names) with ordinality n (name, o) left join resource s on s.name = n.name
         cross join lateral (
-            select coalesce(sum(d.amount), 0) as kept, min(d.since) as since, coalesce(sum(d.amount) filter (where d.mine), 0) as mine,
+            select coalesce(sum(d.amount) filter (where d.here or s.name is not null), 0) as kept,
+                   min(d.since) filter (where d.here or s.name is not null) as since,
+                   coalesce(sum(d.amount) filter (where d.mine), 0) as mine,
                    coalesce(sum(d.amount) filter (where d.older), 0) as older, min(d.since) filter (where d.older) as older_since
-            from (select (needs -> n.name)::numeric as amount, mine, since, older from bound
+            from (select (needs -> n.name)::numeric as amount, mine, here, since, older from bound
                   where needs ? n.name and (mine or s.name is not null)) d) b),
     known as materialized (
         select a.*, a.total - h.held as free,
@@ -138,6 +152,32 @@ begin
                     filter (where k.o is not null), '{}')
     into v.first, v.kept, v.shared, v.free
     from chosen c left join known k on true group by c.fits, c.alone;
+    if v_foreign and v.first is null then
+        v.noted := null;
+        v.binds := false;
+        v.kept := false;
+    end if;
     v.deferred := _deferred(p_queue, v_worker, v.tasks, v.kinds, v_needs);
     return v;
 end $$;
+
+-- What another worker keeps room for, of what all share, and this one could start now with what it has of its own: the
+-- oldest.  Without it that share stood idle for as long as the other is busy.  The locks of the caller decide in the end.
+create or replace function _noted_elsewhere(p_queue queue, p_worker worker, p_offers jsonb)
+    returns table (task_id uuid, noted_at timestamptz, needs jsonb)
+    language sql stable
+    as $$
+        select n.task_id, n.noted_at, r.needs
+        from reservation n join worker w on w.id = n.worker_id join ready r on r.task_id = n.task_id
+        where n.worker_id <> p_worker.id and r.queue_id = p_queue.id
+          and n.noted_at <= clock_time() - make_interval(secs => w.reserve_after) and _may_claim(w, clock_time())
+          and _fits(r.needs, p_offers) and not jsonb_path_exists(r.needs, '$.keyvalue() ? (@.key starts with "file:/")')
+          and exists (select from resource s where r.needs ? s.name)
+          and not exists (
+            select from jsonb_each(r.needs) e left join resource s on s.name = e.key
+            where e.value::numeric > coalesce(s.total, (p_offers -> e.key)::numeric, 0) - (
+                select coalesce(sum(h.amount), 0) from holding h
+                where h.resource = e.key and _is_held(h)
+                  and (s.name is not null or h.lease_id >= p_worker.id::bigint << 32 and h.lease_id < (p_worker.id + 1)::bigint << 32)))
+        order by n.noted_at, n.task_id limit 1
+    $$;

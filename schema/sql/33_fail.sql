@@ -28,7 +28,7 @@ declare
 begin
     with item as materialized (
         select u.task, u.attempt, u.wake_at, coalesce(u.reason, 'retry') as reason, u.task = any (v_suspects) as suspect,
-               t.queue_id, 2 * t.priority + p_ahead::integer as level, t.lane, t.needs,
+               t.queue_id, 2 * t.priority + p_ahead::integer as level, t.lane, _counted(t.needs) as needs,
                coalesce(u.wake_at > v_now, false) as later
         from unnest(p_tasks, p_attempts, p_wake_at, p_reasons) with ordinality as u (task, attempt, wake_at, reason, n)
         join task t on t.id = u.task order by n),

@@ -56,7 +56,7 @@ create or replace function _seen(p_last_seen timestamptz, p_lease_seconds double
     $$;
 
 -- p_defaults is what holds for runs it loses: {max_attempts, dead_letters}.  p_former is the number under which
--- this process was given up: its orders go on.
+-- this process was given up: its orders go on.  A queue may still be missing afterwards: see _make_names().
 create or replace function register_worker(
     p_name text, p_host text, p_pid integer, p_queues text[], p_concurrency integer,
     p_versions jsonb, p_offers jsonb, p_lease_seconds double precision, p_machine text default null,
@@ -67,7 +67,7 @@ declare
     v_id integer;
 begin
     perform _note_pulse();
-    perform _queue_id(q) from unnest(p_queues) q;
+    perform _make_names(p_queues, '{}');
     insert into worker (name, host, pid, queues, concurrency, versions, offers, lease_seconds, machine, defaults,
                         draining, wanted_concurrency, started_at, last_seen, reserve_after)
     values (p_name, p_host, p_pid, p_queues, p_concurrency, p_versions, p_offers, p_lease_seconds, p_machine, p_defaults,
@@ -81,20 +81,21 @@ comment on function register_worker(text, text, integer, text[], integer, jsonb,
     'Announce a worker; returns its number, the high half of its lease ids.';
 
 -- What a worker can run.  Tasks that were put aside because nobody knew their executor wake up; those put aside for
--- want of a Dask cluster do where `reached` says that this worker has one.
-create or replace function register_executors(p_executors jsonb) returns void
+-- want of a Dask cluster do where `reached` says that this worker has one.  What is missing of executors, and of p_queues, is
+-- made unless that would have to wait: see _make_names().
+create or replace function register_executors(p_executors jsonb, p_queues text[] default '{}') returns void
     language plpgsql security definer set search_path from current
     as $$
 declare
     v_each record;
 begin
+    perform _make_names(p_queues, array(select e ->> 'name' from jsonb_array_elements(p_executors) e));
     for v_each in
         select * from jsonb_to_recordset(p_executors)
             as e (name text, queue text, runs_in text, description text, max_attempts smallint, retry jsonb,
                   timeout double precision, params_schema jsonb, needs jsonb)
         order by name
     loop
-        perform _executor_id(v_each.name);
         update executor
         set (queue, runs_in, description, max_attempts, retry, timeout, params_schema, needs, registered_at)
           = (v_each.queue, v_each.runs_in, v_each.description, v_each.max_attempts, v_each.retry,
@@ -112,14 +113,14 @@ begin
         perform _tell_due(clock_time());
     end if;
 end $$;
-comment on function register_executors(jsonb) is 'Tell what a worker can run: [{name, queue, runs_in, reached, description, ...}].';
+comment on function register_executors(jsonb, text[]) is 'Tell what a worker can run: [{name, queue, runs_in, reached, description, ...}].';
 
 -- Sign of life.  Returns what the worker still holds, lease by lease in two arrays of one length, so that it
 -- learns what was taken from it; and its orders: whether to drain, and how many runs at a time (null: as it
 -- was started).  Leases it does not list and that are older than its lease time were never heard of by it (the
 -- answer to its claim was lost): they go back, attempts intact.
 -- p_load is what it tells of itself.  Without p_leases it is a sign that another process gives in its stead
--- because something in it holds up everything: all it holds is kept, and it counts as blocked until it beats itself.
+-- because something in it holds up everything: all it holds is kept, and it counts as held up until it beats itself.
 -- Raises AB002 when the worker was given up meanwhile.
 create or replace function beat(
     p_worker integer, p_leases bigint[], p_state text default 'running', p_started uuid[] default '{}', p_load jsonb default '{}',
@@ -133,11 +134,11 @@ begin
     perform _require_read_committed();
     perform _note_pulse();
     if p_leases is null then
-        update worker set last_seen = clock_time(), blocked_since = coalesce(blocked_since, last_seen)
+        update worker set last_seen = clock_time(), held_up_since = coalesce(held_up_since, last_seen)
         where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
     else
         update worker
-        set last_seen = clock_time(), state = p_state, started = p_started, load = p_load, blocked_since = null,
+        set last_seen = clock_time(), state = p_state, started = p_started, load = p_load, held_up_since = null,
             concurrency = coalesce(_whole(p_load -> 'concurrency'), concurrency)
         where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
     end if;

@@ -109,7 +109,7 @@ declare
     v_queues integer[];
 begin
     with revived as materialized (
-        select t.id, t.queue_id, 2 * t.priority as level, t.lane, t.needs, t.run_at, t.condition, t.depends_on,
+        select t.id, t.queue_id, 2 * t.priority as level, t.lane, _counted(t.needs) as needs, t.run_at, t.condition, t.depends_on,
                _end_state(t.id) as state, t.id = any (p_ready) as at_once,
                -- A run that was cancelled before it started has used no attempt.
                coalesce((select max(r.attempt + (r.started_at is not null)::integer) from run r

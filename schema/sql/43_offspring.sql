@@ -71,7 +71,7 @@ begin
         from unnest(p_held) h join jsonb_to_recordset(p_awaits) as a (task uuid, seconds double precision) on a.task = h.task_id),
     placed as (
         insert into blocked (task_id, queue_id, level, attempt, suspect, lane, needs, run_at, condition, awaiting, quorum, remaining)
-        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.id = any (v_suspects), t.lane, t.needs, i.until, 'all_done', true, 0, 0
+        select t.id, t.queue_id, 2 * t.priority, i.attempt, t.id = any (v_suspects), t.lane, _counted(t.needs), i.until, 'all_done', true, 0, 0
         from item i join task t on t.id = i.task_id
         returning queue_id)
     insert into tally (queue_id, running, blocked) select queue_id, -count(*), count(*) from placed group by queue_id;

@@ -156,8 +156,8 @@ create or replace function _told(p_at timestamptz) returns text
 create or replace function _silence(p_worker worker) returns text
     language sql stable
     as $$
-        select case when p_worker.blocked_since is not null
-                   then format('something in it has held up everything since %s, for longer than its runs may take', _told(p_worker.blocked_since))
+        select case when p_worker.held_up_since is not null
+                   then format('something in it has held up everything since %s, for longer than its runs may take', _told(p_worker.held_up_since))
                    else format('silent since %s', _told(p_worker.last_seen)) end
     $$;
 
@@ -275,6 +275,9 @@ create or replace function _lacks_marks() returns boolean
 -- and in how many seconds the next sleeper is due (null: none), or a worker will have been silent for too long.
 -- Who has nothing to do may rest until then: `ready` are the queues with something to claim, `now` is the time
 -- that notifications of `_due` go by, and for longer than `silence` seconds nobody may be silent, see _note_pulse.
+-- Who spawned in a transaction of his own may have looked for listeners long before he commits: a worker that has begun
+-- to listen rests only once every transaction that may have looked before has ended, that is when the `oldest` that is
+-- open is newer than the `newest` of a round since then.
 create or replace function maintain() returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
@@ -318,6 +321,8 @@ begin
             select coalesce(jsonb_agg(distinct l.queue_id), '[]') from level l join queue q on q.id = l.queue_id
             where q.paused_at is null
               and exists (select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base)),
+        'newest', pg_current_xact_id()::text::bigint,
+        'oldest', pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
         'now', extract(epoch from clock_time()),
         'silence', (select 0.4 * min(lease_seconds) from worker where state in ('running', 'stopping')),
         'next_loss_seconds', (

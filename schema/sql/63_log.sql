@@ -55,6 +55,10 @@ end $$;
 -- lines p_pieces hold, p_dropped_* what its worker dropped before it.  Of each attempt p_limit bytes are kept: the
 -- first half and the last.  Returns the tasks whose claim is lost; nothing is appended for these.
 -- Touches lease, log, waiter.
+--
+-- The leases are locked for share, and so reports of the same batch wait until this has committed; it is a few rows, and the
+-- lock is the fence: a claim that was seen in a snapshot could be lost, and its successor have begun to write, before
+-- the part is there.  It would stand among the successor's parts, or behind the task's end, as if it were of that run.
 create or replace function append_log(
     p_leases bigint[], p_tasks uuid[], p_parts integer[], p_bytes integer[], p_breaks integer[],
     p_dropped_bytes bigint[], p_dropped_lines bigint[], p_pieces text[], p_limit bigint) returns uuid[]

@@ -52,17 +52,18 @@ comment on function list_queues() is 'Queues with their counts, the age of their
 create or replace function list_workers(p_all boolean default false)
     returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
                    started_at timestamptz, last_seen timestamptz, versions jsonb, offers jsonb, load jsonb,
-                   blocked_since timestamptz, draining boolean, wanted_concurrency integer, held jsonb)
+                   held_up_since timestamptz, draining boolean, wanted_concurrency integer, held jsonb, lease_seconds double precision)
     language sql stable security definer set search_path from current
     as $$
         select id, name, host, pid, state, queues, concurrency,
                (select coalesce(sum(cardinality(l.task_ids)), 0)::integer from lease l
                 where l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32),
-               started_at, last_seen, versions, offers, load, blocked_since, draining, wanted_concurrency,
+               started_at, last_seen, versions, offers, load, held_up_since, draining, wanted_concurrency,
                (select coalesce(jsonb_object_agg(g.resource, g.amount), '{}') from (
                     select h.resource, sum(h.amount) as amount from holding h
                     where h.lease_id >= w.id::bigint << 32 and h.lease_id < (w.id + 1)::bigint << 32 and _is_held(h)
-                    group by h.resource) g)
+                    group by h.resource) g),
+               lease_seconds
         from worker w
         where state in ('running', 'stopping') or p_all or (state = 'lost' and last_seen > clock_time() - interval '1 hour')
         order by id

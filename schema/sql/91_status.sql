@@ -58,7 +58,12 @@ begin
         -- An array: as a join it might be looked for once for each task.
         where t.id = any (array(select task_id from timer where reason = 'no_executor' limit 10000)) group by x.name
         union all
-        select 'scratch_full', format('%s put off, for the scratch disks of workers have no room', _tasks(count(*))),
+        select 'scratch_full',
+               concat(_tasks(count(*)), ' put off, for the scratch disks of workers have no room or cannot be used',
+                      (select ': ' || string_agg(told, '; ')
+                       from (select format('%s (host %s)', w.load ->> 'scratch', w.host) as told
+                             from worker w where w.state in ('running', 'stopping') and w.load ->> 'scratch' is not null
+                             group by 1 order by 1 limit 5) x)),
                'make room there, or move it: ABSURD_WORKER_SCRATCH'
         from timer where reason = 'no_scratch' having count(*) > 0
         union all
@@ -68,13 +73,14 @@ begin
         from task t join executor x on x.id = t.executor_id
         where t.id = any (array(select task_id from timer where reason = 'no_cluster' limit 10000)) group by x.name
         union all
-        select 'worker_lost', format('worker %s stopped answering at %s', w.name, w.last_seen), 'absurd worker list'
+        select 'worker_lost', format('worker %s on host %s stopped answering at %s; what it ran has gone to others', w.name, w.host, w.last_seen),
+               format('see on host %s what ended it (its log; dmesg for want of memory; the network) and start absurd-worker there if it does not run: this is told for an hour', w.host)
         from worker w where w.state = 'lost' and w.last_seen > v_now - interval '1 hour'
         union all
-        select 'worker_blocked',
-               format('something in worker %s on host %s has held up everything since %s, a run that keeps the GIL or never awaits; what it holds is kept', w.name, w.host, w.blocked_since),
+        select 'worker_held_up',
+               format('something in worker %s on host %s has held up everything since %s, a run that keeps the GIL or never awaits; what it holds is kept', w.name, w.host, w.held_up_since),
                format('run such work with runs_in="process", and with a timeout; or on its host: kill -9 %s', w.pid)
-        from worker w where w.state in ('running', 'stopping') and w.blocked_since is not null
+        from worker w where w.state in ('running', 'stopping') and w.held_up_since is not null
         union all
         select 'worker_polls', format('worker %s on host %s hears no notifications and polls instead: %s', w.name, w.host, w.load ->> 'polls'),
                'give it an address that leads to the server itself, or to a pooler in session mode'

@@ -102,7 +102,7 @@ begin
         when v_timer.reason = 'no_executor' then
             format('No worker that has claimed it knows the executor %s; start one with the module that defines it.', p_document ->> 'name')
         when v_timer.reason = 'no_scratch' then
-            format('The scratch disk of the worker that claimed it last had no room for it (it needs %s GiB, beside what has to stay free); it is tried again at %s.',
+            format('The scratch disk of the worker that claimed it last had no room for it or could not be used (it needs %s GiB, beside what has to stay free); it is tried again at %s.',
                    coalesce(p_document #>> '{needs,scratch_gib}', '0'), _moment(v_timer.wake_at))
         when v_timer.reason = 'no_cluster' then
             format('Its executor %s runs on a Dask cluster, and no worker that has claimed it reaches one; start one with --dask tcp://HOST:8786.',

@@ -10,6 +10,8 @@ import click
 import pytest
 
 from absurd.cli import absurd
+from absurd.cli.export import fast_export
+from absurd.cli.extract_catalog import extract_catalog_program
 from absurd.cli.run import call
 from absurd.cli.scheduler import absurd_scheduler
 from absurd.cli.worker import absurd_worker
@@ -30,7 +32,12 @@ def commands(command: click.Command, *path: str) -> Iterator[tuple[str, click.Co
 
 
 ALL = dict(commands(absurd))
-PROGRAMS = {"absurd-worker": absurd_worker, "absurd-scheduler": absurd_scheduler}
+PROGRAMS = {
+    "absurd-worker": absurd_worker,
+    "absurd-scheduler": absurd_scheduler,
+    "fast-export": fast_export,
+    "extract-catalog": extract_catalog_program,
+}
 
 
 @pytest.mark.parametrize("words", ALL)

@@ -12,8 +12,8 @@ import pytest
 
 from absurd.model import Claim
 from absurd.outcome import Completed
-from absurd.workers.receipts import Spool
-from absurd.workers.reports import Report
+from absurd.workers.pump.receipts import Spool
+from absurd.workers.pump.reports import Report
 
 if TYPE_CHECKING:
     from cli.conftest import Run, Start
@@ -94,9 +94,21 @@ def test_workers_tell_of_themselves(run: Run, connection: Connection) -> None:
     shown = run("worker", "list").out
     problems = run("status", "--json").document["problems"]
 
-    for part in ("ada:1", "blocked", "1.50", "123 MB", "9.8.7"):
+    for part in ("ada:1", "held up", "1.50", "123 MB", "9.8.7"):
         assert part in shown
-    assert [("worker_blocked", True)] == [(each["code"], "kill -9 17" in each["action"]) for each in problems]
+    assert [("worker_held_up", True)] == [(each["code"], "kill -9 17" in each["action"]) for each in problems]
+
+
+def test_a_lost_worker_is_told_with_what_to_do(run: Run, connection: Connection) -> None:
+    """Where to look, and that its runs are taken care of."""
+    connection.execute("select give_up_worker(register_worker('ada:1', 'ada', 17, '{a}', 4, '{}', '{}', 60))")
+
+    (problem,) = run("status", "--json").document["problems"]
+
+    assert problem["code"] == "worker_lost"
+    assert "on host ada" in problem["message"]
+    assert "gone to others" in problem["message"]
+    assert "start absurd-worker there" in problem["action"]
 
 
 def test_doctor_finds_all_well(run: Run, connection: Connection) -> None:

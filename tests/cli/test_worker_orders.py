@@ -176,3 +176,49 @@ def test_a_host_is_checked(run: Run, connection: Connection) -> None:
     ended = run("worker", "check", "--host", "ada", "--json")
 
     assert (1, 0) == (ended.code, ended.document["alive"])
+
+
+def test_a_host_is_checked_by_its_worker_s_own_lease(run: Run, connection: Connection) -> None:
+    """Whatever the settings of the one who asks; and a worker that is held up is not well, though it is alive."""
+    connection.execute("select register_worker('ada:1', 'ada', 1, '{q}', 4, '{}', '{}', 600)")
+    connection.execute("update worker set last_seen = last_seen - interval '5 min'")
+    assert 0 == run("worker", "check", "--host", "ada").code
+    connection.execute("select beat(1, null)")
+
+    ended = run("worker", "check", "--host", "ada", "--json")
+
+    assert (1, 1, 1) == (ended.code, ended.document["alive"], ended.document["held_up"])
+    assert "ada:1" in run("worker", "check", "--host", "ada").out
+
+
+def test_an_order_reaches_one_worker_that_takes_it(run: Run, connection: Connection) -> None:
+    """A name that means several is refused with their numbers, and so is a worker that was lost meanwhile."""
+    for _ in range(2):
+        connection.execute("select register_worker('ada:1', 'ada', 1, '{q}', 4, '{}', '{}', 30)")
+    connection.execute("select register_worker('eve:1', 'eve', 1, '{q}', 4, '{}', '{}', 30)")
+
+    several = run("worker", "concurrency", "ada:1", "3")
+    connection.execute(
+        "create or replace function set_worker_concurrency(p_worker integer, p_concurrency integer default null)"
+        " returns text language sql as $$ select 'lost' $$"  # it was there when it was looked for
+    )
+    lost = run("worker", "concurrency", "eve:1", "3")
+
+    assert (2, True) == (several.code, "1, 2" in several.err), several.err
+    assert (3, True) == (lost.code, "is lost" in lost.err), lost.err
+    assert connection.execute("select from worker where wanted_concurrency is not null").fetchall() == []
+
+
+def test_what_a_drained_worker_waits_for_is_told_in_words(run: Run, connection: Connection) -> None:
+    """Nothing, one run, or several."""
+    connection.execute("select register_worker('ada:1', 'ada', 1, '{q}', 4, '{}', '{}', 30)")
+    told = []
+    for count in range(3):
+        told.append(run("worker", "drain", "ada:1").out)
+        connection.execute("select spawn_task('q', 'cli.hold', '{}', null)")
+        sql = "select claim_runs((1::bigint << 32) + %s, id, 1, '{}', '{}') from queue where name = 'q'"
+        connection.execute(sql, [count + 1])
+
+    assert "leaves now" in told[0]
+    assert "1 run it holds has ended" in told[1]
+    assert "2 runs it holds have ended" in told[2]

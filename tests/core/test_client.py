@@ -375,7 +375,7 @@ async def test_blocking_connection_is_refused_in_the_loop(settings: Settings) ->
 async def test_wait_gives_the_completed_task(client: Any, worker: Worker) -> None:
     """A wait that began before the end returns the task with its result."""
     task_id = await client.spawn("client.plain")
-    waiter = asyncio.create_task(client.wait(task_id, timeout=30))
+    waiter = asyncio.create_task(client.wait(task_id, timeout=120))
     await _waited_for(worker, task_id)
     assert [task_id] == worker.claim()
     worker.complete(task_id, '{"sum": 3}')
@@ -434,7 +434,7 @@ async def test_wait_lasts_until_files_are_in_place(client: Any, worker: Worker) 
 
     with pytest.raises(WaitTimeoutError, match="completed"):
         await client.wait(task_id, timeout=0.2)
-    waiter = asyncio.create_task(client.wait(task_id, timeout=30))
+    waiter = asyncio.create_task(client.wait(task_id, timeout=120))
     worker.connection.execute("select mark_published(%s, '/x', '/x.1')", [task_id])
 
     assert ["/x"] == [each.path for each in (await waiter).artifacts]
@@ -457,7 +457,7 @@ async def test_wait_survives_its_connections(client: Any, worker: Worker) -> Non
 
 
 async def _waited_for(worker: Worker, task_id: UUID) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not worker.connection.execute("select from waiter where task_id = %s", [task_id]).fetchall():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -536,7 +536,7 @@ async def test_without_prepared_statements(settings: Settings, worker: Worker) -
         ids = await client.spawn_many([TaskSpec("client.plain") for _ in range(5_001)])
         worker.claim(wanted=1)
         worker.complete(ids[0])
-        assert TaskState.COMPLETED == (await client.wait(ids[0], timeout=30)).state
+        assert TaskState.COMPLETED == (await client.wait(ids[0], timeout=120)).state
     with SyncAbsurdClient(settings=settings, prepared_statements=False) as plain:
         for _ in range(10):
             plain.get_queue_stats("default")

@@ -19,7 +19,7 @@ from absurd.outcome import Cancel, Cancelled, Failed
 from absurd.redaction import SECRET_KEYS, hide, hide_in_lines, hide_in_text, secrets_in
 from absurd.retry import RetryPolicy
 from absurd.telemetry import redact, redact_exception
-from absurd.workers.execution import Defaults, run_sync
+from absurd.workers.runs.execution import Defaults, run_sync
 
 DEFAULTS = Defaults(RetryPolicy(max_attempts=1), None)
 SECRETS = {"api_token": "geheim 42", "deep": [{"password": "geheim'43"}], "band": "g"}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from absurd import ErrorRule, RetryPolicy
 from absurd.errors import InvalidOptionError, TaskNotFoundError
+from absurd.workers.child.process import ChildDiedError
 from absurd.workers.failures import describe
-from absurd.workers.process import ChildDiedError
 
 
 @given(

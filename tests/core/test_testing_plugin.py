@@ -69,7 +69,7 @@ from sky import executors
 async def test_async(absurd_client, absurd_drain):
     task_id = await absurd_client.spawn("sky.add", {"a": 2, "b": 2})
     assert [4] == [ran.result for ran in await absurd_drain("default", check=True)]
-    assert (await absurd_client.wait(task_id, timeout=30)).result == 4
+    assert (await absurd_client.wait(task_id, timeout=120)).result == 4
 """
 
 

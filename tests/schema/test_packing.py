@@ -68,11 +68,11 @@ def test_what_needs_something_waits_for_a_slot_without_holding(site: Site) -> No
     plain = [site.spawn() for _ in range(3)]
 
     assert site.take(worker, 5, slots=2) == needy[:2]
-    assert site.held, "the third waits for a slot: nothing goes ahead of it"
+    assert site.waits, "the third waits for a slot: nothing goes ahead of it"
     assert site.take(worker, 5, slots=0) == []
-    assert site.held
+    assert site.waits
     assert site.take(worker, 5, slots=2) == [needy[2], *plain]
-    assert not site.held
+    assert not site.waits
 
 
 def test_shared_resources_are_counted_over_all_workers(site: Site) -> None:
@@ -157,6 +157,27 @@ def test_what_does_not_count_is_swept(site: Site) -> None:
     assert site.take(worker) == [task]
 
 
+def test_what_an_executor_needs_stands_in_for_spawns_in_sql_and_schedules(site: Site) -> None:
+    """By its last registration; what the options name goes before it, and 0 is none."""
+    site.call("register_executors(%s)", json.dumps([{"name": "demo.add", "needs": {"cpu": 3, "memory_gib": 2}}]))
+    site.call(
+        "set_schedule('nightly', %s)", json.dumps({"trigger": "every 60 s", "executor": "demo.add", "queue": "default"})
+    )
+    worker = site.add({"cpu": 9, "memory_gib": 9})
+
+    site.spawn()
+    assert len(site.take(worker)) == 1
+    assert site.holdings() == {"cpu": 3, "memory_gib": 2}
+    site.spawn(needs={"cpu": 1, "memory_gib": 0})
+    assert len(site.take(worker)) == 1
+    assert site.holdings() == {"cpu": 4, "memory_gib": 2}
+    assert site.call("trigger_schedule('nightly')") is not None
+    assert len(site.take(worker)) == 1
+    assert site.holdings() == {"cpu": 7, "memory_gib": 4}
+    with pytest.raises(psycopg.Error, match="needs"):
+        site.spawn(needs=7)
+
+
 # Reservations ------------------------------------------------------------------------------------
 
 
@@ -222,7 +243,7 @@ def test_a_task_is_noted_by_one_worker_and_a_worker_notes_one_task(site: Site) -
     large = [site.spawn(needs={"cpu": 2}) for _ in range(3)]
     for worker in workers * 2:
         assert site.take(worker) == []
-    notes = "task_id, worker_id from reservation order by task_id"
+    notes = "task_id, worker_id from reservation order by worker_id"
     assert site.connection.execute(f"select {notes}").fetchall() == list(zip(large, workers, strict=False))
     noted_at = site.call("noted_at from reservation where task_id = %s", large[0])
 
@@ -266,8 +287,91 @@ def test_a_large_share_is_kept_back_on_all_hosts(site: Site) -> None:
         site.complete(lease, task)
 
     assert len(beside) == 4, "no more than fit beside it"
-    assert site.take(workers[0]) == [], "it is the other's note"
     assert site.take(workers[1], 1) == [large]
+
+
+def test_an_idle_worker_takes_what_a_busy_one_keeps_room_for(site: Site) -> None:
+    """A share that one keeps for a task that it has no room for is no reason to wait: who has room starts that task."""
+    site.call("set_resource('token', 6)")
+    busy, other = site.add({"cpu": 4}, reserve_after=10), site.add({"cpu": 6}, reserve_after=10)
+    site.pass_time(0)
+    running = [site.spawn(needs={"cpu": cpu}) for cpu in (1, 3)]
+    assert site.take(busy, 2) == running
+    elsewhere = site.spawn(needs={"cpu": 3})
+    assert site.take(other) == [elsewhere]
+    lease = site.lease
+    large = site.spawn(needs={"cpu": 4, "token": 6})
+    assert site.take(busy) == []
+    site.pass_time(11)
+    local = site.spawn(needs={"cpu": 2})
+    small = site.spawn(needs={"cpu": 1, "token": 1})
+    assert site.take(other) == [local], "it has no room for the large one, and keeps none of its own for it"
+    assert site.call("(select worker_id from reservation where task_id = %s)", large) == busy
+
+    site.complete(lease, elsewhere)
+    assert site.take(other, slots=0) == []
+    assert site.take(other) == [large]
+    assert site.call("count(*) from reservation") == 0
+    assert site.state(small) == "pending"
+    assert site.take(busy) == []
+
+
+def test_the_older_of_two_reservations_goes_first(site: Site) -> None:
+    """An idle worker takes over only what fits beside those that wait longer, whoever noted them."""
+    site.call("set_resource('token', 6)")
+    first, second, idle = (site.add({"cpu": cpu}, reserve_after=0) for cpu in (9, 4, 4))
+    site.pass_time(0)
+    assert len(site.take(first)) + len(site.take(second)) == 0
+    holds = [site.spawn(needs={"cpu": 5, "token": 2}), site.spawn(needs={"cpu": 1})]
+    assert site.take(first, 1) == holds[:1]
+    lease = site.lease
+    assert site.take(second, 1) == holds[1:]
+    older = site.spawn(needs={"cpu": 9, "token": 3})
+    assert site.take(first) == []
+    site.pass_time(1)
+    younger = site.spawn(needs={"cpu": 4, "token": 4})
+    assert site.take(second) == []
+    assert site.call("count(*) from reservation") == 2
+
+    assert site.take(idle) == [], "four are free, but three of six are for the older one"
+    site.complete(lease, holds[0])
+    assert site.take(first) == [older]
+    lease = site.lease
+    assert site.take(idle) == []
+    site.complete(lease, older)
+    assert site.take(idle) == [younger]
+
+
+def test_what_prefers_a_host_is_left_to_who_noted_it(site: Site) -> None:
+    """A task that waits near its files is not taken over."""
+    site.call("set_resource('token', 2)")
+    busy, other = site.add({"cpu": 2}, reserve_after=0), site.add({"cpu": 2}, reserve_after=0)
+    assert site.take(busy) == []
+    running = site.spawn(needs={"cpu": 1})
+    assert site.take(busy) == [running]
+    large = site.spawn(needs={"cpu": 2, "token": 2, "file:/data/none": 60})
+    assert site.take(busy) == []
+    assert site.take(other) == []
+    site.complete((busy << 32) + 2, running)
+    assert site.take(busy) == [large]
+
+
+def test_a_worker_that_drains_keeps_no_room(site: Site) -> None:
+    """It will never claim what it has noted, however long its last run takes: another one has that at once."""
+    site.call("set_resource('token', 10)")
+    leaving, other = site.add({"cpu": 1}, reserve_after=0), site.add({}, reserve_after=0)
+    small = site.spawn(needs={"token": 5})
+    assert site.take(leaving) == [small]
+    lease = site.lease
+    large = site.spawn(needs={"cpu": 1, "token": 6})
+    assert site.take(leaving) == []
+    assert site.call("(select worker_id from reservation where task_id = %s)", large) == leaving
+    site.complete(lease, small)
+    waits = site.spawn(needs={"token": 5})
+    assert site.take(other) == [], "it is the other's note"
+
+    site.call("drain_worker(%s)", leaving)
+    assert site.take(other) == [waits]
 
 
 def test_no_room_is_kept_for_a_paused_queue(site: Site) -> None:

@@ -52,6 +52,26 @@ def test_tasks_without_needs_pay_a_look(busy: Busy, connection: Connection) -> N
         assert with_needs[name] - without[name] <= pages + 1, name
 
 
+def test_needs_alone_cost_no_call_for_each_task(connection: Connection) -> None:
+    """What a claim tells of tasks that have nothing but needs is made in its own statement."""
+    site = Site(connection)
+    worker = site.add({"cpu": 4})
+    tasks = [site.spawn(needs={"cpu": 1}) for _ in range(3)]
+    other = site.spawn(needs={"cpu": 1}, tags=["night"])
+
+    with connection.transaction():
+        connection.execute("set local track_functions = 'all'")
+        lease = (worker << 32) + 1
+        row = connection.execute("select task_ids, details from claim_runs(%s, 1, 9, '{}', '{}')", (lease,)).fetchone()
+        calls = site.call("pg_stat_get_xact_function_calls('_details'::regproc)")
+
+    assert row is not None
+    needs = {"needs": {"cpu": 1}}
+    assert row[0] == [*tasks, other]
+    assert [json.loads(each) for each in row[1]] == [needs, needs, needs, {**needs, "tags": ["night"]}]
+    assert calls <= 1
+
+
 @pytest.mark.parametrize("needs", [{"cpu": 4}, {"gpu": 9}], ids=["no room now", "never"])
 def test_a_long_line_of_misfits_costs_a_bounded_claim(connection: Connection, needs: dict[str, float]) -> None:
     """A hundred thousand that do not fit cost a claim no more than some thousands do, and others get past them."""

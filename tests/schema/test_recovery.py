@@ -197,13 +197,13 @@ def test_a_sign_in_the_stead_of_a_worker_keeps_all_and_names_it(queue: Queue) ->
     last = queue.call("last_seen from worker where id = %s", queue.worker)
     for _ in range(2):
         queue.call("beat(%s, null)", queue.worker)
-        blocked = "blocked_since from worker where id = %s and last_seen > blocked_since + interval '29 seconds'"
+        blocked = "held_up_since from worker where id = %s and last_seen > held_up_since + interval '29 seconds'"
         assert queue.call(blocked, queue.worker) == last
 
     assert queue.call("recover_runs()") == 0
     assert queue.call("count(*) from lease") == 1
     queue.call("beat(%s, '{}')", queue.worker)
-    assert queue.call("blocked_since from worker where id = %s", queue.worker) is None
+    assert queue.call("held_up_since from worker where id = %s", queue.worker) is None
     assert queue.call("count(*) from lease") == 0
 
 

@@ -146,7 +146,7 @@ UNSTOPPED = {
     "list_queues", "mark_published", "new_task_id", "prune_ticks", "purge_dead_letters", "register_executors",
     "register_worker", "remove_resource", "remove_schedule", "resign_leader", "respawn_task", "set_checkpoint",
     "set_listening", "set_next_due", "set_progress", "set_queue_limits", "set_queue_paused", "set_queue_retention",
-    "set_resource", "set_schedule", "set_schedule_paused", "set_worker_concurrency", "spawn_task", "spawn_workflow",
+    "set_resource", "set_schedule", "set_schedule_paused", "set_worker_concurrency", "spawn_workflow",
     "step",
 }  # fmt: skip
 """Functions that move no task, or leave that to one that stops."""

@@ -52,7 +52,7 @@ def prepared(connection: psycopg.Connection[Any]) -> Iterator[None]:
 @pytest.mark.parametrize("machine", [Queues, Graphs])
 def test_the_functions_do_what_the_model_does(machine: type[PeopleRules]) -> None:
     """States, attempts, suspects, stale reports, order of claims, letters, counts are the model's after every call."""
-    plays, steps = amount(20, 800), 150
+    plays, steps = amount(12, 800), 150
     acted = play(machine, seed_of(machine.__name__), plays=plays, steps=steps)
 
     print(dict(acted))

@@ -19,8 +19,8 @@ from sessions import Session
 
 from absurd.schema.grants import FUNCTIONS, READER
 
-REFUSALS = frozenset({"AB002", "AB004", "AB012"})
-"""What one of two calls may be told: its claim is lost, the task is not in a state for it, the schedule is gone."""
+REFUSALS = frozenset({"AB002", "AB004", "AB012", "AB014"})
+"""What one of two calls may be told: its claim is lost, the task's state is another, the schedule or index is gone."""
 PASSING_BY = frozenset({
     "advance_marks", "claim_runs", "drop_partition", "ensure_partitions", "fold_tallies", "maintain", "promote_timers",
     "recover_runs", "register_executors", "step", "sweep_late",
@@ -86,10 +86,9 @@ class Pairs:
         return [*self._try(first, one.result), *self._try(second, two.result), *recount.faults(self.connection)]
 
     def _until_it_waits(self, session: Session) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not session.waits(self.observer):
             assert time.monotonic() < deadline, "it neither waits nor ends"
-            time.sleep(0.0005)
 
     def _try(self, name: str, call: Any) -> Iterator[str]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import psycopg
@@ -12,12 +13,14 @@ import pytest
 from astropy.io import fits
 from memory_port import MemoryPort
 from PIL import Image as Pictures
-from single_run import fail, run
+from single_run import fail, run, run_to_end
 from skies import make_wcs, pixels_of, write_image
 
 from absurd.errors import InvalidParamsError
 from absurd.executor import Executor, registry
+from absurd.outcome import Completed
 from absurd.tasks import EXECUTOR_MODULES
+from absurd.tasks.export import verify_manifest
 
 
 @pytest.mark.parametrize("module", EXECUTOR_MODULES)
@@ -40,20 +43,48 @@ def test_export(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     port = MemoryPort()
     out = tmp_path / "new" / "x.parquet"
 
-    result, kinds = run("export.query", {"sql": "select 1 as a, interval '1 day' as b", "out": str(out)}, port)
+    result, kinds = run("export.query", {"sql": "select 1 as a, inet '10.0.0.0/8' as b", "out": str(out)}, port)
 
-    assert pq.read_table(out).to_pylist() == [{"a": 1, "b": "1 day"}]
+    assert pq.read_table(out).to_pylist() == [{"a": 1, "b": "10.0.0.0/8"}]
     assert (result["path"], result["rows"], result["row_groups"]) == (str(out), 1, 1)
     assert result["bytes"] == out.stat().st_size
     assert result["columns"][1] == {
         "name": "b",
-        "postgres_type": "interval",
+        "postgres_type": "inet",
         "arrow_type": "string",
         "kept_as_text": True,
+        "nulled": 0,
     }
-    assert kinds == ["parquet"]
+    assert kinds == ["parquet", "manifest"]
+    assert result["manifest"] == f"{out}.manifest.json"
+    assert verify_manifest(out).files[0].sha256 == result["sha256"] == result["files"][0]["sha256"]
     assert port.told == [(1, None, "1 row, 0.0 MB")]
-    assert list(out.parent.iterdir()) == [out]
+    assert sorted(out.parent.iterdir()) == [out, Path(result["manifest"])]
+
+
+@pytest.mark.parametrize("where", ["folder", "store"])
+def test_export_of_a_dataset(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A dataset, and what goes to a store, is no artifact: the run puts it in place, unless its claim is lost then."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
+    place = str(tmp_path / "d") if where == "folder" else f"memory://{tmp_path.name}/d"
+    params = {"sql": "select n, n % 2 as k from generate_series(1, 9) n", "out": place, "partition_by": ["k"]}
+
+    result, kinds = run("export.query", params)
+
+    assert (kinds, result["path"], result["manifest"]) == ([], place, f"{place}/_manifest.json")
+    assert [each["path"] for each in result["files"]] == ["k=0/part-00000.parquet", "k=1/part-00000.parquet"]
+    assert verify_manifest(place).rows == result["rows"] == 9
+
+    class Losing(MemoryPort):
+        """Its claims get lost once all rows are told of."""
+
+        async def set_progress(self, lease: int, task_id: UUID, done: float, *rest: Any) -> None:
+            await super().set_progress(lease, task_id, done, *rest)
+            self.stale = done == 20
+
+    lost = run_to_end("export.query", params | {"sql": "select n, n % 2 as k from generate_series(1, 20) n"}, Losing())
+    assert not isinstance(lost, Completed)
+    assert verify_manifest(place).rows == 9
 
 
 def test_export_from_a_service(empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +179,32 @@ def test_cutout_of_a_folder_in_three_bands(tmp_path: Path) -> None:
         colours = np.asarray(picture)
     assert (colours.max(axis=-1) != colours.min(axis=-1)).any()
     assert len(list(base.parent.iterdir())) == 7
+
+
+def test_a_cutout_of_a_folder_is_the_fetchers(tmp_path: Path) -> None:
+    """A box beyond its image goes on in the image beside it, as of an index; `hdu` takes one image as it is."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, (x, value) in {"a": (20.5, 1.0), "b": (-19.5, 2.0)}.items():
+        pixels = np.full((40, 40), value, np.float32)
+        write_image(images / f"{name}.fits", pixels, make_wcs(crpix=(x, 20.5)), band="g")
+    ra, dec = map(float, make_wcs(crpix=(20.5, 20.5)).all_pix2world([[37, 19]], 0)[0])
+    params = {"ra": ra, "dec": dec, "size": 10, "unit": "pixel", "source": str(images), "out": str(tmp_path / "o")}
+
+    (cut,) = run("cutout.extract", params)[0]["cutouts"]
+    with fits.open(cut["path"]) as written:
+        assert sorted(set(written[0].data.ravel().tolist())) == [1.0, 2.0]
+        assert written[0].header["STITCH1"] == "b.fits"
+    (alone,) = run("cutout.extract", params | {"hdu": 0})[0]["cutouts"]
+    with fits.open(alone["path"]) as written:
+        assert np.isnan(written[0].data).sum() == alone["n_outside"] > 0
+    for change, code in (
+        ({"dec": -20.0}, "cutout_outside"),
+        ({"bands": ["z"]}, "cutout_band_not_found"),
+        ({"planes": ["mask"]}, "cutout_plane_not_found"),
+        ({"size": 0.1}, "cutout_size_invalid"),
+    ):
+        assert fail("cutout.extract", params | change)["code"] == code
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice, permutations, product
 from uuid import UUID
 
 from stateful.model.ends import Ends
@@ -14,6 +15,7 @@ OFFERS = {"cpu": 2}
 """What each worker has."""
 SHARED = {"token": 1}
 """What all workers share."""
+MOST_ORDERS = 1_000
 BURST = SECOND // 10
 """What so long a time brings at an even rate may come together."""
 
@@ -27,20 +29,38 @@ class Limited(Ends):
         `claimed` is what was taken: of two that became pending together either may be the first.
         """
         granted, wait = self._grant(wanted)
-        places = {task: n for n, task in enumerate(claimed)}
-        pending = sorted(
-            (task for task in self.tasks.values() if task.state == "pending"),
-            key=lambda task: (-task.level, task.order, places.get(task.id, len(places))),
-        )
         free = self._free(worker)
-        if self.limits.lanes:
-            pending = self._by_lanes([task for task in pending if _fits(task, free)])[:granted]
-        chosen = _packed(pending, free)[:granted]
+        chosen: list[Task] | None = None
+        for pending in self._arrangements(claimed):
+            open_ = pending
+            if self.limits.lanes:
+                open_ = self._by_lanes([task for task in pending if _fits(task, free)])[:granted]
+            found = _packed(open_, free)[:granted]
+            if chosen is None or [task.id for task in found] == list(claimed):
+                chosen = found
+            if [task.id for task in chosen] == list(claimed):
+                break
+        assert chosen is not None
         if self.limits.lanes and chosen:
             self.last_lane = chosen[-1].lane or ""
         if self.limits.rate is not None and chosen:
             self.next_start = self._due() + len(chosen) * self._spacing()
         return [task.id for task in chosen], wait if len(chosen) == granted else None
+
+    def _arrangements(self, claimed: Sequence[UUID]) -> Iterator[list[Task]]:
+        """The orders in which pending tasks may stand, first that in which what was claimed leads its equals.
+
+        Where that does not explain the claim, one that was passed over may have stood before its equals.
+        """
+        places = {task: n for n, task in enumerate(claimed)}
+        pending = sorted(
+            (task for task in self.tasks.values() if task.state == "pending"),
+            key=lambda task: (-task.level, task.order, places.get(task.id, len(places))),
+        )
+        equals = [list(group) for _, group in groupby(pending, key=lambda task: (task.level, task.order))]
+        yield pending
+        for order in islice(product(*map(permutations, equals)), MOST_ORDERS):
+            yield [task for group in order for task in group]
 
     def _free(self, worker: int) -> dict[str, int]:
         """What is left of what the worker has, and of what all share."""

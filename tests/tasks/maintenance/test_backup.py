@@ -30,7 +30,7 @@ from absurd.executor import registry
 from absurd.outcome import Completed
 from absurd.retry import RetryPolicy
 from absurd.testing import drain_sync
-from absurd.workers.execution import Defaults, run_sync
+from absurd.workers.runs.execution import Defaults, run_sync
 
 Until = Callable[..., None]
 
@@ -282,7 +282,9 @@ async def test_a_cancelled_backup_leaves_nothing(
     worked: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cancelled while it restores, it drops its scratch database, stops its programs and removes its file."""
-    monkeypatch.setattr("absurd.workers.process.TERMINATE_SECONDS", 30.0)  # a machine under load is slow to connect
+    monkeypatch.setattr(
+        "absurd.workers.child.process.TERMINATE_SECONDS", 30.0
+    )  # a machine under load is slow to connect
     async with working(settings, queues=["upkeep"]), AbsurdClient(settings=settings) as client:
         task: UUID = await client.spawn("maintenance.backup", {"out": str(tmp_path / "x.dump")}, queue="upkeep")
         await soon(lambda: scratch_databases(worked))

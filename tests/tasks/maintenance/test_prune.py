@@ -19,7 +19,7 @@ from absurd.executor import registry
 from absurd.retry import RetryPolicy
 from absurd.tasks.maintenance import UnsafeFolderError, prune_files
 from absurd.tasks.maintenance import executors as shipped
-from absurd.workers.execution import Defaults, run_sync
+from absurd.workers.runs.execution import Defaults, run_sync
 
 Connection = psycopg.Connection[Any]
 DAY = 86_400

@@ -1,0 +1,111 @@
+"""Folders of files that are whole or absent: filled aside, flushed to the disk, put in place in one step."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from absurd.tasks.artifact import dead_writers, own_name, remove, sync
+
+_EXCHANGE = 2
+"""RENAME_EXCHANGE of Linux's renameat2(2)."""
+_HERE = -100
+"""AT_FDCWD: paths are relative to the working folder."""
+_SYNCED_AT_ONCE = 16
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+"""What a kernel or file system says that cannot swap two names."""
+
+
+@contextmanager
+def fill_aside(path: str | os.PathLike[str], *, unfinished: str | os.PathLike[str] | None = None) -> Iterator[Path]:
+    """Give a new folder to write into, and put it in place as `path` when the block ends.
+
+    The folder takes its final name in one step, after its files have reached the disk, and what stood there goes.
+    Where the system cannot swap two names (others than Linux, some network file systems), the older folder is moved
+    away first, and a process that dies between the two steps leaves none: the next one puts it back.  When the block
+    raises, nothing changes under the final name and the new folder goes, or is kept as `unfinished`.  What a killed
+    process on this machine left is removed by the next one that fills the same folder.
+
+    Raises OSError.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _recover(final)
+    aside = final.with_name(own_name(final.name, "part"))
+    remove(aside)
+    aside.mkdir()
+    try:
+        yield aside
+        _sync_all(aside)
+        _put(aside, final)
+    except BaseException:
+        if unfinished is not None and any(aside.iterdir()):
+            remove(unfinished)
+            aside.replace(unfinished)
+        remove(aside)
+        raise
+    sync(final.parent)
+    remove(aside)  # it is what stood there before
+
+
+def _put(aside: Path, final: Path) -> None:
+    """Give the new folder its name; an older one has the other name afterwards."""
+    try:
+        older = any(final.iterdir())
+    except FileNotFoundError:
+        older = False
+    if not older:
+        aside.rename(final)  # an empty folder is replaced
+    elif not _exchange(aside, final):
+        away = final.with_name(own_name(final.name, "old"))
+        final.rename(away)
+        try:
+            aside.rename(final)
+        except BaseException:
+            away.rename(final)
+            raise
+        away.rename(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap the names of two folders in one step; False where the system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(one), None, str(other))
+
+
+def _recover(final: Path) -> None:
+    """Put back what a killed process had moved away, and remove what else it left."""
+    for away in dead_writers(final, "old"):
+        if final.exists():
+            remove(away)
+        else:
+            away.rename(final)
+    for left in dead_writers(final, "part"):
+        remove(left)
+
+
+def _sync_all(folder: Path) -> None:
+    """Make all in a folder survive a power cut: its files, then the lists of its folders.
+
+    Many at once, since a file system commits together what it is asked for together: a thousand files one after the
+    other took 3.4 s, with 16 threads 0.2 s.
+    """
+    walked = list(os.walk(folder))
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as threads:
+        for _ in threads.map(sync, [Path(place, name) for place, _, names in walked for name in names]):
+            pass
+        for _ in threads.map(sync, [Path(place) for place, _, _ in walked]):
+            pass
