@@ -44,29 +44,36 @@ begin
     return v_id;
 end $$;
 
--- Make what is missing of queues and executors, but wait for nobody: a name that another transaction is just making, which may
--- stay open for hours, is left to that.  Once it has ended the name is there, or can be made: who needs it comes again.
+-- Make what is missing of queues and executors, but wait for nobody who makes one: a name that another transaction is just
+-- making, which may stay open for hours, is left to that.  Once it has ended the name is there, or can be made: who needs it
+-- comes again.
 create or replace function _make_names(p_queues text[], p_executors text[]) returns void
+    language plpgsql
+    as $$
+begin
+    perform _try_queue(q) from unnest(p_queues) q where not exists (select from queue where name = q) order by q;
+    perform _try_executor(x) from unnest(p_executors) x where not exists (select from executor where name = x) order by x;
+end $$;
+
+-- The bound is for these two only: who has to read `queue` waits while a queue is being dropped.
+create or replace function _try_queue(p_name text) returns void
     language plpgsql
     set lock_timeout = '20ms'
     as $$
-declare
-    v_name text;
 begin
-    for v_name in select q from unnest(p_queues) q where not exists (select from queue where name = q) order by q loop
-        begin
-            perform _queue_id(v_name);
-        exception when lock_not_available then
-            continue;
-        end;
-    end loop;
-    for v_name in select x from unnest(p_executors) x where not exists (select from executor where name = x) order by x loop
-        begin
-            perform _executor_id(v_name);
-        exception when lock_not_available then
-            continue;
-        end;
-    end loop;
+    perform _queue_id(p_name);
+exception when lock_not_available then
+    return;
+end $$;
+
+create or replace function _try_executor(p_name text) returns void
+    language plpgsql
+    set lock_timeout = '20ms'
+    as $$
+begin
+    perform _executor_id(p_name);
+exception when lock_not_available then
+    return;
 end $$;
 
 -- The id of a queue that must exist.  Raises AB005.

@@ -148,6 +148,23 @@ def test_a_spawn_that_comes_later_makes_another_queue(queue: Queue, database_url
     assert queue.counts() == {"running": 1}
 
 
+def test_a_worker_that_starts_meanwhile_waits(queue: Queue, database_url: str, until: Until) -> None:
+    """It waits for the removal however long that takes, and makes its queue anew; no bound of its own ends the wait."""
+    queue.call("unregister_worker(%s)", queue.worker)
+    with (
+        psycopg.connect(database_url, options="-c search_path=absurd,public") as dropping,
+        psycopg.connect(database_url, autocommit=True, options="-c search_path=absurd,public") as starting,
+    ):
+        dropping.execute("select drop_queue('default')")
+        with ThreadPoolExecutor(1) as pool:
+            start = pool.submit(starting.execute, "select register_worker('t', 'h', 1, '{default}', 1, '{}', '{}', 30)")
+            until(lambda: queue.call("1 from pg_locks where clock_timestamp() - waitstart > '100 ms'") or start.done())
+            dropping.commit()
+            start.result(30)
+
+    assert names(queue) == {"default"}
+
+
 def test_what_has_ended_moves_out_and_the_queue_goes(queue: Queue) -> None:
     """Ended tasks move with their counts and dead letters, what moves on stays; the move is in their history."""
     before = ended(queue, "completed")
