@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 # J=N takes N processes, each with a server of its own (0: none but pytest's own); a test waits more than it works.
 T ?=
 V ?=
-J ?= 3
+J ?= 4
 COVERAGE ?=
 
 .PHONY: help install demo test soak bench lint docs clean

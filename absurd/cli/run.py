@@ -6,9 +6,11 @@ Under ``--json`` an error is also a document on stdout: ``{"error": {"code", "me
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -35,7 +37,27 @@ EXIT_CODES: dict[type[AbsurdError], int] = {
 
 def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
     """Run `command` as the program `name` with `arguments` (default: those of the process) and exit."""
-    sys.exit(call(command, name, arguments))
+    code = call(command, name, arguments)
+    if "pyarrow" in sys.modules:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process, but leave its interpreter whole.
+
+    A thread of Arrow that has read a Python file may still be letting go of it, also for Butler's formatters: once the
+    interpreter is taken apart that aborts the process, or hangs it, after all is done (apache/arrow#34314, #50482).
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001 — as `multiprocessing` ends its processes
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:  # nobody reads it any more
+            pass
+        except OSError:
+            code = code or FAILED
+    os._exit(code)
 
 
 def call(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> int:
