@@ -15,18 +15,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.cutout.bare import BareCutout
 from absurd.tasks.cutout.boxes import Boxes, boxes_at
 from absurd.tasks.cutout.engine import Cutout
 from absurd.tasks.cutout.errors import BandNotFoundError, DataIdValidationError, RippleError
 from absurd.tasks.cutout.gather import Failures, Pixels
 from absurd.tasks.cutout.geometry import Box, check_position, outside, shape_in_pixels
-from absurd.tasks.cutout.header import moved_header, wcs_of
 from absurd.tasks.cutout.parsed import ParsedFile, parse
 from absurd.tasks.cutout.request import IMAGE, MASK
 from absurd.tasks.cutout.retry import ONCE, RetryPolicy
 from absurd.tasks.cutout.targets import Targets
 from absurd.tasks.cutout.world import is_position, same_wcs, to_pixels
-from absurd.tasks.image import Image
 
 CHUNK = 64 << 20
 """Bytes of pixels that are in memory at once, where nothing else is said."""
@@ -80,10 +79,10 @@ class Batch:
             return self.errors[place, band]
         return next((error for name in planes if (error := of_planes[name])), None)
 
-    def cutout(self, place: int, band: int, planes: Sequence[str] = ()) -> Cutout:
-        """One of them with its header and WCS, as `engine.extract` gives it; the pixels are not copied.
+    def bare(self, place: int, band: int, planes: Sequence[str] = ()) -> BareCutout:
+        """One of them without a header; the pixels are not copied.
 
-        All planes, or those named; the image is needed.  Raises the RippleError of what cannot be had, NotOnSkyError.
+        All planes, or those named; the image is needed.  Raises the RippleError of what cannot be had.
         """
         planes = planes or tuple(self.pixels)
         error = self.error(place, band, planes)
@@ -91,24 +90,21 @@ class Batch:
             raise error
         file = self.files[place][band]
         assert file is not None
-        x, y = self.origins[place, band]
-        box = Box(self.shape, (int(x), int(y)), file.shape)
-        header, tables = moved_header(file.header, file.primary, file.tables, box)
-        ra, dec = self.positions[place]
-        at_x, at_y = self.pixel_positions[place, band]
-        return Cutout(
-            image=Image(self.pixels[IMAGE][place, band], wcs_of(header, tables), file.unit),
-            header=header,
-            tables=tables,
-            position=(float(ra), float(dec)),
-            pixel_position=(float(at_x), float(at_y)),
-            box=box,
+        x, y = self.origins[place, band].tolist()
+        ra, dec = self.positions[place].tolist()
+        at_x, at_y = self.pixel_positions[place, band].tolist()
+        return BareCutout(
+            file=file,
             band=self.bands[band] or file.band,
-            source=file.name,
-            hdu=file.hdu,
-            planes={name: self.pixels[name][place, band] for name in planes if name != IMAGE},
-            meanings=file.meanings,
+            pixels={name: self.pixels[name][place, band] for name in {IMAGE: None, **dict.fromkeys(planes)}},
+            box=Box(self.shape, (x, y), file.shape),
+            position=(ra, dec),
+            pixel_position=(at_x, at_y),
         )
+
+    def cutout(self, place: int, band: int, planes: Sequence[str] = ()) -> Cutout:
+        """As `bare`, with its header and WCS, as `engine.extract` gives it.  Raises NotOnSkyError too."""
+        return self.bare(place, band, planes).cutout()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

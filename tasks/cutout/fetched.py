@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.cutout.bare import BareCutout
 from absurd.tasks.cutout.batch import Batch
 from absurd.tasks.cutout.engine import Cutout
 from absurd.tasks.cutout.errors import BandNotFoundError, PlaneNotFoundError, RippleError
@@ -109,13 +110,17 @@ class Fetched:
 
         Raises BandNotFoundError, and the RippleError of one that failed.
         """
+        return self.bare(band).cutout()
+
+    def bare(self, band: str | None = None) -> BareCutout:
+        """As `cutout`, without a header."""
         batch = self.require().batch
         assert batch is not None
         if band is not None and band not in self.bands:
             there = ", ".join(str(each) for each in self.bands)
             raise BandNotFoundError(f"there is no band {band!r} in the cut-out; it has {there}", band=band)
         number = self.bands.index(band) if band is not None else 0
-        made = batch.cutout(self.place, self.columns[number], self.planes)
+        made = batch.bare(self.place, self.columns[number], self.planes)
         beside = self.stitched.get(number)
         if beside is None:
             return made

@@ -54,13 +54,24 @@ def moved_header(header: Any, primary: Any, tables: Sequence[Any], box: Box) -> 
     for key in _FROM_PRIMARY:
         if key not in header and key in primary:
             header[key] = (primary[key], primary.comments[key])
-    alternatives = {match[1] for key in header if (match := re.fullmatch(r"CTYPE[12]([A-Z]?)", key))}
-    for axis, shift in zip("12", box.origin, strict=True):
-        for alternative in alternatives:
-            header[f"CRPIX{axis}{alternative}"] = header.get(f"CRPIX{axis}{alternative}", 0.0) - shift
-        if f"LTV{axis}" in header:
-            header[f"LTV{axis}"] -= shift
+    for key, (value, axis) in moving(header).items():
+        header[key] = value - box.origin[axis]
     return header, tuple(_moved_table(hdu, box) for hdu in tables)
+
+
+def moving(header: Any) -> dict[str, tuple[float, int]]:
+    """What changes with the place of a box, by keyword: its value on the image, and along which axis, x or y.
+
+    The origin of the box goes off it.
+    """
+    found: dict[str, tuple[float, int]] = {}
+    alternatives = {match[1] for key in header if (match := re.fullmatch(r"CTYPE[12]([A-Z]?)", key))}
+    for axis in (0, 1):
+        for key in (f"CRPIX{axis + 1}{alternative}" for alternative in sorted(alternatives)):
+            found[key] = header.get(key, 0.0), axis
+        if f"LTV{axis + 1}" in header:
+            found[f"LTV{axis + 1}"] = header[f"LTV{axis + 1}"], axis
+    return found
 
 
 def _moved_table(hdu: Any, box: Box) -> Any:

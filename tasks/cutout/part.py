@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from absurd.tasks.cutout.contact_sheet import thumbnail
 from absurd.tasks.cutout.errors import RippleError
 from absurd.tasks.cutout.fetched import Fetched
 from absurd.tasks.cutout.file_names import plain, plain_bands
+from absurd.tasks.cutout.fits_form import FitsWriter
 from absurd.tasks.cutout.manifest import PartFile
 from absurd.tasks.cutout.normalise import Hook, normalise
-from absurd.tasks.cutout.output import write_fits
 from absurd.tasks.cutout.request import IMAGE, Normalisation
 from absurd.tasks.cutout.resume import may_improve
 from absurd.tasks.cutout.sources.folder import version_of
@@ -48,13 +49,16 @@ class PartWriter:
     The part's own file appears last, after all FITS files: where it is, they are.
     """
 
-    def __init__(self, path: Path, folder: Path, kept: Kept, *, thumbnails: int = 0) -> None:
+    def __init__(
+        self, path: Path, folder: Path, kept: Kept, *, thumbnails: int = 0, task_id: UUID | None = None
+    ) -> None:
         self.thumbnails = thumbnails
         """How many pictures may still be made."""
         self._folder = folder
         self._kept = kept
         self._path = path
         self._aside = path.with_name(own_name(path.name, "fits"))
+        self._fits = FitsWriter(task_id)
         self._file = PartFile(path)
         self._waiting: list[dict[str, Any]] = []
         self._bytes = 0
@@ -131,7 +135,7 @@ class PartWriter:
         names = fits_names(row.row, row.request.id, row.bands)
         try:
             for band, each in zip(row.bands, names, strict=True):
-                write_fits(row.cutout(band), self._aside / each, private=True)
+                self._fits.write(row.bare(band), self._aside / each)
         except RippleError:
             for each in names:
                 remove(self._aside / each)
@@ -140,6 +144,8 @@ class PartWriter:
 
     def _put_in_place(self) -> None:
         names = os.listdir(self._aside)
+        for name in names:  # all at last: while one is waited for the system has begun with the others
+            sync(self._aside / name)
         for name in names:
             (self._aside / name).replace(self._folder / name)
         if names:
