@@ -16,6 +16,8 @@ from absurd.cli.signals import unwinding
 from absurd.cli.waiting import Document, Painter
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from absurd.tasks.cutout.cutting import BatchResult
     from absurd.tasks.cutout.sources.index import IndexSource
 
@@ -149,8 +151,13 @@ def _cut(params: dict[str, Any], *, show: bool) -> BatchResult:
 
     try:
         with unwinding():
-            indexed = partial(_indexed, click.get_current_context())
-            return cut_here(batch.load_params(params), indexed, progress=progress if show else None)
+            ctx = click.get_current_context()
+            return cut_here(
+                batch.load_params(params),
+                partial(_indexed, ctx),
+                progress=progress if show else None,
+                has_ended=partial(_has_ended, ctx),
+            )
     except OSError as error:
         told = f"{error.filename or params['out']}: {error.strerror or error}"
         raise CutoutExtractionError(told, advice="the same command goes on where it was") from error
@@ -167,6 +174,17 @@ def _indexed(ctx: click.Context, name: str) -> IndexSource:
             return client.find_images(name, positions, bands)
 
     return IndexSource(look_up, name=f"index {name}")
+
+
+def _has_ended(ctx: click.Context, batch: UUID) -> bool:
+    """Whether a batch of the queue has ended, or is removed."""
+    from absurd.errors import TaskNotFoundError
+
+    with client_of(ctx) as client:
+        try:
+            return client.get_task(batch).state.ended
+        except TaskNotFoundError:
+            return True
 
 
 def _failures(result: BatchResult) -> list[Document]:

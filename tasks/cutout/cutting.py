@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from absurd.tasks.cutout.errors import (
     CutoutExtractionError,
@@ -21,6 +22,7 @@ from absurd.tasks.cutout.errors import (
 )
 from absurd.tasks.cutout.fan_in import MANIFEST, SHEET, TENSORS, At, merge_products
 from absurd.tasks.cutout.fetched import Fetched
+from absurd.tasks.cutout.in_use import HasEnded, in_use
 from absurd.tasks.cutout.normalise import preprocessing
 from absurd.tasks.cutout.part import Kept, PartWriter
 from absurd.tasks.cutout.plan import PARTS, ROWS_OF_A_PART, Plan, plan_batch, read_requests
@@ -87,11 +89,18 @@ def plan(params: BatchParams, indexed: Indexed) -> Plan:
 
 
 def cut_part(
-    options: BatchOptions, name: str, indexed: Indexed, *, thumbnails: int = 0, progress: Progress | None = None
+    options: BatchOptions,
+    name: str,
+    indexed: Indexed,
+    *,
+    thumbnails: int = 0,
+    progress: Progress | None = None,
+    task_id: UUID | None = None,
 ) -> int:
     """Cut what a part asks for, unless an earlier run has; gives how many rows were done now.
 
-    What goes wrong with a row is told in it.  Raises RippleError of the source itself, OSError.
+    FITS files tell `task_id`.  What goes wrong with a row is told in it.  Raises RippleError of the source itself,
+    OSError.
     """
     out = Path(options.out)
     path = out / PARTS / f"{name}.arrow"
@@ -103,7 +112,8 @@ def cut_part(
     requests: list[CutoutRequest] = []
     asked: list[Position] = []
     beyond = Beyond()
-    with PartWriter(path, out, Kept(options.fits, options.tensors, hook), thumbnails=thumbnails) as writer:
+    kept = Kept(options.fits, options.tensors, hook)
+    with PartWriter(path, out, kept, thumbnails=thumbnails, task_id=task_id) as writer:
         planned = list(read_requests(out / PARTS, name))
         for each in planned:
             try:
@@ -168,11 +178,23 @@ def fan_in(
     )
 
 
-def cut_here(params: BatchParams, indexed: Indexed, *, progress: Progress | None = None) -> BatchResult:
+def cut_here(
+    params: BatchParams,
+    indexed: Indexed,
+    *,
+    progress: Progress | None = None,
+    has_ended: HasEnded = lambda _: False,
+) -> BatchResult:
     """A whole batch in this process; what an earlier run of the same has cut is not cut again.
 
-    Raises as `plan` and `cut_part`.
+    `has_ended` is asked of the task of a batch that is at work in the same folder.  Raises FolderInUseError, and as
+    `plan` and `cut_part`.
     """
+    with in_use(Path(params.out) / PARTS, has_ended=has_ended):
+        return _cut_here(params, indexed, progress)
+
+
+def _cut_here(params: BatchParams, indexed: Indexed, progress: Progress | None) -> BatchResult:
     planned = plan(params, indexed)
     cut = done = 0
     for each in planned.parts:

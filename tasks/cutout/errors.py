@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from absurd.errors import AbsurdError, ConfigurationError, ExecutionError, InvalidInputError, NotFoundError
+from absurd.errors import (
+    AbsurdError,
+    ConfigurationError,
+    ConflictError,
+    ExecutionError,
+    InvalidInputError,
+    NotFoundError,
+)
 
 
 class RippleError(AbsurdError):
@@ -98,6 +105,12 @@ class CollectionError(RippleError, NotFoundError):
     """A collection does not exist in the repository, or may not be read."""
 
     code = "cutout_collection"
+
+
+class FolderInUseError(RippleError, ConflictError):
+    """Another batch is at work in the folder; `details["holder"]` is its task, if it has one."""
+
+    code = "cutout_folder_in_use"
 
 
 # It was tried, and did not work ------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from absurd.context import RunContext
 from absurd.errors import AbsurdError, ExecutionError, TaskCancelled, TaskNotFoundError, WaitTimeoutError
 from absurd.executor import executor
-from absurd.outcome import Cancel
+from absurd.outcome import Cancel, Reject
 from absurd.tasks.cutout.params import BatchParams, PartParams
 
 if TYPE_CHECKING:
@@ -123,8 +124,22 @@ def batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
 
     Requests on the same images are cut by one task, `cutout.part`.  The result counts rows by state, and tells where
     manifest, contact sheet and tensors are.  A part that fails for good is failed rows.  What an earlier batch with the
-    same `out` has cut of the same images is not cut again.
+    same `out` has cut of the same images is not cut again; one that is still at work there is not disturbed: this one
+    fails.
     """
+    from absurd.tasks.cutout.errors import FolderInUseError
+    from absurd.tasks.cutout.in_use import in_use
+    from absurd.tasks.cutout.plan import PARTS
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(in_use(Path(params.out) / PARTS, batch=ctx.task_id, has_ended=partial(_has_ended, ctx)))
+        except FolderInUseError as error:
+            raise Reject(error.message) from error
+        return _batch(ctx, params)
+
+
+def _batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
     from absurd.tasks.cutout.cutting import fan_in, plan
     from absurd.tasks.cutout.plan import PARTS, Plan
 
@@ -168,6 +183,8 @@ def batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
 def part(ctx: RunContext, params: PartParams) -> dict[str, int]:
     """Cut a part of a batch: `cutout.batch` spawns it.  The result tells how many rows were cut now."""
     from absurd.tasks.cutout.cutting import cut_part
+    from absurd.tasks.cutout.in_use import in_use
+    from absurd.tasks.cutout.plan import PARTS
 
     looked = -math.inf
 
@@ -179,7 +196,9 @@ def part(ctx: RunContext, params: PartParams) -> dict[str, int]:
             looked = time.monotonic()
 
     look(0, 0)
-    return {"cut": cut_part(params, params.part, _indexed, thumbnails=params.thumbnails, progress=look)}
+    with in_use(Path(params.out) / PARTS, batch=params.batch, take=False):
+        cut = cut_part(params, params.part, _indexed, thumbnails=params.thumbnails, progress=look, task_id=ctx.task_id)
+    return {"cut": cut}
 
 
 def _require_wanted(ctx: RunContext, batch: UUID) -> None:
@@ -191,6 +210,17 @@ def _require_wanted(ctx: RunContext, batch: UUID) -> None:
     except (ExecutionError, TaskNotFoundError):  # failed or cancelled; or so long ago that it is removed
         pass
     raise Cancel(GIVEN_UP)
+
+
+def _has_ended(ctx: RunContext, batch: UUID) -> bool:
+    """Whether another batch has ended, or is removed."""
+    try:
+        ctx.wait_for([batch], timeout=0, return_exceptions=True)
+    except WaitTimeoutError:
+        return False
+    except TaskNotFoundError:
+        pass
+    return True
 
 
 def _is_given_up(end: Any) -> bool:
