@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -207,8 +207,10 @@ def _row(
             for column in columns.values():
                 if (place, column) in batch.errors:
                     raise batch.errors[place, column]
-        if request.edge == "refuse":
-            _refuse_edge(request, int(max(batch.n_outside[place, columns[band]] for band in left.bands)))
+        beyond = int(max(batch.n_outside[place, columns[band]] for band in left.bands))
+        if request.edge == "refuse" and beyond:
+            taken = tuple(columns[band] for band in left.bands)
+            return replace(failed(row, request, _edge(request, beyond)), batch=batch, place=place, columns=taken)
         return Fetched(
             row,
             request,
@@ -247,11 +249,10 @@ def _reduced(request: CutoutRequest, batch: Batch, place: int, columns: dict[str
     return reduce_to((*columns, *missing), request.planes, failures, needed_planes=(needed,))
 
 
-def _refuse_edge(request: CutoutRequest, n_outside: int) -> None:
-    if n_outside:
-        raise PositionOutsideError(
-            f"the box around ra {request.ra:.6f}, dec {request.dec:+.6f} has {n_outside} pixels beyond its image",
-            advice="ask for a smaller size, or for edge 'fill'",
-            ra=request.ra,
-            dec=request.dec,
-        )
+def _edge(request: CutoutRequest, n_outside: int) -> PositionOutsideError:
+    return PositionOutsideError(
+        f"the box around ra {request.ra:.6f}, dec {request.dec:+.6f} has {n_outside} pixels beyond its image",
+        advice="ask for a smaller size, or for edge 'fill'",
+        ra=request.ra,
+        dec=request.dec,
+    )

@@ -26,6 +26,8 @@ from absurd.tasks.cutout.scaling import Scaling
 
 MOST_FILES = 64
 """Whose headers are kept, those that were wanted last."""
+MOST_VERSIONS = 65_536
+"""Remote files of which is kept as what they were read last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,7 @@ class ParsedFile:
 
 
 _kept: OrderedDict[tuple[Any, ...], ParsedFile] = OrderedDict()
+_versions: OrderedDict[str, str] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -69,6 +72,12 @@ def parse(ref: ImageRef, planes: Sequence[str], *, retry: RetryPolicy = ONCE) ->
 
 def _known(ref: ImageRef, planes: Sequence[str]) -> ParsedFile:
     stored = Stored.of(RemoteFile.of(ref.uri) if is_remote(ref.uri) else local_path(ref.uri))
+    if isinstance(stored.path, RemoteFile):
+        with _lock:
+            _versions[ref.uri] = stored.path.state
+            _versions.move_to_end(ref.uri)
+            while len(_versions) > MOST_VERSIONS:
+                _versions.popitem(last=False)
     key = (stored, tuple(sorted(ref.hdus.items())), tuple(planes))
     with _lock:
         if key in _kept:
@@ -80,6 +89,12 @@ def _known(ref: ImageRef, planes: Sequence[str]) -> ParsedFile:
         while len(_kept) > MOST_FILES:
             _kept.popitem(last=False)
     return parsed
+
+
+def version_read(uri: str) -> str | None:
+    """As what a remote file was read last, as `RemoteFile.state`; None if that is not known."""
+    with _lock:
+        return _versions.get(uri)
 
 
 def forget() -> None:

@@ -21,7 +21,7 @@ from absurd.tasks.cutout.fits_form import FitsWriter
 from absurd.tasks.cutout.manifest import PartFile
 from absurd.tasks.cutout.normalise import Hook, normalise
 from absurd.tasks.cutout.request import IMAGE, Normalisation
-from absurd.tasks.cutout.resume import may_improve
+from absurd.tasks.cutout.resume import may_improve, version_cut
 from absurd.tasks.cutout.sources.folder import version_of
 
 ROWS_AT_ONCE = 256
@@ -171,7 +171,7 @@ def _told(row: Fetched) -> dict[str, Any]:
         "bands": list(row.bands),
         "left_out": list(row.left_out),
         "sources": [each.uri for each in row.all_images],
-        "images": [{"name": each.uri, "version": each.version} for each in row.all_images],
+        "images": [{"name": each.uri, "version": version_cut(each)} for each in row.all_images],
         "note": row.note or None,
     }
     if row.error is None and row.batch is not None:

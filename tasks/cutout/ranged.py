@@ -77,6 +77,11 @@ class RemoteFile:
         return urlsplit(self.address).path.rpartition("/")[2]
 
     @property
+    def state(self) -> str:
+        """What tells it from what it was or will be: the version, or the size where its server tells none."""
+        return self.version or str(self.size)
+
+    @property
     def suffix(self) -> str:
         """The end of its name, with the dot."""
         return os.path.splitext(self.name)[1]

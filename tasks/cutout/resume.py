@@ -12,15 +12,24 @@ import numpy as np
 
 from absurd.errors import InvalidInputError
 from absurd.tasks.artifact import write_aside
-from absurd.tasks.cutout.errors import PositionOutsideError, RippleError
+from absurd.tasks.cutout import parsed
+from absurd.tasks.cutout.errors import (
+    BandNotFoundError,
+    ButlerConnectionError,
+    PlaneNotFoundError,
+    PositionOutsideError,
+    RippleError,
+)
 from absurd.tasks.cutout.images import local_path
 from absurd.tasks.cutout.manifest import read_part
+from absurd.tasks.cutout.ranged import RemoteFile, is_remote
 from absurd.tasks.cutout.sources.folder import version_of
 from absurd.tasks.cutout.straddle import probes
 
 if TYPE_CHECKING:
     from absurd.tasks.cutout.fetched import Fetched
     from absurd.tasks.cutout.fetcher import LsstDataFetcher
+    from absurd.tasks.cutout.images import ImageRef
     from absurd.tasks.cutout.sphere import Floats
 
 
@@ -32,8 +41,10 @@ def may_improve(row: Fetched, *, on_image: bool) -> bool:
     if row.passing or any(each.failed for each in row.without) or (row.without and row.passed_over):
         return True
     if isinstance(row.error, PositionOutsideError):
-        return on_image
-    return row.error is not None and not isinstance(row.error, InvalidInputError)
+        return on_image and row.batch is None  # with what was cut it was refused for its edge
+    return row.error is not None and not isinstance(
+        row.error, InvalidInputError | BandNotFoundError | PlaneNotFoundError
+    )
 
 
 def is_kept(path: Path, folder: Path, bands: Sequence[str], fetcher: LsstDataFetcher) -> bool:
@@ -44,7 +55,7 @@ def is_kept(path: Path, folder: Path, bands: Sequence[str], fetcher: LsstDataFet
     if any(rows["may_improve"].to_pylist()):
         return False
     images = {(each["name"], each["version"]) for row in rows["images"].to_pylist() for each in row or ()}
-    if not all(_is_same(local_path(uri), version) for uri, version in images if _is_local(uri)):
+    if not all(_is_same_image(uri, version) for uri, version in images):
         return False
     files = ((folder / each["name"], each["version"]) for row in rows["files"].to_pylist() for each in row or ())
     return all(_is_same(file, version) for file, version in files) and Beyond.is_as_it_was(path, bands, fetcher)
@@ -60,8 +71,8 @@ class Beyond:
         self._positions: list[Floats] = []
 
     def add(self, row: Fetched) -> None:
-        """Remember where a cut-out has no pixels."""
-        if row.error is None and row.batch is not None:
+        """Remember where a cut-out has no pixels, also one that was refused for that."""
+        if row.batch is not None:
             for column in row.columns:
                 if row.batch.n_outside[row.place, column]:
                     self._positions.append(probes(row.batch, (row.place, column)))
@@ -103,8 +114,20 @@ def _found(positions: Floats, bands: Sequence[str], fetcher: LsstDataFetcher) ->
     return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
-def _is_local(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file://")
+def version_cut(image: ImageRef) -> str:
+    """The version of an image that its pixels are of; empty where that was not asked for, as of remembered cut-outs."""
+    return parsed.version_read(image.uri) or "" if is_remote(image.uri) else image.version
+
+
+def _is_same_image(uri: str, version: str) -> bool:
+    if not is_remote(uri):
+        return _is_same(local_path(uri), version)
+    try:
+        return not version or RemoteFile.of(uri).state == version
+    except ButlerConnectionError:  # what is there is better than what cannot be had now
+        return True
+    except RippleError:
+        return False
 
 
 def _is_same(path: Path, version: str) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from range_server import serve
 from skies import make_wcs, no_index, write_image
 
 from absurd.tasks.artifact import own_name
-from absurd.tasks.cutout import LsstDataFetcher, cutting, manifest, plan
+from absurd.tasks.cutout import ButlerConfig, ImageRef, LsstDataFetcher, cutting, manifest, plan
 from absurd.tasks.cutout.cutting import cut_here
 from absurd.tasks.cutout.params import BatchParams, Listed
 from absurd.tasks.cutout.part import fits_names
@@ -132,3 +134,81 @@ def test_own_sizes_count_for_what_is_held(pair: BatchParams, monkeypatch: pytest
     cut_here(pair.model_copy(update={"positions": listed, "fits": False}), no_index)
 
     assert held == [1, 1, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"bands": ["r", "z"]}, "cutout_band_not_found"),
+        ({"planes": ["image", "mask"]}, "cutout_plane_not_found"),
+        ({"edge": "refuse", "size": 200.0}, "cutout_outside"),
+    ],
+)
+def test_what_is_refused_for_good_is_not_cut_again(pair: BatchParams, change: dict[str, Any], code: str) -> None:
+    """A band or a plane that is not there, a box beyond all images: until an image is another, or one is new."""
+    params = pair.model_copy(update=change)
+    assert [cut_here(params, no_index).cut for _ in range(3)] == [1, 0, 0]
+    assert [each["code"] for each in rows_of(params)] == [code]
+
+    os.utime("pair/a.fits", ns=(1, 1))
+    assert [cut_here(params, no_index).cut for _ in range(2)] == [1, 0]
+
+
+def test_a_box_that_was_refused_is_cut_once_its_neighbour_is_there(pair: BatchParams) -> None:
+    """With `edge` refuse, an image that comes to lie beside the own makes it whole, and one that goes does not."""
+    params = pair.model_copy(update={"edge": "refuse"})
+    Path("pair/b.fits").rename("b.fits")
+    assert [cut_here(params, no_index).failed for _ in range(2)] == [1, 1]
+    assert cut_here(params, no_index).cut == 0
+
+    Path("b.fits").rename("pair/b.fits")
+    assert [(each.cut, each.accepted) for each in (cut_here(params, no_index), cut_here(params, no_index))] == [
+        (1, 1),
+        (0, 1),
+    ]
+    assert values(params) == [1, 2]
+
+    Path("pair/b.fits").unlink()
+    assert [(each.cut, each.failed) for each in (cut_here(params, no_index), cut_here(params, no_index))] == [
+        (1, 1),
+        (0, 1),
+    ]
+
+
+class Registry:
+    """A source that knows images by names that do not change with their files, as a repository does."""
+
+    name = "registry"
+
+    def __init__(self, *addresses: str) -> None:
+        self._refs = [ImageRef(each, "r", {"image": 0}, 1, number, "id") for number, each in enumerate(addresses)]
+
+    def find(self, positions: Any, bands: Any = ()) -> list[list[ImageRef]]:
+        """The image of a position, by its right ascension: the second is to the east of the first, at lower x."""
+        edge = make_wcs(10.0, 20.0, crpix=(SIDE / 2, SIDE / 2)).all_pix2world([[SIDE - 0.5, SIDE / 2]], 0)[0][0]
+        return [[self._refs[int(ra < edge)]] for ra, _ in positions]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_remote_image_that_has_changed_is_cut_again(
+    pair: BatchParams, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Also one beside the image of the position: what its server says of its version counts, whoever names it."""
+    with serve(Path("pair")) as served:
+        source = Registry(f"{served.address}/a.fits", f"{served.address}/b.fits")
+        fetcher = LsstDataFetcher(ButlerConfig(folder="-", cache_size=0), sources={"registry": source})
+        monkeypatch.setattr(cutting, "_fetcher", lambda *_: fetcher)
+        assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
+        assert values(pair) == [1, 2]
+
+        os.utime(f"pair/{name}.fits", ns=(1, 1))
+        assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
+        (Path("pair") / f"{name}.fits").rename("away.fits")
+        assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 1]
+        assert rows_of(pair)[0]["code"] == "cutout_source_not_found"
+        Path("away.fits").rename(f"pair/{name}.fits")
+        assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
+    assert cut_here(pair, no_index).cut == 0  # its server is away, which says nothing of the image
