@@ -23,7 +23,7 @@ from absurd.tasks.cutout.gather import Failures, Pixels
 from absurd.tasks.cutout.geometry import Box, check_position, outside, shape_in_pixels
 from absurd.tasks.cutout.parsed import ParsedFile, parse
 from absurd.tasks.cutout.request import IMAGE, MASK
-from absurd.tasks.cutout.retry import ONCE, RetryPolicy
+from absurd.tasks.cutout.retry import ONCE, READING, RetryPolicy
 from absurd.tasks.cutout.targets import Targets
 from absurd.tasks.cutout.world import is_position, same_wcs, to_pixels
 
@@ -183,18 +183,20 @@ def cut_stream(
     *,
     chunk: int = CHUNK,
     threads: int | None = None,
+    retry: RetryPolicy = READING,
 ) -> Iterator[Batch]:
     """As `cut_batch`, in batches of at most about `chunk` bytes of pixels, in whatever order reads least.
 
-    Each position is in exactly one of them; `Batch.rows` tells which it is.
+    Each position is in exactly one of them; `Batch.rows` tells which it is.  What cannot be read for a while is tried
+    again as an `LsstDataFetcher` does that is not told otherwise.
     """
     shape, planes = _checked(shape, planes)
     plane = max(1, len(targets.bands) * shape[0] * shape[1] * np.dtype(np.float32).itemsize)
     most = max(1, min(chunk // (plane * len(planes)), ARRAY // plane))
     waiting: list[_Piece] = []
     n_waiting = 0
-    with _Workers(threads) as workers:
-        for piece in _pieces(targets, planes):
+    with _Workers(threads, retry) as workers:
+        for piece in _pieces(targets, planes, retry):
             first = 0
             while first < len(piece.rows):
                 part = piece.some(first, first + most - n_waiting)
@@ -217,7 +219,7 @@ def _checked(shape: tuple[int, int], planes: Sequence[str]) -> tuple[tuple[int, 
 class _Workers:
     """Threads that work on what does not hold the interpreter's lock."""
 
-    def __init__(self, threads: int | None, retry: RetryPolicy = ONCE) -> None:
+    def __init__(self, threads: int | None, retry: RetryPolicy) -> None:
         self.retry = retry
         self.n = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.n, thread_name_prefix="cutout") if self.n > 1 else None
@@ -234,7 +236,7 @@ class _Workers:
         yield from (job() for job in jobs) if self._pool is None else self._pool.map(lambda job: job(), jobs)
 
 
-def _pieces(targets: Targets, planes: Sequence[str], retry: RetryPolicy = ONCE) -> Iterator[_Piece]:
+def _pieces(targets: Targets, planes: Sequence[str], retry: RetryPolicy) -> Iterator[_Piece]:
     """Positions by the set of their images, within that from low to high y, so that what lies close is read once."""
     if not len(targets.positions):
         return

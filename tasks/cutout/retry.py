@@ -260,3 +260,7 @@ def policies(attempts: int = 3, delay: float = 1.0, timeout: float | None = 30.0
         "read": RetryPolicy(attempts, delay / 4, timeout=timeout, within=None if timeout is None else 2 * timeout),
         "health": RetryPolicy(1, delay, timeout=timeout),
     }
+
+
+READING = policies()["read"]
+"""Of headers and pixels, where no configuration says otherwise."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ from absurd.tasks.cutout import (
     parsed,
     ranged,
 )
+from absurd.tasks.cutout.batch import cut_stream
 from absurd.tasks.cutout.fetch import fetch_chunk
 from absurd.tasks.cutout.ranged import GAP, RemoteFile, bytes_read, merged, ranges_of_rows, shown
+from absurd.tasks.cutout.retry import READING, RetryPolicy
 from absurd.tasks.cutout.sources.remote import RemoteSource
+from absurd.tasks.cutout.targets import Targets
 
 RA, DEC = 150.0, 2.5
 SHAPE = (600, 2000)
@@ -114,6 +118,29 @@ def test_what_a_server_does_not_give_at_once_is_asked_again(served: Served, name
                 assert served.busy == 0
                 reasons.append(row.reason)
         assert reasons == ["", ""] if attempts == 2 else all("HTTP status 503" in each for each in reasons)
+
+
+@pytest.mark.parametrize("name", ["plain", "rice", "gzip"])
+def test_a_stream_of_cutouts_asks_again(served: Served, folder: Path, name: str) -> None:
+    """As the fetcher: an answer 503 to headers and one to pixels cost no row, unless there is to be one attempt."""
+    ref = ImageRef(f"{served.address}/{name}.fits", "r", {"image": 0 if name == "plain" else 1})
+    targets = Targets.on(np.array([(RA, DEC), (RA, DEC + 0.005)]), [ref])
+    expected = extract(folder / f"{name}.fits", (RA, DEC), 24, unit="pixel").image.pixels
+    again = RetryPolicy(attempts=2, delay=0.0)
+    assert READING.attempts > 1
+    for retry in (again, replace(again, attempts=1)):
+        for headers in (True, False):
+            if headers:
+                parsed.forget()
+            ranged._block.cache_clear()  # astropy reads pixels in GZIP tiles by these as well
+            served.busy = 1
+            (batch,) = cut_stream(targets, (24, 24), threads=1, retry=retry)
+            assert served.busy == 0
+            if retry is again:
+                assert not batch.errors
+                assert np.array_equal(batch.pixels["image"][batch.rows.tolist().index(0), 0], expected)
+            else:
+                assert "HTTP status 503" in str(batch.errors[0, 0])
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
