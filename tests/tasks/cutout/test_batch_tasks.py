@@ -36,7 +36,7 @@ load_modules(list(EXECUTOR_MODULES), shipped=False)
 
 Until = Callable[..., None]
 
-ROWS, FEW = 10_000, 4_500
+ROWS, FEW = 6_400, 3_200
 IMAGES = 4
 SIDE = 300
 PATIENCE = 120
@@ -119,7 +119,7 @@ def made(out: Path) -> dict[str, int]:
 def test_a_killed_worker_loses_no_row(
     client: SyncAbsurdClient, module_database_url: str, place: Path, whole: Path, tmp_path: Path, until: Until
 ) -> None:
-    """Ten thousand positions, the worker killed in their midst: what it had made stays, the end is that of one run."""
+    """Thousands of positions, the worker killed in their midst: what it had made stays, the end is that of one run."""
     workflow = Workflow("field")
     workflow.task("cutout.batch", options(place, tmp_path / "out"), name="batch")
     run = client.spawn_workflow(workflow)

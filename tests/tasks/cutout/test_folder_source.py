@@ -15,6 +15,7 @@ from skies import make_wcs, pixels_of, write_image
 from absurd.tasks.cutout import ImageUnreadableError, SourceNotFoundError, find_images
 from absurd.tasks.cutout.errors import PositionOutsideError
 from absurd.tasks.cutout.geometry import to_pixel
+from absurd.tasks.cutout.sources import folder as folder_source
 from absurd.tasks.cutout.sources.folder import FolderSource
 from absurd.tasks.cutout.sources.footprint import depths, pixels_at
 
@@ -43,19 +44,23 @@ def scattered(n: int) -> NDArray[np.float64]:
     return np.concatenate([wrap, pole, random.uniform((0, -90), (360, 90), (n // 2, 2))])
 
 
-def test_many_positions_are_as_one(folder: Path) -> None:
+def test_many_positions_are_as_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each of many positions the deepest image of each band is what it is for that position alone."""
     source = FolderSource(folder)
     positions = scattered(200)
     found = source.find(positions)
+    opened = source.opened
+    # each search has a source of its own, which would read seven headers
+    monkeypatch.setattr(folder_source, "FolderSource", lambda _: source)
     assert sum(bool(each) for each in found) > 50
-    for (ra, dec), refs in zip(positions, found, strict=True):
+    for (ra, dec), refs in zip(positions[::3], found[::3], strict=True):
         best = {ref.band: ref.uri for ref in reversed(refs)}
         try:
             alone = {each.band: str(each.path) for each in find_images(folder, ra, dec)}
         except PositionOutsideError:
             alone = {}
         assert best == alone
+    assert source.opened == opened
 
 
 def test_pixels_are_those_of_one_position_alone() -> None:
@@ -66,8 +71,8 @@ def test_pixels_are_those_of_one_position_alone() -> None:
     from astropy.wcs import WCS
 
     random = np.random.default_rng(7)
-    near = random.uniform((9.9, 19.9), (10.1, 20.1), (50, 2))
-    far = random.uniform((0, -90), (360, 90), (50, 2))
+    near = random.uniform((9.9, 19.9), (10.1, 20.1), (20, 2))
+    far = random.uniform((0, -90), (360, 90), (20, 2))
     for wcs in (make_wcs(10, 20), make_wcs(30, -60, frame="galactic"), WCS(distorted)):
         positions = np.concatenate([near, far])
         found = pixels_at(wcs, positions)
