@@ -79,6 +79,11 @@ class _Degrees(click.Command):
     type=click.Choice(["none", "asinh", "min-max", "z-score"]),
     help="Keep all accepted as tensors for learning, so normalised.",
 )
+@click.option(
+    "--keep-parts/--no-keep-parts",
+    default=True,
+    help="Keep .parts, by which the same command again knows what is still good.  [--keep-parts]",
+)
 @json_option
 def cutout(
     ra: float | None,
@@ -128,7 +133,9 @@ def _params(given: dict[str, Any]) -> dict[str, Any]:
     """The params of `cutout.batch` that say the same."""
     sources = given["sources"]
     limits = {name: given[f"max_{name}"] for name in ("outside", "not_finite", "masked")}
-    params: dict[str, Any] = {name: given[name] for name in ("out", "unit", "edge", "reduced", "fits", "tensors")}
+    params: dict[str, Any] = {
+        name: given[name] for name in ("out", "unit", "edge", "reduced", "fits", "tensors", "keep_parts")
+    }
     params["source"] = sources[0] if len(sources) == 1 else list(sources)
     params["limits"] = {name: value for name, value in limits.items() if value is not None}
     params["collections"] = list(given["collections"])

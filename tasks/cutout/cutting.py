@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from absurd.tasks.artifact import remove
 from absurd.tasks.cutout.errors import (
     CutoutExtractionError,
     DataIdValidationError,
@@ -25,9 +26,9 @@ from absurd.tasks.cutout.fetched import Fetched
 from absurd.tasks.cutout.in_use import HasEnded, in_use
 from absurd.tasks.cutout.normalise import preprocessing
 from absurd.tasks.cutout.part import Kept, PartWriter
-from absurd.tasks.cutout.plan import PARTS, ROWS_OF_A_PART, Plan, plan_batch, read_requests
+from absurd.tasks.cutout.plan import PARTS, ROWS_OF_A_PART, Plan, forget_others, plan_batch, read_requests
 from absurd.tasks.cutout.positions import Position, listed, read_positions
-from absurd.tasks.cutout.resume import Beyond, is_kept
+from absurd.tasks.cutout.resume import Beyond, is_kept, is_settled
 from absurd.tasks.cutout.sources.places import Indexed, fetcher_for
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def fan_in(
     counts = merge_products(
         paths, placed, tensors=options.tensors, title=f"Cut-outs in {out.resolve().name}", private=private
     )
+    forget_others(out / PARTS, planned)
     where = {name: os.path.abspath(out / name) for name in written}
     return BatchResult(
         planned.rows,
@@ -205,7 +207,15 @@ def _cut_here(params: BatchParams, indexed: Indexed, progress: Progress | None) 
 
         cut += cut_part(params, each.name, indexed, thumbnails=each.thumbnails, progress=told)
         done += each.rows
-    return fan_in(params, planned, cut=cut)
+    result = fan_in(params, planned, cut=cut)
+    if not params.keep_parts and is_done(params, planned):
+        remove(Path(params.out) / PARTS)
+    return result
+
+
+def is_done(options: BatchOptions, planned: Plan) -> bool:
+    """Whether no later run can make any row better, of the same images."""
+    return is_settled(Path(options.out) / PARTS / f"{each.name}.arrow" for each in planned.parts)
 
 
 def _rows_at_once(options: BatchOptions) -> int:

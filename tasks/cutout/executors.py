@@ -140,7 +140,7 @@ def batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
 
 
 def _batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
-    from absurd.tasks.cutout.cutting import fan_in, plan
+    from absurd.tasks.cutout.cutting import fan_in, is_done, plan
     from absurd.tasks.cutout.plan import PARTS, Plan
 
     path = Path(params.out) / PARTS / f"{ctx.task_id.hex}.plan.json"
@@ -152,7 +152,7 @@ def _batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
 
     ctx.step("plan", divide)
     planned = Plan.read(path)
-    options = params.model_dump(mode="json", exclude={"positions"}, exclude_unset=True)
+    options = params.model_dump(mode="json", exclude={"positions", "keep_parts"}, exclude_unset=True)
 
     def spawn(number: int) -> UUID:
         each = planned.parts[number]
@@ -175,6 +175,8 @@ def _batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
         at=lambda name: ctx.artifact(os.path.join(params.out, name), kind=name.partition(".")[0]),
         private=True,
     )
+    if not params.keep_parts and not lost and is_done(params, planned):  # a retry of this run would need them
+        ctx.spawn("cutout.tidy", {"out": params.out, "batch": str(ctx.task_id)})
     ctx.log.info("cutouts_made", rows=result.rows, failed=result.failed, parts=len(tasks), lost=len(lost))
     return asdict(result) | {"parts": len(tasks), "lost_parts": len(lost)}
 
@@ -199,6 +201,34 @@ def part(ctx: RunContext, params: PartParams) -> dict[str, int]:
     with in_use(Path(params.out) / PARTS, batch=params.batch, take=False):
         cut = cut_part(params, params.part, _indexed, thumbnails=params.thumbnails, progress=look, task_id=ctx.task_id)
     return {"cut": cut}
+
+
+class TidyParams(BaseModel):
+    """Of which batch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    out: Place = Field(description="Folder of its products.")
+    batch: UUID = Field(description="The task `cutout.batch` that has ended.")
+
+
+@executor("cutout.tidy")
+def tidy(ctx: RunContext, params: TidyParams) -> None:
+    """Remove what a batch needed to go on after a failure: `cutout.batch` spawns it with its own completion.
+
+    Nothing is done where another batch has begun in the folder.
+    """
+    from absurd.tasks.artifact import remove
+    from absurd.tasks.cutout.errors import FolderInUseError
+    from absurd.tasks.cutout.in_use import in_use
+    from absurd.tasks.cutout.plan import PARTS
+
+    parts = Path(params.out) / PARTS
+    try:
+        with in_use(parts, batch=params.batch, take=False):
+            remove(parts)
+    except FolderInUseError as error:
+        ctx.log.info("parts_kept", reason=error.message)
 
 
 def _require_wanted(ctx: RunContext, batch: UUID) -> None:

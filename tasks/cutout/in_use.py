@@ -81,6 +81,8 @@ def in_use(
                 _take(folder, lock, batch, has_ended)
         if batch is not None and not _is_locked(lock, fcntl.LOCK_SH):
             raise _error(folder, Holder.read(folder))
+        if not _is_there(lock, folder / LOCK):
+            raise _error(folder, None)
         yield
 
 
@@ -94,7 +96,7 @@ def _take(folder: Path, lock: int, batch: UUID | None, has_ended: HasEnded) -> N
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """The file to lock, which is not removed while somebody is in here and has locked it."""
+    """The file to lock."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -111,6 +113,14 @@ def _is_locked(lock: int, how: int) -> bool:
     except OSError:  # a file system without locks
         return True
     return True
+
+
+def _is_there(lock: int, path: Path) -> bool:
+    """Whether it is still the file that others lock: who ends a batch removes it."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _error(folder: Path, holder: Holder | None) -> FolderInUseError:

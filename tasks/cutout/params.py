@@ -124,6 +124,11 @@ class BatchParams(BatchOptions):
         description="A table (.csv, .ecsv, .parquet, .fits) with columns ra and dec in degrees, ICRS, and perhaps id "
         "and size; or a list of [ra, dec] or {ra, dec, id, size}.",
     )
+    keep_parts: bool = Field(
+        default=True,
+        description="Keep .parts in the folder, by which the same batch again knows what is still good; else it is "
+        "removed in the end, unless a row may end better another time.",
+    )
 
 
 class PartParams(BatchOptions):

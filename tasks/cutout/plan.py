@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from absurd.tasks.artifact import write_aside
+from absurd.tasks.artifact import remove, write_aside
 from absurd.tasks.cutout.contact_sheet import MOST_SHOWN
 from absurd.tasks.cutout.errors import SourceNotFoundError
 from absurd.tasks.cutout.positions import Position
@@ -29,6 +29,8 @@ PARTS = ".parts"
 """Folder beside the products with what is not yet one of them.  Who removes it makes a second run cut everything."""
 FORMAT = "2"
 """Changes with what a part's file holds: parts of another format are made again."""
+NAME = 32
+"""Characters of the name of a part."""
 ROWS_OF_A_PART = 1_500
 """Requests of one part at most: what its task costs the queue is then small beside them."""
 ROWS_AT_ONCE = 8_192
@@ -102,6 +104,15 @@ def plan_batch(options: BatchOptions, positions: Iterable[Position], fetcher: Ls
     total = max(1, sum(each.rows for each in groups.parts))
     shares = [min(each.rows, -(-MOST_SHOWN * each.rows // total)) for each in groups.parts]
     return Plan(tuple(PlannedPart(each.name, each.rows, n) for each, n in zip(groups.parts, shares, strict=True)))
+
+
+def forget_others(folder: Path, planned: Plan) -> None:
+    """Remove what other parts than those of this plan have left: of other options, or of images as they were."""
+    names = {each.name for each in planned.parts}
+    for each in folder.iterdir():
+        name, _, rest = each.name.partition(".")
+        if len(name) == NAME and name not in names and not rest.startswith("plan"):
+            remove(each)
 
 
 def read_requests(folder: Path, name: str) -> Iterator[Position]:
@@ -181,7 +192,7 @@ class _Groups:
         content = sink.getvalue().to_pybytes()
         images: Mapping[str, Any] = dict(sorted({each for group in groups for each in group.images}))
         told = json.dumps([FORMAT, self._options, images])
-        name = hashlib.sha256(told.encode() + b"\n" + content).hexdigest()[:32]
+        name = hashlib.sha256(told.encode() + b"\n" + content).hexdigest()[:NAME]
         with write_aside(self._folder / f"{name}.requests.arrow") as aside:
             aside.write_bytes(content)
         self.parts.append(PlannedPart(name, len(rows)))

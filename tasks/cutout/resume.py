@@ -47,6 +47,11 @@ def may_improve(row: Fetched, *, on_image: bool) -> bool:
     )
 
 
+def is_settled(parts: Iterable[Path]) -> bool:
+    """Whether all parts are there, and none of their rows may end better another time."""
+    return all(path.is_file() and not any(read_part(path)["may_improve"].to_pylist()) for path in parts)
+
+
 def is_kept(path: Path, folder: Path, bands: Sequence[str], fetcher: LsstDataFetcher) -> bool:
     """Whether the part at `path` is there, with its files in `folder`, and would be the same again."""
     if not path.is_file():

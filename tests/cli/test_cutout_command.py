@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from astropy.io import fits
 from skies import make_wcs, pixels_of, write_image
 
 from absurd.tasks.cutout import extract, manifest
+from absurd.tasks.cutout.in_use import in_use
 from absurd.tasks.cutout.tensor import read_tensors
 
 if TYPE_CHECKING:
@@ -60,6 +62,22 @@ def test_a_table(run: Run, images: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "cut").glob("*.fits"))
     assert [each["state"] for each in manifest.read("cut/manifest.parquet")] == ["accepted", "failed", "accepted"]
     assert "; all kept" in run(*words, *options).out
+
+
+def test_a_batch_on_the_queue_is_not_disturbed(run: Run, images: Path) -> None:
+    """A folder that a task works in is refused by the name of the task, until that has ended; parts go if wished."""
+    params = ("positions=[[10,-20]]", "size=6", "source=images", "out=cut")
+    task = run("spawn", "cutout.batch", *params, "--json").document["id"]
+    with in_use(Path("cut/.parts"), batch=UUID(task)):
+        pass
+    words = ("cutout", "10", "-20", "6", "--source", "images", "--out", "cut", "--no-keep-parts")
+
+    ended = run(*words)
+    assert ended.code == 5
+    assert f"a batch is at work in cut already: task {task}" in ended.err
+    assert run("task", "cancel", task).code == 0
+    assert run(*words).code == 0
+    assert not Path("cut/.parts").exists()
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,37 @@ def test_two_batches_on_a_queue(params: dict[str, Any]) -> None:
     assert fits.getval(made, "TASKID") == taken.spawns[0]["id"]
 
 
+def test_parts_are_tidied_away_after_the_completion(params: dict[str, Any]) -> None:
+    """By a task that there is only if the batch is complete; it leaves the folder alone that is another's by then."""
+    port, first, second = MemoryPort(), uuid4(), uuid4()
+    wanted = params | {"keep_parts": False}
+    parts = Path(params["out"]) / PARTS
+
+    def batch(task: UUID) -> Completed:
+        run_part(start("cutout.batch", wanted, port, task), port, task)
+        done = start("cutout.batch", wanted, port, task)
+        assert isinstance(done, Completed)
+        return done
+
+    def tidy(done: Completed) -> None:
+        (spawned,) = done.spawns
+        assert spawned["name"] == "cutout.tidy"
+        assert isinstance(start("cutout.tidy", json.loads(spawned["params"]), port), Completed)
+
+    port.endings[first] = Ending(first, "cutout.batch", "blocked", None, None)
+    done = batch(first)
+    assert parts.is_dir()  # should this run be lost, its retry would need them
+    port.endings[first] = Ending(first, "cutout.batch", "completed", None, None)
+    tidy(done)
+    assert not parts.exists()
+
+    port.endings[second] = Ending(second, "cutout.batch", "blocked", None, None)
+    suspended = start("cutout.batch", wanted, port, second)
+    tidy(done)
+    assert parts.is_dir()
+    assert isinstance(run_part(suspended, port, second), Completed)
+
+
 def test_a_command_beside_a_batch_on_a_queue(params: dict[str, Any]) -> None:
     """It is refused while that has not ended, and by the name of the task; while it runs no batch begins."""
     port, first = MemoryPort(), uuid4()

@@ -175,6 +175,41 @@ def test_a_box_that_was_refused_is_cut_once_its_neighbour_is_there(pair: BatchPa
     ]
 
 
+def test_parts_of_other_plans_are_not_kept(pair: BatchParams) -> None:
+    """However often options and images change, there is one part, with what belongs to it."""
+    for size in (16, 20):
+        for time in (1, 2):
+            os.utime("pair/a.fits", ns=(time, time))
+            params = pair.model_copy(update={"size": size, "tensors": "none"})
+            assert cut_here(params, no_index).cut == 1
+    (planned,) = cutting.plan(params, no_index).parts
+    left = {each.name for each in (Path("out") / plan.PARTS).iterdir()} - {"lock", "holder.json"}
+    assert left == {f"{planned.name}.arrow", f"{planned.name}.requests.arrow"}
+    assert cut_here(params, no_index).cut == 0
+
+
+def test_parts_go_once_they_are_of_no_use(pair: BatchParams) -> None:
+    """Where that is wished, and not before every row is as good as it can be; then all is cut anew."""
+    assert isinstance(pair.positions, list)
+    listed = [*pair.positions, (50.0, -20.0), (400.0, 0.0)]
+    params = pair.model_copy(update={"keep_parts": False, "positions": listed})
+    kept = cutting.plan(params, no_index)
+    Path("pair/a.fits").rename("a.fits")
+    for each in kept.parts:
+        cutting.cut_part(params, each.name, no_index)
+    assert not cutting.is_done(params, kept)
+    Path("a.fits").rename("pair/a.fits")
+
+    result = cut_here(params, no_index)
+    assert (result.accepted, result.failed) == (1, 2)
+    assert not (Path("out") / plan.PARTS).exists()
+    assert values(params) == [1, 2]
+    assert cut_here(params, no_index).cut == 3
+    assert cut_here(params.model_copy(update={"keep_parts": True}), no_index).cut == 3
+    assert cut_here(params, no_index).cut == 0
+    assert not (Path("out") / plan.PARTS).exists()
+
+
 class Registry:
     """A source that knows images by names that do not change with their files, as a repository does."""
 
