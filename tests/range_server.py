@@ -25,6 +25,8 @@ class Served:
     """If there is one, nothing is answered before it is set."""
     busy: int = 0
     """How many of the next ranges are answered by status 503."""
+    meeting: threading.Barrier | None = None
+    """If there is one, nothing is answered before so many requests are there at once; 503 where no others come."""
     sent: int = 0
     """Bytes of content, so far."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -57,6 +59,12 @@ def serve(folder: Path) -> Iterator[Served]:
                 return
             if served.silent is not None:
                 served.silent.wait()
+            if served.meeting is not None:
+                try:
+                    served.meeting.wait()
+                except threading.BrokenBarrierError:
+                    self.send_error(503)
+                    return
             path = served.folder / self.path.partition("?")[0].lstrip("/")
             if not path.is_file():
                 self.send_error(404)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,10 @@ class _Image:
 
     def ref(self, band: str | None) -> ImageRef:
         return ImageRef(str(self.path), band, self.hdus, version=self.version)
+
+
+Read: TypeAlias = list[_Image] | ImageUnreadableError | NotOnSkyError
+"""What the headers of a file give."""
 
 
 class FolderSource:
@@ -164,29 +168,39 @@ class FolderSource:
         return self._of_version(path, version)
 
     def _of_version(self, path: Path | RemoteFile, version: str) -> list[_Image]:
+        known = self._still(path, version)
+        return self._remember(path, version, read_images(path, version)) if known is None else known
+
+    def _still(self, path: Path | RemoteFile, version: str) -> list[_Image] | None:
+        """What is remembered of a file, if that is of this version."""
         if _of_the_disk(self.unusable.get(path)):
             del self.unusable[path]
         known = self._known.get(str(path))
-        if known is not None and known[0] == version:
-            return known[1]
-        images = self._read(path, version)
+        return known[1] if known is not None and known[0] == version else None
+
+    def _remember(self, path: Path | RemoteFile, version: str, read: Read) -> list[_Image]:
+        self.opened += 1
+        self.unusable.pop(path, None)
+        if isinstance(read, list):
+            images = read
+        else:
+            images, self.unusable[path] = [], read
         if _of_the_disk(self.unusable.get(path)):  # it is no fault of the file, which is the same when it can be read
             self._known.pop(str(path), None)
         else:
             self._known[str(path)] = version, images
         return images
 
-    def _read(self, path: Path | RemoteFile, version: str) -> list[_Image]:
-        self.opened += 1
-        self.unusable.pop(path, None)
-        try:
-            with open_images(path) as images:
-                return [_remembered(each, version) for each in own_images(images)]
-        except SourceNotFoundError:  # since the folder was listed
-            return []
-        except (ImageUnreadableError, NotOnSkyError) as error:
-            self.unusable[path] = error
-            return []
+
+def read_images(path: Path | RemoteFile, version: str) -> Read:
+    """The images of a file, by its headers; or why it cannot be used."""
+    try:
+        with open_images(path) as images:
+            return [_remembered(each, version) for each in own_images(images)]
+    except SourceNotFoundError:  # since the folder was listed
+        return []
+    except (ImageUnreadableError, NotOnSkyError) as error:
+        return error
 
 
 def _unread(path: Path, error: OSError) -> ImageUnreadableError:

@@ -212,6 +212,38 @@ def test_a_source_of_which_no_address_answers_is_away(served: Served, folder: Pa
     assert list(source.unreachable) == [gone]
 
 
+def test_addresses_are_asked_at_once(tmp_path: Path) -> None:
+    """A server that answers only when all are there: sizes, then headers; images stand in the order of the addresses.
+
+    One at a time would be answered by 503.
+    """
+    names = [f"{band}{number}" for number, band in enumerate("zgrizyug")]
+    for name in names:
+        header = make_wcs(RA, DEC, crpix=(20.5, 20.5)).to_header()
+        header["BAND"] = name
+        fits.PrimaryHDU(pixels_of((40, 40)), header).writeto(tmp_path / f"{name}.fits")
+    with serve(tmp_path) as served:
+        served.meeting = threading.Barrier(len(names), timeout=60)
+        source = RemoteSource(f"{served.address}/{name}.fits" for name in names)
+        first, again = source.images(), source.images()
+
+    assert [image.told for image in first] == names and again == first
+    assert not source.unreachable and source.opened == len(names)
+    assert [method for method, _ in served.requests] == ["HEAD"] * 8 + ["GET"] * 8 + ["HEAD"] * 8
+
+
+def test_an_address_whose_headers_do_not_come_is_told(served: Served) -> None:
+    """It counts as one that does not answer: the others are served, and it is asked again the next time."""
+    addresses = [f"{served.address}/{name}.fits" for name in ("plain", "rice")]
+    source = RemoteSource(addresses)
+    served.busy = 1
+    (image,) = source.images()
+    (unreachable,) = source.unreachable
+    assert {str(image.path), unreachable} == set(addresses)
+
+    assert [str(each.path) for each in source.images()] == addresses and not source.unreachable
+
+
 def test_files_of_a_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a server that speaks S3 as from a folder; credentials are those of the environment."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
