@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from absurd.tasks.cutout.fits_image import FitsImage, band_in_headers, band_in_name, open_images, read_wcs
+from absurd.tasks.cutout.quiet import quiet
 from absurd.tasks.cutout.sources.folder import own_images, planes_of
 from absurd.tasks.cutout.sources.footprint import bounds_of, cap_of, corners_of
 
@@ -91,8 +91,7 @@ def _moment(value: Any, kind: str, system: str) -> datetime | None:
     if system not in _SCALES or isinstance(value, bool):
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of years for which leap seconds are not known
+        with quiet():  # of years for which leap seconds are not known
             told = Time(value, format=kind, scale=_SCALES[system])
             found: datetime = told.utc.to_datetime(timezone=UTC, leap_second_strict="silent")
     except (ValueError, TypeError, OverflowError):

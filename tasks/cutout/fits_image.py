@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,6 +22,7 @@ from absurd.tasks.cutout.errors import (
     SourceNotFoundError,
 )
 from absurd.tasks.cutout.geometry import Slices, to_pixel
+from absurd.tasks.cutout.quiet import quiet
 from absurd.tasks.cutout.ranged import RemoteFile
 
 KNOWN_BANDS = tuple("u U B g V r R i I z y Y J H K w1 w2 w3 w4".split())  # noqa: SIM905 - read as a row
@@ -275,16 +275,14 @@ def read_wcs(header: Any, hdus: Any = None) -> Any:
     """The WCS of the first two axes of an image; `hdus` are its file's, where tables of distortions may be."""
     from astropy.wcs import WCS
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what astropy mends while it reads, and says, changes no meaning
+    with quiet():  # what astropy mends while it reads, and says, changes no meaning
         return WCS(header, fobj=hdus, naxis=[1, 2] if header["NAXIS"] > 2 else None)
 
 
 def _celestial_wcs(header: Any, hdus: Any) -> tuple[Any, str | None]:
     """The celestial WCS of the first two axes, or why there is none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             wcs = read_wcs(header, hdus)
             if not wcs.has_celestial or wcs.naxis != 2:
                 kinds = [kind for kind in list(wcs.wcs.ctype)[:2] if kind]
@@ -304,8 +302,7 @@ def _alone(hdu: Any) -> AbstractContextManager[Any]:
 def _reading(path: Path | RemoteFile) -> Iterator[None]:
     """Turn what astropy raises over a file that is not as it should be into one error."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # truncation is checked for; the rest is about style
+        with quiet():  # truncation is checked for; the rest is about style
             yield
     except (FileNotFoundError, MemoryError, RippleError):
         raise

@@ -7,11 +7,11 @@ conventions are those of `astropy.nddata.Cutout2D` with ``mode="partial"``.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from absurd.tasks.cutout.errors import InvalidPositionError, InvalidSizeError, PositionOutsideError
+from absurd.tasks.cutout.quiet import quiet
 
 Unit = Literal["arcsec", "pixel"]
 Slices: TypeAlias = "tuple[slice[int, int, None], slice[int, int, None]]"
@@ -124,8 +124,7 @@ def to_pixel(wcs: Any, ra: float, dec: float) -> tuple[float, float] | None:
     from astropy.wcs.utils import skycoord_to_pixel
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of NaN, behind a projection with distortions
+        with quiet():  # of NaN, behind a projection with distortions
             x, y = skycoord_to_pixel(SkyCoord(ra, dec, unit=u.deg, frame="icrs"), wcs, origin=0, mode="all")
     except (NoConvergence, ValueError):
         return None

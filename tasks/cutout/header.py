@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from absurd.tasks.cutout.errors import NotOnSkyError
 from absurd.tasks.cutout.geometry import Box
+from absurd.tasks.cutout.quiet import quiet
 
 WCS_TOLERANCE = 1e-9
 """Degrees by which a corner of the cut-out may move on the sky: 4 micro-arcseconds, rounding only."""
@@ -89,8 +89,7 @@ def wcs_of(header: Any, tables: Sequence[Any]) -> Any:
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         return WCS(header, fobj=fits.HDUList([fits.PrimaryHDU(), *tables]), naxis=2)
 
 

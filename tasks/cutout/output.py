@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from absurd.tasks.artifact import write_aside
 from absurd.tasks.cutout.bare import BareCutout
 from absurd.tasks.cutout.engine import Cutout
+from absurd.tasks.cutout.quiet import quiet
 
 Cards = list[tuple[str, Any, str]]
 """Keyword, value and comment."""
@@ -33,8 +33,7 @@ def write_hdus(cutout: Cutout, target: Any, *, task_id: UUID | str | None = None
     """As `write_fits`, to a path or an open file as it is."""
     from astropy.io import fits
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # long names leave no room for their comments; old cards are mended
+    with quiet():  # long names leave no room for their comments; old cards are mended
         header = cutout.header.copy()
         for key, value, comment in _provenance(cutout, task_id):
             header[key] = (value, comment)

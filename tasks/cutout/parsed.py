@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from absurd.tasks.cutout.gather import Pixels, PlainPixels, SectionPixels, Store
 from absurd.tasks.cutout.geometry import Box
 from absurd.tasks.cutout.header import check_kept, moved_header, tables_of, wcs_of
 from absurd.tasks.cutout.images import ImageRef, local_path
+from absurd.tasks.cutout.quiet import quiet
 from absurd.tasks.cutout.ranged import RemoteFile, is_remote
 from absurd.tasks.cutout.request import IMAGE, MASK, VARIANCE
 from absurd.tasks.cutout.retry import ONCE, RetryPolicy
@@ -185,10 +185,12 @@ def _pixels(stored: Stored, image: FitsImage, place: int) -> Pixels:
     packed = stored.path.suffix in PACKED
     if isinstance(hdu, fits.CompImageHDU):
         if not packed and compiled.library():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with opened(stored.path) as file, fits.open(file, memmap=False, disable_image_compression=True) as raw:
-                    table, start = raw[place].header, raw[place].fileinfo()["datLoc"]
+            with (
+                quiet(),
+                opened(stored.path) as file,
+                fits.open(file, memmap=False, disable_image_compression=True) as raw,
+            ):
+                table, start = raw[place].header, raw[place].fileinfo()["datLoc"]
             rice = rice_pixels(stored, table, scaling, image.shape, start)
             if rice is not None:
                 return rice

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from absurd.tasks.cutout.quiet import quiet
 
 _TOLERANCE, _MOST_STEPS = 1e-4, 20
 """Of `WCS.all_world2pix`, in pixels, and its corrections at most."""
@@ -28,8 +29,7 @@ def to_pixels(wcs: Any, positions: NDArray[np.float64]) -> NDArray[np.float64]:
     known = np.flatnonzero(is_position(positions))
     if not len(known):
         return pixels
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", over="ignore"):
-        warnings.simplefilter("ignore")
+    with quiet(), np.errstate(invalid="ignore", over="ignore"):
         sky = wcs.sub([WCSSUB_LONGITUDE, WCSSUB_LATITUDE])
         try:
             frame = wcs_to_celestial_frame(sky)
@@ -50,8 +50,7 @@ def to_sky(wcs: Any, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     from astropy.wcs.utils import pixel_to_skycoord
 
     along = pixels if wcs.wcs.lng < wcs.wcs.lat else pixels[:, ::-1]
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore")
+    with quiet(), np.errstate(invalid="ignore"):
         sky = pixel_to_skycoord(*along.T, wcs, origin=0, mode="all").icrs
     return np.column_stack([sky.ra.deg, sky.dec.deg])
 

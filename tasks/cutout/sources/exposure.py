@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 import os
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from absurd.tasks.cutout.errors import DataIdValidationError, PlaneNotFoundError
 from absurd.tasks.cutout.fits_image import FitsImage, mask_bits, open_image
 from absurd.tasks.cutout.images import ImageRef
 from absurd.tasks.cutout.patches import PixelBox
+from absurd.tasks.cutout.quiet import quiet
 from absurd.tasks.cutout.request import IMAGE, MASK, VARIANCE
 from absurd.tasks.cutout.sources.folder import planes_of, version_of
 
@@ -86,8 +86,7 @@ class Exposure:
         """`astropy.wcs.WCS` of these pixels."""
         from astropy.wcs import WCS
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return WCS(self.header)
 
     def mask_value(self, *names: str) -> int:
@@ -231,6 +230,5 @@ def write_exposure(exposure: Exposure, path: str | os.PathLike[str]) -> None:
                 np.ascontiguousarray(pixels), header, name=name.upper(), compression_type="GZIP_2", quantize_level=0.0
             )
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # names of planes leave no room for comments
+    with quiet():  # names of planes leave no room for comments
         fits.HDUList(hdus).writeto(path, overwrite=True, output_verify="silentfix+ignore", checksum=True)

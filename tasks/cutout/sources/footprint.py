@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from absurd.tasks.cutout.quiet import quiet
 
 CHUNK = 4_000_000
 """Pairs of positions and shapes that are compared at once: 32 MB of dot products."""
@@ -34,8 +35,7 @@ def pixels_at(wcs: Any, positions: NDArray[np.float64]) -> NDArray[np.float64]:
     from astropy.wcs.utils import skycoord_to_pixel, wcs_to_celestial_frame
 
     sky = SkyCoord(positions[:, 0], positions[:, 1], unit=u.deg, frame="icrs")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of NaN, behind a projection with distortions
+    with quiet():  # of NaN, behind a projection with distortions
         try:
             x, y = skycoord_to_pixel(sky, wcs, origin=0, mode="all")
         except NoConvergence:  # of one is of all: those that converge are told apart
