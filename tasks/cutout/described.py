@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from absurd.tasks.cutout.fits_image import FitsImage, band_in_headers, band_in_name, open_images, read_wcs
+from absurd.tasks.cutout.fits_image import FitsImage, band_in_headers, band_in_name, open_images, own_images, read_wcs
 from absurd.tasks.cutout.quiet import quiet
-from absurd.tasks.cutout.sources.folder import own_images, planes_of
+from absurd.tasks.cutout.sources.folder import planes_of
 from absurd.tasks.cutout.sources.footprint import bounds_of, cap_of, corners_of
 
 Document = dict[str, Any]

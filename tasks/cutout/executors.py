@@ -67,7 +67,8 @@ class CutoutParams(BaseModel):
     hdu: int | None = Field(
         default=None,
         ge=0,
-        description="HDU of the image, from 0, of files and folders; without it the first on the sky.",
+        description="HDU of the image, from 0, of files and folders; without it the first on the sky that is no mask "
+        "or weight of another.",
     )
     out: str = Field(
         min_length=1,

@@ -34,6 +34,15 @@ BLOCK = 2880
 PACKED = (".gz", ".bz2", ".xz", ".zip", ".Z")
 """Ends of the names of files that are compressed as a whole."""
 
+NOT_AN_IMAGE = frozenset({"wtmap", "dqmask", "expmap"})
+"""PRODTYPE of files that belong to an image: weights, data quality, exposure."""
+
+AN_IMAGE = frozenset({"image", "sci"})
+"""EXTNAME of HDUs that are the image itself, wherever they stand among others."""
+
+BESIDE_AN_IMAGE = frozenset({"mask", "variance", "psf", "weight", "wht", "err", "dq", "var", "ivar"})
+"""EXTNAME of HDUs that belong to an image, though they have its WCS."""
+
 _BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, zlib.error)
 """What astropy raises over a file that is no FITS, or not whole."""
 
@@ -184,8 +193,9 @@ def open_image(
 ) -> Iterator[FitsImage]:
     """Open a FITS file, plain or compressed in any way that astropy reads, at its image of the sky.
 
-    That is the one in `hdu` (from 0), else the first with two celestial axes; given a position, the one with the
-    position deepest inside if any has it.  Axes of length 1 beside the celestial ones are dropped.
+    That is the one in `hdu` (from 0), else the first of its `own_images` with two celestial axes; given a position, the
+    one with the position deepest inside if any has it.  Of a file that is all weights, the first of these.  Axes of
+    length 1 beside the celestial ones are dropped.
 
     Raises
     ------
@@ -196,7 +206,8 @@ def open_image(
     NotOnSkyError
         No image in it has a celestial WCS.
     """
-    with open_images(path, hdu=hdu) as candidates:
+    with open_images(path, hdu=hdu) as images:
+        candidates = own_images(images) or images
         if ra is not None and dec is not None and len(candidates) > 1:
             with _reading(path):
                 depths = [max(candidate.covers(ra, dec), -1.0) for candidate in candidates]
@@ -220,6 +231,18 @@ def open_images(path: Path | RemoteFile, *, hdu: int | None = None) -> Iterator[
             with _reading(path):
                 images = list(_on_sky(path, hdus, hdu))
             yield images
+
+
+def own_images(images: list[FitsImage]) -> list[FitsImage]:
+    """Those of the images of a file that are no weights or masks of another; none of a file that is all weights.
+
+    First what is called an image, wherever in the file it stands, then as they stand there.
+    """
+    if str(images[0].hdus[0].header.get("PRODTYPE", "")).strip().lower() in NOT_AN_IMAGE:
+        return []
+    named = [(each.hdus[each.hdu].name.lower(), each) for each in images]
+    own = [(name, each) for name, each in named if name not in BESIDE_AN_IMAGE] or named
+    return [each for _, each in sorted(own, key=lambda one: one[0] not in AN_IMAGE)]
 
 
 @contextmanager

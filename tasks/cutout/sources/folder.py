@@ -27,6 +27,7 @@ from absurd.tasks.cutout.fits_image import (
     by_wavelength,
     open_image,
     open_images,
+    own_images,
 )
 from absurd.tasks.cutout.geometry import check_position
 from absurd.tasks.cutout.images import ImageRef
@@ -38,17 +39,11 @@ SUFFIXES = (".fits", ".fit", ".fts")
 PACKED = (".fz", ".gz", ".bz2", ".xz", ".Z")
 """What may follow a suffix: compressed tiles, or a compressed file."""
 
-NOT_AN_IMAGE = frozenset({"wtmap", "dqmask", "expmap"})
-"""PRODTYPE of files that belong to an image: weights, data quality, exposure."""
-
 BESIDE_IN_NAME = frozenset(
     {"mask", "msk", "dqmask", "ood", "variance", "invvar", "ivar", "weight", "wht", "wtmap", "oow", "rms"}
 )
 """Words of a file's name that tell the same, where PRODTYPE tells nothing or, as in copies that archives cut of images
 of DECam, says that all are images: one such is cut only where nothing else is."""
-
-BESIDE_AN_IMAGE = frozenset({"mask", "variance", "psf", "weight", "wht", "err", "dq", "var", "ivar"})
-"""EXTNAME of HDUs that belong to the image before them, though they have its WCS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +214,6 @@ def version_of(path: Path) -> str:
     """Size and time of the last change of a file.  Raises OSError."""
     told = path.stat()
     return f"{told.st_size}-{told.st_mtime_ns}"
-
-
-def own_images(images: list[FitsImage]) -> list[FitsImage]:
-    """Those of the images of a file that are no weights or masks of another; none of a file that is all weights."""
-    if str(images[0].hdus[0].header.get("PRODTYPE", "")).strip().lower() in NOT_AN_IMAGE:
-        return []
-    return [each for each in images if each.hdus[each.hdu].name.lower() not in BESIDE_AN_IMAGE] or images
 
 
 def planes_of(image: FitsImage) -> dict[str, int]:

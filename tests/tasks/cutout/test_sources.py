@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.io import fits
 from skies import make_wcs, pixels_of, write_image
 
 from absurd.tasks.cutout import (
     BandNotFoundError,
+    FolderSource,
     ImageUnreadableError,
     InvalidPositionError,
     PositionOutsideError,
     SourceNotFoundError,
+    extract,
     find_images,
 )
+from absurd.tasks.cutout.sources.exposure import ExposureFile
 
 
 @pytest.fixture
@@ -102,3 +106,28 @@ def test_a_band_is_read_from_the_primary_header(tmp_path: Path) -> None:
     fits.HDUList([primary, fits.ImageHDU(pixels_of(), make_wcs().to_header())]).writeto(path)
 
     assert find_images(path, 10.0, 20.0)[0].band == "Y"
+
+
+@pytest.mark.parametrize("name", ["IMAGE", "SCI"])
+def test_an_image_behind_its_planes(tmp_path: Path, name: str) -> None:
+    """Whatever stands first in a file, what is called image is the image, for one cut, an exposure and a folder."""
+    pixels = pixels_of()
+    header = make_wcs().to_header()
+    planes = {"VARIANCE": pixels**2, "BACKGROUND": pixels / 2, name: pixels, "MASK": pixels.astype(np.int32)}
+    path = tmp_path / "planes_r.fits"
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(each, header, name=of) for of, each in planes.items())]).writeto(
+        path
+    )
+
+    cutout = extract(path, (10.0, 20.0), 10, unit="pixel", planes=["image", "variance"])
+    assert cutout.hdu == 3
+    assert np.array_equal(cutout.planes["variance"], cutout.image.pixels**2)
+    assert np.isin(cutout.image.pixels, pixels).all()
+
+    exposure = ExposureFile(path)
+    assert np.array_equal(exposure.read().image, pixels)
+    assert exposure.ref().hdus == {"image": 3, "variance": 1, "background": 2, "mask": 4}
+    assert np.array_equal(exposure.read((5, 5, 9, 8)).variance, pixels[5:8, 5:9] ** 2)
+
+    (refs,) = FolderSource(tmp_path).find(np.array([[10.0, 20.0]]))
+    assert refs[0].hdus["image"] == 3
