@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from absurd.cli.connection import client_of
-from absurd.cli.output import clean, emit, json_option, note, plural
+from absurd.cli.output import clean, emit, json_option, note, plural, settings_of
 from absurd.cli.signals import unwinding
 from absurd.cli.waiting import Document, Painter
 
@@ -157,11 +157,11 @@ def _cut(params: dict[str, Any], *, show: bool) -> BatchResult:
         painter.paint({"state": "cutting", "attempts": 1, "progress": told})
 
     try:
-        with unwinding():
+        with unwinding(), ExitStack() as opened:
             ctx = click.get_current_context()
             return cut_here(
                 batch.load_params(params),
-                partial(_indexed, ctx),
+                partial(_indexed, ctx, opened),
                 progress=progress if show else None,
                 has_ended=partial(_has_ended, ctx),
             )
@@ -172,15 +172,14 @@ def _cut(params: dict[str, Any], *, show: bool) -> BatchResult:
         painter.clear()
 
 
-def _indexed(ctx: click.Context, name: str) -> IndexSource:
-    """The source that an index of images is."""
+def _indexed(ctx: click.Context, opened: ExitStack, name: str) -> IndexSource:
+    """The source that an index of images is; its connection is closed with `opened`."""
+    from absurd.client_sync import SyncAbsurdClient
     from absurd.tasks.cutout.sources.index import IndexSource
 
-    def look_up(positions: Sequence[tuple[float, float]], bands: Sequence[str]) -> list[Document]:
-        with client_of(ctx) as client:
-            return client.find_images(name, positions, bands)
-
-    return IndexSource(look_up, name=f"index {name}")
+    client = SyncAbsurdClient(settings=settings_of(ctx))
+    opened.callback(client.close)
+    return IndexSource(partial(client.find_images, name), name=f"index {name}", close=client.close)
 
 
 def _has_ended(ctx: click.Context, batch: UUID) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,6 +22,7 @@ from absurd.tasks.cutout.errors import (
 )
 from absurd.tasks.cutout.fan_in import MANIFEST, SHEET, TENSORS, At, merge_products
 from absurd.tasks.cutout.fetched import Fetched
+from absurd.tasks.cutout.held import Held
 from absurd.tasks.cutout.in_use import HasEnded, in_use
 from absurd.tasks.cutout.normalise import preprocessing
 from absurd.tasks.cutout.part import Kept, PartWriter
@@ -37,11 +37,9 @@ if TYPE_CHECKING:
     from absurd.tasks.cutout.request import CutoutRequest
 
 CHUNK = 32 << 20
-"""Bytes of pixels that are cut at once, about."""
-FINEST = 0.04
-"""Arcseconds of a pixel, where sizes are in arcseconds and it is not yet known of which images: of space telescopes."""
-MOST_BANDS = 6
-"""How many there may be, where they are not named."""
+"""Bytes of pixels that are cut at once, about; one cut-out at least."""
+FETCHERS = 4
+"""How many a process keeps open."""
 
 Progress = Callable[[int, int], None]
 """Called with how many rows are done, and of how many."""
@@ -62,16 +60,17 @@ class BatchResult:
     tensors: str | None
 
 
-def fetcher_of(options: BatchOptions, indexed: Indexed) -> LsstDataFetcher:
-    """The fetcher of a batch; one process keeps that of its last batches, with what it has read of headers."""
-    return _fetcher(
-        json.dumps(options.source, sort_keys=True), tuple(options.collections), _rows_at_once(options), indexed
-    )
+def fetcher_of(options: BatchOptions, indexed: Indexed) -> AbstractContextManager[LsstDataFetcher]:
+    """The fetcher of a batch; one process keeps those of its last batches, with what they have read of headers."""
+    source, collections = json.dumps(options.source, sort_keys=True), tuple(options.collections)
+
+    def make() -> LsstDataFetcher:
+        return fetcher_for(options.source, indexed=indexed, collections=collections, batch_size=ROWS_OF_A_PART)
+
+    return _fetchers.lend((source, collections, indexed), make)
 
 
-@lru_cache(maxsize=4)
-def _fetcher(source: str, collections: tuple[str, ...], rows_at_once: int, indexed: Indexed) -> LsstDataFetcher:
-    return fetcher_for(json.loads(source), indexed=indexed, collections=collections, batch_size=rows_at_once)
+_fetchers: Held[tuple[str, tuple[str, ...], Indexed], LsstDataFetcher] = Held(FETCHERS)
 
 
 def plan(params: BatchParams, indexed: Indexed) -> Plan:
@@ -86,7 +85,8 @@ def plan(params: BatchParams, indexed: Indexed) -> Plan:
         positions = listed(each if isinstance(each, tuple) else each.model_dump() for each in given)
     if params.preprocessing is not None:
         preprocessing(params.preprocessing)  # one that is not known is told of before anything is cut
-    return plan_batch(params, positions, fetcher_of(params, indexed), Path(params.out) / PARTS)
+    with fetcher_of(params, indexed) as fetcher:
+        return plan_batch(params, positions, fetcher, Path(params.out) / PARTS)
 
 
 def cut_part(
@@ -103,9 +103,20 @@ def cut_part(
     FITS files tell `task_id`.  What goes wrong with a row is told in it.  Raises RippleError of the source itself,
     OSError.
     """
+    with fetcher_of(options, indexed) as fetcher:
+        return _cut_part(options, name, fetcher, thumbnails, progress, task_id)
+
+
+def _cut_part(
+    options: BatchOptions,
+    name: str,
+    fetcher: LsstDataFetcher,
+    thumbnails: int,
+    progress: Progress | None,
+    task_id: UUID | None,
+) -> int:
     out = Path(options.out)
     path = out / PARTS / f"{name}.arrow"
-    fetcher = fetcher_of(options, indexed)
     if is_kept(path, out, options.bands, fetcher):
         return 0
     path.unlink(missing_ok=True)
@@ -122,8 +133,7 @@ def cut_part(
                 asked.append(each)
             except RippleError as error:
                 writer.refuse(_asked(each), error.code, error.message)
-        several = _that_fit(options, requests)
-        rows = chain.from_iterable(fetcher.fetch_batch_cutouts(each, reduced=options.reduced) for each in several)
+        rows = fetcher.fetch_batch_cutouts(requests, reduced=options.reduced, most_bytes=CHUNK)
         for done, row in enumerate(rows, 1):
             position = asked[done - 1]
             writer.add(_explained(replace(row, row=position.row), fetcher), on_image=position.on_image)
@@ -216,32 +226,6 @@ def _cut_here(params: BatchParams, indexed: Indexed, progress: Progress | None) 
 def is_done(options: BatchOptions, planned: Plan) -> bool:
     """Whether no later run can make any row better, of the same images."""
     return is_settled(Path(options.out) / PARTS / f"{each.name}.arrow" for each in planned.parts)
-
-
-def _rows_at_once(options: BatchOptions) -> int:
-    return int(max(1, min(ROWS_OF_A_PART, CHUNK // max(_bytes_of(options, options.size or 64.0), 1))))
-
-
-def _that_fit(options: BatchOptions, requests: Iterable[CutoutRequest]) -> Iterator[list[CutoutRequest]]:
-    """The requests in their order, as many at a time as `CHUNK` holds by their own sizes; one at least."""
-    some: list[CutoutRequest] = []
-    held = 0.0
-    for each in requests:
-        size = _bytes_of(options, each.size)
-        if some and held + size > CHUNK:
-            yield some
-            some, held = [], 0.0
-        some.append(each)
-        held += size
-    if some:
-        yield some
-
-
-def _bytes_of(options: BatchOptions, size: float | tuple[float, float]) -> float:
-    """The pixels of a cut-out of that size, about."""
-    height, width = size if isinstance(size, tuple) else (size, size)
-    pixels = height * width if options.unit == "pixel" else height * width / FINEST**2
-    return 4 * pixels * (len(options.bands) or MOST_BANDS) * len(options.planes)
 
 
 def _request(options: BatchOptions, position: Position) -> CutoutRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -301,19 +301,13 @@ def index_images(ctx: RunContext, params: IndexParams) -> dict[str, Any]:
 
 
 def _indexed(name: str) -> Source:
-    """The source that an index of the queue's database is."""
-    from absurd.tasks.cutout.sources.index import IndexSource
-
-    return IndexSource(partial(_look_up, name), name=f"index {name}")
-
-
-def _look_up(name: str, positions: Sequence[tuple[float, float]], bands: Sequence[str]) -> list[dict[str, Any]]:
-    """On a connection of its own, as a process serves many batches, some of which ask for no index."""
+    """The source that an index of the queue's database is; it connects when it is asked, and stays connected."""
     from absurd.client_sync import SyncAbsurdClient
     from absurd.config import load_settings
+    from absurd.tasks.cutout.sources.index import IndexSource
 
-    with SyncAbsurdClient(settings=load_settings()) as client:
-        return client.find_images(name, positions, bands)
+    client = SyncAbsurdClient(settings=load_settings())
+    return IndexSource(partial(client.find_images, name), name=f"index {name}", close=client.close)
 
 
 def _found(params: CutoutParams) -> list[tuple[str, Callable[[], Cutout]]]:

@@ -22,7 +22,12 @@ from absurd.tasks.cutout.straddle import Find, Slot, Stitching, complete
 from absurd.tasks.cutout.targets import Targets
 from absurd.tasks.image import pixel_scale
 
-__all__ = ["Fetched", "Find", "State", "fetch", "fetch_chunk"]
+__all__ = ["Fetched", "Find", "Scales", "State", "bytes_of", "fetch", "fetch_chunk", "find_all"]
+
+FINEST = 0.04
+"""Arcseconds of a pixel of which nothing is known: of space telescopes."""
+MOST_BANDS = 6
+"""How many there may be, where they are neither named nor known."""
 
 
 def fetch(
@@ -49,15 +54,18 @@ def fetch_chunk(
     threads: int | None = None,
     kept: KeptCutouts | None = None,
     retry: RetryPolicy = ONCE,
+    found: Sequence[list[ImageRef]] | None = None,
+    scales: Scales | None = None,
 ) -> list[Fetched]:
     """As `fetch`, of requests that are held in memory together with their cut-outs.
 
-    What is in `kept` is taken from there, and small cut-outs are put there.  `retry`: of headers and pixels.
+    What is in `kept` is taken from there, and small cut-outs are put there.  `retry`: of headers and pixels.  `found`:
+    the images of each request, if they are known; `scales` of some of these.
     """
     done: dict[int, Fetched] = {}
     alike: dict[_Kind, list[int]] = {}
-    found = _found(find, requests)
-    scales = _Scales(retry)
+    found = find_all(find, requests) if found is None else found
+    scales = scales or Scales(retry)
     for place, (request, images) in enumerate(zip(requests, found, strict=True)):
         try:
             kind = _kind_of(request, images, scales, reduced=reduced)
@@ -104,7 +112,7 @@ class _Kind:
     """As their images call them."""
 
 
-def _found(find: Find, requests: Sequence[CutoutRequest]) -> list[list[ImageRef]]:
+def find_all(find: Find, requests: Sequence[CutoutRequest]) -> list[list[ImageRef]]:
     """The images of each request, found for all with the same bands at once."""
     found: list[list[ImageRef]] = [[] for _ in requests]
     alike: dict[tuple[str, ...], list[int]] = {}
@@ -117,7 +125,7 @@ def _found(find: Find, requests: Sequence[CutoutRequest]) -> list[list[ImageRef]
     return found
 
 
-class _Scales:
+class Scales:
     """Pixel scales of images, asked of each once, with the planes that are cut: so its headers are read once."""
 
     def __init__(self, retry: RetryPolicy) -> None:
@@ -135,7 +143,21 @@ class _Scales:
         return self._known[asked]
 
 
-def _kind_of(request: CutoutRequest, images: Sequence[ImageRef], scales: _Scales, *, reduced: bool) -> _Kind:
+def bytes_of(request: CutoutRequest, images: Sequence[ImageRef], scales: Scales) -> int:
+    """What the pixels of a request take, about: 4 bytes each.  Where its images tell nothing, the most it may be."""
+    bands = tuple(dict.fromkeys(each.band for each in images)) or request.bands
+    scale = (FINEST, FINEST)
+    if request.unit == "arcsec":
+        told = (scales.of(each, request.planes) for each in images)
+        scale = next((each for each in told if not isinstance(each, RippleError)), scale)
+    try:
+        ny, nx = shape_in_pixels(request.size, request.unit, scale)
+    except InvalidSizeError:  # nothing will be cut
+        return 0
+    return 4 * ny * nx * (len(bands) or MOST_BANDS) * len(request.planes)
+
+
+def _kind_of(request: CutoutRequest, images: Sequence[ImageRef], scales: Scales, *, reduced: bool) -> _Kind:
     if not images and not request.bands:
         raise PositionOutsideError(
             f"ra {request.ra:.6f}, dec {request.dec:+.6f} is on no image of the source", ra=request.ra, dec=request.dec
@@ -155,7 +177,7 @@ def _kind_of(request: CutoutRequest, images: Sequence[ImageRef], scales: _Scales
     return _Kind(_shape_in_arcsec(request, _of_bands(images, bands), scales), request.planes, bands)
 
 
-def _shape_in_arcsec(request: CutoutRequest, images: Sequence[ImageRef], scales: _Scales) -> tuple[int, int]:
+def _shape_in_arcsec(request: CutoutRequest, images: Sequence[ImageRef], scales: Scales) -> tuple[int, int]:
     """The shape that a size in arcseconds has in every band; a band that cannot be read is told where it is cut."""
     told = {each.band: scales.of(each, request.planes) for each in images}
     shapes = {

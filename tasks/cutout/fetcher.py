@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -99,10 +100,17 @@ class LsstDataFetcher:
         return next(iter(self.fetch_batch_cutouts([request]))).require()
 
     def fetch_batch_cutouts(
-        self, requests: Iterable[CutoutRequest], progress: Progress | None = None, *, reduced: bool = False
+        self,
+        requests: Iterable[CutoutRequest],
+        progress: Progress | None = None,
+        *,
+        reduced: bool = False,
+        most_bytes: float = math.inf,
     ) -> Iterator[Fetched]:
         """What becomes of each request, in their order; in memory are `batch_size` of them at a time.
 
+        Or fewer, one at least, where their pixels would take more than about `most_bytes`.  The images of a list's
+        requests are found for many at once.
         What fails is a row with its error; only what keeps every request from being served is raised.  What a source
         does not have, or cannot read, is asked of the next; `source` and `note` of the row tell.  With
         `reduced`, a request of which no source has all is given the bands, and the planes, that are there; `left_out`
@@ -115,6 +123,7 @@ class LsstDataFetcher:
                 {name: partial(self._find_in, name) for name in self.sources},
                 requests,
                 chunk=self.config.batch_size,
+                most_bytes=most_bytes,
                 reduced=reduced,
                 threads=self.config.max_workers,
                 kept=self._kept,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from absurd.errors import InvalidInputError
 from absurd.tasks.cutout.errors import (
@@ -15,12 +16,18 @@ from absurd.tasks.cutout.errors import (
     PositionOutsideError,
     RippleError,
 )
-from absurd.tasks.cutout.fetch import Find, fetch_chunk
+from absurd.tasks.cutout.fetch import Find, Scales, bytes_of, fetch_chunk, find_all
 from absurd.tasks.cutout.fetched import Fetched
+from absurd.tasks.cutout.images import ImageRef
 from absurd.tasks.cutout.kept import KeptCutouts
 from absurd.tasks.cutout.request import CutoutRequest
 from absurd.tasks.cutout.resilience import may_be_elsewhere, none_answered
 from absurd.tasks.cutout.retry import ONCE, RetryPolicy
+
+AHEAD = 1_500
+"""Requests of a list whose images are found at once, however few of them are cut at once."""
+
+_Found: TypeAlias = "list[list[ImageRef]] | Exception | None"
 
 
 def fetch_in_turn(
@@ -28,6 +35,7 @@ def fetch_in_turn(
     requests: Iterable[CutoutRequest],
     *,
     chunk: int = 32,
+    most_bytes: float = math.inf,
     reduced: bool = False,
     threads: int | None = None,
     kept: KeptCutouts | None = None,
@@ -36,44 +44,88 @@ def fetch_in_turn(
     """As `fetch`, of several sources by name: each request is asked of the first that has all of it.
 
     With `reduced`, what is not whole anywhere is given by the source that has most bands of it, then most planes.  A
-    row has the name of its source, and what those before it said.  Raises what a source says that keeps every request
-    from being served, if none of the others answers: AllSourcesFailedError, or the error of the only source.
+    row has the name of its source, and what those before it said.  At once are cut `chunk` requests at most, of about
+    `most_bytes` of pixels, and one at least.  Raises what a source says that keeps every request from being served, if
+    none of the others answers: AllSourcesFailedError, or the error of the only source.
     """
     waiting, first = iter(requests), 0
-    while some := list(islice(waiting, chunk)):
-        yield from _chunk(sources, some, first, reduced=reduced, threads=threads, kept=kept, retry=retry)
-        first += len(some)
+    ahead = max(chunk, AHEAD) if isinstance(requests, Sequence) else chunk
+    while window := list(islice(waiting, ahead)):
+        how = _How(sources, Scales(retry), reduced=reduced, threads=threads, kept=kept, retry=retry)
+        found: _Found = _found_ahead(sources, window)
+        images = found if isinstance(found, list) else []
+        for some in _that_fit(window, images, how.scales, chunk, most_bytes):
+            yield from _chunk(how, window[some], first, images[some] if images else found)
+            found = None  # a source that was away is asked again for the next
+            first += some.stop - some.start
 
 
-def _chunk(
-    sources: Mapping[str, Find],
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What is the same for all requests."""
+
+    sources: Mapping[str, Find]
+    scales: Scales
+    reduced: bool
+    threads: int | None
+    kept: KeptCutouts | None
+    retry: RetryPolicy
+
+    def fetch(self, find: Find, requests: Sequence[CutoutRequest], found: _Found) -> list[Fetched]:
+        if isinstance(found, Exception):
+            raise found
+        how: dict[str, Any] = {"reduced": self.reduced, "threads": self.threads, "kept": self.kept, "retry": self.retry}
+        return fetch_chunk(find, requests, found=found, scales=self.scales, **how)
+
+
+def _found_ahead(sources: Mapping[str, Find], requests: Sequence[CutoutRequest]) -> list[list[ImageRef]] | Exception:
+    """The images of requests in the first source, or what it says."""
+    try:
+        return find_all(next(iter(sources.values())), requests)
+    except Exception as error:  # it is raised where it counts
+        return error
+
+
+def _that_fit(
     requests: Sequence[CutoutRequest],
-    first: int,
-    *,
-    reduced: bool,
-    threads: int | None,
-    kept: KeptCutouts | None,
-    retry: RetryPolicy,
-) -> list[Fetched]:
+    images: Sequence[list[ImageRef]],
+    scales: Scales,
+    chunk: int,
+    most_bytes: float,
+) -> Iterator[slice[int, int, None]]:
+    """Requests that are cut at once; their images are looked at as late as may be, so that headers are still known."""
+    start, held = 0, 0
+    for place, each in enumerate(requests):
+        size = bytes_of(each, images[place] if images else [], scales) if math.isfinite(most_bytes) else 0
+        if place > start and (place - start == chunk or held + size > most_bytes):
+            yield slice(start, place, None)
+            start, held = place, 0
+        held += size
+    yield slice(start, len(requests), None)
+
+
+def _chunk(how: _How, requests: Sequence[CutoutRequest], first: int, found: _Found) -> list[Fetched]:
+    """Rows of requests; `found` are their images in the first source, or what that has said, if it was asked."""
     rows: dict[int, Fetched] = {}
     said: list[dict[str, Fetched | Exception]] = [{} for _ in requests]
     away: dict[str, Exception] = {}
     waiting = list(range(len(requests)))
-    for name, find in sources.items():
+    for name, find in how.sources.items():
         if not waiting:
             break
         try:
-            some = [requests[place] for place in waiting]
-            found = fetch_chunk(find, some, reduced=reduced, threads=threads, kept=kept, retry=retry)
+            got = how.fetch(find, [requests[place] for place in waiting], found)
         except Exception as error:
-            if len(sources) == 1 or not may_be_elsewhere(error):
+            if len(how.sources) == 1 or not may_be_elsewhere(error):
                 raise
             away[name] = error
             for place in waiting:
                 said[place][name] = error
             continue
+        finally:
+            found = None  # the others are asked for what is left
         left = []
-        for place, row in zip(waiting, found, strict=True):
+        for place, row in zip(waiting, got, strict=True):
             told = replace(row, row=first + place, source=name, **_before(said[place]))
             if _is_whole(row) or not _of_the_source(row):
                 rows[place] = told
@@ -81,7 +133,7 @@ def _chunk(
                 said[place][name] = told
                 left.append(place)
         waiting = left
-    if waiting and len(away) == len(sources):
+    if waiting and len(away) == len(how.sources):
         raise none_answered(away)
     return [rows[place] if place in rows else _best(said[place]) for place in range(len(requests))]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +55,14 @@ class IndexSource:
 
     No file is opened, but for an image whose WCS needs tables of its file; each WCS is read once.  A file that has
     vanished has its references all the same, so that it is an error of the positions on it and not of all.  One that
-    has changed since it was indexed is looked for where it was.  For several threads, if `look_up` is.
+    has changed since it was indexed is looked for where it was.  For several threads, if `look_up` is.  `close` is
+    called when the source is closed; what it closes has to open again when `look_up` is called, as a client does.
     """
 
-    def __init__(self, look_up: LookUp, *, name: str = "index") -> None:
+    def __init__(self, look_up: LookUp, *, name: str = "index", close: Callable[[], object] = lambda: None) -> None:
         self.name = name
         self._look_up = look_up
+        self._close = close
         self._known: OrderedDict[tuple[str, str, int], _Place] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -79,9 +81,10 @@ class IndexSource:
         return [in_order(each, bands) for each in found]
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Forget what was read, and give back the connection."""
         with self._lock:
             self._known.clear()
+        self._close()
 
     def _ask(self, positions: Sequence[tuple[float, float]], bands: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         try:

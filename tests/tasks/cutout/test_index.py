@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from interrupting import Workers
 from single_run import fail, run
 from skies import make_wcs, pixels_of, write_image
 
-from absurd import SyncAbsurdClient
+from absurd import SyncAbsurdClient, database_sync
 from absurd.tasks.cutout import (
     ButlerConfig,
     ButlerConnectionError,
@@ -33,6 +34,7 @@ from absurd.tasks.cutout import (
     IndexSource,
     LsstDataFetcher,
     SourceNotFoundError,
+    executors,
     manifest,
 )
 from absurd.tasks.cutout.cutting import cut_here
@@ -114,6 +116,42 @@ def images(client: SyncAbsurdClient, index: str) -> list[dict[str, Any]]:
     everywhere = [(ra, dec) for ra in range(0, 360, 90) for dec in range(-90, 91, 90)] + CENTRES
     found = client.find_images(index, everywhere)
     return [{name: value for name, value in each.items() if name != "positions"} for each in found]
+
+
+# Asked ------------------------------------------------------------------------------------------
+
+
+def test_a_source_stays_connected(
+    client: SyncAbsurdClient, module_database_url: str, sky: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection for all look-ups of all threads, another when it is lost, none once the source is closed."""
+    scan(client, "kept", [str(sky)])
+    monkeypatch.setenv("ABSURD_DATABASE_URL", module_database_url)
+    opened: list[psycopg.Connection[Any]] = []
+
+    def counting(url: str, **options: Any) -> psycopg.Connection[Any]:
+        opened.append(connect(url, **options))
+        return opened[-1]
+
+    connect = database_sync.connect
+    monkeypatch.setattr(database_sync, "connect", counting)
+    source = executors._indexed("kept")
+    asked = np.array([[10.0, 20.0], [0.0, 5.0]])
+    with ThreadPoolExecutor(4) as threads:
+        first, *others = threads.map(lambda _: source.find(asked), range(12))
+    assert all(first) and all(each == first for each in others)
+    assert len(opened) == 1
+
+    with psycopg.connect(module_database_url, autocommit=True) as admin:
+        admin.execute("select pg_terminate_backend(%s)", [opened[0].info.backend_pid])
+    assert source.find(asked) == first
+    assert len(opened) == 2
+
+    source.close()
+    assert all(each.closed for each in opened)
+    assert source.find(asked) == first
+    source.close()
+    assert len(opened) == 3 and opened[-1].closed
 
 
 # Found ------------------------------------------------------------------------------------------

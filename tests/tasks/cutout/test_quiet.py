@@ -83,7 +83,7 @@ def test_lists_of_filters_that_others_begin() -> None:
                     warnings.warn("asked for within", stacklevel=1)
                 with quiet():
                     warnings.warn("kept back again", stacklevel=1)
-            assert warnings.filters.count(_FILTER) == 1  # type: ignore[arg-type]
+            assert warnings.filters.count(_FILTER) == 1
     assert filters() == before
 
 

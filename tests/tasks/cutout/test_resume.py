@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from range_server import serve
 from skies import make_wcs, no_index, write_image
 
 from absurd.tasks.artifact import own_name
-from absurd.tasks.cutout import ButlerConfig, ImageRef, LsstDataFetcher, cutting, manifest, plan
+from absurd.tasks.cutout import (
+    ButlerConfig,
+    FolderSource,
+    ImageRef,
+    LsstDataFetcher,
+    cutting,
+    fetch,
+    in_turn,
+    manifest,
+    plan,
+)
 from absurd.tasks.cutout.cutting import cut_here
 from absurd.tasks.cutout.params import BatchParams, Listed
 from absurd.tasks.cutout.part import fits_names
@@ -91,7 +102,7 @@ def test_what_a_source_gave_that_stood_in_is_not_kept(pair: BatchParams) -> None
     Path("pair").rename("away")
     cutting.cut_part(params, planned.name, no_index)
     Path("away").rename("pair")
-    cutting._fetcher.cache_clear()
+    cutting._fetchers.close()
 
     assert [cut_here(params, no_index).cut for _ in range(2)] == [1, 0]
     assert rows_of(params)[0]["note"] == "stitched of 2 images"
@@ -122,14 +133,13 @@ def test_own_sizes_count_for_what_is_held(pair: BatchParams, monkeypatch: pytest
     assert isinstance(first, tuple)
     ra, dec = first
     held: list[int] = []
-    fetch = LsstDataFetcher.fetch_batch_cutouts
 
-    def counting(self: LsstDataFetcher, requests: Any, *rest: Any, **options: Any) -> Any:
+    def counting(find: Any, requests: Any, **options: Any) -> Any:
         held.append(len(requests))
-        return fetch(self, requests, *rest, **options)
+        return fetch.fetch_chunk(find, requests, **options)
 
-    monkeypatch.setattr(LsstDataFetcher, "fetch_batch_cutouts", counting)
-    monkeypatch.setattr(cutting, "CHUNK", 6 * 4 * 30**2)
+    monkeypatch.setattr(in_turn, "fetch_chunk", counting)
+    monkeypatch.setattr(cutting, "CHUNK", 4 * 30**2)
     listed = [Listed(ra=ra, dec=dec, size=size) for size in (30, 30, 15, 15, 15, 15, 15)]
     cut_here(pair.model_copy(update={"positions": listed, "fits": False}), no_index)
 
@@ -235,7 +245,7 @@ def test_a_remote_image_that_has_changed_is_cut_again(
     with serve(Path("pair")) as served:
         source = Registry(f"{served.address}/a.fits", f"{served.address}/b.fits")
         fetcher = LsstDataFetcher(ButlerConfig(folder="-", cache_size=0), sources={"registry": source})
-        monkeypatch.setattr(cutting, "_fetcher", lambda *_: fetcher)
+        monkeypatch.setattr(cutting, "fetcher_of", lambda *_: nullcontext(fetcher))
         assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
         assert values(pair) == [1, 2]
 
@@ -247,3 +257,30 @@ def test_a_remote_image_that_has_changed_is_cut_again(
         Path("away.fits").rename(f"pair/{name}.fits")
         assert [cut_here(pair, no_index).cut for _ in range(2)] == [1, 0]
     assert cut_here(pair, no_index).cut == 0  # its server is away, which says nothing of the image
+
+
+def test_sizes_in_arcseconds_are_those_of_the_images(pair: BatchParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held at once is told by the pixels that the images have, and finding these is asked for all rows."""
+    assert isinstance(pair.positions, list)
+    asked: list[int] = []
+    held: list[int] = []
+    find = FolderSource.find
+
+    def finding(self: FolderSource, positions: Any, bands: Any = ()) -> Any:
+        asked.append(len(positions))
+        return find(self, positions, bands)
+
+    def counting(find: Any, requests: Any, **options: Any) -> Any:
+        held.append(len(requests))
+        return fetch.fetch_chunk(find, requests, **options)
+
+    monkeypatch.setattr(in_turn, "fetch_chunk", counting)
+    monkeypatch.setattr(FolderSource, "find", finding)
+    monkeypatch.setattr(cutting, "CHUNK", 4 * 4 * 20**2)
+    wcs = make_wcs(10.0, 20.0, crpix=(SIDE / 2, SIDE / 2))  # of half an arcsecond a pixel
+    positions = [tuple(each) for each in wcs.all_pix2world([[50 + i, 50] for i in range(10)], 0).tolist()]
+    params = pair.model_copy(update={"positions": positions, "size": 10, "unit": "arcsec", "fits": False})
+    assert cut_here(params, no_index).accepted == 10
+
+    assert held == [4, 4, 2]
+    assert asked == [10, 10]  # of the plan, of the part
