@@ -20,7 +20,7 @@ from absurd.tasks.cutout.header import wcs_of
 from absurd.tasks.cutout.images import ImageRef, local_path
 from absurd.tasks.cutout.parsed import MOST_FILES, ParsedFile
 from absurd.tasks.cutout.ranged import is_remote
-from absurd.tasks.cutout.request import CutoutRequest
+from absurd.tasks.cutout.request import PSF, CutoutRequest
 
 MOST_PIXELS = 128 * 128
 """Of a cut-out that is kept there are fewer, in each band."""
@@ -35,11 +35,14 @@ class Looked:
     """Of the files, before they are read."""
     batch: Batch | None
     """What was there: a batch of one."""
+    psf: CacheKey | None = None
+    """Where the plane of the point-spread function has its place, if it is wanted."""
 
 
 class KeptCutouts:
     """Cut-outs of fewer than 128 x 128 pixels in a cache (kind "cutout"), with the headers they need (kind "wcs").
 
+    A plane of the point-spread function is of a kind of its own ("psf"): for as long as `cache_ttl` says of it.
     Found by the images and their versions, the position, the shape and the planes, which are the box on each image.
     Kept is what lies wholly on its images: beyond them others may come to be.  For several threads.
     """
@@ -55,21 +58,26 @@ class KeptCutouts:
         if shape[0] * shape[1] >= MOST_PIXELS or not all(each.version for each in images if each not in local):
             return None
         told, files = _told(tuple(map(_hashed, images)))
-        key = CacheKey.of("cutout", told, (request.ra, request.dec, *shape), request.planes, files=files)
+        box = (request.ra, request.dec, *shape)
+        key = CacheKey.of("cutout", told, box, request.planes, files=files)
+        psf = CacheKey.of("psf", told, box, files=files) if PSF in request.planes else None
         versions = key.versions()
         found = self._cache.get(key)
+        if found is not MISSING and psf is not None:
+            of_psf = self._cache.get(psf)
+            found = of_psf if of_psf is MISSING else found | {"pixels": found["pixels"] | of_psf}
         of_file = dict(zip((each.uri for each in local), versions, strict=True))
         parsed = (
             [] if found is MISSING else [self._file(each, request.planes, of_file.get(each.uri)) for each in images]
         )
         if found is MISSING or None in parsed:
-            return Looked(key, versions, None)
+            return Looked(key, versions, None, psf)
         batch = Batch(
             rows=np.zeros(1, np.int64),
             positions=np.array([[request.ra, request.dec]]),
             bands=tuple(each.band for each in images),
             shape=shape,
-            pixels={name: np.array(pixels)[None] for name, pixels in found["pixels"].items()},
+            pixels={name: np.array(found["pixels"][name])[None] for name in request.planes},
             pixel_positions=np.array(found["pixel_positions"])[None],
             origins=np.array(found["origins"])[None],
             n_outside=np.zeros((1, len(images)), np.int64),
@@ -77,7 +85,7 @@ class KeptCutouts:
             plane_errors={},
             files=[parsed],
         )
-        return Looked(key, versions, batch)
+        return Looked(key, versions, batch, psf)
 
     def put(self, looked: Looked, row: Fetched) -> None:
         """Keep a cut-out, if it is whole."""
@@ -93,11 +101,13 @@ class KeptCutouts:
             version = None if is_remote(image.uri) else of_file[abspath(local_path(image.uri))]
             self._keep_header(image, row.planes, file, version)
         value = {
-            "pixels": {name: row.plane(name) for name in row.planes},
+            "pixels": {name: row.plane(name) for name in row.planes if name != PSF},
             "pixel_positions": batch.pixel_positions[row.place, columns],
             "origins": batch.origins[row.place, columns],
         }
         self._cache.put(looked.key, value, versions=looked.versions)
+        if looked.psf is not None:
+            self._cache.put(looked.psf, {PSF: row.plane(PSF)}, versions=looked.versions)
 
     def _keep_header(self, image: ImageRef, planes: tuple[str, ...], file: ParsedFile, version: Version) -> None:
         name = (*_hashed(image), planes, version)

@@ -76,6 +76,34 @@ def test_the_second_time_no_file_is_read(folder: Path, tmp_path: Path, on_disk: 
     assert cut.image.wcs.wcs.compare(alone.image.wcs.wcs)
 
 
+def test_a_point_spread_function_is_of_its_own_kind(tmp_path: Path) -> None:
+    """Its plane is kept as "psf": found again with the cut-out, read anew once that kind counts no more."""
+    header = make_wcs(RA, DEC, crpix=(120.5, 100.5)).to_header()
+    planes = {"IMAGE": pixels_of(SHAPE), "PSF": pixels_of(SHAPE, 1)}
+    hdus = [fits.ImageHDU(pixels, header, name=name) for name, pixels in planes.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "r.fits")
+    request = CutoutRequest(RA, DEC, 20, planes=("psf", "image"))
+    with LsstDataFetcher(ButlerConfig(folder=str(tmp_path))) as fetcher:
+
+        def fetch() -> tuple[bool, list[Any]]:
+            with opened() as read:
+                (row,) = fetcher.fetch_batch_cutouts([request])
+            return bool(read), [row.plane(name) for name in row.planes]
+
+        _, first = fetch()
+        again = fetch()
+        kinds = fetcher.cache.statistics().kinds
+        assert (kinds["psf"].hits, kinds["cutout"].hits) == (1, 1)
+        assert kinds["psf"].bytes > first[0].nbytes and kinds["cutout"].bytes < 2 * first[0].nbytes
+        fetcher.cache.invalidate_kind("psf")
+        anew = fetch()
+        last = fetch()
+
+    assert [read for read, _ in (again, anew, last)] == [False, True, False]
+    assert all(np.array_equal(each, first) for _, each in (again, anew, last))
+    assert np.isin(first[0], planes["PSF"]).all() and np.isin(first[1], planes["IMAGE"]).all()
+
+
 def test_planes_of_a_written_cutout_keep_their_meaning(tmp_path: Path) -> None:
     """The unit of the variance and the names of the mask's bits are in the file: cut alone, of many, and kept."""
     header, variance, mask = make_wcs(RA, DEC, crpix=(120.5, 100.5)).to_header(), fits.Header(), fits.Header()
