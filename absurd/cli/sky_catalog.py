@@ -174,6 +174,7 @@ def _opened(
     source: str, collections: tuple[str, ...], kind: str | None, position: tuple[str, str] | None
 ) -> Iterator[CatalogSource]:
     from absurd.tasks.cutout.config import ButlerConfig
+    from absurd.tasks.cutout.resilience import Fallback, breaker_for, policies_for
     from absurd.tasks.cutout.sources.places import Index, places_of
 
     (place,) = places_of(source, collections=collections, base=ButlerConfig.from_env())
@@ -184,7 +185,7 @@ def _opened(
 
         if kind is not None:
             raise click.UsageError("--type is of a repository: name its collections with --collection")
-        yield ParquetCatalog(source, position=position)
+        yield ParquetCatalog(source, position=position, retry=policies_for(place)["read"])
         return
     if place.folder is not None:  # no folder of a repository: a label of one
         place = replace(place, folder=None, repo_path=source, collections=list(collections))
@@ -198,7 +199,10 @@ def _opened(
 
     logging.getLogger("lsst").setLevel(logging.ERROR)  # it warns of packages that are not needed here
     with ButlerClient(place) as client:
-        yield ButlerCatalog(client, kind or "object", position=position or POSITION)
+        asked = Fallback(
+            {source: client}, breakers={source: breaker_for(client.place, place)}, retry=policies_for(place)["read"]
+        )
+        yield ButlerCatalog(client, kind or "object", position=position or POSITION, ask=asked.asking(source))
 
 
 def _written(rows: Rows, out: str) -> int:

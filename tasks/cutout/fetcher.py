@@ -181,7 +181,7 @@ class LsstDataFetcher:
         """Rows of a catalogue in a region that pass all comparisons: a `pyarrow.Table`.
 
         `catalog` is a kind of the repository's (object, source, or a dataset type), or a source such as a
-        `ParquetCatalog`.  Raises as `absurd.tasks.cutout.fetch_catalog`.
+        `ParquetCatalog`, which has retries of its own.  Raises as `absurd.tasks.cutout.fetch_catalog`.
         """
         from absurd.tasks.cutout.catalogs.fetch import fetch_catalog
 
@@ -198,11 +198,29 @@ class LsstDataFetcher:
                     )
                 kind = catalog
                 clients = Fallback(self._clients, breakers=self._fallback.breakers, retry=self._retry["read"])
-                table = clients.call(
-                    lambda client: fetch_catalog(ButlerCatalog(client, kind), region, columns, where)
-                ).value
+
+                def fetch(name: str) -> Any:  # each call of a source has its retries, however many there are
+                    source = ButlerCatalog(self._clients[name], kind, ask=clients.asking(name))
+                    return fetch_catalog(source, region, columns, where)
+
+                table = clients.first(fetch).value
             measured.items, measured.bytes = table.num_rows, table.nbytes
         return table
+
+    async def get_available_data_async(self, ra: float, dec: float, bands: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """As `get_available_data`, in another thread."""
+        return await asyncio.to_thread(self.get_available_data, ra, dec, bands)
+
+    async def fetch_catalog_async(
+        self,
+        region: Region,
+        columns: Sequence[str] | None = None,
+        where: Sequence[Where] = (),
+        *,
+        catalog: CatalogSource | str = "object",
+    ) -> Any:
+        """As `fetch_catalog`, in another thread."""
+        return await asyncio.to_thread(self.fetch_catalog, region, columns, where, catalog=catalog)
 
     def find_images(self, positions: NDArray[np.float64], bands: Sequence[str] = ()) -> list[list[ImageRef]]:
         """The images of each of (n, 2) positions, as `Source.find` tells them, of the first source that has any.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from absurd.errors import InvalidInputError, NotFoundError
 from absurd.tasks.cutout.circuit import CircuitBreaker, State, Transition
@@ -32,9 +32,9 @@ from absurd.tasks.cutout.retry import (
 )
 
 __all__ = [
-    "PROGRAMMING", "Answer", "CircuitBreaker", "Deadline", "Fallback", "LeftOut", "Reduced", "RetryPolicy", "State",
-    "Transition", "breaker_for", "call_within", "is_transient", "may_be_elsewhere", "none_answered", "policies",
-    "policies_for", "reduce_to",
+    "PROGRAMMING", "Answer", "Ask", "CircuitBreaker", "Deadline", "Fallback", "LeftOut", "Reduced", "RetryPolicy",
+    "State", "Transition", "breaker_for", "call_within", "is_transient", "may_be_elsewhere", "none_answered",
+    "policies", "policies_for", "reduce_to",
 ]  # fmt: skip
 
 S = TypeVar("S")
@@ -58,6 +58,12 @@ class Answer(Generic[T]):
     def told(self) -> str:
         """In words, for a log or a manifest; empty if the first source answered."""
         return f"{self.source} answered in place of {_told(self.errors)}" if self.errors else ""
+
+
+class Ask(Protocol):
+    """Calls an operation, as often as that is worth while."""
+
+    def __call__(self, operation: Callable[[], T], /) -> T: ...
 
 
 class Fallback(Generic[S]):
@@ -88,10 +94,14 @@ class Fallback(Generic[S]):
         fail, SourceNotFoundError if none has it, else AllSourcesFailedError, each with all errors in
         ``details["errors"]``; where there is one source only, its own error.
         """
+        return self.first(lambda name: self.ask(name, operation, retry=retry))
+
+    def first(self, operation: Callable[[str], T]) -> Answer[T]:
+        """As `call`, of an operation that itself asks the source of a name, once or often: see `asking`."""
         errors: dict[str, Exception] = {}
         for name in self.sources:
             try:
-                value = self.ask(name, operation, retry=retry)
+                value = operation(name)
             except Exception as error:
                 if len(self.sources) == 1 or not may_be_elsewhere(error):
                     raise
@@ -111,6 +121,14 @@ class Fallback(Generic[S]):
                 return call_within(deadline.seconds, lambda: operation(source), f"an answer of {name}")
 
         return (retry or self.retry).call(attempt)
+
+    def asking(self, name: str) -> Ask:
+        """As `ask`, of operations that know the source."""
+
+        def ask(operation: Callable[[], T], /) -> T:
+            return self.ask(name, lambda _: operation())
+
+        return ask
 
 
 def may_be_elsewhere(error: Exception) -> bool:

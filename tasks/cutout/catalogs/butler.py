@@ -11,6 +11,7 @@ from absurd.tasks.cutout.catalogs.region import picked
 from absurd.tasks.cutout.catalogs.rows import Rows, with_units
 from absurd.tasks.cutout.errors import DataIdValidationError, SourceNotFoundError
 from absurd.tasks.cutout.regions import Region
+from absurd.tasks.cutout.resilience import Ask, Fallback, policies
 from absurd.tasks.cutout.sources.butler import ButlerClient
 
 POSITION = ("coord_ra", "coord_dec")
@@ -22,13 +23,23 @@ class ButlerCatalog:
 
     Patches overlap, and an object near an edge is in the catalogue of each: the column that the pipelines call
     detect_isPrimary tells which is meant, to be asked for in `where`.  A kind of whole tracts is asked by tract.
+
+    Each call of the repository goes through `ask`; without one, what may pass is tried again as `policies` has it.
     """
 
-    def __init__(self, client: ButlerClient, kind: str = "object", *, position: tuple[str, str] = POSITION) -> None:
+    def __init__(
+        self,
+        client: ButlerClient,
+        kind: str = "object",
+        *,
+        position: tuple[str, str] = POSITION,
+        ask: Ask | None = None,
+    ) -> None:
         self.client = client
         self.kind = kind
         self.name = f"{client.place} {kind}"
         self._position = position
+        self._ask = ask or Fallback({self.name: client}, retry=policies()["read"]).asking(self.name)
 
     def stream(self, region: Region | None, columns: Sequence[str] | None = None, where: Sequence[Where] = ()) -> Rows:
         """As `ParquetCatalog.stream`; a part for each patch that overlaps the region, in their order.
@@ -40,8 +51,9 @@ class ButlerCatalog:
             raise DataIdValidationError(
                 f"{self.name} is asked by region, and there is none", advice="give one, or read the files as Parquet"
             )
-        name = self.client.dataset_type(self.kind)
-        there = self._there(name, self.client.find_patches(region.to_sphgeom()))
+        name = self._ask(lambda: self.client.dataset_type(self.kind))
+        patches = self._ask(lambda: self.client.find_patches(region.to_sphgeom()))
+        there = self._ask(lambda: self._there(name, patches))
         if not there:
             raise SourceNotFoundError(f"no patch in the region has a {name}", source=self.name)
         needed = (
@@ -51,7 +63,7 @@ class ButlerCatalog:
         )
 
         def read(tract: int, patch: int | None) -> Any:
-            table = self.client.get_catalog(tract, patch, name, needed)
+            table = self._ask(lambda: self.client.get_catalog(tract, patch, name, needed))
             table = picked(table.cast(with_units(table.schema)), region, self._position, where)
             return table if columns is None else table.select(list(columns))
 

@@ -21,6 +21,7 @@ from absurd.tasks.cutout.catalogs.region import picked, position_in
 from absurd.tasks.cutout.catalogs.rows import Rows, degrees_of, one_schema, with_units
 from absurd.tasks.cutout.errors import CutoutExtractionError, DataIdValidationError, SourceNotFoundError
 from absurd.tasks.cutout.regions import Region
+from absurd.tasks.cutout.retry import Deadline, RetryPolicy, policies
 
 _PIXEL = re.compile(r"Norder=(\d+)/(?:Dir=\d+/)?Npix=(\d+)(?:\.parquet|/)")
 
@@ -29,14 +30,18 @@ class ParquetCatalog:
     """A Parquet file, a folder of them, or a HATS tree.
 
     `position` names its columns of right ascension and declination, where they are not told by ``hats.properties`` or
-    one of `POSITIONS`.  `row_groups_read` counts what was read.
+    one of `POSITIONS`.  `row_groups_read` counts what was read.  What may pass, as of a disk behind a network, is tried
+    again as `retry` has it, row group by row group; without one as `policies` has it.
     """
 
-    def __init__(self, path: str | Path, *, position: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, position: tuple[str, str] | None = None, retry: RetryPolicy | None = None
+    ) -> None:
         self.path = Path(path)
         self.name = self.path.name
         self.row_groups_read = 0
         self._position = position
+        self._retry = retry or policies()["read"]
 
     def stream(
         self, region: Region | None = None, columns: Sequence[str] | None = None, where: Sequence[Where] = ()
@@ -83,7 +88,7 @@ class ParquetCatalog:
 
     def _open(self, path: Path) -> Any:
         try:
-            return parquet.ParquetFile(path)
+            return self._retry.call(lambda _: parquet.ParquetFile(path))
         except (pa.ArrowInvalid, OSError) as error:
             raise CutoutExtractionError(f"{path.name} cannot be read as Parquet: {error}", source=path.name) from error
 
@@ -102,10 +107,24 @@ class ParquetCatalog:
                     continue
                 self.row_groups_read += 1
                 try:
-                    part = file.read_row_group(number, columns=schema.names).select(schema.names).cast(schema)
+                    part = self._row_group(path, file, number, schema.names).select(schema.names).cast(schema)
                 except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
                     raise CutoutExtractionError(f"{path.name} cannot be read: {error}", source=path.name) from error
                 yield part
+
+    def _row_group(self, path: Path, file: Any, number: int, names: list[str]) -> Any:
+        """Of a file that is open; once that has failed, of the file opened anew."""
+        tried = False
+
+        def read(_: Deadline) -> Any:
+            nonlocal tried
+            if not tried:
+                tried = True
+                return file.read_row_group(number, columns=names)
+            with parquet.ParquetFile(path) as again:
+                return again.read_row_group(number, columns=names)
+
+        return self._retry.call(read)
 
     def _columns_of_position(self, schema: Any) -> tuple[str, str]:
         told = self._position or _told_by_properties(self.path)

@@ -18,6 +18,7 @@ from absurd.tasks.cutout.errors import (
     DataIdValidationError,
     SourceNotFoundError,
 )
+from absurd.tasks.cutout.retry import is_transient
 from absurd.tasks.cutout.sources.butler_pool import ButlerPool, Secret, said
 from absurd.tasks.cutout.sources.catalog_table import as_arrow
 from absurd.tasks.cutout.sources.exposure import BoxLike, Exposure, ExposureFile
@@ -285,6 +286,8 @@ class ButlerClient:
             except FileNotFoundError as error:
                 raise SourceNotFoundError(f"the file of {told(ref)} is gone: {said(error)}") from error
             except (OSError, ImportError, RuntimeError, ValueError) as error:
+                if is_transient(error):
+                    raise ButlerConnectionError(f"{told(ref)} cannot be read: {said(error)}") from error
                 raise CutoutExtractionError(f"{told(ref)} cannot be read: {said(error)}") from error
 
     # Inside ------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import operator
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from absurd.tasks.cutout.catalogs.healpix import centre_of, radius_of
 from absurd.tasks.cutout.catalogs.parquet import ParquetCatalog
 from absurd.tasks.cutout.errors import CutoutExtractionError, DataIdValidationError, SourceNotFoundError
 from absurd.tasks.cutout.regions import RaDecBox
+from absurd.tasks.cutout.retry import RetryPolicy
 from absurd.tasks.cutout.sources.footprint import unit_vectors
 
 
@@ -164,6 +167,40 @@ def test_real_catalogues(shared: Path) -> None:
     assert fetch_catalog(folder, columns=["ra", "dec"]).num_rows == 998
     m31 = ParquetCatalog(shared / "data/catalogs/vsx-x-ztfdr22_lc-m31.parquet")
     assert fetch_catalog(m31, RaDecBox(10, 11, 41, 42)).num_rows == 1
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_disk_that_is_away_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int) -> None:
+    """Each open and each row group that fails once is tried again, no other is; with one attempt it is the error."""
+    pq.write_table(rows(40), tmp_path / "t.parquet", row_group_size=10)
+    asked: Counter[str] = Counter()
+
+    def once(what: str) -> None:
+        asked[what] += 1
+        if asked[what] == 1 and what in ("open", "group 2"):
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    class Away(pq.ParquetFile):  # type: ignore[misc]
+        def __init__(self, path: Path) -> None:
+            once("open")
+            super().__init__(path)
+
+        def read_row_group(self, number: int, **options: Any) -> Any:
+            once(f"group {number}")
+            return super().read_row_group(number, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", Away)
+    catalog = ParquetCatalog(tmp_path / "t.parquet", retry=RetryPolicy(attempts, delay=0.0))
+    if attempts == 1:
+        with pytest.raises(CutoutExtractionError, match="Stale file handle"):
+            fetch_catalog(catalog)
+        return
+    assert fetch_catalog(catalog).num_rows == 40
+    assert {what: asked[what] for what in ("group 0", "group 1", "group 2", "group 3")} == {
+        "group 0": 1, "group 1": 1, "group 2": 2, "group 3": 1,
+    }  # fmt: skip
+    assert asked["open"] == 5  # of schemas and rows, once in vain, and the file anew for the row group
+    assert catalog.row_groups_read == 4
 
 
 def test_what_cannot_be_fetched(tmp_path: Path) -> None:

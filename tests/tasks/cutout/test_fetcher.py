@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
+from pyarrow import parquet
 from skies import make_wcs, pixels_of, write_image
 
 from absurd.tasks.cutout import (
@@ -19,14 +21,17 @@ from absurd.tasks.cutout import (
     ButlerConfig,
     ButlerConfigError,
     ButlerConnectionError,
+    Circle,
     CutoutRequest,
     DataIdValidationError,
     ImageRef,
     InvalidSizeError,
     LsstDataFetcher,
+    ParquetCatalog,
     PlaneNotFoundError,
     PositionOutsideError,
     RippleError,
+    Where,
     batch,
     extract,
     manifest,
@@ -242,11 +247,22 @@ def test_a_damaged_file_is_the_error_of_its_rows(config: ButlerConfig, folder: P
         assert left.error or right.error or np.array_equal(left.pixels, right.pixels, equal_nan=True)
 
 
-async def test_asked_without_waiting(config: ButlerConfig) -> None:
+async def test_asked_without_waiting(config: ButlerConfig, tmp_path: Path) -> None:
     """The asynchronous forms give the same."""
     with LsstDataFetcher(config) as fetcher:
         one = await fetcher.fetch_cutout_async(RA, DEC, 8, bands=["g"])
         many = await fetcher.fetch_batch_cutouts_async(requests())
+        there = await fetcher.get_available_data_async(RA, DEC, ["g"])
+        assert there == fetcher.get_available_data(RA, DEC, ["g"]) and len(there) == 1
+        parquet.write_table(
+            pa.table({"ra": [RA, RA + 1], "dec": [DEC, DEC], "mag": [20.0, 21.0]}), tmp_path / "o.parquet"
+        )
+        options: Any = {"where": [Where("mag", ">", 1)], "catalog": ParquetCatalog(tmp_path / "o.parquet")}
+        table = await fetcher.fetch_catalog_async(Circle(RA, DEC, 0.1), ["mag"], **options)
+        assert table.equals(fetcher.fetch_catalog(Circle(RA, DEC, 0.1), ["mag"], **options))
+        assert table["mag"].to_pylist() == [20.0]
+        with pytest.raises(ButlerConfigError, match="no repository is configured"):
+            await fetcher.fetch_catalog_async(Circle(RA, DEC, 0.1))
 
     assert one.pixels.shape == (1, 8, 8)
     assert [each.row for each in many] == list(range(7))

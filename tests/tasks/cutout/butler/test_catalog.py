@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from absurd.tasks.cutout.catalogs.columns import to_astropy
 from absurd.tasks.cutout.catalogs.fetch import Join, fetch_catalog
 from absurd.tasks.cutout.catalogs.filters import Where
 from absurd.tasks.cutout.catalogs.write import write_catalog
-from absurd.tasks.cutout.errors import DataIdValidationError, SourceNotFoundError
+from absurd.tasks.cutout.config import ButlerConfig
+from absurd.tasks.cutout.errors import ButlerConnectionError, DataIdValidationError, SourceNotFoundError
+from absurd.tasks.cutout.fetcher import LsstDataFetcher
 from absurd.tasks.cutout.regions import Circle
 from absurd.tasks.cutout.sources.butler import ButlerClient
 
@@ -91,6 +94,104 @@ def test_the_command_asks_a_repository(
     monkeypatch.delenv("RIPPLE_DATASETS")
     assert call(absurd, "absurd", [*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 3
+
+
+class Faltering:
+    """`ButlerClient.get_catalog` that does not answer the first time it is asked for each patch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: Counter[tuple[str, int, int | None]] = Counter()
+        get_catalog = ButlerClient.get_catalog
+
+        def get(client: ButlerClient, tract: int, patch: int | None, *rest: Any) -> Any:
+            key = (client.place, tract, patch)
+            self.asked[key] += 1
+            if self.asked[key] == 1:
+                raise ButlerConnectionError(f"{client.place} does not answer")
+            return get_catalog(client, tract, patch, *rest)
+
+        monkeypatch.setattr(ButlerClient, "get_catalog", get)
+
+
+def test_a_repository_that_is_away_for_a_moment(
+    own_repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fetcher and the command ask again for the patch that was not given, as often as is configured."""
+    butler = Butler.from_config(own_repository)
+    (ra, dec), radius = centre_of(butler, 9615, 14), 0.025
+    butler.close()
+    config = ButlerConfig(repo_path=own_repository, collections=["chain"], retry_delay=0.0)
+    with LsstDataFetcher(config) as fetcher:
+        whole = fetcher.fetch_catalog(Circle(ra, dec, radius), ["objectId"])
+        faltering = Faltering(monkeypatch)
+        assert fetcher.fetch_catalog(Circle(ra, dec, radius), ["objectId"]).equals(whole)
+    assert list(faltering.asked.values()) == [2]
+
+    words = ["catalog", own_repository, "--cone", str(ra), str(dec), str(radius), "--collection", "chain", "--json"]
+    monkeypatch.setenv("RIPPLE_RETRY_DELAY", "0")
+    for attempts in (1, 2):
+        faltering.asked.clear()
+        monkeypatch.setenv("RIPPLE_RETRY_ATTEMPTS", str(attempts))
+        assert (call(absurd, "absurd", words) == 0) is (attempts == 2)
+        told = capsys.readouterr()
+        if attempts == 1:
+            assert "does not answer" in told.err
+        else:
+            assert json.loads(told.out)["rows"] == whole.num_rows
+
+
+def test_only_what_was_not_given_is_asked_again() -> None:
+    """Of three patches that one which fails at first is asked twice; by the retries that all have without a word."""
+    asked: list[int | None] = []
+
+    class Client:
+        place = "here"
+
+        def dataset_type(self, kind: str) -> str:
+            return kind
+
+        def find_patches(self, _: Any) -> list[tuple[int, int]]:
+            return [(1, patch) for patch in range(3)]
+
+        def dimensions(self, _: str) -> tuple[str, ...]:
+            return ("tract", "patch")
+
+        def locate(self, patches: Any, **_: Any) -> dict[tuple[int, int], list[str]]:
+            return {key: ["there"] for key in patches}
+
+        def get_catalog(self, tract: int, patch: int | None, *_: Any) -> Any:
+            asked.append(patch)
+            if asked == [0, 1]:
+                raise ButlerConnectionError("it does not answer")
+            return pa.table({"objectId": [patch], "coord_ra": [10.0], "coord_dec": [20.0]})
+
+    client: Any = Client()
+    assert fetch_catalog(ButlerCatalog(client), Circle(10, 20, 1), ["objectId"])["objectId"].to_pylist() == [0, 1, 2]
+    assert asked == [0, 1, 1, 2]
+
+
+def test_a_repository_that_stays_away_is_stood_in_for(
+    own_repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its attempts the next repository gives the whole catalogue."""
+    butler = Butler.from_config(own_repository)
+    region = Circle(*centre_of(butler, 9615, 14), 0.025)
+    butler.close()
+    config = ButlerConfig(repo_path=own_repository, collections=["chain"], retry_delay=0.0, retry_attempts=2)
+    with LsstDataFetcher(config) as fetcher:
+        expected = fetcher.fetch_catalog(region, ["objectId"])
+        away = ButlerClient(Settings(repo_path=str(tmp_path / "away")))
+        asked: list[str] = []
+
+        def find_patches(_: Any) -> Any:
+            asked.append("find_patches")
+            raise ButlerConnectionError("it does not answer")
+
+        monkeypatch.setattr(away, "dataset_type", lambda _: "objectTable")
+        monkeypatch.setattr(away, "find_patches", find_patches)
+        fetcher._clients = {"away": away} | fetcher._clients
+        assert fetcher.fetch_catalog(region, ["objectId"]).equals(expected)
+    assert asked == ["find_patches"] * 2
 
 
 def test_joined_columns_keep_their_units(repository: str, centres: dict[tuple[int, int], tuple[float, float]]) -> None:
