@@ -23,6 +23,7 @@ from absurd.tasks.cutout.images import ImageRef, Source
 from absurd.tasks.cutout.in_turn import fetch_in_turn
 from absurd.tasks.cutout.kept import KeptCutouts
 from absurd.tasks.cutout.performance import PerformanceMetrics, PerformanceMonitor, SilentMonitor
+from absurd.tasks.cutout.ranged import shown
 from absurd.tasks.cutout.request import IMAGE, CutoutRequest, Edge
 from absurd.tasks.cutout.resilience import Fallback, breaker_for, may_be_elsewhere, none_answered, policies_for
 
@@ -248,11 +249,13 @@ class LsstDataFetcher:
         return found
 
     def unreadable(self) -> dict[str, str]:
-        """Files of the sources that cannot be read, and why, as far as they have been looked at."""
+        """Files of the sources that cannot be read, or do not answer, and why, as far as they have been looked at."""
         found: dict[str, str] = {}
         for source in self.sources.values():
             told = getattr(source, "unusable", {}).items()
             found |= {str(path): error.message for path, error in told if isinstance(error, ImageUnreadableError)}
+            away = getattr(source, "unreachable", {}).items()
+            found |= {shown(address): error.message for address, error in away}
         return found
 
     # How it is ----------------------------------------------------------------------------------------

@@ -209,6 +209,7 @@ def test_a_source_of_which_no_address_answers_is_away(served: Served, folder: Pa
     source = RemoteSource([gone, f"{served.address}/plain.fits", f"file://{folder}/rice.fits"])
     with LsstDataFetcher(CONFIG, sources={"remote": source}) as fetcher:
         assert fetcher.fetch_cutout(RA, DEC, 8).bands == ("r",)
+        assert fetcher.unreadable() == {gone: f"there is no file {gone}"}
     assert list(source.unreachable) == [gone]
 
 
