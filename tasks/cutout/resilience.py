@@ -61,9 +61,9 @@ class Answer(Generic[T]):
 
 
 class Ask(Protocol):
-    """Calls an operation, as often as that is worth while."""
+    """Calls an operation, as often as that is worth while; within the time-out of an attempt, unless told otherwise."""
 
-    def __call__(self, operation: Callable[[], T], /) -> T: ...
+    def __call__(self, operation: Callable[[], T], /, *, timed: bool = True) -> T: ...
 
 
 class Fallback(Generic[S]):
@@ -110,13 +110,13 @@ class Fallback(Generic[S]):
                 return Answer(value, name, errors)
         raise none_answered(errors)
 
-    def ask(self, name: str, operation: Callable[[S], T], *, retry: RetryPolicy | None = None) -> T:
+    def ask(self, name: str, operation: Callable[[S], T], *, retry: RetryPolicy | None = None, timed: bool = True) -> T:
         """What one source gives, through its breaker, with retries.  Raises what it raises at last."""
         source = self.sources[name]
 
         def attempt(deadline: Deadline) -> T:
             with self.breakers[name].guard():
-                if deadline.seconds is None or name in self.untimed:
+                if deadline.seconds is None or not timed or name in self.untimed:
                     return operation(source)
                 return call_within(deadline.seconds, lambda: operation(source), f"an answer of {name}")
 
@@ -125,8 +125,8 @@ class Fallback(Generic[S]):
     def asking(self, name: str) -> Ask:
         """As `ask`, of operations that know the source."""
 
-        def ask(operation: Callable[[], T], /) -> T:
-            return self.ask(name, lambda _: operation())
+        def ask(operation: Callable[[], T], /, *, timed: bool = True) -> T:
+            return self.ask(name, lambda _: operation(), timed=timed)
 
         return ask
 

@@ -63,7 +63,9 @@ class ButlerCatalog:
         )
 
         def read(tract: int, patch: int | None) -> Any:
-            table = self._ask(lambda: self.client.get_catalog(tract, patch, name, needed))
+            # in this thread: what Arrow's own threads hold of a table may outlast one that ends with the reading, and a
+            # process that ends meanwhile is aborted
+            table = self._ask(lambda: self.client.get_catalog(tract, patch, name, needed), timed=False)
             table = picked(table.cast(with_units(table.schema)), region, self._position, where)
             return table if columns is None else table.select(list(columns))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,10 @@ def test_a_repository_that_is_away_for_a_moment(
 
 
 def test_only_what_was_not_given_is_asked_again() -> None:
-    """Of three patches that one which fails at first is asked twice; by the retries that all have without a word."""
+    """Of three patches that one which fails at first is asked twice; by the retries that all have without a word.
+
+    Tables are read in the caller's thread, see `ButlerCatalog.stream`.
+    """
     asked: list[int | None] = []
 
     class Client:
@@ -161,6 +165,7 @@ def test_only_what_was_not_given_is_asked_again() -> None:
 
         def get_catalog(self, tract: int, patch: int | None, *_: Any) -> Any:
             asked.append(patch)
+            assert threading.current_thread() is threading.main_thread()
             if asked == [0, 1]:
                 raise ButlerConnectionError("it does not answer")
             return pa.table({"objectId": [patch], "coord_ra": [10.0], "coord_dec": [20.0]})
