@@ -5,7 +5,6 @@ A header of a hundred cards takes astropy ten times as long to make, to check an
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from absurd.tasks.cutout.bare import BareCutout
 from absurd.tasks.cutout.geometry import Box
 from absurd.tasks.cutout.header import moving
 from absurd.tasks.cutout.output import whereabouts, write_fits, write_hdus
+from absurd.tasks.cutout.quiet import quiet
 from absurd.tasks.cutout.request import IMAGE
 
 CARD, BLOCK = 80, 2880
@@ -136,8 +136,7 @@ class FitsForm:
         """The file of a cut-out."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
         values = _values(cutout, self.moves)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # long names leave no room for their comments
+        with quiet():  # long names leave no room for their comments
             return b"".join(hdu.filled(values[name], cutout.pixels[name], now) for name, hdu in self.hdus.items())
 
 
