@@ -52,8 +52,8 @@ class _Degrees(click.Command):
     multiple=True,
     required=True,
     metavar="PLACE",
-    help="A FITS file, a folder of them, index:NAME, a Butler repository or the address of a server; repeatable, in "
-    "order of fallback.",
+    help="A FITS file or its address, a folder of them, index:NAME, a Butler repository or the address of a server; "
+    "repeatable, in order of fallback.",
 )
 @click.option(
     "--collection",
@@ -165,6 +165,10 @@ def _cut(params: dict[str, Any], *, show: bool) -> BatchResult:
                 progress=progress if show else None,
                 has_ended=partial(_has_ended, ctx),
             )
+    except NotADirectoryError:
+        raise click.UsageError(
+            f"--out {params['out']} is no folder, or is in none: name one for the products"
+        ) from None
     except OSError as error:
         told = f"{error.filename or params['out']}: {error.strerror or error}"
         raise CutoutExtractionError(told, advice="the same command goes on where it was") from error

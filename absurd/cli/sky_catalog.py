@@ -175,11 +175,13 @@ def _opened(
 ) -> Iterator[CatalogSource]:
     from absurd.tasks.cutout.config import ButlerConfig
     from absurd.tasks.cutout.resilience import Fallback, breaker_for, policies_for
-    from absurd.tasks.cutout.sources.places import Index, places_of
+    from absurd.tasks.cutout.sources.places import Address, Index, places_of
 
     (place,) = places_of(source, collections=collections, base=ButlerConfig.from_env())
     if isinstance(place, Index):
         raise click.UsageError(f"{source} is an index of images, which has no catalogue")
+    if isinstance(place, Address):
+        raise click.UsageError(f"{source} is a FITS file; a catalogue is Parquet, or in a repository")
     if place.folder is not None and not collections:
         from absurd.tasks.cutout.catalogs.parquet import ParquetCatalog
 

@@ -314,10 +314,11 @@ def _found(params: CutoutParams) -> list[tuple[str, Callable[[], Cutout]]]:
     """What there is to cut: what it is called, and what cuts it."""
     from absurd.tasks.cutout import engine
     from absurd.tasks.cutout.sources.folder import find_images
-    from absurd.tasks.cutout.sources.places import Index, places_of
+    from absurd.tasks.cutout.sources.places import places_of
 
     (place,) = places_of(params.source)
-    if isinstance(place, Index) or place.folder is None or (params.hdu is None and os.path.isdir(place.folder)):
+    folder = getattr(place, "folder", None)
+    if folder is None or (params.hdu is None and os.path.isdir(folder)):
         return _fetched(params)
     position = (params.ra, params.dec)
     options: dict[str, Any] = {"unit": params.unit, "hdu": params.hdu, "bands": params.bands, "planes": params.planes}

@@ -165,10 +165,11 @@ def _kind_of(request: CutoutRequest, images: Sequence[ImageRef], scales: Scales,
     bands = tuple(dict.fromkeys(each.band for each in images))
     missing = _missing(request.bands, bands)
     if missing and (not reduced or not bands):
-        there = ", ".join(str(each) for each in bands) or "none"
+        there = f"; of the others it has {', '.join(str(each) for each in bands)}" if bands else ""
+        place = f"ra {request.ra:.6f}, dec {request.dec:+.6f}"
         raise BandNotFoundError(
-            f"the source has no image in band {', '.join(missing)} at ra {request.ra:.6f}, dec {request.dec:+.6f}; "
-            f"it has {there}",
+            f"the source has no image in band {', '.join(missing)} at {place}{there}",
+            advice="without bands all there are is cut",
             bands=list(missing),
         )
     size = request.size

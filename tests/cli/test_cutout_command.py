@@ -93,7 +93,7 @@ def test_a_batch_on_the_queue_is_not_disturbed(run: Run, images: Path) -> None:
         (("10", "-20", "6", "--size", "5"), 2, "--size is for --positions"),
         (("--positions", "p.csv"), 3, "there is no file p.csv"),
         (("10", "-20", "6", "--sorce", "x"), 2, "--sorce"),
-        (("10", "-20", "6", "--out", "images/g.fits/x"), 1, "images/g.fits.*: Not a directory"),
+        (("10", "-20", "6", "--out", "images/g.fits/x"), 2, "images/g.fits/x is no folder"),
     ],
 )
 def test_what_is_wrong_is_one_line(run: Run, images: Path, words: tuple[str, ...], code: int, message: str) -> None:

@@ -322,11 +322,12 @@ def walk_files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[
         path = folder / each.name
         if each.is_dir(follow_symlinks=False):
             yield from walk_files(path, unreadable)
-        elif _is_fits(path) and path.is_file():
+        elif is_fits(path) and path.is_file():
             yield path
 
 
-def _is_fits(path: Path) -> bool:
+def is_fits(path: Path) -> bool:
+    """Whether the name is that of a FITS file, packed or not."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in PACKED]
     return bool(suffixes) and suffixes[-1].lower() in SUFFIXES
 

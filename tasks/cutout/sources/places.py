@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from absurd.tasks.cutout.config import ButlerConfig
 from absurd.tasks.cutout.errors import ButlerConfigError
+from absurd.tasks.cutout.ranged import is_remote, shown
+from absurd.tasks.cutout.sources.folder import is_fits
 
 if TYPE_CHECKING:
     from absurd.tasks.cutout.fetcher import LsstDataFetcher
@@ -30,7 +33,14 @@ class Index:
     name: str
 
 
-Place = ButlerConfig | Index
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A FITS file that is not on this machine."""
+
+    uri: str
+
+
+Place = ButlerConfig | Index | Address
 
 
 def places_of(
@@ -38,8 +48,8 @@ def places_of(
 ) -> list[Place]:
     """What is to be asked, one after the other.
 
-    A repository is a folder with a butler.yaml, that file, or an address; it is asked for `collections`.  What a path
-    or an address does not tell is as in `base`.  Raises ButlerConfigError.
+    A repository is a folder with a butler.yaml, that file, or an address that is none of a FITS file; it is asked for
+    `collections`.  What a path or an address does not tell is as in `base`.  Raises ButlerConfigError.
     """
     named = [source] if isinstance(source, str | Mapping) else list(source)
     if not named:
@@ -58,8 +68,9 @@ def fetcher_for(
 ) -> LsstDataFetcher:
     """A fetcher that asks one source after the other; `batch_size` counts where no configuration says another.
 
-    What is not told is as the environment says (``RIPPLE_*``).  Who hands in a task can name any server, so none but
-    that of the environment is told who asks.  Raises ButlerConfigError.
+    Addresses of FITS files that follow each other are one source, as the files of a folder are.  What is not told is as
+    the environment says (``RIPPLE_*``).  Who hands in a task can name any server, so none but that of the environment
+    is told who asks.  Raises ButlerConfigError.
     """
     from absurd.tasks.cutout.fetcher import LsstDataFetcher
 
@@ -72,14 +83,39 @@ def fetcher_for(
             _check_trust(each, base)
     if len(places) == 1 and isinstance(places[0], ButlerConfig):
         return LsstDataFetcher(places[0])
-    sources: dict[str, Source] = {}
-    for number, place in enumerate(places, 1):
-        here = (
-            {f"index {place.name}": indexed(place.name)} if isinstance(place, Index) else LsstDataFetcher(place).sources
-        )
-        sources |= {f"{number} {name}" if len(places) > 1 else name: each for name, each in here.items()}
+    asked = [_sources(each, indexed) for each in _grouped(places)]
+    sources: dict[str, Source] = {
+        f"{number} {name}" if len(asked) > 1 else name: source
+        for number, each in enumerate(asked, 1)
+        for name, source in each.items()
+    }
     config = next((each for each in places if isinstance(each, ButlerConfig)), replace(base, cache_size=0))
     return LsstDataFetcher(config, sources=sources)
+
+
+def _grouped(places: Sequence[Place]) -> list[list[Place]]:
+    """Each by itself, but addresses that follow each other together."""
+    found: list[list[Place]] = []
+    for each in places:
+        if found and isinstance(each, Address) and isinstance(found[-1][0], Address):
+            found[-1].append(each)
+        else:
+            found.append([each])
+    return found
+
+
+def _sources(places: Sequence[Place], indexed: Indexed) -> Mapping[str, Source]:
+    """What is asked there, by name."""
+    from absurd.tasks.cutout.fetcher import LsstDataFetcher
+    from absurd.tasks.cutout.sources.remote import RemoteSource
+
+    match places[0]:
+        case Index(name):
+            return {f"index {name}": indexed(name)}
+        case ButlerConfig() as config:
+            return LsstDataFetcher(config).sources
+        case _:
+            return {"addresses": RemoteSource([each.uri for each in places if isinstance(each, Address)])}
 
 
 def _place(source: Named, collections: Sequence[str], base: ButlerConfig) -> Place:
@@ -95,6 +131,12 @@ def _place(source: Named, collections: Sequence[str], base: ButlerConfig) -> Pla
         if not name:
             raise ButlerConfigError(f"source is {source!r}, which names no index", advice="as index:survey")
         return Index(name)
+    if is_remote(source) and is_fits(Path(urlsplit(source).path)):
+        if "@" in urlsplit(source).netloc:  # it would be kept with the task, and shown
+            raise ButlerConfigError(
+                f"{shown(source)} is given with a user or password", advice="have them in the environment"
+            )
+        return Address(source)
     nowhere = replace(base, server_url=None, repo_path=None, folder=None, auth="none")
     path = Path(source)
     is_repository = path.name == "butler.yaml" or (path / "butler.yaml").is_file() or "://" in source

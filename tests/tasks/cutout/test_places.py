@@ -8,7 +8,8 @@ import pytest
 from skies import no_index
 
 from absurd.tasks.cutout import ButlerConfig, ButlerConfigError, FolderSource
-from absurd.tasks.cutout.sources.places import Index, fetcher_for, places_of
+from absurd.tasks.cutout.sources.places import Address, Index, fetcher_for, places_of
+from absurd.tasks.cutout.sources.remote import RemoteSource
 
 SERVER = "https://data.example.org/api/butler"
 
@@ -49,6 +50,23 @@ def test_several_are_asked_in_their_order(tmp_path: Path) -> None:
         assert list(fetcher.sources) == ["index night"]
         assert fetcher.config.batch_size == 7
     assert asked == ["survey", "night"]
+
+
+def test_addresses_of_fits_files_are_files() -> None:
+    """Those that follow each other are one source, other addresses are servers; a password is refused and not told."""
+    files = ["https://archive.example.org/g.fits", "s3://bucket/r.fits.fz?x=1"]
+    (server,) = places_of(SERVER)
+
+    assert places_of(files) == [Address(each) for each in files]
+    assert isinstance(server, ButlerConfig)
+    with fetcher_for([*files, {"folder": "here"}, files[0]], indexed=no_index) as fetcher:
+        assert list(fetcher.sources) == ["1 addresses", "2 folder", "3 addresses"]
+        both = fetcher.sources["1 addresses"]
+        assert isinstance(both, RemoteSource)
+        assert both.addresses == tuple(files)
+    with pytest.raises(ButlerConfigError, match=r"https://archive.example.org/g.fits is given with a user") as refused:
+        places_of("https://me:secret@archive.example.org/g.fits")
+    assert "secret" not in str(refused.value)
 
 
 def test_a_token_goes_to_its_own_server_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
