@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import psycopg
 import pyarrow as pa
 
-from absurd.tasks.export import reader, source, splitting
+from absurd.tasks.export import reader, sharing, source, splitting
 from absurd.tasks.export.arrow_types import Column, Wishes, decimal_of
 from absurd.tasks.export.block import bytes_at_most
 from absurd.tasks.export.dataset import FilesWriter, check_partitions
@@ -150,7 +150,8 @@ def export_query(
 ) -> ExportResult:
     """Write the rows of `query` to a Parquet file at `path`, exactly; or to the files of a dataset in a folder there.
 
-    `database` is a libpq URL or DSN, or an open psycopg connection, whose transaction is used if it is in one.
+    `database` is a libpq URL or DSN, or an open psycopg connection, whose transaction is used if it is in one; the rows
+    are those that its session sees, which others share only where that is sure.
     Columns and rows come from one snapshot, in the order of the query.  An empty result gives a file with columns
     and no rows.  The file appears under its name when it is whole; memory is bounded by one row group, that is
     by `row_group_size` rows and 64 MiB, whichever is met first, and by the `block_size` bytes that are read ahead of
@@ -174,7 +175,7 @@ def export_query(
     ExportQueryError
         PostgreSQL refuses the query, it is not one query, or two of its columns have one name.
     ExportConfigError
-        An option cannot be meant, as `partition_by` with a column that the query does not give; the address cannot be
+        An option cannot be meant, as `partition_by` with a column that the query does not give; an address cannot be
         used; or a folder is in the way that is no export.
     UnfitValueError
         A value does not fit: infinite dates and times, 24:00:00, NaN in a numeric with a precision, an
@@ -207,7 +208,8 @@ def export_query(
         columns = reader.describe(connection, query, wishes)
         check_partitions(options.partition_by, columns)
         parts = splitting.parts_of(connection, query)
-        with source.shared_connections(connection, min(options.connections, len(parts))) as shared:
+        wanted = min(options.connections, len(parts))
+        with sharing.shared_connections(connection, wanted, query, columns) as shared:
             while True:
                 export = _Export(query, parts, columns, snapshot, options, name_of(place))
                 try:

@@ -20,19 +20,35 @@ from absurd.tasks.export.errors import ExportConfigError, ExportFailedError, Exp
 if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
-SESSION = """
-    select set_config('extra_float_digits', '3', true), set_config('DateStyle', 'ISO, YMD', true),
-           set_config('IntervalStyle', 'postgres', true), set_config('TimeZone', 'UTC', true),
-           set_config('bytea_output', 'hex', true), set_config('client_encoding', 'UTF8', true),
-           set_config('array_nulls', 'on', true), set_config('synchronize_seqscans', 'off', true),
+_SETTINGS = {
+    "extra_float_digits": "3",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "array_nulls": "on",
+    "synchronize_seqscans": "off",
+    "max_parallel_workers_per_gather": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+SESSION = f"""
+    select {", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())},
            (select set_config(name, '1s', true) from pg_catalog.pg_settings
             where name = 'client_connection_check_interval' and version() ~ 'linux')
 """
 """What the text of a value depends on, and the order of a table's rows, for this transaction only.
 
-So the same export gives the same anywhere.  The last one ends the statement of an export that was killed, which the
-server would notice with its next row only; servers elsewhere than on Linux may refuse it.
+So the same export gives the same anywhere.  While the last rows are written nothing is asked of the server, which must
+not take that for idleness.  The last one ends the statement of an export that was killed, which the server would
+notice with its next row only; servers elsewhere than on Linux may refuse it.
 """
+
+PATIENCE = """
+    select set_config(name, '0', true) from pg_catalog.pg_settings
+    where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
+"""For transactions of our own: no limit of the server may end one while others export, or while rows are written."""
 
 _TYPES = """
     select c.place, format_type(c.oid, nullif(c.typmod, -1)), t.typtype = 'e',
@@ -83,6 +99,10 @@ class Snapshot:
     """Whether the server knows how its text is encoded; with SQL_ASCII it does not."""
 
 
+class OwnConnection(psycopg.Connection[Any]):
+    """A connection that was made here: its session is as its address and the server make it, and nobody else's."""
+
+
 @contextmanager
 def connected(database: str | Connection) -> Iterator[Connection]:
     """A connection to export from: the one given, or one of its own to that URL or DSN.
@@ -93,7 +113,7 @@ def connected(database: str | Connection) -> Iterator[Connection]:
         yield database
         return
     try:
-        connection = psycopg.connect(database, fallback_application_name="absurd export")
+        connection = OwnConnection.connect(database, fallback_application_name="absurd export")
     except psycopg.Error as error:
         raise DatabaseUnavailableError(f"the database to export from cannot be reached: {first_line(error)}") from None
     with connection:
@@ -108,13 +128,18 @@ def one_snapshot(connection: Connection, taken_at: str | None = None) -> Iterato
     snapshot if it is REPEATABLE READ.  `taken_at` is when another transaction took it, if one did.
     """
     ours = connection.info.transaction_status == pq.TransactionStatus.IDLE
+    before: dict[str, str] = {}
     try:
         if ours:
             with connection.cursor() as cursor:
                 begin = "set transaction isolation level repeatable read, read only"
                 cursor.execute(f"begin; {begin}" if connection.autocommit else begin)
+        else:
+            before = _settings(connection)
         with connection.cursor(row_factory=tuple_row) as cursor:
             cursor.execute(SESSION)
+            if ours or isinstance(connection, OwnConnection):
+                cursor.execute(PATIENCE)
             cursor.execute(
                 "select current_setting('server_version'), pg_current_snapshot()::text, now()::text,"
                 " current_setting('server_encoding') <> 'SQL_ASCII'"
@@ -125,9 +150,32 @@ def one_snapshot(connection: Connection, taken_at: str | None = None) -> Iterato
         raise explain(error) from error
     finally:
         statement.end(connection)
-        if ours and not connection.closed:
-            with suppress(psycopg.OperationalError):  # the connection died meanwhile: nothing is left to end
+        with suppress(psycopg.Error):  # the connection died meanwhile: nothing is left to end, and the rows are here
+            if ours and not connection.closed:
                 connection.rollback()
+            elif connection.info.transaction_status == pq.TransactionStatus.INTRANS:
+                set_locally(connection, before)
+
+
+def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Set these for the rest of the transaction."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(
+            "select set_config(name, value, true) from unnest(%s::text[], %s::text[]) as s (name, value)",
+            (list(settings), list(settings.values())),
+        )
+
+
+def _settings(connection: Connection) -> dict[str, str]:
+    """What the transaction has, of all that is to be set for an export."""
+    encoding = connection.info.parameter_status("client_encoding") or "UTF8"
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute("select set_config('client_encoding', 'UTF8', true)")  # in some others, text is bytes here
+        cursor.execute(
+            "select name, setting from pg_catalog.pg_settings where name = any(%s) and name <> 'client_encoding'",
+            ([*_SETTINGS, "client_connection_check_interval"],),
+        )
+        return dict(cursor.fetchall()) | {"client_encoding": encoding}
 
 
 def describe(connection: Connection, query: str, wishes: Wishes) -> list[Column]:
@@ -136,7 +184,7 @@ def describe(connection: Connection, query: str, wishes: Wishes) -> list[Column]
     Raises ExportQueryError if PostgreSQL refuses the query, if it is several or none, if it gives no columns, or
     two of one name.
     """
-    described = _describe(connection, query)
+    described = names_and_types(connection, query)
     if not described:
         raise ExportQueryError("the query gives no columns: an export needs a SELECT, a VALUES or a TABLE")
     names = [name for name, _, _ in described]
@@ -218,7 +266,7 @@ def explain(error: psycopg.Error, rows: int = 0, *, planning: bool = False) -> A
     return ExportFailedError(f"the query failed{after}: {said}", rows=rows, **details)
 
 
-def _describe(connection: Connection, query: str) -> list[tuple[str, int, int]]:
+def names_and_types(connection: Connection, query: str) -> list[tuple[str, int, int]]:
     """Name, type OID and type modifier of each column, by the extended protocol, which takes one statement only."""
     pgconn = connection.pgconn
     try:

@@ -22,11 +22,6 @@ LONG_SECONDS = 300.0
 """Who holds a snapshot for longer is warned of what that costs."""
 
 _BEGIN = "begin isolation level repeatable read, read only"
-_HOLD = """
-    select set_config(name, '0', true) from pg_catalog.pg_settings
-    where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')
-"""
-"""The holder does nothing for as long as others export: no limit of the server may end it meanwhile."""
 _GONE = ("22023", "42704", "55000", "58P01")
 """What PostgreSQL says of a snapshot that it does not hold any more, by version."""
 
@@ -107,7 +102,7 @@ def _hold(connection: Connection, earlier: HeldSnapshot | None) -> HeldSnapshot:
     try:
         if not taken_over:
             connection.execute(_BEGIN)
-        connection.execute(_HOLD)
+        connection.execute(reader.PATIENCE)
         connection.execute("select set_config('TimeZone', 'UTC', true)")
         with connection.cursor(row_factory=tuple_row) as cursor:
             cursor.execute("select pg_export_snapshot(), pg_current_snapshot()::text, now()::text")
@@ -139,5 +134,5 @@ def _take_over(connection: Connection, held: HeldSnapshot) -> bool:
 def _end(connection: Connection) -> None:
     statement.end(connection)
     if not connection.closed:
-        with suppress(psycopg.OperationalError):  # the connection died meanwhile: nothing is left to end
+        with suppress(psycopg.Error):  # the connection died meanwhile: nothing is left to end
             connection.rollback()

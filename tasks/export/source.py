@@ -1,16 +1,13 @@
-"""The rows of a query over one connection or several, all from one snapshot."""
+"""The rows of the parts of a query over a connection."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import psycopg
-from psycopg import pq, sql
-from psycopg.rows import tuple_row
 
-from absurd.tasks.export import reader, statement
+from absurd.tasks.export import reader
 from absurd.tasks.export.arrow_types import Column
 from absurd.tasks.export.block import Block
 from absurd.tasks.export.compiled import CompiledDecoder, library
@@ -23,13 +20,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 DecoderName = Literal["auto", "compiled", "numpy"]
-
-_IS_SHARED = """
-    select current_setting('transaction_isolation') in ('repeatable read', 'serializable')
-           and pg_current_xact_id_if_assigned() is null and not pg_is_in_recovery()
-"""
-"""Whether others can have the snapshot of this transaction, and see all in it that it sees itself."""
-
 
 _WIDEN = b"select repeat(' ', 200000)"
 """libpq reads as much at once as its buffer holds: 16 KiB, or more after a longer message."""
@@ -81,52 +71,3 @@ def make_decoder(
 def statements_for(connection: Connection, parts: Sequence[Part], columns: Sequence[Column]) -> list[bytes]:
     """What to send for each part."""
     return [reader.copy_statement(part.query, columns).as_bytes(connection) for part in parts]
-
-
-@contextmanager
-def shared_connections(connection: Connection, wanted: int) -> Iterator[list[Connection]]:
-    """The connection, and others that see its snapshot: as many in all as wanted, or as the server has left.
-
-    Alone if its transaction has changes of its own, or sees a new snapshot with each statement, or the server is a
-    standby, which exports none.
-    """
-    found = [connection]
-    with ExitStack() as opened:
-        if wanted > 1:
-            with connection.cursor(row_factory=tuple_row) as cursor:
-                cursor.execute(_IS_SHARED)
-                (is_shared,) = cursor.fetchone() or (False,)
-                if is_shared:
-                    cursor.execute("select pg_export_snapshot()")
-                    (snapshot,) = cursor.fetchone() or ("",)
-            while is_shared and len(found) < wanted:
-                another = _beside(connection, snapshot)
-                if another is None:
-                    break
-                found.append(opened.enter_context(another))
-        yield found
-
-
-def _beside(connection: Connection, snapshot: str) -> Connection | None:
-    """Another connection to the same database as the same user; None if the server refuses one more."""
-    given = connection.info.get_parameters()
-    if connection.info.password:
-        given["password"] = connection.info.password
-    try:
-        another: Connection = psycopg.connect(**given, autocommit=True)  # type: ignore[arg-type]
-    except psycopg.Error:
-        return None
-    try:
-        another.execute("begin isolation level repeatable read, read only")
-        another.execute(sql.SQL("set transaction snapshot {}").format(snapshot))
-        another.execute(reader.SESSION)
-    except BaseException:
-        statement.end(another)
-        another.close()
-        raise
-    return another
-
-
-def is_idle(connection: Connection) -> bool:
-    """Whether no transaction is open."""
-    return connection.info.transaction_status == pq.TransactionStatus.IDLE

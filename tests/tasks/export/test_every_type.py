@@ -17,6 +17,7 @@ from export_types import VALUES, Table, Type, make_tables, make_types
 from proof import amount
 
 from absurd.tasks.export import UnfitValueError, export_query, splitting
+from absurd.tasks.export.snapshot import connected
 from absurd.testing import ThrowawayServer
 
 ALIKE = {"text", "varchar", "bpchar", "name", "json", "jsonb", "uuid", "refcursor"}
@@ -43,7 +44,7 @@ def every(databases: ThrowawayServer) -> Iterator[Every]:
 @pytest.fixture
 def opened(every: Every) -> Iterator[psycopg.Connection[Any]]:
     """A connection to it."""
-    with psycopg.connect(every.url, autocommit=True) as connection:
+    with connected(every.url) as connection:  # as exports make theirs: types of all kinds are read side by side
         yield connection
 
 
