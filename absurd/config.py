@@ -146,7 +146,8 @@ def default_home(environ: Mapping[str, str]) -> Path:
     return user / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "absurd"
 
 
-_URL_PASSWORD = re.compile(r"(://[^:/?#@\s]*:)(?!\d{1,5}(?:[/?#\s]|$)).*@")
+_URL_PASSWORD = re.compile(r"(://[^:/?#@\s]*:)(?!\d{1,5}(?![^/?#\s])[^@/\s]*(?:/[^@?\s]*)?(?:[?\s]|$)).*@")
+"""What stands behind a host is its port and not a password if no ``@`` comes before the parameters."""
 _QUERY_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&#\s]*", re.IGNORECASE)
 _KEYWORD_PASSWORD = re.compile(
     r"((?<![?&\w])(?:ssl)?password\s*=\s*)(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)", re.IGNORECASE

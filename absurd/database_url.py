@@ -39,10 +39,26 @@ def parse(url: str) -> dict[str, str]:
         # libpq repeats what it could not read, which may be a part of the password.
         reason = f": {str(error).strip()}" if shown == url else ""
         raise _unreadable(shown, reason) from None
+    if _is_cut_short(url, given):
+        raise _unreadable(
+            shown if shown != url else "***",
+            ": its host, or the name of its database, holds an @, so it may be a part of the password. In a URL, write "
+            "%40 for each @ of a password or a name, and %2F for each /",
+        )
     for name, form in _FORMS.items():  # each driver would find these in its own time and words
         if name in given and not form.fullmatch(given[name]):
-            raise _unreadable(shown, f": {name} is {given[name]!r}")
+            raise _unreadable(shown, f": {name} is {given[name]!r}" if shown == url else f": {name} is none")
     return given
+
+
+def _is_cut_short(url: str, given: dict[str, str]) -> bool:
+    """Whether a password may go on in the host or the database: in a URL it ends at the first ``@`` or ``/``."""
+    if any("@" in host[1:] for host in given.get("host", "").split(",")):
+        return True
+    scheme, _, rest = url.strip().partition("://")
+    if "@" in rest.partition("/")[0]:
+        rest = rest.partition("@")[2]
+    return scheme in ("postgresql", "postgres") and "@" in rest.partition("?")[0].partition("/")[2]
 
 
 def _unreadable(shown: str, reason: str) -> ConfigurationError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from absurd.tasks.export.address import check_address
 from absurd.tasks.export.errors import ExportConfigError
 from absurd.tasks.export.pipeline import DEFAULT_BLOCK_SIZE
 from absurd.tasks.export.query import ExportResult, export_query
@@ -24,16 +25,13 @@ def build_dsn(args: Any) -> str:
 
     Raises ExportConfigError (a ValueError) when host, dbname or user are missing, or the DSN cannot be read.
     """
-    from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     dsn, service = getattr(args, "dsn", None), getattr(args, "service", None) or os.environ.get("PGSERVICE")
     named = {name: getattr(args, name, None) for name in ("host", "port", "dbname", "user", "password")}
     if dsn:
-        try:
-            given = {name: str(value) for name, value in conninfo_to_dict(dsn.strip()).items() if value is not None}
-        except ProgrammingError:
-            raise ExportConfigError("--dsn is neither a libpq URL nor a keyword DSN") from None
+        check_address(dsn.strip())
+        given = {name: str(value) for name, value in conninfo_to_dict(dsn.strip()).items() if value is not None}
     elif getattr(args, "service", None) or (service and not any(named[each] for each in _PLACES)):
         given = {"service": str(service)}
     else:

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow, tuple_row
 
 from absurd.errors import AbsurdError, DatabaseUnavailableError
 from absurd.tasks.export import statement
+from absurd.tasks.export.address import check_address
 from absurd.tasks.export.arrow_types import NAME_TO_ARROW, Column, Described, Wishes, arrow_type, column_for
 from absurd.tasks.export.errors import ExportConfigError, ExportFailedError, ExportQueryError
 
@@ -107,11 +108,12 @@ class OwnConnection(psycopg.Connection[Any]):
 def connected(database: str | Connection) -> Iterator[Connection]:
     """A connection to export from: the one given, or one of its own to that URL or DSN.
 
-    Raises DatabaseUnavailableError, whose message holds no password.
+    Raises DatabaseUnavailableError, or ExportConfigError for an address that cannot be used; neither holds a password.
     """
     if not isinstance(database, str):
         yield database
         return
+    check_address(database)
     try:
         connection = OwnConnection.connect(database, fallback_application_name="absurd export")
     except psycopg.Error as error:

@@ -20,6 +20,8 @@ from psycopg.conninfo import make_conninfo
 
 from absurd.config import load_settings
 from absurd.embedded import EmbeddedServer
+from absurd.errors import DatabaseUnavailableError
+from absurd.tasks.export import ExportConfigError, export_query
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -233,3 +235,48 @@ def log_of(guarded: dict[str, str]) -> Path:
 def leaks(places: list[Path]) -> list[str]:
     """Files in which the password is found, in any form."""
     return [place.name for place in places for form in FORMS if form.encode() in place.read_bytes()]
+
+
+CUT_SHORT = (
+    "postgresql://guarded:b@HUSH@127.0.0.1:1/x",
+    "postgres://guarded:b@HUSH@127.0.0.1/x",
+    "postgresql://guarded:HUSH/b@127.0.0.1/x",
+    "postgresql://guarded:1/HUSH@127.0.0.1/x",
+    "postgresql://guarded:1@HUSH@127.0.0.1:1",
+    "postgresql://guarded:b@HUSH@127.0.0.1,127.0.0.2:1/x",
+    "postgresql://guarded@HUSH@127.0.0.1:1/x",
+    "postgresql://guarded:b?HUSH@x/HUSH@127.0.0.1:1/x",
+    "host=b@HUSH port=1 user=guarded",
+    "postgresql:///x?host=b%40HUSH",
+    "host=127.0.0.1 passwrd=HUSH",
+)
+"""Addresses that libpq understands otherwise than they are meant, with HUSH in the password."""
+
+
+@pytest.mark.parametrize("address", CUT_SHORT)
+def test_a_password_that_is_not_escaped_is_not_told(tmp_path: Path, address: str) -> None:
+    """Its second half would be the host to look for, or the database: refused, with advice, without the value."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    for words in (["--sql", "select 1 as a", "--out", "x.parquet"], ["--config", "x.json"]):
+        (tmp_path / "x.json").write_text('[{"sql": "select 1 as a", "out": "x.parquet"}]')
+        done = subprocess.run(
+            [sys.executable, "-m", "absurd", "--debug", "export", "--direct", "--dsn", address, *words],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert "HUSH" not in done.stdout + done.stderr
+        assert "%40" in done.stderr
+    with pytest.raises(ExportConfigError, match="%40") as caught:
+        export_query(address, "select 1 as a", tmp_path / "x.parquet")
+    assert "HUSH" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_an_escaped_password_and_a_socket_of_no_file_are_fine(tmp_path: Path) -> None:
+    """What is escaped, parameters, and the hosts that begin with an @ in the way of libpq, are taken as they are."""
+    for address in (
+        "postgresql://guarded:b%40c%2Fd@127.0.0.1:1/x?application_name=a@b",
+        "postgresql://127.0.0.1:1/a%40b",
+        "host=@nowhere,127.0.0.1 port=1,1 dbname=a@b user=c@d",
+    ):
+        with pytest.raises(DatabaseUnavailableError, match="cannot be reached"):
+            export_query(address, "select 1 as a", tmp_path / "x.parquet")
