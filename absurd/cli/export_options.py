@@ -131,11 +131,12 @@ def exports_of(given: Given) -> list[dict[str, Any]]:
 
 def common_options(given: Given) -> dict[str, Any]:
     """What is said for all exports, by the names that executors and kernels know."""
-    from absurd.tasks.export.config import OPTIONS
+    from absurd.tasks.export.config import OPTIONS, check_types
 
     common = {name: given[name] for name in OPTIONS if given[name] not in (None, ())}
     if "type_map" in common:
         common["type_map"] = dict(common["type_map"])
+        check_types(common["type_map"])
     if "partition_by" in common:
         common["partition_by"] = list(common["partition_by"])
     return common

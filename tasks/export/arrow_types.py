@@ -7,9 +7,11 @@ in `PGOID_TO_ARROW`, with `register_type` or in the ``type_map`` of an export.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
 
@@ -28,6 +30,7 @@ Way = Literal["native", "parse", "text"]
 NUMERIC = 1700
 UUID = 2950
 WIDEST_DECIMAL = 76
+_LARGEST_OID = 2**32 - 1
 
 INTERVAL_TYPE = pa.struct([("months", pa.int32()), ("days", pa.int32()), ("microseconds", pa.int64())])
 """PostgreSQL's own three parts: a month has no fixed number of days, and a day none of hours."""
@@ -226,26 +229,56 @@ def decimal_of(precision: int, scale: int) -> Any:
 def arrow_type(named: Any) -> Any:
     """An Arrow type from its name: ``float64``, ``decimal(20,5)``, ``timestamp[us, tz=UTC]``, ``binary(16)``.
 
-    A `pyarrow.DataType` is given back as it is.  Raises ExportConfigError for a name that is none.
+    A `pyarrow.DataType` is given back as it is.  Raises ExportConfigError for a name that is none, and for a time zone
+    or a width that there is not.
     """
-    if isinstance(named, pa.DataType):
-        return named
-    text = str(named).replace(" ", "").lower()
+    arrow = named if isinstance(named, pa.DataType) else _type_of_name(str(named).replace(" ", ""))
+    if arrow is None or (pa.types.is_fixed_size_binary(arrow) and arrow.byte_width < 1):
+        raise ExportConfigError(
+            f"{str(named)!r} is no Arrow type: write it as float64, decimal(20,5), timestamp[us,tz=UTC] or binary(16)"
+        )
+    if pa.types.is_timestamp(arrow) and arrow.tz is not None and not _is_zone(arrow.tz):
+        raise ExportConfigError(
+            f"{str(named)!r} has the time zone {arrow.tz!r}, which is none: name it as UTC, Europe/Berlin or +02:00"
+        )
+    return arrow
+
+
+def check_type_map(named: Mapping[int | str, Any]) -> None:
+    """Raise ExportConfigError for an OID that none can be, and for what is no Arrow type."""
+    for key, arrow in named.items():
+        if str(key).isdecimal() and not 0 < int(key) <= _LARGEST_OID:
+            raise ExportConfigError(f"type_map names the OID {key}: OIDs are from 1 to {_LARGEST_OID}")
+        arrow_type(arrow)
+
+
+def _type_of_name(name: str) -> Any | None:
+    text = name.lower()
     kind, _, rest = text.replace("[", "(").partition("(")
     values = rest.rstrip(")]").split(",") if rest else []
     try:
         if kind.startswith("decimal") and len(values) == 2:
             return decimal_of(int(values[0]), int(values[1]))
         if kind == "timestamp" and len(values) == 2:
-            zone = str(named).replace(" ", "").rstrip(")]").partition("tz=")[2]
-            return pa.timestamp(values[0], tz=zone)
+            zone = name.rstrip(")]").partition("tz=")[2]
+            return pa.timestamp(values[0], tz=zone) if zone else None
         if kind in ("binary", "fixed_size_binary") and len(values) == 1:
-            return pa.binary(int(values[0]))
+            width = int(values[0])  # -1 would be any
+            return pa.binary(width) if width > 0 else None
         return pa.type_for_alias(text)
-    except ValueError:
-        raise ExportConfigError(
-            f"{named!r} is no Arrow type: write it as float64, decimal(20,5), timestamp[us,tz=UTC] or binary(16)"
-        ) from None
+    except ExportConfigError:
+        raise
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_zone(name: str) -> bool:
+    if re.fullmatch(r"[+-](?:[01]\d|2[0-3]):[0-5]\d", name):
+        return True
+    try:
+        return name == "UTC" or ZoneInfo(name) is not None
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return False
 
 
 def _scalar(oid: int, typmod: int, is_enum: bool, wishes: Wishes) -> tuple[Form, Any, Way]:

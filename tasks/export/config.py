@@ -85,6 +85,20 @@ def _check(entry: Any, where: str) -> None:
     for key, (fits, wanted) in _CHECKS.items():
         if key in entry and not fits(entry[key]):
             raise ExportConfigError(f"{key} of {where} is {entry[key]!r}; it must be {wanted}")
+    if "type_map" in entry:
+        check_types(entry["type_map"], f"type_map of {where}: ")
+
+
+def check_types(type_map: Mapping[int | str, Any], where: str = "") -> None:
+    """Raise ExportConfigError for what is no OID and no Arrow type; without pyarrow, that is left to who exports."""
+    try:
+        from absurd.tasks.export.arrow_types import check_type_map
+    except ModuleNotFoundError:
+        return
+    try:
+        check_type_map(type_map)
+    except ExportConfigError as error:
+        raise ExportConfigError(f"{where}{error}") from None
 
 
 def _is_count(value: Any) -> bool:

@@ -14,7 +14,7 @@ import psycopg
 import pyarrow as pa
 
 from absurd.tasks.export import reader, sharing, source, splitting
-from absurd.tasks.export.arrow_types import Column, Wishes, decimal_of
+from absurd.tasks.export.arrow_types import Column, Wishes, check_type_map, decimal_of
 from absurd.tasks.export.block import bytes_at_most
 from absurd.tasks.export.dataset import FilesWriter, check_partitions
 from absurd.tasks.export.destination import name_of, place_of
@@ -109,6 +109,7 @@ class Options:
             raise ExportConfigError(f"limit_mib_per_second is {self.limit_mib_per_second}; it must be above 0")
         if self.decimal is not None:
             decimal_of(*self.decimal)
+        check_type_map(self.type_map)
         if self.max_rows_per_file is not None and self.max_rows_per_file < 1:
             raise ExportConfigError(f"max_rows_per_file is {self.max_rows_per_file}; it must be at least 1 row")
         twice = [name for name in self.partition_by if self.partition_by.count(name) > 1]

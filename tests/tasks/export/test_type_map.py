@@ -5,6 +5,10 @@ All that changes is what the wish itself asks for, as the float next to a number
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -170,3 +174,52 @@ def test_decimal_of_ones_own(connection: psycopg.Connection[Any], tmp_path: Path
     export_query(connection, query, tmp_path / "x.parquet", on_unfit="text", **options)
     (text,) = connection.execute(f"select format('%s', '{value}'::numeric)").fetchone() or ("",)
     assert pq.read_table(tmp_path / "x.parquet")["column1"].to_pylist() == ["1.5", text]
+
+
+@pytest.mark.parametrize(
+    ("wished", "told"),
+    [
+        ("timestamptz=timestamp[us,tz=Nowhere/City]", "'Nowhere/City', which is none"),
+        ("timestamptz=timestamp[us,tz=../../etc/passwd]", "which is none"),
+        ("timestamptz=timestamp[us,tz=+25:00]", "which is none"),
+        ("timestamptz=timestamp[us,tz=]", "is no Arrow type"),
+        ("timestamptz=timestamp[us,UTC]", "is no Arrow type"),
+        ("99999999999=float64", "the OID 99999999999: OIDs are from 1 to 4294967295"),
+        ("0=float64", "the OID 0"),
+        ("int4=binary(-5)", "'binary(-5)' is no Arrow type"),
+        ("int4=binary(-1)", "is no Arrow type"),
+        ("int4=binary(0)", "is no Arrow type"),
+        ("int4=binary(99999999999)", "is no Arrow type"),
+        ("int4=float65", "is no Arrow type"),
+        ("int4=decimal(99,2)", "digits in all"),
+    ],
+)
+def test_a_wish_that_is_none(tmp_path: Path, wished: str, told: str) -> None:
+    """A zone, an OID or a width that there is not is told as the option it stands in, before any connection is made."""
+    kind, arrow = wished.split("=", 1)
+    with pytest.raises(ExportConfigError) as caught:
+        export_query("host=nowhere.invalid", "select 1 as a", tmp_path / "x.parquet", type_map={kind: arrow})
+    assert told in str(caught.value)
+
+    listed = tmp_path / "x.json"
+    listed.write_text(json.dumps([{"sql": "select 1 as a", "out": "x.parquet", "type_map": {kind: arrow}}]))
+    for words in (
+        ["--sql", "select 1 as a", "--out", "x.parquet", "--type-map", wished],
+        ["--config", "x.json"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "absurd", "export", "--direct", "--dsn", "host=nowhere.invalid", *words],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, list(tmp_path.iterdir())) == (2, [listed]), done.stderr
+        assert told in done.stderr
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "+02:00", "-11:30"])
+def test_zones_that_there_are(connection: psycopg.Connection[Any], tmp_path: Path, zone: str) -> None:
+    """A moment stays the moment it is in any zone."""
+    query = "select '2020-06-01 12:00+00'::timestamptz as v"
+    both(connection, query, tmp_path / "x.parquet", type_map={"timestamptz": f"timestamp[us,tz={zone}]"})
+
+    (moment,) = pq.read_table(tmp_path / "x.parquet")["v"].to_pylist()
+    assert moment == datetime(2020, 6, 1, 12, tzinfo=UTC)
