@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -21,34 +22,73 @@ Of a million rows in zstd, with a dictionary and without: 1,000 different string
 """
 
 
-def encodings_for(columns: Sequence[Column], batches: Sequence[Any]) -> tuple[list[str], list[str]]:
-    """Parquet's names of the columns to give a dictionary, and of those to split by byte, from the first rows.
+HUGE_BYTES = 64 << 10
+"""Bytes of a value, on the average of a column, from which on it is copied as little as can be.
+
+Its values are not sampled, which would hold them twice, have no dictionary, which would not pay, and no statistics: for
+these the writer keeps four copies of a value at least, and leaves them out of the file where they are long.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Encodings:
+    """How the columns of a file are written, by Parquet's names of them."""
+
+    dictionaries: list[str]
+    """Those with a dictionary."""
+    splits: list[str]
+    """Those that are split by byte."""
+    statistics: list[str] | bool
+    """Those with statistics; true: all."""
+
+
+def encodings_for(columns: Sequence[Column], batches: Sequence[Any]) -> Encodings:
+    """How to write the columns, from the first rows.
 
     The choice depends on the rows alone, not on how they are cut into batches.
     """
-    sample = _sampled(batches)
-    dictionaries, splits = [], []
+    dictionaries: list[str] = []
+    splits: list[str] = []
+    statistics: list[str] = []
+    any_huge = False
     for place, column in enumerate(columns):
-        if pa.types.is_struct(column.element) or pa.types.is_boolean(column.element):
-            continue
         name = f"{column.name}.list.element" if column.is_list else column.name
-        if sample is not None and _repeats(sample.column(place), is_list=column.is_list):
+        values = [batch.column(place) for batch in batches]
+        if _is_huge(values):
+            any_huge = True
+            continue
+        is_struct = pa.types.is_struct(column.element)
+        statistics += [f"{name}.{part.name}" for part in column.element] if is_struct else [name]
+        if is_struct or pa.types.is_boolean(column.element):
+            continue
+        if batches and _repeats(_sampled(values), is_list=column.is_list):
             dictionaries.append(name)
         elif pa.types.is_floating(column.element):
             splits.append(name)
-    return dictionaries, splits
+    return Encodings(dictionaries, splits, statistics if any_huge else True)
 
 
-def _sampled(batches: Sequence[Any]) -> Any:
-    """About `SAMPLE` rows, evenly spread, as a table; None without any."""
-    if not batches:
-        return None
-    step = max(1, sum(batch.num_rows for batch in batches) // SAMPLE)
+def _is_huge(arrays: Sequence[Any]) -> bool:
+    """Whether the values take `HUGE_BYTES` each, or the lists of them."""
+    most = HUGE_BYTES * sum(map(len, arrays))
+    if sum(each.nbytes for each in arrays) <= most:  # which counts more than the values, by block
+        return False
+    import pyarrow.compute as pc  # a tenth of the program's start, and hardly any export needs it
+
+    flat = [each.flatten() if pa.types.is_list(each.type) else each for each in arrays]
+    if not pa.types.is_binary(flat[0].type) and not pa.types.is_string(flat[0].type):
+        return False
+    return sum(pc.sum(pc.binary_length(each)).as_py() or 0 for each in flat) > most
+
+
+def _sampled(arrays: Sequence[Any]) -> Any:
+    """About `SAMPLE` of the values, evenly spread."""
+    step = max(1, sum(map(len, arrays)) // SAMPLE)
     begin, pieces = 0, []
-    for batch in batches:
-        pieces.append(batch.take(pa.array(range(-begin % step, batch.num_rows, step), pa.int64())))
-        begin += batch.num_rows
-    return pa.Table.from_batches(pieces)
+    for each in arrays:
+        pieces.append(each.take(pa.array(range(-begin % step, len(each), step), pa.int64())))
+        begin += len(each)
+    return pa.chunked_array(pieces)
 
 
 def _repeats(sample: Any, *, is_list: bool) -> bool:

@@ -25,8 +25,9 @@ _LEVELS = {"zstd": 1, "gzip": 6, "brotli": 4}
 class RowGroupWriter:
     """Collects batches and writes each full row group.  Memory: one row group.
 
-    The first row group decides how columns are encoded, see `encodings_for`.  The file has statistics, a page index and
-    the Arrow schema.  `create` gives the file to write to, when there is something to write.
+    The first row group decides how columns are encoded, see `encodings_for`.  The file has statistics
+    (but of huge values), a page index and the Arrow schema.  `create` gives the file to write to, when there is
+    something to write.
     """
 
     def __init__(
@@ -106,14 +107,15 @@ class RowGroupWriter:
 
     def _begun(self) -> Any:
         if self._writer is None:
-            dictionaries, splits = encodings_for(self._columns, self._held)
+            encodings = encodings_for(self._columns, self._held)
             self._writer = pq.ParquetWriter(
                 self.open().native(),
                 self._schema,
                 compression=self._compression,
                 compression_level=_LEVELS.get(self._compression),
-                use_dictionary=dictionaries or False,
-                use_byte_stream_split=splits or False,
+                use_dictionary=encodings.dictionaries or False,
+                use_byte_stream_split=encodings.splits or False,
+                write_statistics=encodings.statistics or False,
                 write_page_index=True,
             )
         return self._writer

@@ -239,6 +239,52 @@ def test_encodings_do_not_depend_on_how_rows_arrive(database_url: str, tmp_path:
     assert len(sums) == 1
 
 
+@pytest.mark.parametrize("decoder", ["auto", "numpy"])
+def test_huge_values_have_no_statistics(database_url: str, tmp_path: Path, decoder: DecoderName) -> None:
+    """Columns of values past 64 KiB, or lists of such, have neither statistics nor a dictionary; all others do."""
+    query = """
+        select n, repeat(n::text, 70000) as text, decode(repeat('00', 70000), 'hex') as bytes, '1 day'::interval as i,
+               array[repeat('x', 40000), repeat('y', 40000)] as list, repeat('x', 60000) as long,
+               array['1 day'::interval] as intervals, array[n] as numbers,
+               case n when 7 then repeat('z', 700000) end as mostly_null
+        from generate_series(1, 300) n
+    """
+    export_query(database_url, query, tmp_path / "x.parquet", decoder=decoder)
+
+    group = pq.read_metadata(tmp_path / "x.parquet").row_group(0)
+    chunks = {each.path_in_schema: each for each in map(group.column, range(group.num_columns))}
+    without = {name for name, each in chunks.items() if not each.is_stats_set}
+    assert without == {"text", "bytes", "list.list.element"}
+    assert {name for name, each in chunks.items() if "RLE_DICTIONARY" in each.encodings}.isdisjoint(without)
+    assert all(each.has_offset_index for each in chunks.values())
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert [len(value) for value in table["text"].to_pylist()] == [70_000 * len(str(n)) for n in range(1, 301)]
+
+
+MEASURE = """
+import resource, sys
+from absurd.tasks.export import export_query
+
+for query in ("select 1 as a, 'x' as t", "table big"):
+    export_query(sys.argv[1], query, sys.argv[2], decoder=sys.argv[3])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+"""MiB of memory of a process at most: after an export that needs none, and after one of a huge value."""
+
+
+@pytest.mark.parametrize("decoder", ["auto", "numpy"])
+def test_a_huge_value_is_not_copied_often(database_url: str, tmp_path: Path, decoder: str) -> None:
+    """One value takes the memory that the documentation tells: five to six times its size, not ten."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("create table big as select 1 as n, repeat(md5('1'), 3 << 20) as t")  # 96 MiB
+    words = [sys.executable, "-c", MEASURE, database_url, str(tmp_path / "x.parquet"), decoder]
+
+    small, large = map(int, subprocess.run(words, capture_output=True, check=True).stdout.split())
+
+    assert large - small < 6 * 96, (small, large)
+    assert pq.read_table(tmp_path / "x.parquet")["t"].to_pylist()[0].endswith("c4ca4238a0b923820dcc509a6f75849b")
+
+
 def test_a_file_is_on_its_way_to_the_disk_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system is told of all but the last few megabytes, of each byte once, and only of what is written."""
     told: list[tuple[int, int]] = []
