@@ -37,8 +37,8 @@ class BatchOptions(BaseModel):
 
     source: Place | dict[str, Any] | list[Place | dict[str, Any]] = Field(
         description="Where images are: a FITS file or its address, a folder of them, index:NAME of an index of images, "
-        "a Butler repository or the address of a server, or fields of a ButlerConfig; or a list of these: what one does "
-        "not have, or cannot read, is asked of the next.",
+        "a Butler repository or the address of a server, or fields of a ButlerConfig; or a list of these: what one "
+        "does not have, or cannot read, is asked of the next.",
     )
     collections: list[Place] = Field(
         default=[], description="Collections of a repository, searched in this order; without it its own."
