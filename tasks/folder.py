@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from absurd.tasks.artifact import dead_writers, own_name, remove, sync
+from absurd.tasks.artifact import left_behind, naming, own_name, own_place, remove, sync, take_after
 
 _EXCHANGE = 2
 """RENAME_EXCHANGE of Linux's renameat2(2)."""
@@ -31,26 +32,42 @@ def fill_aside(path: str | os.PathLike[str], *, unfinished: str | os.PathLike[st
     raises, nothing changes under the final name and the new folder goes, or is kept as `unfinished`.  What a killed
     process on this machine left is removed by the next one that fills the same folder.
 
-    Raises OSError.
+    A symbolic link stays: what it points to is filled.  The mode, owner and group of an older folder stay, as
+    far as this user may give them.
+
+    Raises OSError; FileExistsError for a path that is no folder.
     """
-    final = Path(path)
+    final = folder_at(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    _recover(final)
-    aside = final.with_name(own_name(final.name, "part"))
-    remove(aside)
-    aside.mkdir()
-    try:
-        yield aside
-        _sync_all(aside)
-        _put(aside, final)
-    except BaseException:
-        if unfinished is not None and any(aside.iterdir()):
-            remove(unfinished)
-            aside.replace(unfinished)
-        remove(aside)
-        raise
-    sync(final.parent)
-    remove(aside)  # it is what stood there before
+    with naming(final.parent):
+        _recover(final)
+    with own_place(final, "part", is_folder=True) as aside:
+        try:
+            take_after(final, aside, least=0o700)
+            yield aside
+            _sync_all(aside)
+            with naming(final.parent):
+                take_after(final, aside)
+                _put(aside, final)
+        except BaseException:
+            if unfinished is not None and any(aside.iterdir()):
+                remove(unfinished)
+                aside.replace(unfinished)
+            remove(aside)
+            raise
+        sync(final.parent)
+        remove(aside)  # it is what stood there before
+
+
+def folder_at(path: str | os.PathLike[str]) -> Path:
+    """Where a folder lies that is filled as `path`: there, or where a symbolic link points.
+
+    Raises FileExistsError for what is no folder, OSError.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "a file, device or pipe is in the way of a folder", os.fspath(path))
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 def _put(aside: Path, final: Path) -> None:
@@ -88,12 +105,12 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _recover(final: Path) -> None:
     """Put back what a killed process had moved away, and remove what else it left."""
-    for away in dead_writers(final, "old"):
+    for away in left_behind(final, "old"):
         if final.exists():
             remove(away)
         else:
             away.rename(final)
-    for left in dead_writers(final, "part"):
+    for left in left_behind(final, "part"):
         remove(left)
 
 

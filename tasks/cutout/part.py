@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
-from absurd.tasks.artifact import dead_writers, own_name, remove, sync
+from absurd.tasks.artifact import left_behind, own_place, remove, sync
 from absurd.tasks.cutout.contact_sheet import thumbnail
 from absurd.tasks.cutout.errors import RippleError
 from absurd.tasks.cutout.fetched import Fetched
@@ -57,18 +57,19 @@ class PartWriter:
         self._folder = folder
         self._kept = kept
         self._path = path
-        self._aside = path.with_name(own_name(path.name, "fits"))
         self._fits = FitsWriter(task_id)
+        self._own = own_place(path, "fits", is_folder=True)
+        self._aside = path
+        """The folder for FITS files that are not in their place yet."""
         self._file = PartFile(path)
         self._waiting: list[dict[str, Any]] = []
         self._bytes = 0
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        for left in dead_writers(self._path, "fits"):
+        for left in left_behind(self._path, "fits"):
             remove(left)
-        remove(self._aside)  # of a killed process with the same number, as in a container that has started again
-        self._aside.mkdir()
+        self._aside = self._own.__enter__()
         self._file.__enter__()
         return self
 
@@ -86,6 +87,7 @@ class PartWriter:
             self._file.__exit__(kind, error, traceback)
         finally:
             remove(self._aside)
+            self._own.__exit__(None, None, None)
 
     def add(self, row: Fetched, *, on_image: bool = True) -> None:
         """Keep what became of a request; `on_image` as `may_improve`.  Raises OSError."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absurd.tasks.export.destination import beside, place_of
+from absurd.tasks.export.destination import beside, place_of, real_place
 from absurd.tasks.export.errors import ExportConfigError
 
 
@@ -144,4 +144,4 @@ def options_of(given: Mapping[str, Any], out: str) -> dict[str, Any]:
     options = {name: given[name] for name in OPTIONS if given.get(name) is not None}
     if "decimal" in options:
         options["decimal"] = tuple(options["decimal"])
-    return options | ({"unfinished": beside(out, ".part")} if given.get("keep_temp") else {})
+    return options | ({"unfinished": beside(real_place(out), ".part")} if given.get("keep_temp") else {})

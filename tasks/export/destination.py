@@ -61,6 +61,18 @@ def place_of(out: str) -> str:
     return out
 
 
+def real_place(out: str) -> str:
+    """As `place_of`; of a path that is a symbolic link, the file or folder that it points to, there or not there yet.
+
+    For whoever reads and writes: who only hands the place on may see other links than the one who does.
+    """
+    place = place_of(out)
+    if is_address(place) or not os.path.islink(place):
+        return place
+    is_plain = os.path.isfile(place) or os.path.isdir(place) or not os.path.exists(place)
+    return os.path.realpath(place) if is_plain else place  # /dev/stdout leads to a pipe, which has no path
+
+
 def is_address(out: str) -> bool:
     """Whether it names a file system beside its path."""
     return "://" in out

@@ -17,8 +17,9 @@ from absurd.errors import AbsurdError, DatabaseUnavailableError, ExecutionError
 from absurd.executor import executor
 from absurd.model import TaskState
 from absurd.outcome import Cancel, Reject, Snooze
+from absurd.tasks.artifact import take_after
 from absurd.tasks.export.config import options_of
-from absurd.tasks.export.destination import is_address, place_of
+from absurd.tasks.export.destination import is_address, place_of, real_place
 from absurd.tasks.export.params import BatchParams, ExportParams
 
 if TYPE_CHECKING:
@@ -57,15 +58,16 @@ def export(ctx: RunContext, params: ExportParams) -> Document:
     from absurd.tasks.export.manifest import encode, manifest_path
     from absurd.tasks.export.query import export_query
     from absurd.tasks.export.snapshot import at_snapshot, connected
+    from absurd.tasks.export.stage import file_to_write
 
     def told(rows: int, size: int) -> None:
         ctx.progress(rows, None, _told(rows, size))
 
     held = None if params.batch is None else _held_by(params.batch)
-    place = place_of(params.out)
+    place = real_place(params.out)
     # an artifact is a local file: folders and addresses are written by the run itself, and put in place at its end
     is_file = not is_address(place) and params.partition_by is None and params.max_rows_per_file is None
-    path = ctx.artifact(place, kind="parquet") if is_file else place
+    path = ctx.artifact(file_to_write(place), kind="parquet") if is_file else place
     with ExitStack() as stack:
         connection = stack.enter_context(connected(_address(params.database)))
         if held is not None and params.batch is not None:
@@ -86,7 +88,10 @@ def export(ctx: RunContext, params: ExportParams) -> Document:
     if is_file:
         files = (replace(result.files[0], path=os.path.basename(place)),)
         result = replace(result, files=files, manifest=manifest_path(place, is_dataset=False))
-        Path(ctx.artifact(result.manifest, kind="manifest")).write_bytes(encode(params.sql, result))
+        manifest = Path(ctx.artifact(file_to_write(result.manifest), kind="manifest"))
+        manifest.write_bytes(encode(params.sql, result))
+        for written, final in ((Path(path), place), (manifest, result.manifest)):
+            take_after(Path(final), written)
     ctx.log.info("query_exported", rows=result.rows, bytes=result.bytes, row_groups=result.row_groups)
     return _document(result, params.out)
 

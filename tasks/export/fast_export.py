@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from absurd.tasks.export.address import check_address
+from absurd.tasks.export.destination import beside, real_place
 from absurd.tasks.export.errors import ExportConfigError
 from absurd.tasks.export.pipeline import DEFAULT_BLOCK_SIZE
 from absurd.tasks.export.query import ExportResult, export_query
@@ -68,7 +69,7 @@ def export_query_to_parquet(
     are read ahead of what is written.  No manifest is written: its callers
     expect one file.
     """
-    unfinished = f"{os.fspath(parquet_out)}.part" if keep_temp else None
+    unfinished = beside(real_place(os.fspath(parquet_out)), ".part") if keep_temp else None
     return export_query(
         cur.connection,
         sql,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from absurd.tasks.export.destination import beside, located, name_of, place_of
+from absurd.tasks.export.destination import beside, located, name_of, real_place
 from absurd.tasks.export.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class _Found:
 
 
 def _find(path: str | os.PathLike[str]) -> _Found:
-    place = place_of(os.fspath(path))
+    place = real_place(os.fspath(path))
     name = name_of(place)
     files, inside = located(place)
     within: list[tuple[str, str]] = []

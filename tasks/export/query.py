@@ -17,7 +17,7 @@ from absurd.tasks.export import reader, sharing, source, splitting
 from absurd.tasks.export.arrow_types import Column, Wishes, check_type_map, decimal_of
 from absurd.tasks.export.block import bytes_at_most
 from absurd.tasks.export.dataset import FilesWriter, check_partitions
-from absurd.tasks.export.destination import name_of, place_of
+from absurd.tasks.export.destination import name_of, place_of, real_place
 from absurd.tasks.export.errors import ExportConfigError
 from absurd.tasks.export.manifest import ExportedFile, encode, manifest_path
 from absurd.tasks.export.meter import Meter
@@ -202,7 +202,7 @@ def export_query(
         max_rows_per_file=max_rows_per_file,
     )
     options.check()
-    place = place_of(os.fspath(path))
+    place = place_of(os.fspath(path)) if private else real_place(os.fspath(path))
     with reader.connected(database) as connection, reader.one_snapshot(connection, taken_at) as snapshot:
         watch = HoldWatch(warn)
         wishes = Wishes(reader.types_by_oid(connection, options.type_map), options.decimal)

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from absurd.tasks.artifact import remove, send_to_disk, write_aside
+from absurd.tasks.artifact import file_at, naming, remove, send_to_disk, sync, take_after, write_aside
 from absurd.tasks.export.destination import is_address, located, place_of
 from absurd.tasks.export.errors import ExportConfigError, ManifestError
 from absurd.tasks.export.manifest import IN_FOLDER, SUFFIX, names_in, read_manifest
-from absurd.tasks.folder import fill_aside
+from absurd.tasks.folder import fill_aside, folder_at
 
 _BUFFER = 1 << 20
 _SMALL_BUFFER = 1 << 16
@@ -63,8 +63,8 @@ def staged(
 
         return store_stage(place, is_dataset=is_dataset, manifest=manifest, unfinished=kept)
     if is_dataset:
-        return _folder(Path(place), kept)
-    return _file(Path(place), private=private, manifest=manifest, unfinished=kept)
+        return _folder(place, kept)
+    return _file(place, private=private, manifest=manifest, unfinished=kept)
 
 
 def discard(unfinished: str | os.PathLike[str] | None) -> None:
@@ -109,6 +109,11 @@ class EarlyFile(io.FileIO):
         return written
 
 
+def _through_no_link(path: str, flags: int) -> int:
+    """To open a file by: one that is to be new may be a link that somebody else has put there."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 class _FileStage:
     open_files = 1
 
@@ -118,7 +123,7 @@ class _FileStage:
 
     def create(self, name: str) -> Any:
         del name
-        return io.BufferedWriter(EarlyFile(self._data, "w"), _BUFFER)
+        return io.BufferedWriter(EarlyFile(self._data, "w", opener=_through_no_link), _BUFFER)
 
     def conclude(self, manifest: bytes) -> None:
         if self._manifest is not None:
@@ -148,23 +153,45 @@ class _FolderStage:
 
 
 @contextmanager
-def _file(path: Path, *, private: bool, manifest: bool, unfinished: str | None) -> Iterator[Stage]:
-    if path.is_dir():
-        raise ExportConfigError(f"{path} is a folder; a file is to be written: give it another name", out=str(path))
-    beside = Path(f"{path}{SUFFIX}")
+def _file(out: str, *, private: bool, manifest: bool, unfinished: str | None) -> Iterator[Stage]:
+    path = Path(out) if private else file_to_write(out)
+    beside = file_to_write(f"{path}{SUFFIX}")
     with ExitStack() as stack:
-        # left in reverse: the file gets its name before its manifest does
+        # left in reverse: the file gets its name before its manifest does, and no other export does meanwhile
+        names = stack.enter_context(ExitStack())
         described = stack.enter_context(write_aside(beside)) if manifest and not private else None
         data = stack.enter_context(write_aside(path, private=private, unfinished=unfinished))
         yield _FileStage(data, described)
         if not private:
+            sync(data)  # which takes the longest
+            names.enter_context(naming(path.parent))
+            if described is not None:
+                take_after(beside, described)
             beside.unlink(missing_ok=True)  # that of an earlier file must not be taken for this one's
 
 
+def file_to_write(out: str) -> Path:
+    """The path of a file to write: `out`, or what it points to as a symbolic link.
+
+    Raises ExportConfigError where a folder, a device or a pipe is in the way; OSError.
+    """
+    try:
+        return file_at(out)
+    except IsADirectoryError:
+        raise ExportConfigError(f"{out} is a folder; a file is to be written: give it another name", out=out) from None
+    except FileExistsError:
+        raise ExportConfigError(
+            f"{out} is a device or a pipe, which no file can replace: give the file another name", out=out
+        ) from None
+
+
 @contextmanager
-def _folder(path: Path, unfinished: str | None) -> Iterator[Stage]:
-    if path.exists() and not path.is_dir():
-        raise ExportConfigError(f"{path} is a file; a dataset is a folder: give it another name", out=str(path))
+def _folder(out: str, unfinished: str | None) -> Iterator[Stage]:
+    try:
+        path = folder_at(out)
+    except FileExistsError:
+        what = "file" if os.path.isfile(out) else "device or a pipe"
+        raise ExportConfigError(f"{out} is a {what}; a dataset is a folder: give it another name", out=out) from None
     with fill_aside(path, unfinished=unfinished) as aside:
         _check_folder(path)
         yield _FolderStage(aside)

@@ -109,7 +109,7 @@ def test_what_a_source_gave_that_stood_in_is_not_kept(pair: BatchParams) -> None
 
 
 def test_what_a_killed_process_left_under_the_same_number_goes(pair: BatchParams) -> None:
-    """Half a file in the folder aside of this very process becomes no product."""
+    """Half a file in the folder aside of a process with this one's number, at which nobody is, becomes no product."""
     (planned,) = cutting.plan(pair, no_index).parts
     left = Path(pair.out) / plan.PARTS / own_name(f"{planned.name}.arrow", "fits")
     left.mkdir()

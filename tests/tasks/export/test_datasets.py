@@ -193,7 +193,7 @@ def test_open_files_are_bounded(database_url: str, tmp_path: Path, monkeypatch: 
     create = stages._FolderStage.create
 
     def watched(stage: Any, name: str) -> Any:
-        opened.append(sum("/.d." in os.readlink(f"/proc/self/fd/{each}") for each in _descriptors()))
+        opened.append(sum(".part/" in os.readlink(f"/proc/self/fd/{each}") for each in _descriptors()))
         return create(stage, name)
 
     monkeypatch.setattr(stages._FolderStage, "create", watched)
