@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from absurd.cli.export_options import absolute
 from absurd.cli.output import clean, emit, json_option, note, plural, size
 from absurd.cli.run import run
 from absurd.cli.signals import unwinding
@@ -84,9 +83,8 @@ def extract_catalog(
             raise click.UsageError("--here, --no-wait and --queue are for tasks; with --direct there is none")
         _extract(given, silent=silent, as_json=as_json)
         return
-    params = {"out": absolute(given.pop("output_file")), "collection": given.pop("collection").split(",")}
-    if given["filter_ids"] is not None:
-        given["filter_ids"] = absolute(given["filter_ids"])
+    _local(given)
+    params = {"out": given.pop("output_file"), "collection": given.pop("collection").split(",")}
     ended = serve_task(
         ctx,
         "export.butler_catalog",
@@ -125,12 +123,22 @@ def extract_catalog_program(ctx: click.Context, /, silent: bool, as_json: bool, 
     _extract(given, silent=silent, as_json=as_json)
 
 
+def _local(given: dict[str, Any]) -> None:
+    """Make paths independent of the working folder.  Raises ExportConfigError for addresses."""
+    from absurd.tasks.export.destination import local_place
+
+    for name, what in (("output_file", "a catalogue"), ("filter_ids", "a file of ids")):
+        if given[name] is not None:
+            given[name] = local_place(given[name], what)
+
+
 def _extract(given: dict[str, Any], *, silent: bool, as_json: bool) -> None:
     """Extract in this process, and print what was written."""
     import logging
 
     _need_the_extra()
     from absurd.tasks.export.butler.catalog import extract_catalog as extract
+    from absurd.tasks.export.errors import ExportFailedError
 
     logging.getLogger("lsst").setLevel(logging.ERROR)  # it warns of packages that are not needed here
     painter = Painter()
@@ -143,6 +151,9 @@ def _extract(given: dict[str, Any], *, silent: bool, as_json: bool) -> None:
     try:
         with unwinding():
             result = extract(out, repo, collections, progress=None if silent or as_json else progress, **given)
+    except OSError as error:
+        told = f"the catalogue {out} cannot be made: {error.strerror or error}"
+        raise ExportFailedError(f"{told} ({error.filename})" if error.filename else told) from error
     finally:
         painter.clear()
     if silent:

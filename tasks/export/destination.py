@@ -73,6 +73,20 @@ def real_place(out: str) -> str:
     return os.path.realpath(place) if is_plain else place  # /dev/stdout leads to a pipe, which has no path
 
 
+def local_place(path: str, what: str) -> str:
+    """The absolute path of what can only be a local file: a path, or a ``file://`` address.
+
+    Raises ExportConfigError for other addresses, with `what` that file is in words.
+    """
+    place = place_of(path)
+    if is_address(place):
+        told = _told(urlsplit(place))
+        raise ExportConfigError(
+            f"{told!r} is an address, and {what} can only be a local file: give a path, and copy it", path=told
+        )
+    return place
+
+
 def is_address(out: str) -> bool:
     """Whether it names a file system beside its path."""
     return "://" in out

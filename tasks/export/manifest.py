@@ -62,7 +62,6 @@ def manifest_path(place: str, *, is_dataset: bool) -> str:
 def encode(query: str, result: ExportResult) -> bytes:
     """The manifest of an export as JSON; the documentation tells of its fields."""
     document = {
-        "format": FORMAT,
         "query": query,
         "rows": result.rows,
         "bytes": result.bytes,
@@ -92,9 +91,14 @@ def encode(query: str, result: ExportResult) -> bytes:
         "snapshot": result.snapshot.snapshot,
         "snapshot_at": result.snapshot.taken_at,
         "server_version": result.snapshot.server_version,
-        "absurd_version": version("absurd"),
     }
-    return (json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n").encode()
+    return encode_document(document)
+
+
+def encode_document(document: Mapping[str, Any]) -> bytes:
+    """A manifest as JSON, with what all of them have."""
+    whole = {"format": FORMAT} | dict(document) | {"absurd_version": version("absurd")}
+    return (json.dumps(whole, ensure_ascii=False, indent=1, default=str) + "\n").encode()
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:

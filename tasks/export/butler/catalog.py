@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,24 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absurd.tasks.artifact import write_aside
 from absurd.tasks.export.butler.errors import ButlerRepositoryError, CatalogSchemaError, FilterIdsError
 from absurd.tasks.export.butler.filter_ids import Ids, mark, read_filter_ids
 from absurd.tasks.export.butler.parts import Parts, kept_parts
 from absurd.tasks.export.butler.schema import fit, unify
+from absurd.tasks.export.destination import local_place
 from absurd.tasks.export.errors import ExportConfigError
+from absurd.tasks.export.manifest import ExportedFile, encode_document, manifest_path
 from absurd.tasks.export.row_group import COMPRESSIONS
+from absurd.tasks.export.sink import HashingSink
+from absurd.tasks.export.stage import file_to_write, staged
 
 if TYPE_CHECKING:
     from absurd.tasks.export.butler.repository import Dataset, Repository
 
 DEFAULT_DATASET_TYPE = "dia_source_visit"
 DEFAULT_TARGET_COLUMN = "diaSourceId"
+OUT, IDS = "a catalogue", "a file of ids"
+"""What takes no address, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,10 @@ class CatalogResult:
     """A sentence for each dataset whose columns are not those of the file."""
     taken_over: int
     """Datasets that a run before had done already."""
+    sha256: str
+    """Of the file."""
+    manifest: str
+    """Where the file's manifest is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ def extract_catalog(
     jobs: int = 2,
     progress: Callable[[int, int, int], None] | None = None,
     private: str | os.PathLike[str] | None = None,
+    private_manifest: str | os.PathLike[str] | None = None,
 ) -> CatalogResult:
     """Write the datasets of a type, found in `collections` of the Butler repository `repo`, to a Parquet file.
 
@@ -81,8 +92,9 @@ def extract_catalog(
     all, and rows.
 
     The file appears under its name when it is whole.  Until then the datasets that are done lie in a hidden folder
-    beside it: the same call after a kill goes on with them, and the file is the same, byte for byte.  `private` is
-    where to write the file itself instead, as ``ctx.artifact`` gives it.
+    beside it: the same call after a kill goes on with them, and the file is the same, byte for byte.  A manifest is
+    written beside it, see `absurd.tasks.export.manifest`.  `private` and `private_manifest` are where to write the
+    two instead, as ``ctx.artifact`` gives it.
 
     Raises
     ------
@@ -108,8 +120,10 @@ def extract_catalog(
     if jobs < 1:
         raise ExportConfigError(f"jobs is {jobs}; it must be at least 1")
     names = [collections] if isinstance(collections, str) else list(collections)
-    wanted = None if filter_ids is None else _Filter(target_column, read_filter_ids(filter_ids, filter_column))
-    final = Path(out)
+    final = file_to_write(local_place(os.fspath(out), OUT))
+    wanted = None
+    if filter_ids is not None:
+        wanted = _Filter(target_column, read_filter_ids(local_place(os.fspath(filter_ids), IDS), filter_column))
     repository = Repository(repo, jobs)
     datasets = repository.find(dataset_type, names)
     if not datasets:
@@ -128,31 +142,61 @@ def extract_catalog(
             told |= {"target_column": wanted.column, "filter_ids": len(wanted.ids), "filter_sha256": wanted.sha256}
         with (
             kept_parts(final.with_name(f".{final.name}.parts"), plan) as parts,
-            write_aside(private or final, private=private is not None) as part,
-            pq.ParquetWriter(part, schema, compression=compression, **_layout(schema)) as writer,
+            staged(private or final, is_dataset=False, private=private is not None) as stage,
         ):
             rows = row_groups = 0
             listed: list[dict[str, Any]] = []
-            for number, table in enumerate(_tables(repository, datasets, schema, wanted, parts, pool, 2 * jobs)):
-                dataset = datasets[number]
-                listed.append({"id": dataset.id, "run": dataset.run, "data_id": dataset.data_id, "rows": len(table)})
-                if len(table):
-                    writer.write_table(table, row_group_size=len(table))
-                    row_groups += 1
-                    rows += len(table)
-                if progress is not None:
-                    progress(number + 1, len(datasets), rows)
-            told["datasets"] = listed
-            footer = {"absurd.butler": json.dumps(told), "absurd.rows": str(rows), "absurd.version": version("absurd")}
-            writer.add_key_value_metadata(footer)
-    return CatalogResult(
-        rows=rows,
-        bytes=Path(private or final).stat().st_size,
-        row_groups=row_groups,
-        datasets=len(datasets),
-        columns=tuple(schema.names),
-        unified=tuple(unified),
-        taken_over=parts.found,
+            with (
+                closing(HashingSink(stage.create(final.name))) as sink,
+                pq.ParquetWriter(sink.native(), schema, compression=compression, **_layout(schema)) as writer,
+            ):
+                for number, table in enumerate(_tables(repository, datasets, schema, wanted, parts, pool, 2 * jobs)):
+                    listed.append(_told(datasets[number], len(table)))
+                    if len(table):
+                        writer.write_table(table, row_group_size=len(table))
+                        row_groups += 1
+                        rows += len(table)
+                    if progress is not None:
+                        progress(number + 1, len(datasets), rows)
+                footer = {"absurd.butler": json.dumps(told | {"datasets": listed}), "absurd.rows": str(rows)}
+                writer.add_key_value_metadata(footer | {"absurd.version": version("absurd")})
+            result = CatalogResult(
+                rows=rows,
+                bytes=sink.bytes,
+                row_groups=row_groups,
+                datasets=len(datasets),
+                columns=tuple(schema.names),
+                unified=tuple(unified),
+                taken_over=parts.found,
+                sha256=sink.sha256,
+                manifest=manifest_path(str(final), is_dataset=False),
+            )
+            described = _manifest(final.name, schema, told | {"datasets": len(datasets)}, result)
+            stage.conclude(described)
+            if private_manifest is not None:
+                Path(private_manifest).write_bytes(described)
+    return result
+
+
+def _told(dataset: Dataset, rows: int) -> dict[str, Any]:
+    return {"id": dataset.id, "run": dataset.run, "data_id": dataset.data_id, "rows": rows}
+
+
+def _manifest(name: str, schema: Any, told: Mapping[str, Any], result: CatalogResult) -> bytes:
+    """The manifest of a catalogue: as that of an export, where no server has types and a snapshot."""
+    file = ExportedFile(name, result.rows, result.bytes, result.row_groups, result.sha256, {})
+    return encode_document(
+        {
+            "query": "",
+            "butler": told,
+            "rows": result.rows,
+            "bytes": result.bytes,
+            "row_groups": result.row_groups,
+            "partition_by": [],
+            "columns": [{"name": field.name, "arrow_type": str(field.type)} for field in schema],
+            "files": [asdict(file)],
+            "snapshot": "",
+        }
     )
 
 

@@ -26,7 +26,7 @@ def read_filter_ids(path: str | os.PathLike[str], column: str | None = None) -> 
 
     An id is a whole number of 64 bits: integers, decimals and digits in text are taken as they are, floats where they
     stand for one integer only (below 2^53, for real below 2^24).  Raises FilterIdsError, which names the first row
-    with anything else, NULL included; OSError if the file cannot be read.
+    with anything else, NULL included, or the file that cannot be read; OSError.
     """
     where = Path(path).name
     try:
@@ -37,6 +37,10 @@ def read_filter_ids(path: str | os.PathLike[str], column: str | None = None) -> 
         if column not in names:
             raise FilterIdsError(f"{where} has no column {column!r}; it has {', '.join(names)}", column=column)
         values = pq.read_table(path, columns=[column])[column].combine_chunks()
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise FilterIdsError(
+            f"{path} cannot be read: {os.strerror(error.errno) if error.errno else error}", path=os.fspath(path)
+        ) from None
     except pa.ArrowInvalid as error:
         raise FilterIdsError(f"{where} is no Parquet file: {str(error).splitlines()[0]}") from None
     if isinstance(values, pa.ChunkedArray):  # as older versions of pyarrow combine no chunk at all

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from interrupting import described
 from single_run import fail, run
 
 pytest.importorskip("lsst.daf.butler", reason="the extra [butler] is not installed")
@@ -25,6 +26,7 @@ from lsst.daf.butler import Butler, CollectionType, DatasetType
 from absurd.cli.extract_catalog import extract_catalog_program
 from absurd.cli.run import call
 from absurd.errors import ConflictError
+from absurd.tasks.export import verify_manifest
 from absurd.tasks.export.butler import (
     ButlerRepositoryError,
     CatalogReadError,
@@ -134,7 +136,10 @@ def test_one_row_group_for_each_data_id(repo: str, tmp_path: Path, collections: 
     told = json.loads(file.metadata.metadata[b"absurd.butler"])
     assert [each["data_id"]["visit"] for each in told["datasets"]] == [1, 2, 3, 10]
     assert file.schema_arrow.field("flux").metadata[b"unit"] == b"nJy"
-    assert os.listdir(tmp_path) == ["c.parquet"]
+    assert sorted(os.listdir(tmp_path)) == described("c.parquet")
+    manifest = verify_manifest(tmp_path / "c.parquet")
+    assert (manifest.rows, manifest.files[0].row_groups) == (12, 4)
+    assert (manifest.files[0].sha256, manifest.path) == (result.sha256, result.manifest)
 
 
 def test_values_stay_what_they_are(repo: str, tmp_path: Path) -> None:
@@ -317,7 +322,7 @@ def test_a_killed_extraction_is_gone_on_with(repo: str, tmp_path: Path) -> None:
 
     assert result.taken_over >= point
     assert out.read_bytes() == (tmp_path / "straight.parquet").read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["c.parquet", "filter.parquet", "straight.parquet"]
+    assert sorted(os.listdir(tmp_path)) == sorted([*described("c.parquet", "straight.parquet"), "filter.parquet"])
 
 
 def test_what_another_extraction_left_is_not_used(repo: str, tmp_path: Path) -> None:
@@ -350,10 +355,43 @@ def test_as_a_task(repo: str, tmp_path: Path) -> None:
 
     result, kinds = run("export.butler_catalog", params)
 
-    assert (result["rows"], result["datasets"], len(result["unified"]), kinds) == (9, 3, 2, ["parquet"])
-    assert os.listdir(tmp_path / "new") == ["c.parquet"]
+    assert (result["rows"], result["datasets"], len(result["unified"]), kinds) == (9, 3, 2, ["parquet", "manifest"])
+    assert sorted(os.listdir(tmp_path / "new")) == described("c.parquet")
+    assert verify_manifest(tmp_path / "new" / "c.parquet").files[0].sha256 == result["sha256"]
     error = fail("export.butler_catalog", params | {"collection": "text"})
     assert error["code"] == "butler_schema_unfit"
+
+
+def test_files_of_a_task_keep_their_place(repo: str, tmp_path: Path) -> None:
+    """What a link points to is written, with the mode that it has; a ``file://`` address is a path."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_text("old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+
+    result, _ = run("export.butler_catalog", {"out": f"file://{link}", "repo": repo, "collection": "chain"})
+
+    assert link.is_symlink() and result["path"] == str(real)
+    assert verify_manifest(link).rows == 12
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"out": "s3://bucket/c.parquet"}, "can only be a local file"),
+        ({"filter_ids": "s3://bucket/ids.parquet"}, "can only be a local file"),
+        ({"repo": "https://user:secret@butler/repo"}, "holds a user or a password"),
+        ({"repo": "/nowhere/user@host/repo"}, "there is no Butler repository"),
+        ({"out": os.devnull}, "a device or a pipe"),
+    ],
+)
+def test_params_that_cannot_be_meant(repo: str, tmp_path: Path, given: dict[str, str], message: str) -> None:
+    """Addresses where only files can be, credentials, devices: refused with the reason, and no secret in it."""
+    params = {"out": str(tmp_path / "c.parquet"), "repo": repo, "collection": "chain"}
+    error = fail("export.butler_catalog", params | given)
+    assert message in error["message"]
+    assert "secret" not in json.dumps(error)
 
 
 @pytest.fixture
@@ -385,3 +423,27 @@ def test_each_flag_of_the_command(repo: str, tmp_path: Path, extract: Any) -> No
     code, out, err = extract("e.parquet", repo, "chain", "--filter-ids", str(ids))
     assert (code, out) == (2, "")
     assert "row 1 of column 'x' of filter.parquet: 'no' is no whole number" in err
+
+    assert extract(f"file://{tmp_path}/f.parquet", repo, "chain")[0] == 0
+    assert ids_of(tmp_path / "f.parquet")[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "code", "message"),
+    [
+        ("s3://bucket/c.parquet", (), 2, "'s3://bucket/c.parquet' is an address, and a catalogue can only be"),
+        ("c.parquet", ("--filter-ids", "gs://b/ids.parquet"), 2, "is an address, and a file of ids can only be"),
+        ("c.parquet", ("--filter-ids", "nowhere.parquet"), 2, "nowhere.parquet cannot be read: No such file"),
+        ("/dev/null", (), 2, "/dev/null is a device or a pipe"),
+        ("/proc/nowhere/c.parquet", (), 1, "the catalogue /proc/nowhere/c.parquet cannot be made"),
+    ],
+)
+def test_what_the_command_refuses(
+    repo: str, tmp_path: Path, extract: Any, out: str, options: tuple[str, ...], code: int, message: str
+) -> None:
+    """In a sentence, and nothing is written."""
+    ended = extract(out, repo, "chain", *options)
+    assert ended[:2] == (code, "")
+    assert message in ended[2]
+    assert "unexpected" not in ended[2]
+    assert os.listdir(tmp_path) == []
