@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from absurd.tasks.export.batch import BatchItem, BatchResult
 
 resume_option = click.option(
-    "--resume", is_flag=True, help="With --config: leave files alone that hold the same query already."
+    "--resume",
+    is_flag=True,
+    help="With --config: leave files alone that are of the same query, database and options.",
 )
 
 

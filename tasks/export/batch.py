@@ -12,7 +12,8 @@ from absurd.tasks.export.config import check_exports, options_of
 from absurd.tasks.export.destination import filesystem_of, is_address
 from absurd.tasks.export.errors import ExportFailedError
 from absurd.tasks.export.manifest import snapshot_of
-from absurd.tasks.export.query import ExportResult, export_query
+from absurd.tasks.export.provenance import identity_of, recorded
+from absurd.tasks.export.query import ExportResult, Options, export_query
 from absurd.tasks.export.snapshot import HeldSnapshot, HoldWatch, at_snapshot, connected, hold_snapshot
 
 Ending = Literal["exported", "kept", "failed", "skipped"]
@@ -64,11 +65,11 @@ def export_batch(
     """Export each of `exports` (dicts as `load_config` gives them) from one snapshot, one after the other.
 
     One that fails does not keep the others from being exported, unless `stop_on_failure`.  With `resume`, what is
-    there already and is whole and of the same query, as its manifest tells, stays as it is, in the snapshot of the run
-    that wrote it.  With `keep_temp`, the unfinished file of an export that fails is kept, as `out` with ``.part``
-    behind it.  `begun` is called with the number (from 0) and the file before each export, `progress` as `export_query`
-    tells, `warn` with a sentence once the snapshot is held for long.  `options` are those that an export may have of
-    its own, for exports that do not say otherwise.
+    there already and is whole and of the same query, database and options, as its manifest tells, stays as it is, in
+    the snapshot of the run that wrote it.  With `keep_temp`, the unfinished file of an export that fails is kept, as
+    `out` with ``.part`` behind it.  `begun` is called with the number (from 0) and the file before each export,
+    `progress` as `export_query` tells, `warn` with a sentence once the snapshot is held for long.  `options` are
+    those that an export may have of its own, for exports that do not say otherwise.
 
     Raises ExportConfigError for exports that cannot be used, DatabaseUnavailableError if there is no database to
     begin with.
@@ -79,9 +80,11 @@ def export_batch(
             filesystem_of(export["out"])  # one that cannot be had is told of before anything is written
     items: dict[int, BatchItem] = {}
     if resume:
+        with connected(database) as asked:
+            identity = identity_of(asked)
         for number, export in enumerate(exports):
-            wanted = options_of({**options, **export}, export["out"])
-            snapshot = snapshot_of(export["out"], export["sql"], wanted.get("partition_by", ()))
+            wanted = Options(**options_of({**options, **export}, export["out"]))
+            snapshot = snapshot_of(export["out"], export["sql"], recorded(wanted), identity)
             if snapshot is not None:
                 items[number] = BatchItem(export["out"], "kept", snapshot)
     if len(items) < len(exports):

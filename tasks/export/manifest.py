@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,10 @@ class Manifest:
     columns: tuple[Mapping[str, Any], ...]
     """As in the JSON: `name`, `postgres_type`, `arrow_type`, `kept_as_text`, `nulled`."""
     files: tuple[ExportedFile, ...]
+    options: Mapping[str, Any] | None = None
+    """With which the files were made; None in manifests of older versions."""
+    database: Mapping[str, Any] | None = None
+    """Of which they were made, as `absurd.tasks.export.provenance` tells; None in manifests of older versions."""
 
 
 def manifest_path(place: str, *, is_dataset: bool) -> str:
@@ -91,6 +95,8 @@ def encode(query: str, result: ExportResult) -> bytes:
         "snapshot": result.snapshot.snapshot,
         "snapshot_at": result.snapshot.taken_at,
         "server_version": result.snapshot.server_version,
+        "options": result.options,
+        "database": result.database,
     }
     return encode_document(document)
 
@@ -167,8 +173,10 @@ def open_dataset(path: str | os.PathLike[str]) -> Any:
     )
 
 
-def snapshot_of(path: str | os.PathLike[str], query: str, partition_by: Sequence[str] = ()) -> str | None:
-    """What the rows of an export were read from; None if it is not whole, or not that of the same query.
+def snapshot_of(
+    path: str | os.PathLike[str], query: str, options: Mapping[str, Any], database: Mapping[str, Any]
+) -> str | None:
+    """What the rows of an export were read from; None if it is not whole, or not of that query, options and database.
 
     Files are whole by their sizes; `verify_manifest` looks into them.
     """
@@ -177,7 +185,7 @@ def snapshot_of(path: str | os.PathLike[str], query: str, partition_by: Sequence
     except ManifestError:
         return None
     manifest = found.manifest
-    if manifest.query != query or manifest.partition_by != tuple(partition_by):
+    if (manifest.query, manifest.options, manifest.database) != (query, options, database):
         return None
     infos = found.files.get_file_info([f"{found.folder}/{each.path}" for each in manifest.files])
     is_whole = all(info.size == each.bytes for info, each in zip(infos, manifest.files, strict=True))
@@ -237,6 +245,8 @@ def _decoded(path: str, text: bytes) -> Manifest:
             partition_by=tuple(document["partition_by"]),
             columns=tuple(document["columns"]),
             files=tuple(ExportedFile(**each) for each in document["files"]),
+            options=document.get("options"),
+            database=document.get("database"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path} is no manifest of an export: {error}", path=path) from None

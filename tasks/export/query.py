@@ -22,6 +22,7 @@ from absurd.tasks.export.errors import ExportConfigError
 from absurd.tasks.export.manifest import ExportedFile, encode, manifest_path
 from absurd.tasks.export.meter import Meter
 from absurd.tasks.export.pipeline import DEFAULT_BLOCK_SIZE, Failure, Pipeline
+from absurd.tasks.export.provenance import identity_of, recorded
 from absurd.tasks.export.row_group import COMPRESSIONS, DEFAULT_ROW_GROUP_SIZE
 from absurd.tasks.export.snapshot import HoldWatch
 from absurd.tasks.export.source import DecoderName
@@ -70,6 +71,10 @@ class ExportResult:
     """Of the file; of a dataset that of its manifest, which holds those of its files."""
     connections: int = 1
     """How many were used."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those that change what is in the files."""
+    database: Mapping[str, Any] = field(default_factory=dict)
+    """Which one it was, see `absurd.tasks.export.provenance`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +216,10 @@ def export_query(
         parts = splitting.parts_of(connection, query)
         wanted = min(options.connections, len(parts))
         with sharing.shared_connections(connection, wanted, query, columns) as shared:
+        identity = identity_of(connection)
+        with source.shared_connections(connection, min(options.connections, len(parts))) as shared:
             while True:
-                export = _Export(query, parts, columns, snapshot, options, name_of(place))
+                export = _Export(query, parts, columns, snapshot, options, name_of(place), identity)
                 try:
                     with staged(
                         place, is_dataset=options.is_dataset, private=private, manifest=manifest, unfinished=unfinished
@@ -255,7 +262,9 @@ class _Export:
         snapshot: reader.Snapshot,
         options: Options,
         name: str,
+        database: Mapping[str, Any],
     ) -> None:
+        self._database = database
         self._name = name
         self._query = query
         self._parts = parts
@@ -315,6 +324,8 @@ class _Export:
             partition_by=self._options.partition_by,
             sha256=files[0].sha256,
             connections=len(connections),
+            options=recorded(options),
+            database=self._database,
         )
         described = encode(self._query, result)
         stage.conclude(described)

@@ -294,6 +294,54 @@ def test_a_failure_in_a_list(export: Export, tmp_path: Path) -> None:
     assert not Path("2.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"compression": "snappy"}, {"row_group_size": 5}, {"on_unfit": "null"}, {"decimal": [20, 5]},
+        {"type_map": {"int4": "float64"}}, {"max_rows_per_file": 5},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)  # fmt: skip
+def test_resume_with_other_options(export: Export, tmp_path: Path, changed: dict[str, Any]) -> None:
+    """--resume keeps no file that other options would not give; speed and place are none of them."""
+    entry = {"sql": "select 1 as a", "out": "a"}
+    words = ("--service", "archive", "--config", "x.json", "--resume", "--json")
+    made = ({}, {"connections": 4, "block_size": 999, "limit_mib_per_second": 100}, changed, changed)
+    states = []
+    for options in made:
+        (tmp_path / "x.json").write_text(json.dumps([entry | options]))
+        if "max_rows_per_file" in options and Path("a").is_file():
+            Path("a").unlink()
+            Path("a.manifest.json").rename("a.manifest")
+        states += [each["state"] for each in export(*words).document["exports"]]
+    assert states == ["exported", "kept", "exported", "kept"]
+
+
+def test_resume_of_another_database(export: Export, tmp_path: Path, database_url: str) -> None:
+    """--resume keeps no file of another database, of another server, or of a version that recorded neither."""
+    (tmp_path / "x.json").write_text('[{"sql": "select 1 as a", "out": "a.parquet"}]')
+    words = ("--config", "x.json", "--resume", "--json")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("create database other_of_exports")
+        try:
+            other = make_conninfo(database_url, dbname="other_of_exports")
+            states = [
+                export(*place, *words).document["exports"][0]["state"]
+                for place in (("--service", "archive"), ("--dsn", other), ("--dsn", other), ("--service", "archive"))
+            ]
+        finally:
+            connection.execute("drop database other_of_exports with (force)")
+    assert states == ["exported", "exported", "kept", "exported"]
+
+    manifest = tmp_path / "a.parquet.manifest.json"
+    told = json.loads(manifest.read_text())
+    elsewhere = told | {"database": told["database"] | {"system_identifier": "1"}}
+    older = {name: told[name] for name in told if name not in ("database", "options")}
+    for held, state in ((told, "kept"), (elsewhere, "exported"), (older, "exported")):
+        manifest.write_text(json.dumps(held))
+        assert export("--service", "archive", *words).document["exports"][0]["state"] == state
+
+
 def test_a_list_is_gone_on_with(export: Export, connection: psycopg.Connection[Any]) -> None:
     """With --resume what is there stays, if it is the same query's; the document tells of both snapshots."""
     connection.execute("create table t as select 1 as n")
