@@ -121,7 +121,10 @@ def exports_of(given: Given) -> list[dict[str, Any]]:
             raise click.UsageError("Give either --config, or --sql and --out")
         from absurd.tasks.export.config import load_config
 
-        return load_config(config)
+        try:
+            return load_config(config)
+        except OSError as error:
+            raise InvalidInputError(f"{config} cannot be read: {error.strerror or error}", config=config) from None
     if sql is None or out is None:
         raise click.UsageError("Give --sql and --out, or --config")
     if given["stop_on_failure"]:
@@ -191,6 +194,6 @@ def _warn_of_arguments(given: Given) -> None:
 
 def absolute(out: str) -> str:
     """A path as whoever typed it sees it: a worker's working folder is another one.  Addresses stay as they are."""
-    from absurd.tasks.export.destination import place_of
+    from absurd.tasks.export.destination import place_to_write
 
-    return place_of(out)
+    return place_to_write(out)

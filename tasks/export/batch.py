@@ -71,13 +71,16 @@ def export_batch(
     `progress` as `export_query` tells, `warn` with a sentence once the snapshot is held for long.  `options` are
     those that an export may have of its own, for exports that do not say otherwise.
 
-    Raises ExportConfigError for exports that cannot be used, DatabaseUnavailableError if there is no database to
-    begin with.
+    Raises ExportConfigError for exports that cannot be used, ExportFailedError for an address that cannot be reached,
+    DatabaseUnavailableError if there is no database to begin with.
     """
-    check_exports(exports, "the batch")
+    check_exports(exports, "the batch", keep_temp=keep_temp)
     for export in exports:
-        if is_address(export["out"]):
-            filesystem_of(export["out"])  # one that cannot be had is told of before anything is written
+        if is_address(export["out"]):  # one that cannot be had is told of before anything is written
+            try:
+                filesystem_of(export["out"])
+            except OSError as error:
+                raise ExportFailedError(f"{export['out']} cannot be reached: {error.strerror or error}") from error
     items: dict[int, BatchItem] = {}
     if resume:
         with connected(database) as asked:

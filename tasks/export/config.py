@@ -9,8 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absurd.tasks.export.destination import beside, place_of, real_place
+from absurd.tasks.export.destination import beside, is_address, name_of, place_to_write, real_place
 from absurd.tasks.export.errors import ExportConfigError
+from absurd.tasks.export.manifest import SUFFIX
+
+UNFINISHED = ".part"
+"""Behind the name of what is kept of an export that failed."""
+_YAML_MERGE = "tag:yaml.org,2002:merge"
 
 
 def load_config(config_path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -22,7 +27,12 @@ def load_config(config_path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises ExportConfigError (a ValueError) that names the entry at fault, OSError if the file cannot be read.
     """
     path = Path(config_path)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ExportConfigError(
+            f"{path.name} cannot be read: it is not UTF-8, as byte {error.start + 1} shows; save it as that"
+        ) from None
     listed = _parse(path, text)
     if not isinstance(listed, list):
         raise ExportConfigError(f"{path.name} must hold a list of exports, it holds a {type(listed).__name__}")
@@ -30,20 +40,28 @@ def load_config(config_path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return listed
 
 
-def check_exports(listed: Sequence[Any], source: str) -> None:
+def check_exports(listed: Sequence[Any], source: str, *, keep_temp: bool = False) -> None:
     """Raise ExportConfigError for the first entry that cannot be used, and for two that write one file.
 
-    A file in the folder of another export's dataset is refused too: each run would remove it.
+    A file in the folder of another export's dataset is refused too: each run would remove it.  So is one that is the
+    manifest of another export, or with `keep_temp` its unfinished file.
     """
     if not listed:
         raise ExportConfigError(f"{source} lists no export")
     outputs: dict[str, int] = {}
     for number, entry in enumerate(listed, 1):
         _check(entry, f"export {number} of {source}")
-        first = outputs.setdefault(place_of(entry["out"]), number)
+        place = place_to_write(entry["out"])
+        first = outputs.setdefault(place if is_address(place) else os.path.realpath(place), number)
         if first != number:
             raise ExportConfigError(f"exports {first} and {number} of {source} both write {entry['out']}")
+    besides = {SUFFIX: "manifest"} | ({UNFINISHED: "unfinished file"} if keep_temp else {})
     for place, number in outputs.items():
+        for suffix, what in besides.items():
+            other = outputs.get(beside(place, suffix))
+            if other is not None:
+                told = f"export {other} of {source} writes {name_of(place)}{suffix}, which is the {what} of export"
+                raise ExportConfigError(f"{told} {number}: give it another name")
         above = place.rpartition("/")[0]
         while above:
             if above in outputs:
@@ -56,7 +74,7 @@ def check_exports(listed: Sequence[Any], source: str) -> None:
 def _parse(path: Path, text: str) -> Any:
     try:
         if path.suffix == ".json":
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=_each_once)
         if path.suffix == ".toml":
             return tomllib.loads(text).get("export", [])
     except ValueError as error:
@@ -67,10 +85,27 @@ def _parse(path: Path, text: str) -> Any:
         raise ExportConfigError(
             f"{path.name} is YAML, for which PyYAML is not installed: install it, or write the list as JSON or TOML"
         ) from None
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT002 - as there
+            own = [(self.construct_object(key, deep=True), None) for key, _ in node.value if key.tag != _YAML_MERGE]
+            _each_once(own, f" in line {node.start_mark.line + 1}")
+            made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+            return made
+
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader)  # noqa: S506 - it is the safe one
+    except (yaml.YAMLError, ValueError) as error:
         raise ExportConfigError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _each_once(pairs: Sequence[tuple[Any, Any]], where: str = "") -> dict[Any, Any]:
+    """A table of keys and values.  Raises ValueError for a key that stands there twice."""
+    keys = [key for key, _ in pairs]
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            raise ValueError(f"the table{where} has the key {key!r} more than once")
+    return dict(pairs)
 
 
 def _check(entry: Any, where: str) -> None:
@@ -144,4 +179,4 @@ def options_of(given: Mapping[str, Any], out: str) -> dict[str, Any]:
     options = {name: given[name] for name in OPTIONS if given.get(name) is not None}
     if "decimal" in options:
         options["decimal"] = tuple(options["decimal"])
-    return options | ({"unfinished": beside(real_place(out), ".part")} if given.get("keep_temp") else {})
+    return options | ({"unfinished": beside(real_place(out), UNFINISHED)} if given.get("keep_temp") else {})

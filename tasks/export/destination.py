@@ -18,6 +18,8 @@ _QUERY = (
 """What an address may say after its ``?``: these hold no secret, all others might."""
 _USERS = {"abfs": None, "abfss": None, "gs": "anonymous", "gcs": "anonymous", "sftp": None, "ssh": None}
 """Schemes whose addresses have a user that is no secret: a container, nobody, a login; None: any."""
+_IN_BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")
+"""Schemes whose addresses begin with a bucket or a container, which is no file and no folder."""
 _WAY_OUT = (
     "a task would keep it where others read it: leave it out, and give it to the processes that export by the "
     "environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, ...), a configuration file or the machine's role"
@@ -59,6 +61,16 @@ def place_of(out: str) -> str:
     if not f"{parts.netloc}{parts.path}".strip("/"):
         raise ExportConfigError(f"{told!r} names no file: write it as scheme://place/path", out=told)
     return out
+
+
+def place_to_write(out: str) -> str:
+    """As `place_of`, for what is to be written; raises ExportConfigError for a bucket without a name in it as well."""
+    place = place_of(out)
+    parts = urlsplit(place)
+    if is_address(place) and parts.scheme.lower() in _IN_BUCKETS and not parts.path.strip("/"):
+        told = _told(parts)
+        raise ExportConfigError(f"{told!r} names a bucket and nothing in it: write {told.rstrip('/')}/name", out=told)
+    return place
 
 
 def real_place(out: str) -> str:

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from absurd.tasks.export.config import check_exports
-from absurd.tasks.export.destination import place_of
+from absurd.tasks.export.destination import place_to_write
 
 Compression = Literal["zstd", "snappy", "gzip", "brotli", "lz4", "none"]
 
@@ -85,7 +85,7 @@ class Entry(Options):
     @field_validator("out")
     @classmethod
     def _is_place(cls, out: str) -> str:
-        place_of(out)
+        place_to_write(out)
         return out
 
 
@@ -115,7 +115,9 @@ class BatchParams(Options):
 
     @model_validator(mode="after")
     def _each_file_once(self) -> BatchParams:
-        check_exports([each.model_dump(exclude_none=True) for each in self.exports], "the batch")
+        check_exports(
+            [each.model_dump(exclude_none=True) for each in self.exports], "the batch", keep_temp=self.keep_temp
+        )
         return self
 
     def export(self, number: int) -> dict[str, Any]:

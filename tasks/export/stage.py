@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from absurd.tasks.artifact import file_at, naming, remove, send_to_disk, sync, take_after, write_aside
-from absurd.tasks.export.destination import is_address, located, place_of
+from absurd.tasks.export.destination import is_address, located, place_of, place_to_write
 from absurd.tasks.export.errors import ExportConfigError, ManifestError
 from absurd.tasks.export.manifest import IN_FOLDER, SUFFIX, names_in, read_manifest
 from absurd.tasks.folder import fill_aside, folder_at
@@ -56,7 +56,7 @@ def staged(
 
     Raises ExportConfigError, OSError.
     """
-    place = place_of(os.fspath(out))
+    place = place_to_write(os.fspath(out))
     kept = None if unfinished is None else place_of(os.fspath(unfinished))
     if is_address(place):
         from absurd.tasks.export.store import store_stage

@@ -306,7 +306,12 @@ def test_resume_with_other_options(export: Export, tmp_path: Path, changed: dict
     """--resume keeps no file that other options would not give; speed and place are none of them."""
     entry = {"sql": "select 1 as a", "out": "a"}
     words = ("--service", "archive", "--config", "x.json", "--resume", "--json")
-    made = ({}, {"connections": 4, "block_size": 999, "limit_mib_per_second": 100}, changed, changed)
+    made: tuple[dict[str, Any], ...] = (
+        {},
+        {"connections": 4, "block_size": 999, "limit_mib_per_second": 100},
+        changed,
+        changed,
+    )
     states = []
     for options in made:
         (tmp_path / "x.json").write_text(json.dumps([entry | options]))

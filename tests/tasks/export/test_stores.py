@@ -20,13 +20,14 @@ from absurd.tasks.export import (
     ExportConfigError,
     ExportFailedError,
     ManifestError,
+    batch,
     export_query,
     open_dataset,
     read_manifest,
     store,
     verify_manifest,
 )
-from absurd.tasks.export.destination import beside, filesystem_of, name_of, place_of
+from absurd.tasks.export.destination import beside, filesystem_of, name_of, place_of, place_to_write
 
 Until = Callable[[Callable[[], object]], None]
 QUERY = "select n, n % 3 as k, repeat('x', 50) || n as t from generate_series(1, 30000) n"
@@ -243,3 +244,21 @@ def test_places() -> None:
         assert place_of(address) == address
     assert beside("s3://b/a/x?region=eu-west-1", ".part") == "s3://b/a/x.part?region=eu-west-1"
     assert (name_of("s3://b/a/x?region=r"), name_of("memory://x"), name_of("/a/x/")) == ("x", "x", "x")
+
+
+@pytest.mark.parametrize("address", ["s3://b", "gs://b/", "abfs://container@account"])
+def test_a_bucket_is_no_file(address: str) -> None:
+    """It is refused before anything is asked for, with what to write."""
+    with pytest.raises(ExportConfigError, match="names a bucket and nothing in it"):
+        place_to_write(address)
+
+
+def test_a_store_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as an export that failed, before anything is read."""
+
+    def refuse(_: str) -> None:
+        raise OSError("When resolving region for bucket 'b': could not resolve host")
+
+    monkeypatch.setattr(batch, "filesystem_of", refuse)
+    with pytest.raises(ExportFailedError, match="s3://b/x cannot be reached: When resolving"):
+        batch.export_batch("", [{"sql": "select 1 as a", "out": "s3://b/x"}])
