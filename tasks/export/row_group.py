@@ -20,6 +20,10 @@ ROW_GROUP_BYTES = 64 << 20
 COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
 _LEVELS = {"zstd": 1, "gzip": 6, "brotli": 4}
 """zstd 3 takes a tenth longer and saves a hundredth; pyarrow's own level for brotli takes minutes."""
+_SMALL_PAGES = {"data_page_size": 1 << 18, "write_batch_size": 32}
+_PAGES = {"gzip": _SMALL_PAGES, "brotli": _SMALL_PAGES}
+"""Bytes at which a page is full, and values after which that is looked at: 1 MiB and 1,024 by default.  While a page is
+compressed nothing can be stopped, and one of 1,024 values of 64 KiB takes brotli more than a second."""
 
 
 class RowGroupWriter:
@@ -116,6 +120,9 @@ class RowGroupWriter:
                 use_dictionary=encodings.dictionaries or False,
                 use_byte_stream_split=encodings.splits or False,
                 write_statistics=encodings.statistics or False,
+                **_PAGES.get(self._compression, {}),
+                use_dictionary=dictionaries or False,
+                use_byte_stream_split=splits or False,
                 write_page_index=True,
             )
         return self._writer

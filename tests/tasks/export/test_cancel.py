@@ -27,6 +27,8 @@ from interrupting import (
 )
 
 from absurd import SyncAbsurdClient, TaskState
+from absurd.tasks.export import export_query
+from absurd.tasks.export.sink import HashingSink
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -90,6 +92,26 @@ def test_a_signal_at_any_time(url: str, sessions: Sessions, tmp_path: Path, unti
     assert process.returncode in (130, 143)
     until(lambda: sessions.count() == 0)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("compression", ["gzip", "brotli"])
+def test_slow_codecs_are_asked_often(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str
+) -> None:
+    """No more is compressed than a quarter of a MiB, some text beyond it, before it is asked whether to stop."""
+    sizes: list[int] = []
+    write = HashingSink.write
+
+    def watched(sink: HashingSink, data: Any) -> int:
+        sizes.append(len(data))
+        return write(sink, data)
+
+    monkeypatch.setattr(HashingSink, "write", watched)
+    query = "select string_agg(md5((n * m)::text), '') as t from generate_series(1, 999) n, generate_series(1, 99) m"
+    export_query(url, f"{query} group by n", tmp_path / "x.parquet", compression=compression)
+
+    assert len(sizes) > 10
+    assert max(sizes) < 1 << 18
 
 
 def test_a_list_that_is_interrupted(url: str, sessions: Sessions, tmp_path: Path, until: Until) -> None:
