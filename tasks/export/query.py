@@ -215,9 +215,8 @@ def export_query(
         check_partitions(options.partition_by, columns)
         parts = splitting.parts_of(connection, query)
         wanted = min(options.connections, len(parts))
-        with sharing.shared_connections(connection, wanted, query, columns) as shared:
         identity = identity_of(connection)
-        with source.shared_connections(connection, min(options.connections, len(parts))) as shared:
+        with sharing.shared_connections(connection, wanted, query, columns) as shared:
             while True:
                 export = _Export(query, parts, columns, snapshot, options, name_of(place), identity)
                 try:

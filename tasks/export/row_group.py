@@ -121,8 +121,6 @@ class RowGroupWriter:
                 use_byte_stream_split=encodings.splits or False,
                 write_statistics=encodings.statistics or False,
                 **_PAGES.get(self._compression, {}),
-                use_dictionary=dictionaries or False,
-                use_byte_stream_split=splits or False,
                 write_page_index=True,
             )
         return self._writer
