@@ -21,6 +21,7 @@ from uuid import UUID
 
 import structlog
 
+from absurd.artifact_path import artifact_path
 from absurd.bounds import check_seconds, check_word
 from absurd.encoding import encode, storable
 from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
@@ -237,14 +238,10 @@ class RunContext:
         It lies in the same folder (made if need be) under a hidden name of this run's own, with the
         same suffixes: a stale run can never overwrite what its successor wrote.  The run that
         completes must write the file; what other runs of the task wrote is removed.  Not awaited in
-        any executor.
+        any executor.  Raises as `artifact_path`.
         """
-        final = os.path.abspath(os.fspath(path))
         check_word("artifact kind", kind)
-        if not final.isprintable():  # it has to be stored, and read
-            raise InvalidNameError(f"artifact path {final!r} has characters that cannot be printed", name=final)
-        if os.path.isdir(final):
-            raise IsADirectoryError(f"artifact {final} is a folder; an artifact is a file")
+        final = artifact_path(path)
         folder, name = os.path.split(final)
         os.makedirs(folder, exist_ok=True)
         task = f".{self.task_id.hex[-12:]}-"

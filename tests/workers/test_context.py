@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -215,6 +216,20 @@ def test_names_of_artifacts(ctx: RunContext, tmp_path: Path) -> None:
         ctx.artifact(tmp_path)
     with pytest.raises(InvalidNameError):
         ctx.artifact(tmp_path / "\udcff.fits")
+
+
+def test_what_no_artifact_may_replace(ctx: RunContext, tmp_path: Path) -> None:
+    """A device or a pipe is refused; a link stays one, and what it points to is the artifact."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link.fits").symlink_to("disk/image.fits")
+
+    for each in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(FileExistsError, match="a device or a pipe"):
+            ctx.artifact(each)
+    mine = ctx.artifact(tmp_path / "link.fits")
+    assert ctx.artifacts == [(mine, str(tmp_path / "disk" / "image.fits"), "file")]
+    assert Path(mine).parent == tmp_path / "disk"
 
 
 def test_an_attempt_removes_what_a_killed_one_left(port: MemoryPort, tmp_path: Path) -> None:

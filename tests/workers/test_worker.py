@@ -166,6 +166,19 @@ async def test_artifacts_are_published_before_wait_returns(
     assert (artifact.path, artifact.bytes) == (str(path), 5)
 
 
+async def test_an_artifact_has_the_mode_of_what_it_replaces(
+    settings: Settings, client: AbsurdClient, tmp_path: Path
+) -> None:
+    """What only its owner could read does not become readable for all by being made anew."""
+    path = tmp_path / "hello.txt"
+    path.write_text("proprietary")
+    path.chmod(0o640)
+    async with working(settings):
+        await client.wait(await client.spawn("demo.write", {"path": str(path), "text": "hello"}), timeout=120)
+
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("hello", 0o640)
+
+
 def completed_unpublished(settings: Settings, task_id: Any, path: Path, attempt_path: Path) -> None:
     """Complete a task, as a worker that dies before it has renamed its file; a minute ago."""
     files = [{"task": str(task_id), "path": str(path), "attempt_path": str(attempt_path), "kind": "text", "bytes": 5}]

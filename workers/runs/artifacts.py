@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from absurd.artifact_path import keep_rights
 from absurd.disk import persist_names
 from absurd.errors import ResultError
 from absurd.outcome import PendingArtifact
@@ -31,12 +32,13 @@ def discard(announced: Iterable[tuple[str, str, str]]) -> None:
 
 
 def publish(artifact: PendingArtifact) -> None:
-    """Rename a completed run's file to its final path.
+    """Rename a completed run's file to its final path; what it replaces leaves it its owner, group and mode.
 
     May be repeated by anyone: once the run's file is gone, the rename was done.  Raises OSError,
     FileNotFoundError if neither name exists.
     """
     try:
+        keep_rights(artifact.path, artifact.attempt_path)
         os.replace(artifact.attempt_path, artifact.path)
     except FileNotFoundError:
         if not os.path.exists(artifact.path):
