@@ -91,6 +91,8 @@ class Event(StrEnum):
     """A control group could not be used for a run's memory limit; what its processes hold is watched instead."""
     OUTCOME_REFUSED = "outcome_refused"
     """The database will never take the outcome of a run, or what it has spawned; the run fails for good."""
+    PARTS_KEPT = "parts_kept"
+    """What parts of a batch of cut-outs had made was to be removed, and another batch is at work with it."""
     PROBLEM_FOUND = "problem_found"
     """A health check found something wrong."""
     PUBLICATION_FAILED = "publication_failed"

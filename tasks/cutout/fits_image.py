@@ -149,9 +149,25 @@ class FitsImage:
         """
         return self.section(self.named(name), section)
 
+    def places_of(self, name: str) -> list[int]:
+        """The HDUs of that EXTNAME which belong to this image, from 0.
+
+        Where several images have one name, as the chips of a camera, those with the EXTVER of this one; where they
+        have no EXTVER of their own, those between this one and the next.
+        """
+        own = self.hdus[self.hdu]
+        places = [place for place, hdu in enumerate(self.hdus) if hdu.name.lower() == name.lower()]
+        alike = [place for place, hdu in enumerate(self.hdus) if own.name and hdu.is_image and hdu.name == own.name]
+        if len(alike) < 2:
+            return places
+        if len({self.hdus[place].ver for place in alike}) == len(alike):
+            return [place for place in places if self.hdus[place].ver == own.ver]
+        end = next((place for place in alike if place > self.hdu), len(self.hdus))
+        return [place for place in places if self.hdu <= place < end]
+
     def named(self, name: str) -> Any:
         """The HDU that `plane` reads; raises as it."""
-        named = [hdu for hdu in self.hdus if hdu.name.lower() == name.lower()]
+        named = [self.hdus[place] for place in self.places_of(name)]
         if not named:
             names = (
                 ", ".join(hdu.name.lower() for hdu in self.hdus if hdu.name and hdu.is_image and hdu.shape) or "none"
@@ -296,10 +312,11 @@ def _why_not_image(hdu: Any) -> str | None:
 
 def read_wcs(header: Any, hdus: Any = None) -> Any:
     """The WCS of the first two axes of an image; `hdus` are its file's, where tables of distortions may be."""
-    from astropy.wcs import WCS
+    from absurd.tasks.cutout.sky_wcs import SkyWCS
 
+    further = max(header["NAXIS"], header.get("WCSAXES", 0)) > 2  # a WCS may have more axes than there are pixels along
     with quiet():  # what astropy mends while it reads, and says, changes no meaning
-        return WCS(header, fobj=hdus, naxis=[1, 2] if header["NAXIS"] > 2 else None)
+        return SkyWCS(header, fobj=hdus, naxis=[1, 2] if further else None)
 
 
 def _celestial_wcs(header: Any, hdus: Any) -> tuple[Any, str | None]:

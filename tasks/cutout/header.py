@@ -87,10 +87,11 @@ def _moved_table(hdu: Any, box: Box) -> Any:
 def wcs_of(header: Any, tables: Sequence[Any]) -> Any:
     """The WCS that a reader of the written cut-out will find."""
     from astropy.io import fits
-    from astropy.wcs import WCS
+
+    from absurd.tasks.cutout.sky_wcs import SkyWCS
 
     with quiet():
-        return WCS(header, fobj=fits.HDUList([fits.PrimaryHDU(), *tables]), naxis=2)
+        return SkyWCS(header, fobj=fits.HDUList([fits.PrimaryHDU(), *tables]), naxis=2)
 
 
 def check_kept(name: str, image_wcs: Any, wcs: Any, box: Box) -> None:

@@ -153,10 +153,10 @@ def _hdu_of(image: FitsImage, ref: ImageRef, plane: str) -> int:
     """The HDU of a plane, of the image's shape.  Raises PlaneNotFoundError."""
     if plane == IMAGE:
         return image.hdu
-    named = [i for i, hdu in enumerate(image.hdus) if hdu.name.lower() == plane.lower()]
+    own = image.places_of(plane)
     hdu = ref.hdus.get(plane)
-    if named and hdu not in named:  # a guess by the layout of most files; what this one says of itself goes before
-        hdu = named[0]
+    if any(each.name.lower() == plane.lower() for each in image.hdus) and hdu not in own:
+        hdu = own[0] if own else None  # it was a guess by the layout of most files: what this one says goes before
     if hdu is None or not 0 <= hdu < len(image.hdus):
         raise PlaneNotFoundError(f"{image.name} has no plane called {plane!r}", plane=plane)
     shape = image.hdus[hdu].shape if image.hdus[hdu].is_image else None

@@ -76,9 +76,10 @@ class Tract:
     def wcs(self) -> Any:
         """Its WCS as astropy's."""
         from astropy.io.fits import Header
-        from astropy.wcs import WCS
 
-        return WCS(Header(self.header()))
+        from absurd.tasks.cutout.sky_wcs import SkyWCS
+
+        return SkyWCS(Header(self.header()))
 
     # Patches -------------------------------------------------------------------------------------
 

@@ -84,10 +84,10 @@ class Exposure:
     @property
     def wcs(self) -> Any:
         """`astropy.wcs.WCS` of these pixels."""
-        from astropy.wcs import WCS
+        from absurd.tasks.cutout.sky_wcs import SkyWCS
 
         with quiet():
-            return WCS(self.header)
+            return SkyWCS(self.header)
 
     def mask_value(self, *names: str) -> int:
         """The bits of named planes of the mask together.  Raises PlaneNotFoundError."""

@@ -217,11 +217,12 @@ def version_of(path: Path) -> str:
 
 
 def planes_of(image: FitsImage) -> dict[str, int]:
-    """The HDU of the image and of each named HDU of its shape, by its name in small letters."""
+    """The HDU of the image and of each named HDU of its shape that belongs to it, by its name in small letters."""
     planes = {IMAGE: image.hdu}
-    for place, hdu in enumerate(image.hdus):
-        if place != image.hdu and hdu.is_image and hdu.name and tuple(hdu.shape or ())[-2:] == image.shape:
-            planes.setdefault(hdu.name.lower(), place)
+    for name in dict.fromkeys(hdu.name.lower() for hdu in image.hdus if hdu.is_image and hdu.name):
+        for place in image.places_of(name):
+            if place != image.hdu and tuple(image.hdus[place].shape or ())[-2:] == image.shape:
+                planes.setdefault(name, place)
     return planes
 
 

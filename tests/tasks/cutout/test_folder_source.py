@@ -12,8 +12,15 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from skies import make_wcs, pixels_of, write_image
 
-from absurd.tasks.cutout import ImageUnreadableError, SourceNotFoundError, find_images
-from absurd.tasks.cutout.errors import PositionOutsideError
+from absurd.tasks.cutout import (
+    ButlerConfig,
+    ImageUnreadableError,
+    LsstDataFetcher,
+    SourceNotFoundError,
+    extract,
+    find_images,
+)
+from absurd.tasks.cutout.errors import PlaneNotFoundError, PositionOutsideError
 from absurd.tasks.cutout.geometry import to_pixel
 from absurd.tasks.cutout.sources import folder as folder_source
 from absurd.tasks.cutout.sources.folder import FolderSource
@@ -158,6 +165,45 @@ def test_planes_and_chips_of_one_file(tmp_path: Path) -> None:
     coadd, one, two = source.find(np.array([[10.0, 20.0], [40.0, 20.0], [41.0, 20.0]]))
     assert [dict(each.hdus) for each in coadd] == [{"image": 1, "mask": 2, "variance": 3}]
     assert [(each.hdus["image"], each.band) for each in one + two] == [(1, "r"), (2, "r")]
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_planes_are_those_of_their_chip(tmp_path: Path, *, versions: bool) -> None:
+    """Several chips of one name in a file: planes by EXTVER, or by place where there is none; what lacks is told."""
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    for chip, dec in ((1, 2.5), (2, 2.2)):
+        header = make_wcs(150.0, dec, crpix=(21, 21)).to_header()
+        for name, value in (("SCI", 1), ("ERR", 10), *([("DQ", 100)] if chip == 1 else [])):
+            hdus.append(fits.ImageHDU(np.full((41, 41), chip * value, "f4"), header, name=name, ver=chip))
+            if not versions:
+                hdus[-1].header.remove("EXTVER", ignore_missing=True)
+    hdus.writeto(tmp_path / "chips.fits")
+    source = FolderSource(tmp_path)
+
+    def cut(dec: float, *planes: str) -> list[float]:
+        alone = extract(tmp_path / "chips.fits", (150.0, dec), 5, unit="pixel", planes=planes)
+        with LsstDataFetcher(ButlerConfig(folder="-"), sources={"folder": source}) as fetcher:
+            many = fetcher.fetch_cutout(150.0, dec, 5, unit="pixel", planes=planes).cutout(None)
+        assert all((many.planes[name] == alone.planes[name]).all() for name in planes[1:])
+        return [float(alone.image.pixels[2, 2]), *(float(alone.planes[name][2, 2]) for name in planes[1:])]
+
+    assert cut(2.5, "image", "err", "dq") == [1, 10, 100]
+    assert cut(2.2, "image", "err") == [2, 20]
+    with pytest.raises(PlaneNotFoundError, match="'dq'"):
+        extract(tmp_path / "chips.fits", (150.0, 2.2), 5, unit="pixel", planes=("image", "dq"))
+
+
+def test_a_wcs_of_more_axes_than_the_image(tmp_path: Path) -> None:
+    """FITS allows it, as for a plane out of a cube; the first two axes are the image's."""
+    header = dict(make_wcs(150.0, 2.5, crpix=(21, 21)).to_header())
+    header |= {"WCSAXES": 4, "CTYPE3": "FREQ", "CRVAL3": 1.4e9, "CDELT3": 1e6, "CRPIX3": 1.0, "CUNIT3": "Hz"}
+    header |= {"CTYPE4": "STOKES", "CRVAL4": 1.0, "CDELT4": 1.0, "CRPIX4": 1.0}
+    fits.PrimaryHDU(np.arange(1681, dtype="f4").reshape(41, 41), fits.Header(header)).writeto(tmp_path / "plane.fits")
+
+    cutout = extract(tmp_path / "plane.fits", (150.0, 2.5), 5, unit="pixel")
+
+    assert (cutout.image.pixels == np.arange(1681).reshape(41, 41)[18:23, 18:23]).all()
+    assert np.allclose(cutout.image.centre, (150.0, 2.5), atol=1e-9)
 
 
 def test_a_mask_is_not_cut_for_its_image(tmp_path: Path) -> None:

@@ -37,13 +37,13 @@ def test_one_thread_leaves_while_another_is_within(monkeypatch: pytest.MonkeyPat
         return "second"
 
     def quick(*_: object, **__: object) -> str:
-        monkeypatch.setattr("astropy.wcs.WCS", slow)
+        monkeypatch.setattr("absurd.tasks.cutout.sky_wcs.SkyWCS", slow)
         others.append(threads.submit(read_wcs, {"NAXIS": 2}))
         assert entered.wait(PATIENCE)
         return "first"
 
     before, others = filters(), list[Any]()
-    monkeypatch.setattr("astropy.wcs.WCS", quick)
+    monkeypatch.setattr("absurd.tasks.cutout.sky_wcs.SkyWCS", quick)
     with ThreadPoolExecutor(1) as threads:
         try:
             assert read_wcs({"NAXIS": 2}) == "first"
