@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from absurd.tasks.artifact import write_aside
 from absurd.tasks.cutout.fetch import State
-from absurd.tasks.cutout.preview import NO_DATA, combine, stretch
+from absurd.tasks.cutout.fits_image import by_wavelength
+from absurd.tasks.cutout.preview import NO_DATA, combine, of_one_unit, stretch
 
 SIDE = 128
 """Pixels of a thumbnail's longer side."""
@@ -34,12 +35,15 @@ p { color: var(--faint); margin: 0 } b { color: var(--ink) }
        background: var(--line) }
 .bar i { display: block } .accepted { background: var(--accepted) } .rejected { background: var(--rejected) }
 .failed { background: var(--failed) }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem;
+        align-items: start }
 figure { margin: 0; padding: .5rem; background: var(--panel); border-radius: .5rem; border-top: 3px solid var(--line) }
 figure.is-accepted { border-color: var(--accepted) } figure.is-rejected { border-color: var(--rejected) }
 img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; background: #000 }
 figcaption { font-size: .78rem; color: var(--faint); margin-top: .4rem; overflow-wrap: anywhere }
-figcaption b { display: block } .why { color: var(--rejected) } td.name { overflow-wrap: anywhere }
+figcaption b { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; line-clamp: 2;
+               overflow: hidden }
+.why { color: var(--rejected) } td.name { overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 th { color: var(--faint); font-weight: 500 } td.n { font-variant-numeric: tabular-nums; white-space: nowrap }
@@ -47,19 +51,22 @@ th { color: var(--faint); font-weight: 500 } td.n { font-variant-numeric: tabula
 """
 
 
-def thumbnail(pixels: NDArray[Any]) -> bytes:
-    """A small PNG of one cut-out, shape (bands, ny, nx) from blue to red.
+def thumbnail(pixels: NDArray[Any], bands: Sequence[str | None], units: Sequence[str | None]) -> bytes:
+    """A small PNG of one cut-out, shape (bands, ny, nx), of these bands in any order, and the unit of each.
 
-    Its three reddest bands in colour, or the first in grey.
+    Its three reddest bands in colour, as `cutout.extract` shows them, or the bluest that has a value in grey.
     """
     from PIL import Image as Pictures
 
-    if len(pixels) >= COLOURS:
-        blue, green, red = pixels[-COLOURS:]
-        shades = combine(red, green, blue)
+    order = sorted(range(len(bands)), key=lambda each: by_wavelength(bands[each]), reverse=True)
+    if len(order) >= COLOURS:
+        reddest = order[:COLOURS]
+        red, green, blue = (pixels[each] for each in reddest)
+        shades = combine(red, green, blue, same_unit=of_one_unit([units[each] for each in reddest]))
     else:
-        shades = np.repeat(stretch(pixels[0])[..., None], 3, axis=-1)
-    empty = np.asarray(np.isnan(shades).any(axis=-1))
+        shown = next((each for each in reversed(order) if np.isfinite(pixels[each]).any()), order[-1])
+        shades = np.repeat(stretch(pixels[shown])[..., None], 3, axis=-1)
+    empty = np.asarray(np.isnan(shades).all(axis=-1))
     coloured = np.where(empty[..., None], np.array(NO_DATA[0], dtype=np.uint8), np.round(np.nan_to_num(shades) * 255))
     picture = Pictures.fromarray(coloured.astype(np.uint8)[::-1])  # FITS counts rows upwards
     picture.thumbnail((SIDE, SIDE), Pictures.Resampling.BOX)
@@ -126,7 +133,7 @@ def _figure(row: Mapping[str, Any], picture: bytes) -> str:
     source = base64.b64encode(picture).decode()
     return (
         f'<figure class="is-{row["state"]}"><img alt="{escape(name, quote=True)}" src="data:image/png;base64,{source}">'
-        f"<figcaption><b>{escape(name)}</b>{told}</figcaption>"
+        f'<figcaption><b title="{escape(name, quote=True)}">{escape(name)}</b>{told}</figcaption>'
         "</figure>"
     )
 

@@ -128,7 +128,7 @@ class PartWriter:
             told["files"] = self._write_bands(row)
             told["path"] = told["files"][0]["name"]
         if self.thumbnails > 0 and IMAGE in row.planes:
-            told["thumbnail"] = thumbnail(row.pixels)
+            told["thumbnail"] = _thumbnail(row)
             self.thumbnails -= 1
         return told
 
@@ -158,6 +158,13 @@ def fits_names(row: int, name: str | None, bands: Sequence[str | None]) -> list[
     """The file of each band, in the folder of the products: no two rows have the same."""
     base = f"{row:06d}" + (f"_{plain(name[:LONGEST_ID])}" if name else "")
     return [f"{base}_{each}.fits" for each in plain_bands(bands)]
+
+
+def _thumbnail(row: Fetched) -> bytes:
+    assert row.batch is not None
+    files = [row.batch.files[row.place][column] for column in row.columns]
+    bands = [band or (file.band if file else None) for band, file in zip(row.bands, files, strict=True)]
+    return thumbnail(row.pixels, bands, [file.unit if file else None for file in files])
 
 
 def _told(row: Fetched) -> dict[str, Any]:

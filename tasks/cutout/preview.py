@@ -59,21 +59,26 @@ def sky_level(values: NDArray[Any]) -> tuple[float, float]:
 def combine(
     red: NDArray[Any], green: NDArray[Any], blue: NDArray[Any], *, same_unit: bool = False
 ) -> NDArray[np.float64]:
-    """Three bands to colours, shape (ny, nx, 3), 0 to 1; NaN where any band has no value.
+    """Three bands to colours, shape (ny, nx, 3), 0 to 1; NaN where no band has a finite value.
 
     Each band is freed of its sky.  With `same_unit`, equal values in all bands are white; without, each band is put
     in units of its own bright end, which makes the average object white.  The asinh is taken of the mean, and the
     three are scaled by one factor, so that things keep their colour but for the brightest, which become white.
+    A band that has no value at a pixel is left out of its mean, and shown there as its sky.
     """
     bands = [_without_sky(band) for band in (red, green, blue)]
     ends = [end for _, end in bands]
+    known = [end for end in ends if end is not None]
+    if not known:
+        return np.full((*red.shape, 3), np.nan)
     if same_unit:
-        ends = [float(np.mean(ends))] * 3
-    cube = np.stack([values / end for (values, _), end in zip(bands, ends, strict=True)], axis=-1)
-    mean = cube.mean(axis=-1)
-    finite = mean[np.isfinite(mean)]
-    if finite.size == 0:
-        return np.full(cube.shape, np.nan)
+        ends = [float(np.mean(known))] * 3
+    cube = np.stack([values / (end or 1.0) for (values, _), end in zip(bands, ends, strict=True)], axis=-1)
+    there = np.isfinite(cube)
+    cube = np.where(there, cube, 0.0)
+    count = there.sum(axis=-1)
+    mean = np.divide(cube.sum(axis=-1), count, out=np.full(count.shape, np.nan), where=count > 0)
+    finite = mean[count > 0]
     _, noise = sky_level(finite)
     soft, floor = max(3 * noise, 0.004), -noise
     brightness = np.arcsinh(np.maximum(mean - floor, 0) / soft) / math.asinh((1 - floor) / soft)
@@ -95,8 +100,13 @@ def render_colour(images: Sequence[Image], *, label: str = "") -> Picture:
     if len(images) != 3 or not all(aligned(images[0], image) for image in images[1:]):
         raise ValueError("a colour picture needs three images of the same pixels on the sky")
     red, green, blue = (image.pixels for image in images)
-    same_unit = images[0].unit is not None and len({image.unit for image in images}) == 1
+    same_unit = of_one_unit([image.unit for image in images])
     return _picture(combine(red, green, blue, same_unit=same_unit), images[0], label)
+
+
+def of_one_unit(units: Sequence[str | None]) -> bool:
+    """Whether the values of bands can be compared: all units are known, and the same."""
+    return None not in units and len(set(units)) == 1
 
 
 def aligned(one: Image, other: Image) -> bool:
@@ -124,12 +134,15 @@ def write_preview(
         picture.save(part, format="PNG", optimize=True)
 
 
-def _without_sky(band: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
-    """A band above its sky, and its bright end: the 99.7th percentile, or 12 times the noise where that is more."""
+def _without_sky(band: NDArray[Any]) -> tuple[NDArray[np.float64], float | None]:
+    """A band above its sky, and its bright end: the 99.7th percentile, or 12 times the noise where that is more.
+
+    A band without a finite value has no end.
+    """
     values = band.astype(np.float64)
     finite = values[np.isfinite(values)]
     if finite.size == 0:
-        return values, 1.0
+        return values, None
     sky, noise = sky_level(finite)
     return values - sky, max(float(np.percentile(finite, 99.7)) - sky, 12 * noise) or 1.0
 

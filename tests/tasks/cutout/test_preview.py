@@ -85,6 +85,22 @@ def test_colours_follow_the_bands() -> None:
     assert np.ptp(colours[40, 40]) < 0.02
 
 
+@pytest.mark.parametrize("same_unit", [True, False])
+def test_a_missing_band_leaves_colours_of_the_others(same_unit: bool) -> None:
+    """It counts neither for their brightness nor for what is white, however small the values are."""
+    sky = np.random.default_rng(1).normal(0, 1e-9, (3, 64, 64))
+    sky[:, 20:24, 20:24] += 1e-7
+    sky[1] = np.nan
+    sky[0, 0, 0], sky[2, 0, 0] = np.nan, np.inf
+
+    colours = combine(*sky, same_unit=same_unit)
+
+    assert np.argwhere(np.isnan(colours).any(axis=-1)).tolist() == [[0, 0]]
+    assert colours[22, 22, [0, 2]].min() > 0.9
+    assert colours[22, 22, 1] < 0.2
+    assert np.isnan(combine(*np.full((3, 4, 4), np.nan), same_unit=same_unit)).all()
+
+
 def test_a_colour_picture_needs_the_same_pixels() -> None:
     """Three images of different places, or shapes, are not laid over one another."""
     one, same = Image(pixels_of(), make_wcs()), Image(pixels_of(seed=1), make_wcs())

@@ -216,24 +216,3 @@ def test_limits_are_fractions(limits: dict[str, Any]) -> None:
     """A limit that is no fraction is refused by its name."""
     with pytest.raises(DataIdValidationError, match=next(iter(limits))):
         Limits(**limits)
-
-
-def test_a_contact_sheet_shows_each_and_says_why(tmp_path: Path) -> None:
-    """Pictures with names, reasons escaped, counts, and no more than a browser can take."""
-    from absurd.tasks.cutout import contact_sheet
-
-    field = np.random.default_rng(2).normal(size=(3, 32, 32)).astype(np.float32)
-    field[:, :4] = np.nan
-    rows = [row(0, id="M <31>", reason=None), row(1, id=None, state="rejected", reason="dark & cold")]
-    rows = [{"code": None, **each} for each in rows]
-    rows += [row(2, id="x", state="failed", reason="<gone>", ra=None)]
-    pictures = {0: contact_sheet.thumbnail(field), 1: contact_sheet.thumbnail(field[:1])}
-
-    contact_sheet.write_contact_sheet(
-        tmp_path / "sheet.html", "Night 3", {"accepted": 1, "rejected": 1, "failed": 1}, rows, pictures
-    )
-
-    page = (tmp_path / "sheet.html").read_text(encoding="utf-8")
-    assert page.count("<img ") == 2
-    assert all(each in page for each in ("M &lt;31&gt;", "row 1", "dark &amp; cold", "&lt;gone&gt;", "3 requests"))
-    assert pictures[0].startswith(b"\x89PNG")
