@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.artifact import write_aside
+from absurd.tasks.cutout.bands import by_wavelength
 from absurd.tasks.cutout.fetch import State
-from absurd.tasks.cutout.fits_image import by_wavelength
 from absurd.tasks.cutout.preview import NO_DATA, combine, of_one_unit, stretch
 
 SIDE = 128

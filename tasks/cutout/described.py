@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from absurd.tasks.cutout.fits_image import FitsImage, band_in_headers, band_in_name, open_images, own_images, read_wcs
+from absurd.tasks.cutout.bands import band_in_headers, band_in_name
+from absurd.tasks.cutout.fits_image import FitsImage, open_images, own_images, read_wcs
 from absurd.tasks.cutout.quiet import quiet
 from absurd.tasks.cutout.sources.folder import planes_of
 from absurd.tasks.cutout.sources.footprint import bounds_of, cap_of, corners_of
@@ -50,7 +51,7 @@ def _image(image: FitsImage) -> Document:
     return {
         "hdu": image.hdu,
         "bounds": bounds_of(*cap_of(image.wcs, image.shape)),
-        "band": told or band_in_name(image.path),
+        "band": told or band_in_name(image.path.name),
         "band_told": told is not None,
         "hdus": planes_of(image),
         "wcs": _wcs_text(image),

@@ -83,8 +83,8 @@ def extract(ctx: RunContext, params: CutoutParams) -> dict[str, Any]:
 
     The result tells each cut-out's path, band, shape, origin on its image, pixels beyond it, scale and centre.
     """
+    from absurd.tasks.cutout.bands import by_wavelength
     from absurd.tasks.cutout.file_names import plain_bands
-    from absurd.tasks.cutout.fits_image import by_wavelength
     from absurd.tasks.cutout.output import write_fits
     from absurd.tasks.cutout.preview import aligned, write_preview
 

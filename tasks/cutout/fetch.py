@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 
+from absurd.tasks.cutout.bands import is_meant
 from absurd.tasks.cutout.batch import Batch, cut_batch
 from absurd.tasks.cutout.errors import BandNotFoundError, InvalidSizeError, PositionOutsideError, RippleError
 from absurd.tasks.cutout.fetched import Fetched, State, failed
@@ -18,6 +19,7 @@ from absurd.tasks.cutout.parsed import parse
 from absurd.tasks.cutout.request import IMAGE, CutoutRequest
 from absurd.tasks.cutout.resilience import Reduced, reduce_to
 from absurd.tasks.cutout.retry import ONCE, RetryPolicy
+from absurd.tasks.cutout.sources.folder import is_beside
 from absurd.tasks.cutout.straddle import Find, Slot, Stitching, complete
 from absurd.tasks.cutout.targets import Targets
 from absurd.tasks.image import pixel_scale
@@ -99,7 +101,7 @@ def fetch_chunk(
             )
             if kept is not None and place in looked:
                 kept.put(looked[place], done[place])
-    return [done[place] for place in range(len(requests))]
+    return [_told_of_nameless(done[place], found[place]) for place in range(len(requests))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +201,9 @@ def _shape_in_arcsec(request: CutoutRequest, images: Sequence[ImageRef], scales:
 
 
 def _missing(wanted: Sequence[str], there: Sequence[str | None]) -> tuple[str, ...]:
-    """Wanted bands that are not there; capitals do not tell two apart, for a source has found what was meant."""
-    known = {each.lower() for each in there if each is not None}
-    return tuple(each for each in wanted if each.lower() not in known)
+    """Wanted bands that are not there; what is called otherwise is as well, for a source has found what was meant."""
+    known = [each for each in there if each is not None]
+    return tuple(each for each in wanted if not any(is_meant(each, band) for band in known))
 
 
 def _of_bands(images: Sequence[ImageRef], bands: Sequence[str | None]) -> tuple[ImageRef, ...]:
@@ -253,6 +255,18 @@ def _row(
         ).judged()
     except RippleError as error:
         return failed(row, request, error)
+
+
+def _told_of_nameless(row: Fetched, found: Sequence[ImageRef]) -> Fetched:
+    """A row with the number of images of unknown band that it has nothing of, and that are no planes of others."""
+    if None not in row.bands:
+        return row
+    n, seen = 0, {(image.uri, hdu) for image in row.all_images for hdu in image.hdus.values()}
+    for each in found:
+        if each.band is None and (each.uri, each.hdus.get(IMAGE)) not in seen and not is_beside(each.uri):
+            n += 1
+            seen.update((each.uri, hdu) for hdu in each.hdus.values())
+    return replace(row, n_nameless=n) if n else row
 
 
 def _reduced(request: CutoutRequest, batch: Batch, place: int, columns: dict[str | None, int]) -> Reduced:

@@ -46,6 +46,8 @@ class Fetched:
     """What each band was cut from: the image that the position is on."""
     stitched: Mapping[int, Stitching] = field(default_factory=dict)
     """What was put beside that image where it ends, by the band's place in `bands`."""
+    n_nameless: int = 0
+    """Further images that the position is on, of unknown band as the one that was cut: nothing tells which to cut."""
     source: str = ""
     """Name of the source that answered, or of the last that was asked."""
     passed_over: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +82,8 @@ class Fetched:
             said.append(f"{self.source} answered in place of {before}")
         if self.without:
             said.append(f"without {'; '.join(map(str, self.without))}")
+        if self.n_nameless:
+            said.append(f"{self.n_nameless} more image{'s' * (self.n_nameless > 1)} of unknown band left out")
         if self.stitched:
             said.append(f"stitched of {len(self.all_images)} images")
         return "; ".join(said)

@@ -1,8 +1,7 @@
-"""FITS files as images of the sky: which HDU, which WCS, which band, and sections of the pixels."""
+"""FITS files as images of the sky: which HDU, which WCS, and sections of the pixels."""
 
 from __future__ import annotations
 
-import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.cutout.bands import band_in_headers, band_in_name
 from absurd.tasks.cutout.errors import (
     ImageUnreadableError,
     NotOnSkyError,
@@ -24,9 +24,6 @@ from absurd.tasks.cutout.errors import (
 from absurd.tasks.cutout.geometry import Slices, to_pixel
 from absurd.tasks.cutout.quiet import quiet
 from absurd.tasks.cutout.ranged import RemoteFile
-
-KNOWN_BANDS = tuple("u U B g V r R i I z y Y J H K w1 w2 w3 w4".split())  # noqa: SIM905 - read as a row
-"""Bands from blue to red; also the names that are looked for in a file's name where its header tells none."""
 
 BLOCK = 2880
 """Bytes that FITS files are made of; the end of the last may be missing without harm."""
@@ -52,28 +49,6 @@ _HCOMPRESS = threading.Lock()
 
 Two threads at once get an error ("bad format code"), and now and then, without a word, pixels that are not the file's.
 """
-
-
-def by_wavelength(band: str | None) -> tuple[int, str]:
-    """What sorts bands from blue to red; those of unknown place, and images without band, come last."""
-    return KNOWN_BANDS.index(band) if band in KNOWN_BANDS else len(KNOWN_BANDS), band or ""
-
-
-def band_in_headers(*headers: Any) -> str | None:
-    """The first of BAND and the first word of FILTER that the headers have, in their order."""
-    for header in headers:
-        for key in ("BAND", "FILTER"):
-            words = str(header.get(key, "")).split()
-            if words:
-                return words[0]
-    return None
-
-
-def band_in_name(path: Path | RemoteFile, wanted: Iterable[str] = ()) -> str | None:
-    """The one word of a file's name that is in `wanted` or in `KNOWN_BANDS`; None if there is none, or two."""
-    known = {*KNOWN_BANDS, *wanted}
-    found = {word for word in re.split(r"[^A-Za-z0-9]+", path.name.partition(".")[0]) if word in known}
-    return found.pop() if len(found) == 1 else None
 
 
 def mask_bits(header: Any) -> dict[str, int]:
@@ -121,11 +96,8 @@ class FitsImage:
         return str(self.header.get("BUNIT", "")).strip() or None
 
     def band(self, wanted: Iterable[str] = ()) -> str | None:
-        """The band: BAND or the first word of FILTER in the headers, else a band's name within the file's.
-
-        Of the words in the file's name, those in `wanted` and in `KNOWN_BANDS` count, if only one of them does.
-        """
-        return band_in_headers(self.header, self.hdus[0].header) or band_in_name(self.path, wanted)
+        """The band by the headers, the image's own first, else by the file's name."""
+        return band_in_headers(self.header, self.hdus[0].header) or band_in_name(self.path.name, wanted)
 
     def covers(self, ra: float, dec: float) -> float:
         """Pixels from an ICRS position in degrees to the nearest edge of the image; negative outside it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,24 @@ WCS_TOLERANCE = 1e-9
 
 _FROM_PRIMARY = (
     "TELESCOP", "INSTRUME", "OBJECT", "OBSERVER", "FILTER", "BAND", "DATE-OBS", "TIME-OBS", "MJD-OBS", "TIMESYS",
-    "EXPTIME", "AIRMASS", "BUNIT",
+    "EXPTIME", "AIRMASS", "BUNIT", "FILTER1", "FILTER2", "FILTNAM1", "MAGZERO", "MAGZPT", "ZPTMAG", "PHOTFLAM",
+    "PHOTPLAM", "PHOTZPT", "FLUXMAG0", "GAIN", "EXPNUM", "PROPID",
 )  # fmt: skip
-"""What an extension says only in the primary header of its file."""
+"""What is taken from the primary header of a file whose extension does not say INHERIT."""
 
 _ABOUT_THE_FILE = (
     "XTENSION", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND", "EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT", "BSCALE", "BZERO",
     "BLANK", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "DATAMIN", "DATAMAX", "NEXTEND", "LONGSTRN",
 )  # fmt: skip
 """What is no longer so in the cut-out."""
+
+_NOT_INHERITED = re.compile(
+    r"SIMPLE|BITPIX|NAXIS\d*|THEAP|END|COMMENT|HISTORY|AR_HDU|EXTTYPE|"  # AR_HDU: where in the file the rest is
+    r"WCSAXES[A-Z]?|WCSNAME[A-Z]?|WCSDIM|(LONPOLE|LATPOLE|RADESYS|EQUINOX)[A-Z]?|RADECSYS|EPOCH|WAT\d_\d+|"
+    r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CNAME|CRDER|CSYER)\d[A-Z]?|LT[VM]\d.*|(PC|CD)\d+_\d+[A-Z]?|PC\d{6}|"
+    r"(PV|PS)\d+_\d+[A-Z]?|(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)|(CPDIS|CPERR|CQDIS|CQERR|D2IMDIS|D2IMERR|D2IMARR|DP|DQ|D2IM|DVERR)\d?(\..*)?"
+)
+"""What an extension does not take from the primary header: what is of that HDU alone, its WCS, and words about it."""
 
 _THIRD_AXIS = re.compile(
     r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CNAME|NAXIS|LTV)[3-9][A-Z]?"
@@ -46,17 +56,28 @@ def moved_header(header: Any, primary: Any, tables: Sequence[Any], box: Box) -> 
     CRVAL.
     """
     header = header.copy(strip=True)
+    inherits = header.get("INHERIT") is True
     for key in _ABOUT_THE_FILE:
         header.remove(key, ignore_missing=True, remove_all=True)
     for key in [key for key in header if _THIRD_AXIS.fullmatch(key)]:
         header.remove(key, remove_all=True)
     header.pop("WCSAXES", None)
-    for key in _FROM_PRIMARY:
-        if key not in header and key in primary:
-            header[key] = (primary[key], primary.comments[key])
+    _take(header, primary, all_there_is=inherits)
     for key, (value, axis) in moving(header).items():
         header[key] = value - box.origin[axis]
     return header, tuple(_moved_table(hdu, box) for hdu in tables)
+
+
+def _take(header: Any, primary: Any, *, all_there_is: bool) -> None:
+    """Add cards of the primary header that a header lacks: all that are about more than that HDU, or a few of them."""
+    there = set(header)
+    for card in primary.cards:
+        key = card.keyword
+        if key in there or not key:
+            continue
+        if key in _FROM_PRIMARY or (all_there_is and not (key in _ABOUT_THE_FILE or _NOT_INHERITED.fullmatch(key))):
+            header.append(copy(card))
+            there.add(key)
 
 
 def moving(header: Any) -> dict[str, tuple[float, int]]:

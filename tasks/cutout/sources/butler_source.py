@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.cutout.bands import by_wavelength
 from absurd.tasks.cutout.errors import RippleError
-from absurd.tasks.cutout.fits_image import by_wavelength
 from absurd.tasks.cutout.images import ImageRef
 from absurd.tasks.cutout.sources.exposure import LAYOUT, ExposureFile
 from absurd.tasks.cutout.sources.folder import version_of

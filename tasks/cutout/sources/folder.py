@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.cutout.bands import as_spelled, band_in_headers, band_in_name, by_wavelength
 from absurd.tasks.cutout.errors import (
     BandNotFoundError,
     ImageUnreadableError,
@@ -22,9 +23,6 @@ from absurd.tasks.cutout.errors import (
 )
 from absurd.tasks.cutout.fits_image import (
     FitsImage,
-    band_in_headers,
-    band_in_name,
-    by_wavelength,
     open_image,
     open_images,
     own_images,
@@ -71,7 +69,7 @@ class _Image:
     radius: float
 
     def band(self, wanted: Iterable[str]) -> str | None:
-        return self.told or band_in_name(self.path, wanted)
+        return self.told or band_in_name(self.path.name, wanted)
 
     def ref(self, band: str | None) -> ImageRef:
         return ImageRef(str(self.path), band, self.hdus, version=self.version)
@@ -233,26 +231,19 @@ def _remembered(image: FitsImage, version: str) -> _Image:
 
 def in_order(found: list[tuple[float, ImageRef]], bands: Sequence[str]) -> list[ImageRef]:
     """The images of the wanted bands, in each those before weights and masks, and the deepest first."""
-    found.sort(key=lambda each: (_is_beside(each[1].uri), -each[0], each[1].uri))
+    found.sort(key=lambda each: (is_beside(each[1].uri), -each[0], each[1].uri))
     refs = [ref for _, ref in found]
     if not bands:
         return sorted(refs, key=lambda ref: by_wavelength(ref.band))
     there = {ref.band for ref in refs}
-    wanted = [_as_spelled(band, there) for band in bands]
+    wanted = [as_spelled(band, there) for band in bands]
     return [ref for band in wanted if band is not None for ref in refs if ref.band == band]
 
 
-def _is_beside(uri: str) -> bool:
+def is_beside(uri: str) -> bool:
     """Whether a file's name says that it belongs to an image."""
     words = re.split(r"[^a-z0-9]+", uri.rpartition("/")[2].lower())
     return not BESIDE_IN_NAME.isdisjoint(words)
-
-
-def _as_spelled(band: str, there: Iterable[str | None]) -> str | None:
-    """A wanted band as it is called there: capitals are the same if only one band is so called; None without any."""
-    same = [each for each in there if each == band]
-    alike = [each for each in there if each is not None and each.lower() == band.lower()]
-    return same[0] if same else alike[0] if len(alike) == 1 else None
 
 
 def find_images(source: Path, ra: float, dec: float, bands: Sequence[str] = ()) -> list[Found]:
@@ -260,8 +251,8 @@ def find_images(source: Path, ra: float, dec: float, bands: Sequence[str] = ()) 
 
     A file is taken as it is.  Of a folder, and the folders in it, the FITS files whose image contains the position
     (degrees, ICRS) are taken, the deepest inside for each band; files without a sky image, and those that PRODTYPE
-    declares weights or masks, are passed over, and those that their names do come last.  Bands that differ in capitals
-    only are different unless only one exists.
+    declares weights or masks, are passed over, and those that their names do come last.  Bands are called
+    as `as_spelled` takes them.
 
     Raises
     ------
@@ -301,7 +292,7 @@ def _search(folder: Path, ra: float, dec: float, bands: Sequence[str]) -> list[F
 
 
 def _goodness(found: Found) -> tuple[bool, float]:
-    return not _is_beside(found.path.name), found.depth
+    return not is_beside(found.path.name), found.depth
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -338,9 +329,9 @@ def _select(source: Path, found: Sequence[Found], bands: Sequence[str]) -> list[
         return list(found)
     selected = []
     for band in bands:
-        spelled = _as_spelled(band, [each.band for each in found])
+        spelled = as_spelled(band, [each.band for each in found])
         if spelled is None:
-            there = ", ".join(sorted(each.band or "one of unknown band" for each in found))
+            there = ", ".join(each.band or "one of unknown band" for each in found)
             raise BandNotFoundError(f"{source.name} has no image in band {band!r} there; it has {there}", band=band)
         selected.append(next(each for each in found if each.band == spelled))
     return selected

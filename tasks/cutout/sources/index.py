@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.errors import DatabaseUnavailableError, NotFoundError
+from absurd.tasks.cutout.bands import band_in_name
 from absurd.tasks.cutout.described import wcs_of_text
 from absurd.tasks.cutout.errors import ButlerConnectionError, RippleError, SourceNotFoundError
-from absurd.tasks.cutout.fits_image import band_in_name, open_image
+from absurd.tasks.cutout.fits_image import open_image
 from absurd.tasks.cutout.images import ImageRef
 from absurd.tasks.cutout.sources.folder import in_order, version_of
 from absurd.tasks.cutout.sources.footprint import cap_of, depths, unit_vectors
@@ -135,5 +136,5 @@ def _ref(image: Mapping[str, Any], bands: Sequence[str]) -> ImageRef:
     uri, version = image["uri"], image["version"]
     with suppress(OSError):  # told, with its reason, where the pixels are read
         version = version_of(Path(uri))  # for what is kept of it elsewhere
-    band = image["band"] if image["band_told"] else band_in_name(Path(uri), bands)
+    band = image["band"] if image["band_told"] else band_in_name(Path(uri).name, bands)
     return ImageRef(uri, band, image["hdus"], image["tract"], image["patch"], version)

@@ -289,6 +289,39 @@ def test_the_header_says_what_the_image_said(tmp_path: Path) -> None:
     assert "CHECKSUM" not in cut.header
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("inherits", [True, False, None])
+def test_what_an_extension_inherits(tmp_path: Path, *, inherits: bool | None, compressed: bool) -> None:
+    """With INHERIT all of the primary header but what is of that HDU alone; without it what the numbers mean."""
+    primary = fits.PrimaryHDU()
+    primary.header.update({"MAGZERO": 30.1, "GAIN": 4.0, "PROPID": "2012B-0001", "SEEING": 0.9, "EXTNAME": "FIRST"})
+    primary.header.update({"CRVAL1": 1.0, "EQUINOX": 1950.0, "PV1_5": 2.0, "A_ORDER": 3, "CD1_2A": 1.0, "AR_HDU": 5})
+    primary.header["HIERARCH ESO DET NAME"] = "a name with spaces"
+    primary.header["LONG"] = ("a value that is so long that it goes on " * 4, "and a comment")
+    primary.header["COMMENT"] = "of the file"
+    primary.add_checksum()
+    kind = fits.CompImageHDU if compressed else fits.ImageHDU
+    chip = kind(pixels_of(), make_wcs().to_header(), name="N1")
+    chip.header["GAIN"] = 5.0
+    if inherits is not None:
+        chip.header["INHERIT"] = inherits
+    fits.HDUList([primary, chip]).writeto(tmp_path / "chip.fits", checksum=True)
+    alone = fits.HDUList([fits.PrimaryHDU(), chip])
+    alone.writeto(tmp_path / "alone.fits")
+
+    cut = extract(tmp_path / "chip.fits", (10.0, 20.0), 5, unit="pixel")
+    write_fits(cut, tmp_path / "cut.fits")
+    without = extract(tmp_path / "alone.fits", (10.0, 20.0), 5, unit="pixel")
+
+    header = fits.getheader(tmp_path / "cut.fits")
+    assert (header["MAGZERO"], header["PROPID"], header["GAIN"]) == (30.1, "2012B-0001", 5.0)
+    taken = {"MAGZERO", "PROPID"} | ({"SEEING", "ESO DET NAME", "LONG"} if inherits else set())
+    assert set(cut.header) - set(without.header) == taken
+    if inherits:
+        assert header["LONG"] == primary.header["LONG"]
+        assert header["ESO DET NAME"] == "a name with spaces"
+
+
 # Errors ------------------------------------------------------------------------------------------
 
 
