@@ -51,7 +51,7 @@ def test_bands_come_in_the_order_asked(folder: Path) -> None:
     assert [each.band for each in find_images(folder, 10.0, 20.0, ["R"])] == ["r"]
     write_image(folder / "johnson.fits", pixels_of(), make_wcs(), filter="R")
     assert [each.band for each in find_images(folder, 10.0, 20.0, ["R", "r"])] == ["R", "r"]
-    with pytest.raises(BandNotFoundError, match="no image in band 'z' there; it has R, g, r"):
+    with pytest.raises(BandNotFoundError, match="no image in band 'z' there; it has g, r, R"):
         find_images(folder, 10.0, 20.0, ["z"])
 
 
