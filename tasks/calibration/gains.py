@@ -1,0 +1,61 @@
+"""Gains in memory: one complex number for each solution interval, antenna, channel and polarisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.radio.errors import CalibrationError
+
+Kind = Literal["gain", "bandpass", "delay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """What the antennas did to the sky: a visibility of antennas p and q is g_p * model * conj(g_q)."""
+
+    kind: Kind
+    """A gain has one channel that goes for all; a bandpass one for each; a delay is a gain whose phase is a slope."""
+    values: NDArray[np.complex128]
+    """(time, antenna, channel, polarisation); without unit where data and model are in one, 1 where flagged."""
+    flags: NDArray[np.bool_]
+    """Of the same shape; true where there is no solution."""
+    snr: NDArray[np.float32]
+    """Of the same shape: |gain| over its standard deviation; 0 where flagged."""
+    time_s: NDArray[np.float64]
+    """(time,), middle of the solution interval: seconds of UTC since MJD 0."""
+    interval_s: NDArray[np.float64]
+    """(time,), its length."""
+    frequencies_hz: NDArray[np.float64]
+    """(channel,); of a gain the middle of those it was solved from."""
+    polarisations: tuple[str, ...]
+    """X and Y, or R and L."""
+    antennas: tuple[str, ...]
+    reference: tuple[str, ...]
+    """(time,), the antenna whose phase is 0 there."""
+    source: str = ""
+    """What was looked at."""
+    ra_rad: float = float("nan")
+    """Of the field that was looked at, ICRS, as `dec_rad`."""
+    dec_rad: float = float("nan")
+
+    def __post_init__(self) -> None:
+        times, antennas, channels, polarisations = shape = self.values.shape
+        wanted = {
+            "flags": shape,
+            "snr": shape,
+            "time_s": (times,),
+            "interval_s": (times,),
+            "frequencies_hz": (channels,),
+            "polarisations": (polarisations,),
+            "antennas": (antennas,),
+            "reference": (times,),
+        }
+        for name, expected in wanted.items():
+            if np.shape(getattr(self, name)) != expected:
+                raise CalibrationError(
+                    f"{name} has shape {np.shape(getattr(self, name))}, {expected} goes with the gains"
+                )

@@ -1,0 +1,1 @@
+"""Gates: measures of a product, and whether they let it pass."""

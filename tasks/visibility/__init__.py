@@ -1,0 +1,1 @@
+"""Visibilities: read, grouped, converted and flagged."""
