@@ -32,6 +32,7 @@ SECTIONS = {
         "cutout": "absurd.cli.cutout:cutout",
         "export": "absurd.cli.export:export",
         "extract-catalog": "absurd.cli.extract_catalog:extract_catalog",
+        "pipeline": "absurd.cli.pipeline:pipeline",
     },
     "Look": {
         "status": "absurd.cli.status:status",

@@ -1,0 +1,29 @@
+"""``absurd pipeline``: visibilities from arriving sub-bands to calibrated data; one module for each command."""
+
+from __future__ import annotations
+
+import click
+
+from absurd.cli.group import LazyGroup
+
+SECTIONS = {
+    "Make": {
+        "simulate": "absurd.cli.pipeline_simulate:simulate",
+    },
+}
+
+
+@click.command(cls=LazyGroup, sections=SECTIONS)
+def pipeline() -> None:
+    """Radio visibilities: simulate, watch, convert, calibrate, look."""
+
+
+def need_the_extra(*modules: str) -> None:
+    """Raise ConfigurationError unless these are installed."""
+    from importlib.util import find_spec
+
+    from absurd.errors import ConfigurationError
+
+    missing = [each for each in modules if find_spec(each) is None]
+    if missing:
+        raise ConfigurationError(f"{' and '.join(missing)} missing: this needs `pip install 'absurd[radio]'`")

@@ -1,0 +1,1 @@
+"""Pictures of visibilities and gains, as PNG, without a display."""
