@@ -53,7 +53,7 @@ def draw_closure(visibilities: Visibilities, title: str) -> Figure:
     spread.set_xticks(np.arange(-180, 181, 90))
     spread.legend(fontsize=8, frameon=False)
     style.phase_axis(course)
-    style.time_axis(course)
+    style.time_axis(course.xaxis)
     course.legend(fontsize=8, frameon=False)
     return made
 
@@ -63,7 +63,8 @@ def _course(axes: Any, times: NDArray[np.float64], phases: NDArray[np.float64], 
     there = np.isfinite(phases).any(axis=1)
     if not there.any():
         return
-    centre = np.angle(np.nanmean(np.exp(1j * np.radians(phases[there])), axis=1), deg=True)[:, None]
+    mean: Any = np.nanmean(np.exp(1j * np.radians(phases[there])), axis=1)
+    centre = np.degrees(np.angle(mean))[:, None]
     around = (phases[there] - centre + 180) % 360 - 180 + centre
     low, middle, high = np.nanpercentile(around, [16, 50, 84], axis=1)
     x = style.days(times[there])

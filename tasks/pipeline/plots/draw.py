@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.pipeline.plots import style
@@ -15,12 +15,15 @@ from absurd.tasks.pipeline.plots.gains import draw_bandpass, draw_gains
 from absurd.tasks.radio.errors import ValidationError
 from absurd.tasks.visibility.visibilities import Visibilities
 
-OF_VISIBILITIES: dict[str, Callable[[Visibilities, str], style.Figure]] = {
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OF_VISIBILITIES: dict[str, Callable[[Visibilities, str], Figure]] = {
     "coverage": draw_coverage,
     "flags": draw_flags,
     "closure": draw_closure,
 }
-OF_GAINS: dict[str, Callable[[Gains, str], style.Figure]] = {"gains": draw_gains, "bandpass": draw_bandpass}
+OF_GAINS: dict[str, Callable[[Gains, str], Figure]] = {"gains": draw_gains, "bandpass": draw_bandpass}
 KINDS = (*OF_GAINS, *OF_VISIBILITIES)
 
 

@@ -36,10 +36,10 @@ def draw_flags(visibilities: Visibilities, title: str) -> Figure:
         return made
     times, frequencies, image = _by_time_and_channel(visibilities, lost)
     x, y = style.edges(frequencies), style.edges(style.days(times))
-    shown = middle.pcolormesh(x, y, np.ma.masked_invalid(image), cmap=style.with_missing("cividis"), vmin=0, vmax=100)
+    shown = middle.pcolormesh(x, y, style.masked(image), cmap=style.with_missing("cividis"), vmin=0, vmax=100)
     style.picture(middle)
     style.bar(made, shown, [side], "% flagged")
-    _time_along_y(middle, len(times))
+    style.time_axis(middle.yaxis, 2 if len(times) > 1 else 1)
     by_time, by_channel = np.nanmean(image, axis=1), np.nanmean(image, axis=0)
     top.stairs(by_channel, x, fill=True, color=style.BLUE)
     side.stairs(by_time, y, fill=True, color=style.BLUE, orientation="horizontal")
@@ -80,15 +80,6 @@ def _antennas(axes: Axes, visibilities: Visibilities, lost: NDArray[np.bool_]) -
     every = max(1, len(there) // 24)
     axes.set_xticks(place[::every], [names[each] for each in there[::every]], rotation=60, ha="right", fontsize=7)
     axes.set(xlim=(-0.7, len(there) - 0.3), ylim=(0, _top(share)))
-
-
-def _time_along_y(axes: Axes, times: int) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(minticks=2 if times > 1 else 1, maxticks=6)
-    axes.yaxis.set_major_locator(locator)
-    axes.yaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.yaxis.get_offset_text().set_size(8)
 
 
 def _top(share: Floats) -> float:

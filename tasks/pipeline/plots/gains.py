@@ -42,7 +42,7 @@ def draw_gains(gains: Gains, title: str) -> Figure:
                 made, grid[:, column], style.days(gains.time_s), amplitude[..., column].T, phase[..., column].T, column
             )
         if times > 1:
-            style.time_axis(below)
+            style.time_axis(below.xaxis)
     if times > 1 and antennas <= style.MOST_LINES:
         _legend(made, gains.antennas)
     return made
@@ -119,7 +119,7 @@ def _maps(made: Figure, axes: Any, x: Floats, amplitude: Floats, phase: Floats, 
     )
     for each, (value, colours, least, most, label) in zip(axes, looks, strict=True):
         shown = each.pcolormesh(
-            style.edges(x), y, np.ma.masked_invalid(value), cmap=colours, vmin=least, vmax=most, rasterized=True
+            style.edges(x), y, style.masked(value), cmap=colours, vmin=least, vmax=most, rasterized=True
         )
         style.picture(each)
         each.set_ylabel("Antenna (number)" if column == 0 else "", fontsize=9)
@@ -150,7 +150,7 @@ def _legend(made: Figure, antennas: tuple[str, ...]) -> None:
 
 def _top(amplitude: Floats) -> float:
     """A little above all but the wildest."""
-    return float(1.12 * max(np.nanpercentile(amplitude, 99.5), 1e-12))
+    return 1.12 * max(float(np.nanpercentile(amplitude, 99.5)), 1e-12)
 
 
 def _told(gains: Gains) -> str:

@@ -21,6 +21,7 @@ from absurd.tasks.artifact import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 Floats = NDArray[np.float64]
 
@@ -69,8 +70,8 @@ def bar(figure_: Figure, image: Any, axes: Any, label: str) -> None:
     """A bar that tells what the colours of an image mean."""
     made = figure_.colorbar(image, ax=axes, label=label, pad=0.015, fraction=0.05)
     made.ax.tick_params(labelsize=8, length=3)
-    made.ax.yaxis.label.set_size(9)
-    made.outline.set_edgecolor(SOFT)  # type: ignore[operator]
+    made.ax.yaxis.label.set_fontsize(9)
+    made.outline.set_edgecolor(SOFT)
 
 
 def empty(axes: Axes, text: str) -> None:
@@ -84,12 +85,12 @@ def days(time_s: NDArray[Any]) -> Floats:
     return value
 
 
-def time_axis(axes: Axes) -> None:
-    """Ticks of UTC along x."""
-    locator = AutoDateLocator(minticks=3, maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.xaxis.get_offset_text().set_size(8)
+def time_axis(axis: Axis, least: int = 3) -> None:
+    """Ticks of UTC along an axis, at least so many."""
+    locator = AutoDateLocator(minticks=least, maxticks=7)  # type: ignore[no-untyped-call]
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axis.get_offset_text().set_fontsize(8)
 
 
 def phase_axis(axes: Axes) -> None:
@@ -100,7 +101,12 @@ def phase_axis(axes: Axes) -> None:
 
 def antenna_colours(number: int) -> Sequence[Any]:
     """One colour for each, from dark to light in the order of their numbers."""
-    return colormaps["viridis"](np.linspace(0, 0.93, max(number, 1)))  # type: ignore[no-any-return]
+    return [tuple(each) for each in colormaps["viridis"](np.linspace(0, 0.93, max(number, 1)))]
+
+
+def masked(value: Floats) -> Any:
+    """An image in which what is not a number is not there."""
+    return np.ma.masked_array(value, ~np.isfinite(value))  # type: ignore[no-untyped-call,unused-ignore]
 
 
 def cyclic() -> Colormap:

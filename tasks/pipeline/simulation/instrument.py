@@ -34,7 +34,7 @@ class _Waves:
     ) -> _Waves:
         """With periods between two, evenly in their logarithm, and an rms that is reached on average."""
         size = (*shape, WAVES)
-        period = np.exp(random.uniform(*np.log(periods), size))
+        period = np.exp(random.uniform(np.log(periods[0]), np.log(periods[1]), size))
         return cls(period, random.uniform(0, 2 * np.pi, size), random.normal(0, rms * np.sqrt(2 / WAVES), size))
 
     def at(self, place: Floats) -> Floats:

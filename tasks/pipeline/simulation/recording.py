@@ -100,7 +100,9 @@ class Recording:
 
     def time_s(self, group: int) -> Floats:
         """Middles of the integrations."""
-        return self.group_start_s(group) + (np.arange(self.telescope.integrations) + 0.5) * self.telescope.integration_s
+        middles = np.arange(self.telescope.integrations, dtype=np.float64) + 0.5
+        value: Floats = self.group_start_s(group) + middles * self.telescope.integration_s
+        return value
 
     def stamp(self, group: int, subband: int) -> datetime:
         """The time in the name of a file."""

@@ -141,9 +141,10 @@ def read_truth(folder: str | Path) -> Truth:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} holds no truth of a simulation: {error}", path=str(folder)) from error
     store = zarr.open_group(place / "truth.zarr", mode="r")
-    arrays = {name: np.asarray(store[name]) for name in _DIMENSIONS}
-    names = {name: tuple(str(each) for each in store.attrs[name]) for name in ("antennas", "polarisations")}
-    return Truth(facts, tuple(sky.read_sky(place / "sources.csv")), **arrays, **names)
+    told: dict[str, Any] = {name: np.asarray(store[name]) for name in _DIMENSIONS}
+    attributes: dict[str, Any] = dict(store.attrs)
+    told |= {name: tuple(attributes[name]) for name in ("antennas", "polarisations")}
+    return Truth(facts=facts, sources=tuple(sky.read_sky(place / "sources.csv")), **told)
 
 
 def _facts(recording: Recording) -> dict[str, Any]:
