@@ -21,7 +21,7 @@ from absurd.tasks.cutout.bare import BareCutout
 from absurd.tasks.cutout.geometry import Box
 from absurd.tasks.cutout.header import moving
 from absurd.tasks.cutout.output import whereabouts, write_fits, write_hdus
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.request import IMAGE
 
 CARD, BLOCK = 80, 2880

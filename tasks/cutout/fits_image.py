@@ -22,7 +22,7 @@ from absurd.tasks.cutout.errors import (
     SourceNotFoundError,
 )
 from absurd.tasks.cutout.geometry import Slices, to_pixel
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.ranged import RemoteFile
 
 BLOCK = 2880

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from absurd.tasks.cutout.errors import InvalidPositionError, InvalidSizeError, PositionOutsideError
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 
 Unit = Literal["arcsec", "pixel"]
 Slices: TypeAlias = "tuple[slice[int, int, None], slice[int, int, None]]"

@@ -11,7 +11,7 @@ import numpy as np
 
 from absurd.tasks.cutout.errors import NotOnSkyError
 from absurd.tasks.cutout.geometry import Box
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 
 WCS_TOLERANCE = 1e-9
 """Degrees by which a corner of the cut-out may move on the sky: 4 micro-arcseconds, rounding only."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from absurd.tasks.artifact import write_aside
 from absurd.tasks.cutout.bare import BareCutout
 from absurd.tasks.cutout.engine import Cutout
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 
 Cards = list[tuple[str, Any, str]]
 """Keyword, value and comment."""

@@ -17,7 +17,7 @@ from absurd.tasks.cutout.gather import Pixels, PlainPixels, SectionPixels, Store
 from absurd.tasks.cutout.geometry import Box
 from absurd.tasks.cutout.header import check_kept, moved_header, tables_of, wcs_of
 from absurd.tasks.cutout.images import ImageRef, local_path
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.ranged import RemoteFile, is_remote
 from absurd.tasks.cutout.request import IMAGE, MASK, VARIANCE
 from absurd.tasks.cutout.retry import ONCE, RetryPolicy

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 
 _TOLERANCE, _MOST_STEPS = 1e-4, 20
 """Of `WCS.all_world2pix`, in pixels, and its corrections at most."""

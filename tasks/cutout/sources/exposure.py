@@ -22,7 +22,7 @@ from absurd.tasks.cutout.errors import DataIdValidationError, PlaneNotFoundError
 from absurd.tasks.cutout.fits_image import FitsImage, mask_bits, open_image
 from absurd.tasks.cutout.images import ImageRef
 from absurd.tasks.cutout.patches import PixelBox
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.request import IMAGE, MASK, VARIANCE
 from absurd.tasks.cutout.sources.folder import planes_of, version_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.cutout.quiet import quiet
+from absurd.tasks.quiet import quiet
 
 CHUNK = 4_000_000
 """Pairs of positions and shapes that are compared at once: 32 MB of dot products."""

@@ -14,7 +14,7 @@ from skies import make_wcs, pixels_of, write_image
 
 from absurd.tasks.cutout import extract
 from absurd.tasks.cutout.fits_image import read_wcs
-from absurd.tasks.cutout.quiet import _FILTER, quiet
+from absurd.tasks.quiet import _FILTER, quiet
 from absurd.tasks.cutout.sources.folder import FolderSource
 
 PATIENCE = 60

@@ -1,0 +1,232 @@
+"""Sub-bands of one recording as a Measurement Set: all of them in one spectral window, by ascending frequency.
+
+One sub-band is in memory at a time, and of that some rows, unless they have to be put into another order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.radio.errors import DataError, StageError
+from absurd.tasks.radio.telescope import Band
+from absurd.tasks.visibility.group import Group, Part, put_together
+from absurd.tasks.visibility.measurement_set import blocks, new_measurement_set
+from absurd.tasks.visibility.measurement_set_rows import open_table
+from absurd.tasks.visibility.measurement_set_tables import create, put_row_weights
+from absurd.tasks.visibility.uvh5 import Blocks, Subband, open_subband, read_subband_header
+
+Block = tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.float32]]
+"""Visibilities, flags and weights, (row, channel, correlation)."""
+
+_COLUMNS = ("DATA", "FLAG", "WEIGHT_SPECTRUM")
+"""Where the three lie."""
+_KEYWORD = "ABSURD_CONVERSION"
+"""In the Measurement Set: what it was made from, and what came of it."""
+_SWAPPED = {"XY": "YX", "YX": "XY", "RL": "LR", "LR": "RL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What came of converting a group."""
+
+    subbands: int
+    rows: int
+    channels: int
+    correlations: int
+    missing_channels: int
+    """Of which there was no sub-band: flagged."""
+    missing_rows: int
+    """Rows that a sub-band lacks and others have, over all sub-bands: flagged there."""
+    invalid: int
+    """Visibilities that were no numbers: they are 0 and flagged."""
+    flagged: float
+    """Part of the visibilities that is flagged."""
+    is_new: bool = True
+    """False where the Measurement Set was there already, made from the same files."""
+
+
+def convert_group(
+    paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    band: Band | None = None,
+    on_subband: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Convert files of one recording, in any order, into a Measurement Set with a field for each phase centre.
+
+    With the `band` of the telescope the Measurement Set has all of its channels; without it, those from the lowest to
+    the highest that there are.  What is missing between them is flagged, as is what is no number.  `on_subband` is
+    called with the number of sub-bands that are done, and of all; what it raises stops the conversion.
+
+    The Measurement Set is whole or absent, see `write_measurement_set`; one that is there and was made from the same
+    files stays, and another one is replaced.  The same files give the same bytes.
+
+    Raises DataError with the reason for files that cannot be read or do not belong together, StageError where it cannot
+    be written or what is read back is not what was written, OSError.
+    """
+    group = put_together([read_subband_header(path) for path in paths], band)
+    record = _record(group)
+    if (done := _done(out, record)) is not None:
+        return done
+    with new_measurement_set(out) as folder:
+        widest = max(len(part.subband.frequencies_hz) for part in group.parts)
+        create(folder, group.description, tile_channels=widest)
+        written = _Written(group)
+        with open_table(folder, readonly=False) as main:
+            for number, part in enumerate(group.parts, 1):
+                _put_part(main, part, written)
+                if on_subband is not None:
+                    on_subband(number, len(group.parts))
+            for channels in group.missing:
+                written.flag(main, channels)
+            put_row_weights(main, written.mean_weights(), written.is_flagged)
+            conversion = written.conversion()
+            main.putkeyword(_KEYWORD, json.dumps(record | {"conversion": asdict(conversion)}, sort_keys=True))
+            main.flush(recursive=True)
+        written.compare(folder)
+    return conversion
+
+
+def _put_part(main: Any, part: Part, written: _Written) -> None:
+    with open_subband(part.subband.path) as (subband, source):
+        if _digest(subband) != _digest(part.subband):
+            raise DataError(f"{subband.path} was changed while it was converted", path=str(subband.path))
+        _, conjugate = subband.uvw_m()
+        for rows, block in _blocks(part, source, written.rows, conjugate=conjugate):
+            written.put(main, rows, part.channels, block)
+
+
+def _blocks(part: Part, source: Blocks, rows: int, *, conjugate: bool) -> Iterator[tuple[slice, Block]]:
+    """The visibilities of a sub-band by rows of the group; flagged where it has none."""
+    told, channels, correlations = shape = source.shape
+    if part.rows is None and part.is_reversed is None:
+        for some in blocks(shape):
+            yield some, source.read(some, conjugate=conjugate)
+        return
+    data, flags, weights = source.read(slice(0, told), conjugate=conjugate)
+    if part.is_reversed is not None:
+        names = part.subband.correlations
+        swapped = [names.index(_SWAPPED.get(name, name)) for name in names]
+        for each in (data, flags, weights):
+            each[part.is_reversed] = each[part.is_reversed][:, :, swapped]
+        data[part.is_reversed] = data[part.is_reversed].conj()
+    if part.rows is not None:
+        shape = rows, channels, correlations
+        scattered = np.zeros(shape, np.complex64), np.ones(shape, np.bool_), np.zeros(shape, np.float32)
+        for each, values in zip(scattered, (data, flags, weights), strict=True):
+            each[part.rows] = values
+        data, flags, weights = scattered
+    for some in blocks(shape):
+        yield some, (data[some], flags[some], weights[some])
+
+
+class _Written:
+    """What was written of a Measurement Set, to be compared with what is read back."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self.rows, self._channels, self._correlations = group.description.shape
+        self._weights = np.zeros((self.rows, self._correlations), np.float64)
+        self._counted = np.zeros((self.rows, self._correlations), np.int64)
+        self._sums: dict[tuple[str, int, int, int, int], int] = {}
+        self._invalid = 0
+        self._flagged = 0
+        self.is_flagged = np.ones(self.rows, np.bool_)
+        """(row,): all that was written so far."""
+
+    def put(self, main: Any, rows: slice, channels: slice, block: Block) -> None:
+        """Write some rows and channels; what is no number becomes 0, and flagged."""
+        data, flags, weights = block
+        invalid = ~np.isfinite(data)
+        if invalid.any():
+            self._invalid += int(invalid.sum())
+            data[invalid] = 0
+            flags |= invalid
+        usable = ~flags
+        self._weights[rows] += np.sum(weights, axis=1, where=usable, dtype=np.float64)
+        self._counted[rows] += usable.sum(axis=1)
+        self._flagged += flags.size - int(usable.sum())
+        self.is_flagged[rows] &= ~usable.any(axis=(1, 2))
+        for column, values in zip(_COLUMNS, (data, flags, weights), strict=True):
+            self._put(main, column, rows, channels, values)
+
+    def flag(self, main: Any, channels: slice) -> None:
+        """Flag channels of which there is nothing."""
+        width = channels.stop - channels.start
+        for rows in blocks((self.rows, width, self._correlations)):
+            flags = np.ones((rows.stop - rows.start, width, self._correlations), np.bool_)
+            self._put(main, "FLAG", rows, channels, flags)
+            self._flagged += flags.size
+
+    def _put(self, main: Any, column: str, rows: slice, channels: slice, values: NDArray[Any]) -> None:
+        first, last = [channels.start, 0], [channels.stop - 1, self._correlations - 1]
+        main.putcolslice(column, values, first, last, [], rows.start, rows.stop - rows.start)
+        self._sums[column, rows.start, rows.stop, channels.start, channels.stop] = zlib.crc32(values)
+
+    def compare(self, folder: Path) -> None:
+        """Read all of it back.  Raises StageError where it is something else."""
+        with open_table(folder) as main:
+            for (column, begin, end, low, high), expected in self._sums.items():
+                values = main.getcolslice(column, [low, 0], [high - 1, self._correlations - 1], [], begin, end - begin)
+                if zlib.crc32(np.ascontiguousarray(values)) != expected:
+                    raise StageError(f"{column} of rows {begin} to {end} and channels {low} to {high} was not kept as written")
+
+    def mean_weights(self) -> NDArray[np.float32]:
+        """(row, correlation), over what is not flagged; 0 where all is."""
+        mean: NDArray[np.float32] = (self._weights / np.maximum(self._counted, 1)).astype(np.float32)
+        return mean
+
+    def conversion(self) -> Conversion:
+        """What came of it."""
+        parts = self._group.parts
+        return Conversion(
+            subbands=len(parts),
+            rows=self.rows,
+            channels=self._channels,
+            correlations=self._correlations,
+            missing_channels=sum(each.stop - each.start for each in self._group.missing),
+            missing_rows=sum(self.rows - len(each.subband.time_s) for each in parts),
+            invalid=self._invalid,
+            flagged=self._flagged / max(1, self.rows * self._channels * self._correlations),
+        )
+
+
+def _record(group: Group) -> dict[str, Any]:
+    """What tells a Measurement Set that was made from these files from others."""
+    frequencies = group.description.frequencies_hz
+    return {
+        "files": [[part.subband.path.name, part.subband.bytes, _digest(part.subband)] for part in group.parts],
+        "channels": [float(frequencies[0]), float(frequencies[-1]), len(frequencies)],
+        "version": 1,
+    }
+
+
+def _digest(subband: Subband) -> str:
+    """SHA-256 of the times, antennas and frequencies of a file."""
+    digest = hashlib.sha256()
+    for each in (subband.time_s, subband.antenna1, subband.antenna2, subband.told_uvw_m, subband.frequencies_hz):
+        digest.update(np.ascontiguousarray(each))
+    return digest.hexdigest()
+
+
+def _done(out: str | os.PathLike[str], record: dict[str, Any]) -> Conversion | None:
+    """What came of an earlier conversion of the same files that is in its place."""
+    if not (Path(out) / "table.dat").is_file():
+        return None
+    try:
+        with open_table(out) as main:
+            told = json.loads(main.getkeyword(_KEYWORD)) if _KEYWORD in main.keywordnames() else {}
+    except (DataError, ValueError):
+        return None  # to be replaced
+    conversion = told.pop("conversion", None)
+    return Conversion(**conversion | {"is_new": False}) if told == record else None

@@ -1,0 +1,195 @@
+"""Measurement Sets: read into memory, and written whole or not at all.
+
+casacore is not made for threads: one thread of a process at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.folder import fill_aside
+from absurd.tasks.radio.errors import DataError, StageError, ValidationError
+from absurd.tasks.visibility.measurement_set_rows import (
+    Selection,
+    open_table,
+    read_array,
+    read_history,
+    read_phase_centres,
+    read_times,
+    select,
+)
+from absurd.tasks.visibility.measurement_set_tables import create, described, put_row_weights
+from absurd.tasks.visibility.visibilities import Visibilities
+
+_BLOCK = 64 << 20
+"""Bytes of visibilities that are written at once."""
+_NEW = "new"
+
+
+def read_measurement_set(
+    path: str | os.PathLike[str],
+    *,
+    spectral_window: int | None = None,
+    column: str = "DATA",
+    fields: Sequence[int | str] | None = None,
+) -> Visibilities:
+    """All visibilities of a spectral window, or those of some fields (by number or name), by ascending frequency.
+
+    Rows come in the order in which they lie.  Without `spectral_window` there must be one only.  Flags are those of FLAG
+    and FLAG_ROW; weights those of WEIGHT_SPECTRUM, else of WEIGHT.  Directions of other frames are given as ICRS.
+
+    Raises DataError with the reason for what cannot be read, ValidationError for a column or field that there is not.
+    """
+    told = os.fspath(path)
+    with open_table(told) as main:
+        if column not in main.colnames():
+            known = ", ".join(each for each in main.colnames() if each.endswith("DATA"))
+            raise ValidationError(f"{told} has no column {column}; it has {known}", path=told)
+        selection = select(main, told, spectral_window, fields)
+        chosen = selection.chosen(main)
+        rows = chosen.nrows()
+        shape = rows, len(selection.frequencies_hz), len(selection.correlations)
+        data = _spectra(main, selection, column, shape, told)
+        if not np.iscomplexobj(data):
+            raise ValidationError(f"{told}: column {column} holds no visibilities", path=told)
+        flags = _spectra(main, selection, "FLAG", shape, told)
+        if rows:
+            flags |= chosen.getcol("FLAG_ROW")[:, None, None]
+        scalars = {
+            name: selection.get(main, column) if rows else np.zeros(0)
+            for name, column in {
+                "exposure_s": "EXPOSURE",
+                "antenna1": "ANTENNA1",
+                "antenna2": "ANTENNA2",
+                "field": "FIELD_ID",
+                "scan": "SCAN_NUMBER",
+            }.items()
+        }
+        return Visibilities(
+            data=data.astype(np.complex64, copy=False),
+            flags=flags,
+            weights=_weights(main, selection, shape, told),
+            uvw_m=selection.get(main, "UVW") if rows else np.zeros((0, 3)),
+            time_s=read_times(main, selection, told) if rows else np.zeros(0),
+            frequencies_hz=selection.frequencies_hz,
+            channel_width_hz=selection.channel_width_hz,
+            correlations=selection.correlations,
+            array=read_array(main, told),
+            phase_centres=read_phase_centres(main),
+            history=read_history(main),
+            **scalars,
+        )
+
+
+def _spectra(
+    main: Any, selection: Selection, column: str, shape: tuple[int, int, int], path: str
+) -> NDArray[Any]:
+    """A column of (channel, correlation); DataError where it is not filled or cells differ in shape."""
+    if not shape[0]:
+        return np.zeros(shape, np.bool_ if column == "FLAG" else np.complex64)
+    try:
+        values = selection.get(main, column)
+    except RuntimeError as error:
+        raise DataError(
+            f"{path}: rows of column {column} have no values, or not all of shape {shape[1:]}", path=path
+        ) from error
+    if values.shape != shape:
+        raise DataError(f"{path}: {column} has shape {values.shape}, and {shape} goes with the tables", path=path)
+    return values
+
+
+def _weights(main: Any, selection: Selection, shape: tuple[int, int, int], path: str) -> NDArray[np.float32]:
+    if not shape[0]:
+        return np.zeros(shape, np.float32)
+    chosen = selection.chosen(main)
+    if "WEIGHT_SPECTRUM" in main.colnames() and chosen.iscelldefined("WEIGHT_SPECTRUM", 0):
+        weights = _spectra(main, selection, "WEIGHT_SPECTRUM", shape, path).astype(np.float32, copy=False)
+        np.nan_to_num(weights, copy=False)
+        return weights
+    weights = np.nan_to_num(chosen.getcol("WEIGHT").astype(np.float32, copy=False))
+    if weights.shape != (shape[0], shape[2]):
+        raise DataError(f"{path}: WEIGHT has shape {weights.shape}, and {(shape[0], shape[2])} is wanted", path=path)
+    return np.broadcast_to(weights[:, None, :], shape)
+
+
+def write_measurement_set(
+    visibilities: Visibilities,
+    path: str | os.PathLike[str],
+    *,
+    model: NDArray[np.complex64] | None = None,
+    corrected: NDArray[np.complex64] | None = None,
+    keywords: Mapping[str, str] | None = None,
+) -> None:
+    """Write visibilities, with those of a model and corrected ones if given (of the same shape), as a Measurement Set.
+
+    It is whole or absent, as by `fill_aside`: written beside, read back and compared, flushed to the disk, put in place
+    of what stood there.  Raises DataError for values that do not fit together, StageError where what is read back is not
+    what was written, OSError.
+    """
+    columns = {"DATA": visibilities.data}
+    for name, values in (("MODEL_DATA", model), ("CORRECTED_DATA", corrected)):
+        if values is not None:
+            if values.shape != visibilities.data.shape:
+                raise DataError(f"{name} has shape {values.shape}, and {visibilities.data.shape} goes with the data")
+            columns[name] = values
+    with new_measurement_set(path) as folder:
+        create(folder, described(visibilities), columns=columns, keywords=keywords)
+        everything = {**columns, "FLAG": visibilities.flags, "WEIGHT_SPECTRUM": visibilities.weights}
+        with open_table(folder, readonly=False) as main:
+            for name, values in everything.items():
+                for rows in blocks(visibilities.data.shape):
+                    main.putcol(name, np.ascontiguousarray(values[rows]), rows.start, rows.stop - rows.start)
+            usable = np.where(visibilities.flags, 0, visibilities.weights).astype(np.float32)
+            put_row_weights(main, mean_weights(usable, visibilities.flags), visibilities.flags.all(axis=(1, 2)))
+            main.flush(recursive=True)
+        _compare(folder, everything)
+
+
+def mean_weights(weights: NDArray[np.float32], flags: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(row, correlation): over the channels that are not flagged; 0 where all are."""
+    counted = (~flags).sum(axis=1)
+    mean: NDArray[np.float32] = (weights.sum(axis=1, dtype=np.float64) / np.maximum(counted, 1)).astype(np.float32)
+    return mean
+
+
+@contextmanager
+def new_measurement_set(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Where to make a Measurement Set that takes its place when the block ends; nothing is there yet.
+
+    Raises StageError where casacore cannot write, as on a full disk; OSError.
+    """
+    with fill_aside(path) as aside:
+        folder = aside / _NEW  # casacore makes folders itself, and `aside` is locked
+        try:
+            yield folder
+        except RuntimeError as error:
+            raise StageError(f"{os.fspath(path)} cannot be written: {first_line(error)}", path=os.fspath(path)) from error
+        for each in list(folder.iterdir()):
+            each.rename(aside / each.name)
+        folder.rmdir()
+
+
+def blocks(shape: tuple[int, int, int]) -> Iterator[slice]:
+    """Rows that are written or read at once: all of them, in order."""
+    rows, channels, correlations = shape
+    step = max(1, _BLOCK // (8 * max(1, channels * correlations)))
+    step = 1 << (step.bit_length() - 1)  # whole tiles, whose rows are a power of 2 too
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def _compare(folder: Path, everything: Mapping[str, NDArray[Any]]) -> None:
+    """Read back what was written: a full disk is not always told of when it happens."""
+    with open_table(folder) as main:
+        for name, values in everything.items():
+            for rows in blocks(values.shape):  # type: ignore[arg-type]
+                found = main.getcol(name, rows.start, rows.stop - rows.start)
+                if not np.array_equal(found, values[rows], equal_nan=name != "FLAG"):
+                    raise StageError(f"{folder}: {name} of rows {rows.start}-{rows.stop} is not what was written")
