@@ -11,9 +11,9 @@ import numpy as np
 
 from absurd.tasks.cutout.bands import band_in_headers, band_in_name
 from absurd.tasks.cutout.fits_image import FitsImage, open_images, own_images, read_wcs
-from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.sources.folder import planes_of
 from absurd.tasks.cutout.sources.footprint import bounds_of, cap_of, corners_of
+from absurd.tasks.quiet import quiet
 
 Document = dict[str, Any]
 

@@ -21,8 +21,8 @@ from absurd.tasks.cutout.bare import BareCutout
 from absurd.tasks.cutout.geometry import Box
 from absurd.tasks.cutout.header import moving
 from absurd.tasks.cutout.output import whereabouts, write_fits, write_hdus
-from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.request import IMAGE
+from absurd.tasks.quiet import quiet
 
 CARD, BLOCK = 80, 2880
 MOST_FORMS = 64

@@ -22,8 +22,8 @@ from absurd.tasks.cutout.errors import (
     SourceNotFoundError,
 )
 from absurd.tasks.cutout.geometry import Slices, to_pixel
-from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.ranged import RemoteFile
+from absurd.tasks.quiet import quiet
 
 BLOCK = 2880
 """Bytes that FITS files are made of; the end of the last may be missing without harm."""

@@ -17,12 +17,12 @@ from absurd.tasks.cutout.gather import Pixels, PlainPixels, SectionPixels, Store
 from absurd.tasks.cutout.geometry import Box
 from absurd.tasks.cutout.header import check_kept, moved_header, tables_of, wcs_of
 from absurd.tasks.cutout.images import ImageRef, local_path
-from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.ranged import RemoteFile, is_remote
 from absurd.tasks.cutout.request import IMAGE, MASK, VARIANCE
 from absurd.tasks.cutout.retry import ONCE, RetryPolicy
 from absurd.tasks.cutout.rice import rice_pixels
 from absurd.tasks.cutout.scaling import Scaling
+from absurd.tasks.quiet import quiet
 
 MOST_FILES = 64
 """Whose headers are kept, those that were wanted last."""

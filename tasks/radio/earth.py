@@ -87,7 +87,9 @@ def utc_s(julian_days: ArrayLike) -> Floats:
     """Seconds of UTC since MJD 0, as CASA counts, of Julian days of UTC, as astropy and ERFA count them."""
     days = np.asarray(julian_days, np.float64) - _MJD_0
     whole = np.floor(days)
-    return _DAY * whole + (days - whole) * np.where(np.isin(whole, _leap_days()), _DAY + 1, _DAY)
+    long = np.isin(whole, _leap_days())
+    value: Floats = _DAY * whole + (days - whole) * np.where(long, _DAY + 1, _DAY)
+    return value
 
 
 def _astrometry(time_s: ArrayLike, site: Site) -> tuple[Any, Floats]:
@@ -121,8 +123,8 @@ def sidereal_rad(time_s: ArrayLike, site: Site) -> Floats:
 def observed(ra_rad: ArrayLike, dec_rad: ArrayLike, time_s: ArrayLike, site: Site) -> tuple[Floats, Floats]:
     """Hour angle (-pi to pi) and declination of ICRS directions; all arguments broadcast.
 
-    With precession, nutation, aberration, the bending of light by the sun, and the motion of the pole: they stand in the
-    frame in which the antennas do.
+    With precession, nutation, aberration, the bending of light by the sun, and the motion of the pole: they stand in
+    the frame in which the antennas do.
     """
     astrometry, _ = _astrometry(time_s, site)
     _, _, hour_angle, declination, _ = erfa.ufunc.atioq(*erfa.ufunc.atciqz(ra_rad, dec_rad, astrometry), astrometry)

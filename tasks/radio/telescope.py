@@ -40,7 +40,8 @@ class Band:
     @property
     def frequencies_hz(self) -> NDArray[np.float64]:
         """Centres of all channels, ascending."""
-        return self.lowest_hz + self.channel_width_hz * (np.arange(self.subbands * self.channels) + 0.5)
+        channels = np.arange(self.subbands * self.channels, dtype=np.float64)
+        return self.lowest_hz + self.channel_width_hz * (channels + 0.5)
 
     def subband_frequencies_hz(self, number: int) -> NDArray[np.float64]:
         """Centres of the channels of a sub-band, ascending."""

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,10 @@ from absurd.tasks.radio.telescope import Band
 from absurd.tasks.visibility.group import Group, Part, put_together
 from absurd.tasks.visibility.measurement_set import blocks, new_measurement_set
 from absurd.tasks.visibility.measurement_set_rows import open_table
-from absurd.tasks.visibility.measurement_set_tables import create, put_row_weights
+from absurd.tasks.visibility.measurement_set_tables import create, put_row_weights, size
 from absurd.tasks.visibility.uvh5 import Blocks, Subband, open_subband, read_subband_header
 
+T = TypeVar("T", bound=np.generic)
 Block = tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.float32]]
 """Visibilities, flags and weights, (row, channel, correlation)."""
 
@@ -69,7 +70,7 @@ def convert_group(
     called with the number of sub-bands that are done, and of all; what it raises stops the conversion.
 
     The Measurement Set is whole or absent, see `write_measurement_set`; one that is there and was made from the same
-    files stays, and another one is replaced.  The same files give the same bytes.
+    files stays, and another one is replaced.  The same files give the same values.
 
     Raises DataError with the reason for files that cannot be read or do not belong together, StageError where it cannot
     be written or what is read back is not what was written, OSError.
@@ -78,7 +79,7 @@ def convert_group(
     record = _record(group)
     if (done := _done(out, record)) is not None:
         return done
-    with new_measurement_set(out) as folder:
+    with new_measurement_set(out, size(group.description.shape)) as folder:
         widest = max(len(part.subband.frequencies_hz) for part in group.parts)
         create(folder, group.description, tile_channels=widest)
         written = _Written(group)
@@ -117,17 +118,26 @@ def _blocks(part: Part, source: Blocks, rows: int, *, conjugate: bool) -> Iterat
     if part.is_reversed is not None:
         names = part.subband.correlations
         swapped = [names.index(_SWAPPED.get(name, name)) for name in names]
-        for each in (data, flags, weights):
-            each[part.is_reversed] = each[part.is_reversed][:, :, swapped]
+        _swap(data, part.is_reversed, swapped)
+        _swap(flags, part.is_reversed, swapped)
+        _swap(weights, part.is_reversed, swapped)
         data[part.is_reversed] = data[part.is_reversed].conj()
     if part.rows is not None:
         shape = rows, channels, correlations
-        scattered = np.zeros(shape, np.complex64), np.ones(shape, np.bool_), np.zeros(shape, np.float32)
-        for each, values in zip(scattered, (data, flags, weights), strict=True):
-            each[part.rows] = values
-        data, flags, weights = scattered
+        data = _scattered(data, part.rows, np.zeros(shape, np.complex64))
+        flags = _scattered(flags, part.rows, np.ones(shape, np.bool_))
+        weights = _scattered(weights, part.rows, np.zeros(shape, np.float32))
     for some in blocks(shape):
         yield some, (data[some], flags[some], weights[some])
+
+
+def _swap(values: NDArray[T], rows: NDArray[np.bool_], correlations: list[int]) -> None:
+    values[rows] = values[rows][:, :, correlations]
+
+
+def _scattered(values: NDArray[T], rows: NDArray[np.int64], into: NDArray[T]) -> NDArray[T]:
+    into[rows] = values
+    return into
 
 
 class _Written:
@@ -171,15 +181,19 @@ class _Written:
     def _put(self, main: Any, column: str, rows: slice, channels: slice, values: NDArray[Any]) -> None:
         first, last = [channels.start, 0], [channels.stop - 1, self._correlations - 1]
         main.putcolslice(column, values, first, last, [], rows.start, rows.stop - rows.start)
-        self._sums[column, rows.start, rows.stop, channels.start, channels.stop] = zlib.crc32(values)
+        self._sums[column, rows.start, rows.stop, channels.start, channels.stop] = zlib.crc32(
+            np.ascontiguousarray(values).data
+        )
 
     def compare(self, folder: Path) -> None:
         """Read all of it back.  Raises StageError where it is something else."""
         with open_table(folder) as main:
             for (column, begin, end, low, high), expected in self._sums.items():
                 values = main.getcolslice(column, [low, 0], [high - 1, self._correlations - 1], [], begin, end - begin)
-                if zlib.crc32(np.ascontiguousarray(values)) != expected:
-                    raise StageError(f"{column} of rows {begin} to {end} and channels {low} to {high} was not kept as written")
+                if zlib.crc32(np.ascontiguousarray(values).data) != expected:
+                    raise StageError(
+                        f"{column} of rows {begin} to {end} and channels {low} to {high} was not kept as written"
+                    )
 
     def mean_weights(self) -> NDArray[np.float32]:
         """(row, correlation), over what is not flagged; 0 where all is."""
@@ -215,7 +229,7 @@ def _digest(subband: Subband) -> str:
     """SHA-256 of the times, antennas and frequencies of a file."""
     digest = hashlib.sha256()
     for each in (subband.time_s, subband.antenna1, subband.antenna2, subband.told_uvw_m, subband.frequencies_hz):
-        digest.update(np.ascontiguousarray(each))
+        digest.update(np.ascontiguousarray(each).data)
     return digest.hexdigest()
 
 

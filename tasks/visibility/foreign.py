@@ -159,9 +159,7 @@ def _channels(data: Any, spectral_window: int | None, path: str) -> NDArray[np.i
     """Where the channels of a spectral window stand, by ascending frequency."""
     windows = list(np.atleast_1d(data.spw_array))
     if spectral_window is None and len(windows) > 1:
-        raise DataError(
-            f"{path} has {len(windows)} spectral windows", advice="name one (spectral_window)", path=path
-        )
+        raise DataError(f"{path} has {len(windows)} spectral windows", advice="name one (spectral_window)", path=path)
     wanted = spectral_window or 0
     if not 0 <= wanted < len(windows):
         raise ValidationError(f"{path} has no spectral window {wanted}; it has {len(windows)}", path=path)

@@ -140,8 +140,10 @@ def _same_kind(one: Subband, other: Subband) -> None:
         degrees = np.degrees([one.declination_rad, other.declination_rad])
         raise refuse(f"declinations are {degrees[0]:.4f} and {degrees[1]:.4f} degrees")
     if np.isnan(one.declination_rad):
-        told = [[(each.ra_rad, each.dec_rad) for each in which.phase_centres] for which in (one, other)]
-        if len(told[0]) != len(told[1]) or np.abs(np.subtract(*told)).max() > _SAME_DIRECTION_RAD / 1e3:
+        told, wanted_centres = (
+            np.array([(each.ra_rad, each.dec_rad) for each in which.phase_centres]) for which in (one, other)
+        )
+        if told.shape != wanted_centres.shape or np.abs(told - wanted_centres).max() > _SAME_DIRECTION_RAD / 1e3:
             raise refuse("phase centres differ")
 
 
@@ -164,7 +166,9 @@ def _channels(ordered: Sequence[Subband], band: Band | None) -> tuple[Floats, li
         if np.abs(each.frequencies_hz - frequencies[first:last]).max() > _SAME_CHANNEL * width:
             raise DataError(f"{each.path.name}: {span} is between the channels of the others", path=str(each.path))
         if (taken := filled[first:last].max()) >= 0:
-            raise DataError(f"{each.path.name} and {ordered[taken].path.name} have the same channels", path=str(each.path))
+            raise DataError(
+                f"{each.path.name} and {ordered[taken].path.name} have the same channels", path=str(each.path)
+            )
         filled[first:last] = place
         firsts.append(first)
     if band is None:  # as they are told, and not as they were reckoned here
@@ -185,8 +189,8 @@ def _times(ordered: Sequence[Subband], reference: Subband) -> tuple[Floats, list
         shared = apart <= nearest
         if each is not reference and shared.mean() < _IN_COMMON:
             raise DataError(
-                f"{each.path.name} is of another time than {reference.path.name}: it begins {mine[0] - known[0]:+.1f} s after "
-                f"it, and {shared.mean():.0%} of its times are the same",
+                f"{each.path.name} is of another time than {reference.path.name}: it begins "
+                f"{mine[0] - known[0]:+.1f} s after it, and {shared.mean():.0%} of its times are the same",
                 path=str(each.path),
             )
         known = np.sort(np.concatenate([known, mine[~shared]]))

@@ -6,6 +6,7 @@ casacore is not made for threads: one thread of a process at a time.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from absurd.tasks.folder import fill_aside
 from absurd.tasks.radio.errors import DataError, StageError, ValidationError
 from absurd.tasks.visibility.measurement_set_rows import (
     Selection,
+    first_line,
     open_table,
     read_array,
     read_history,
@@ -25,11 +27,12 @@ from absurd.tasks.visibility.measurement_set_rows import (
     read_times,
     select,
 )
-from absurd.tasks.visibility.measurement_set_tables import create, described, put_row_weights
+from absurd.tasks.visibility.measurement_set_tables import create, described, put_row_weights, size
 from absurd.tasks.visibility.visibilities import Visibilities
 
 _BLOCK = 64 << 20
 """Bytes of visibilities that are written at once."""
+_NUMBERS = {"antenna1": "ANTENNA1", "antenna2": "ANTENNA2", "field": "FIELD_ID", "scan": "SCAN_NUMBER"}
 _NEW = "new"
 
 
@@ -42,8 +45,8 @@ def read_measurement_set(
 ) -> Visibilities:
     """All visibilities of a spectral window, or those of some fields (by number or name), by ascending frequency.
 
-    Rows come in the order in which they lie.  Without `spectral_window` there must be one only.  Flags are those of FLAG
-    and FLAG_ROW; weights those of WEIGHT_SPECTRUM, else of WEIGHT.  Directions of other frames are given as ICRS.
+    Rows come in the order in which they lie.  Without `spectral_window` there must be one only.  Flags are those of
+    FLAG and FLAG_ROW; weights those of WEIGHT_SPECTRUM, else of WEIGHT.  Directions of other frames are given as ICRS.
 
     Raises DataError with the reason for what cannot be read, ValidationError for a column or field that there is not.
     """
@@ -62,21 +65,15 @@ def read_measurement_set(
         flags = _spectra(main, selection, "FLAG", shape, told)
         if rows:
             flags |= chosen.getcol("FLAG_ROW")[:, None, None]
-        scalars = {
-            name: selection.get(main, column) if rows else np.zeros(0)
-            for name, column in {
-                "exposure_s": "EXPOSURE",
-                "antenna1": "ANTENNA1",
-                "antenna2": "ANTENNA2",
-                "field": "FIELD_ID",
-                "scan": "SCAN_NUMBER",
-            }.items()
+        numbers: dict[str, Any] = {
+            name: selection.get(main, column) if rows else np.zeros(0, np.int32) for name, column in _NUMBERS.items()
         }
         return Visibilities(
             data=data.astype(np.complex64, copy=False),
             flags=flags,
             weights=_weights(main, selection, shape, told),
             uvw_m=selection.get(main, "UVW") if rows else np.zeros((0, 3)),
+            exposure_s=selection.get(main, "EXPOSURE") if rows else np.zeros(0),
             time_s=read_times(main, selection, told) if rows else np.zeros(0),
             frequencies_hz=selection.frequencies_hz,
             channel_width_hz=selection.channel_width_hz,
@@ -84,13 +81,11 @@ def read_measurement_set(
             array=read_array(main, told),
             phase_centres=read_phase_centres(main),
             history=read_history(main),
-            **scalars,
+            **numbers,
         )
 
 
-def _spectra(
-    main: Any, selection: Selection, column: str, shape: tuple[int, int, int], path: str
-) -> NDArray[Any]:
+def _spectra(main: Any, selection: Selection, column: str, shape: tuple[int, int, int], path: str) -> NDArray[Any]:
     """A column of (channel, correlation); DataError where it is not filled or cells differ in shape."""
     if not shape[0]:
         return np.zeros(shape, np.bool_ if column == "FLAG" else np.complex64)
@@ -130,8 +125,8 @@ def write_measurement_set(
     """Write visibilities, with those of a model and corrected ones if given (of the same shape), as a Measurement Set.
 
     It is whole or absent, as by `fill_aside`: written beside, read back and compared, flushed to the disk, put in place
-    of what stood there.  Raises DataError for values that do not fit together, StageError where what is read back is not
-    what was written, OSError.
+    of what stood there.  Raises DataError for values that do not fit together, StageError where it cannot be written
+    or what is read back is not what was written, OSError.
     """
     columns = {"DATA": visibilities.data}
     for name, values in (("MODEL_DATA", model), ("CORRECTED_DATA", corrected)):
@@ -139,15 +134,20 @@ def write_measurement_set(
             if values.shape != visibilities.data.shape:
                 raise DataError(f"{name} has shape {values.shape}, and {visibilities.data.shape} goes with the data")
             columns[name] = values
-    with new_measurement_set(path) as folder:
+    with new_measurement_set(path, size(visibilities.data.shape, len(columns))) as folder:
         create(folder, described(visibilities), columns=columns, keywords=keywords)
-        everything = {**columns, "FLAG": visibilities.flags, "WEIGHT_SPECTRUM": visibilities.weights}
+        everything: dict[str, NDArray[Any]] = {
+            **columns,
+            "FLAG": visibilities.flags,
+            "WEIGHT_SPECTRUM": visibilities.weights,
+        }
         with open_table(folder, readonly=False) as main:
-            for name, values in everything.items():
+            for name, column in everything.items():
                 for rows in blocks(visibilities.data.shape):
-                    main.putcol(name, np.ascontiguousarray(values[rows]), rows.start, rows.stop - rows.start)
+                    main.putcol(name, np.ascontiguousarray(column[rows]), rows.start, rows.stop - rows.start)
+            is_flagged: NDArray[np.bool_] = np.all(visibilities.flags, axis=(1, 2))
             usable = np.where(visibilities.flags, 0, visibilities.weights).astype(np.float32)
-            put_row_weights(main, mean_weights(usable, visibilities.flags), visibilities.flags.all(axis=(1, 2)))
+            put_row_weights(main, mean_weights(usable, visibilities.flags), is_flagged)
             main.flush(recursive=True)
         _compare(folder, everything)
 
@@ -160,23 +160,38 @@ def mean_weights(weights: NDArray[np.float32], flags: NDArray[np.bool_]) -> NDAr
 
 
 @contextmanager
-def new_measurement_set(path: str | os.PathLike[str]) -> Iterator[Path]:
+def new_measurement_set(path: str | os.PathLike[str], bytes_needed: int) -> Iterator[Path]:
     """Where to make a Measurement Set that takes its place when the block ends; nothing is there yet.
 
-    Raises StageError where casacore cannot write, as on a full disk; OSError.
+    Raises StageError where there is not room for so many bytes, or casacore cannot write; OSError.
     """
     with fill_aside(path) as aside:
+        check_room(aside, bytes_needed)
         folder = aside / _NEW  # casacore makes folders itself, and `aside` is locked
         try:
             yield folder
         except RuntimeError as error:
-            raise StageError(f"{os.fspath(path)} cannot be written: {first_line(error)}", path=os.fspath(path)) from error
+            raise StageError(
+                f"{os.fspath(path)} cannot be written: {first_line(error)}", path=os.fspath(path)
+            ) from error
         for each in list(folder.iterdir()):
             each.rename(aside / each.name)
         folder.rmdir()
 
 
-def blocks(shape: tuple[int, int, int]) -> Iterator[slice]:
+def check_room(folder: Path, bytes_needed: int) -> None:
+    """Raise StageError where a disk has not so much room: casacore ends the process where it is full."""
+    free = shutil.disk_usage(folder).free
+    if free < bytes_needed:
+        raise StageError(
+            f"{folder.parent} has room for {free / 1e9:.3g} GB, and {bytes_needed / 1e9:.3g} GB are needed",
+            advice="make room, or write elsewhere",
+            free=free,
+            needed=bytes_needed,
+        )
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Rows that are written or read at once: all of them, in order."""
     rows, channels, correlations = shape
     step = max(1, _BLOCK // (8 * max(1, channels * correlations)))
@@ -189,7 +204,7 @@ def _compare(folder: Path, everything: Mapping[str, NDArray[Any]]) -> None:
     """Read back what was written: a full disk is not always told of when it happens."""
     with open_table(folder) as main:
         for name, values in everything.items():
-            for rows in blocks(values.shape):  # type: ignore[arg-type]
+            for rows in blocks(values.shape):
                 found = main.getcol(name, rows.start, rows.stop - rows.start)
                 if not np.array_equal(found, values[rows], equal_nan=name != "FLAG"):
                     raise StageError(f"{folder}: {name} of rows {rows.start}-{rows.stop} is not what was written")

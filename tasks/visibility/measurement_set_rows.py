@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from absurd.tasks.radio.errors import DataError, PipelineError, StageError, ValidationError
 from absurd.tasks.visibility.correlations import CASA, named
 from absurd.tasks.visibility.directions import to_icrs
+from absurd.tasks.visibility.measurement_set_tables import beside
 from absurd.tasks.visibility.visibilities import Array, PhaseCentre
 
 _DAY_S = 86_400.0
@@ -80,15 +81,13 @@ class Selection:
         return table if self.rows is None else table.selectrows(self.rows)
 
 
-def select(
-    main: Any, path: str, spectral_window: int | None, fields: Sequence[int | str] | None
-) -> Selection:
+def select(main: Any, path: str, spectral_window: int | None, fields: Sequence[int | str] | None) -> Selection:
     """The rows that are asked for; without a spectral window of the only one that has rows.
 
     Raises DataError where there is none or more than one, ValidationError for what is not in the Measurement Set.
     """
     of_row = main.getcol("DATA_DESC_ID") if main.nrows() else np.zeros(0, np.int32)
-    with open_table(main.getkeyword("DATA_DESCRIPTION")) as table:
+    with open_table(beside(main, "DATA_DESCRIPTION")) as table:
         windows, polarizations = table.getcol("SPECTRAL_WINDOW_ID"), table.getcol("POLARIZATION_ID")
     used = [int(each) for each in np.unique(of_row)]
     if any(not 0 <= each < len(windows) for each in used):
@@ -96,13 +95,13 @@ def select(
     if not used and len(windows) == 1:
         used = [0]
     wanted = [each for each in used if spectral_window in {None, int(windows[each])}]
-    with open_table(main.getkeyword("SPECTRAL_WINDOW")) as table:
+    with open_table(beside(main, "SPECTRAL_WINDOW")) as table:
         if len(wanted) != 1:
             raise _not_one(table, path, [int(windows[each]) for each in used], spectral_window, wanted)
         window = int(windows[wanted[0]])
         frequencies = np.array(table.getcell("CHAN_FREQ", window), np.float64)
         widths = np.abs(np.array(table.getcell("CHAN_WIDTH", window), np.float64))
-    with open_table(main.getkeyword("POLARIZATION")) as table:
+    with open_table(beside(main, "POLARIZATION")) as table:
         correlations = named(table.getcell("CORR_TYPE", int(polarizations[wanted[0]])), CASA, path)
     order = np.argsort(frequencies, kind="stable")
     mine = of_row == wanted[0]
@@ -121,7 +120,8 @@ def select(
 
 def _not_one(table: Any, path: str, used: list[int], asked: int | None, wanted: list[int]) -> PipelineError:
     told = ", ".join(
-        f"{each} ({table.getcell('NUM_CHAN', each)} channels from {np.min(table.getcell('CHAN_FREQ', each)) / 1e9:.6g} GHz)"
+        f"{each} ({table.getcell('NUM_CHAN', each)} channels "
+        f"from {table.getcell('CHAN_FREQ', each).min() / 1e9:.6g} GHz)"
         for each in sorted(set(used))
     )
     if not used:
@@ -130,13 +130,11 @@ def _not_one(table: Any, path: str, used: list[int], asked: int | None, wanted: 
         return ValidationError(f"{path} has no rows of spectral window {asked}; it has {told}", path=path)
     if asked is not None or len(set(used)) == 1:
         return DataError(f"{path}: rows of spectral window {told} have several sets of correlations", path=path)
-    return DataError(
-        f"{path} has several spectral windows: {told}", advice="name one (spectral_window)", path=path
-    )
+    return DataError(f"{path} has several spectral windows: {told}", advice="name one (spectral_window)", path=path)
 
 
 def _numbers(main: Any, path: str, fields: Sequence[int | str]) -> list[int]:
-    with open_table(main.getkeyword("FIELD")) as table:
+    with open_table(beside(main, "FIELD")) as table:
         names = list(table.getcol("NAME")) if table.nrows() else []
     numbers: list[int] = []
     for each in fields:
@@ -147,12 +145,12 @@ def _numbers(main: Any, path: str, fields: Sequence[int | str]) -> list[int]:
     return numbers
 
 
-# What the tables beside the rows tell -------------------------------------------------------------------------------------
+# What the tables beside the rows tell ----------------------------------------
 
 
 def read_array(main: Any, path: str) -> Array:
     """The antennas.  The array's centre is where the file tells it, else in the middle of them."""
-    with open_table(main.getkeyword("ANTENNA")) as table:
+    with open_table(beside(main, "ANTENNA")) as table:
         if not table.nrows():
             raise DataError(f"{path} has no antennas", path=path)
         names, positions, diameters = (table.getcol(each) for each in ("NAME", "POSITION", "DISH_DIAMETER"))
@@ -160,7 +158,7 @@ def read_array(main: Any, path: str) -> Array:
     if frame not in {"ITRF", "ITRS"}:
         raise DataError(f"{path}: antennas stand in frame {frame}, and not in ITRF", path=path)
     telescope, centre = "", None
-    with open_table(main.getkeyword("OBSERVATION")) as table:
+    with open_table(beside(main, "OBSERVATION")) as table:
         if table.nrows():
             telescope = table.getcell("TELESCOPE_NAME", 0)
             if "TELESCOPE_LOCATION" in table.colnames() and table.iscelldefined("TELESCOPE_LOCATION", 0):
@@ -180,7 +178,7 @@ def read_array(main: Any, path: str) -> Array:
 
 def read_phase_centres(main: Any) -> tuple[PhaseCentre, ...]:
     """Of the fields, by their numbers.  Raises DataError for frames that move with the Earth."""
-    with open_table(main.getkeyword("FIELD")) as table:
+    with open_table(beside(main, "FIELD")) as table:
         info = table.getcolkeyword("PHASE_DIR", "MEASINFO")
         frames = [info.get("Ref", "J2000")] * table.nrows()
         if (variable := info.get("VarRefCol")) and variable in table.colnames():
@@ -218,5 +216,5 @@ def read_history(main: Any) -> tuple[str, ...]:
     """What was done, a line each."""
     if "HISTORY" not in main.getkeywords():
         return ()
-    with open_table(main.getkeyword("HISTORY")) as table:
+    with open_table(beside(main, "HISTORY")) as table:
         return tuple(table.getcol("MESSAGE")) if table.nrows() else ()

@@ -33,7 +33,10 @@ _TOPOCENTRIC = 5
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a Measurement Set of one spectral window tells but for visibilities, flags and weights; see `Visibilities`."""
+    """What a Measurement Set of one spectral window tells but for visibilities, flags and weights.
+
+    See `Visibilities`.
+    """
 
     array: Array
     phase_centres: tuple[PhaseCentre, ...]
@@ -76,7 +79,7 @@ def create(
     from casacore import tables
 
     rows, channels, correlations = description.shape
-    layout = _Layout(channels, correlations, min(channels, tile_channels or _WIDEST))
+    layout = _Layout(rows, channels, correlations, min(channels, tile_channels or _WIDEST))
     required = tables.required_ms_desc("MAIN")
     for name in ("UVW", "FLAG", "WEIGHT", "SIGMA"):
         del required[name]
@@ -87,18 +90,25 @@ def create(
     try:
         main.addrows(rows)
         _fill_rows(main, description)
+        _fill_tables(main, description)
         for name in columns:
             finish_column(main, name)
         for name, text in (keywords or {}).items():
             main.putkeyword(name, text)
-        _fill_tables(main, description)
         main.flush(recursive=True)
     finally:
         main.close()
 
 
+def size(shape: tuple[int, int, int], columns: int = 1) -> int:
+    """Bytes that a Measurement Set takes, about, with so many columns of visibilities."""
+    rows, channels, correlations = shape
+    return rows * (channels * correlations * (8 * columns + 5) + 8 * correlations + 200) + (8 << 20)
+
+
 @dataclass(frozen=True, slots=True)
 class _Layout:
+    rows: int
     channels: int
     correlations: int
     tile_channels: int
@@ -117,7 +127,14 @@ class _Layout:
         elif name in DATA_COLUMNS:
             keywords = {"UNIT": "Jy"}
         return tables.makearrcoldesc(
-            name, zero, ndim=len(shape), shape=shape, valuetype=kind, options=4, keywords=keywords, comment=_COMMENTS[name]
+            name,
+            zero,
+            ndim=len(shape),
+            shape=shape,
+            valuetype=kind,
+            options=4,
+            keywords=keywords,
+            comment=_COMMENTS[name],
         )
 
     def manager(self, name: str) -> dict[str, Any]:
@@ -126,7 +143,8 @@ class _Layout:
         cells = [self.tile_channels, self.correlations] if len(shape) == 2 else shape
         size = {"complex": 8, "float": 4, "double": 8, "boolean": 1 / 8}[kind] * float(np.prod(cells))
         most = _TILE if kind != "boolean" else _TILE / 8  # as many rows as a tile of weights has, with bits for flags
-        rows = 1 << max(0, int(np.log2(max(1.0, most / size))))
+        rows = 1 << int(np.log2(max(1.0, most / size)))
+        rows = min(rows, 1 << (max(1, self.rows) - 1).bit_length())
         return {
             "TYPE": "TiledColumnStMan",
             "NAME": f"Tiled{name}",
@@ -162,11 +180,17 @@ _COMMENTS = {
 }
 
 
+def beside(main: Any, name: str) -> str:
+    """The path of a table that goes with an open Measurement Set.  Raises RuntimeError where there is none."""
+    told: str = main.getkeyword(name)
+    return told.removeprefix("Table: ")
+
+
 def add_column(main: Any, name: str, channels: int, correlations: int) -> None:
     """Add a column of visibilities to an open table, zero everywhere."""
     from casacore import tables
 
-    layout = _Layout(channels, correlations, min(channels, _WIDEST))
+    layout = _Layout(main.nrows(), channels, correlations, min(channels, _WIDEST))
     main.addcols(tables.maketabdesc([layout.column(name)]), layout.manager(name))
     finish_column(main, name)
 
@@ -177,7 +201,7 @@ def finish_column(main: Any, name: str) -> None:
         return
     from casacore import tables
 
-    with tables.table(main.getkeyword("SPECTRAL_WINDOW"), ack=False) as windows:
+    with tables.table(beside(main, "SPECTRAL_WINDOW"), ack=False) as windows:
         selection = [[0, int(number)] for number in windows.getcol("NUM_CHAN")]
     main.putcolkeyword(name, "CHANNEL_SELECTION", np.array(selection or [[0, 0]], np.int32))
 
@@ -212,7 +236,7 @@ def put_row_weights(main: Any, weights: NDArray[np.float32], is_flagged: NDArray
     main.putcol("FLAG_ROW", is_flagged)
 
 
-# The tables beside the rows ---------------------------------------------------------------------------------------------
+# The tables beside the rows ----------------------------------------
 
 
 def _fill_tables(main: Any, description: Description) -> None:
@@ -296,7 +320,7 @@ def _fill_tables(main: Any, description: Description) -> None:
 def _fill(main: Any, name: str, rows: int, columns: Mapping[str, Any], *, frame: str | None = None) -> None:
     from casacore import tables
 
-    with tables.table(main.getkeyword(name), ack=False, readonly=False) as table:
+    with tables.table(beside(main, name), ack=False, readonly=False) as table:
         _put(table, rows, columns, frame)
 
 
@@ -314,7 +338,7 @@ def _add_location(main: Any) -> None:
     """Where the array's centre is has no place in a Measurement Set; pyuvdata puts and finds it here."""
     from casacore import tables
 
-    with tables.table(main.getkeyword("OBSERVATION"), ack=False, readonly=False) as table:
+    with tables.table(beside(main, "OBSERVATION"), ack=False, readonly=False) as table:
         column = tables.makearrcoldesc("TELESCOPE_LOCATION", 0.0, ndim=1, shape=[3], valuetype="double", options=4)
         table.addcols(tables.maketabdesc([column]))
 
@@ -358,7 +382,7 @@ def _receptors(correlations: tuple[str, ...]) -> tuple[list[str], list[list[int]
         return list(letters), [[0, 0]] * len(correlations)
     if unknown := set("".join(correlations)) - set(letters):
         raise DataError(f"correlations {', '.join(correlations)} mix feeds: {', '.join(sorted(unknown))}")
-    return list(letters), [[letters.index(one), letters.index(other)] for one, other in correlations]
+    return list(letters), [[letters.index(letter) for letter in each] for each in correlations]
 
 
 def _casa_name(telescope: str) -> str:

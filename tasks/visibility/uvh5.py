@@ -286,9 +286,9 @@ def _centres(
     hour_angle = float(extra["ha_phase_center"][()]) if "ha_phase_center" in extra else 0.0
     if not abs(declination) <= math.pi / 2:
         raise DataError(f"{path}: phase_center_dec is {declination:g} radians", path=str(path))
-    times, field = np.unique(time_s, return_inverse=True)
+    times, number_of_row = np.unique(time_s, return_inverse=True)
     centres = meridian_centres(times, declination, array, hour_angle_rad=hour_angle)
-    return centres, field.astype(np.int32), (hour_angle, declination)
+    return centres, number_of_row.astype(np.int32), (hour_angle, declination)
 
 
 def _sidereal(name: str, longitude: float, latitude: float, frame: str) -> PhaseCentre:
@@ -306,8 +306,8 @@ def _points_to_antenna_2(told: Floats, reckoned: Floats, path: Path) -> bool:
     opposite, same = (float(np.median(np.linalg.norm(told + sign * reckoned, axis=1))) for sign in (1, -1))
     if min(opposite, same) > length / 2:
         raise DataError(
-            f"{path}: coordinates of baselines are {min(opposite, same):.3g} m from what positions of antennas give, with "
-            f"baselines of {length:.3g} m",
+            f"{path}: coordinates of baselines are {min(opposite, same):.3g} m from what positions of antennas give, "
+            f"with baselines of {length:.3g} m",
             advice="positions, times or the declination are wrong",
             path=str(path),
         )

@@ -138,8 +138,8 @@ def phase_to(
     stand at each time, and so with aberration: that is what the sky does.  `by` uvw turns the coordinates that there
     are; use it where antennas do not stand where these say, as in some simulated data.
 
-    Raises DataError if coordinates and positions differ by more than a hundredth of the baselines: by which of them data
-    were phased cannot be known.
+    Raises DataError if coordinates and positions differ by more than a hundredth of the baselines: by which of them
+    data were phased cannot be known.
     """
     from absurd.tasks.visibility.phases import rotate
 

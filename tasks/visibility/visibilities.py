@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from dataclasses import field as made
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class Visibilities:
     """Of XX, XY, YX, YY, RR, RL, LR, LL, I, Q, U, V."""
     array: Array
     phase_centres: tuple[PhaseCentre, ...]
-    scan: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    scan: NDArray[np.int32] = made(default_factory=lambda: np.zeros(0, np.int32))
     """(row,)."""
     history: tuple[str, ...] = ()
 
@@ -93,12 +94,12 @@ class Visibilities:
     @property
     def is_auto(self) -> NDArray[np.bool_]:
         """(row,): whether a row is an antenna with itself."""
-        return self.antenna1 == self.antenna2
+        return np.equal(self.antenna1, self.antenna2)
 
     @property
     def usable(self) -> NDArray[np.bool_]:
         """(row, channel, correlation): neither flagged nor without a number."""
-        usable: NDArray[np.bool_] = np.isfinite(self.data) & ~self.flags
+        usable: NDArray[np.bool_] = np.logical_and(np.isfinite(self.data), ~self.flags)
         return usable
 
     def with_(self, **changes: Any) -> Visibilities:

@@ -14,8 +14,8 @@ from skies import make_wcs, pixels_of, write_image
 
 from absurd.tasks.cutout import extract
 from absurd.tasks.cutout.fits_image import read_wcs
-from absurd.tasks.quiet import _FILTER, quiet
 from absurd.tasks.cutout.sources.folder import FolderSource
+from absurd.tasks.quiet import _FILTER, quiet
 
 PATIENCE = 60
 """Seconds until another thread has to be where it is waited for."""

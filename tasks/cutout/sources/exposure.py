@@ -22,9 +22,9 @@ from absurd.tasks.cutout.errors import DataIdValidationError, PlaneNotFoundError
 from absurd.tasks.cutout.fits_image import FitsImage, mask_bits, open_image
 from absurd.tasks.cutout.images import ImageRef
 from absurd.tasks.cutout.patches import PixelBox
-from absurd.tasks.quiet import quiet
 from absurd.tasks.cutout.request import IMAGE, MASK, VARIANCE
 from absurd.tasks.cutout.sources.folder import planes_of, version_of
+from absurd.tasks.quiet import quiet
 
 LAYOUT = {IMAGE: 1, MASK: 2, VARIANCE: 3}
 """The HDU of each plane as the pipelines write them; what a file says of itself goes before."""
