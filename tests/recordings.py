@@ -94,7 +94,7 @@ class Recording:
         )
 
     def visibilities(self, frequencies_hz: Floats) -> NDArray[np.complex128]:
-        """(time, baseline, channel, correlation): sum of S exp(2 pi i (x1 - x2)(s - s0) / wavelength), s0 on the meridian."""
+        """(time, baseline, channel, correlation): S exp(2 pi i (x1 - x2)(s - s0) / wavelength), s0 on the meridian."""
         one, two = self.pairs
         baselines = self.positions_m[one] - self.positions_m[two]
         frame = HADec(obstime=self.times, location=self.site)
