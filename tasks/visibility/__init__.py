@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from absurd.tasks.visibility.convert import Conversion, convert_group
     from absurd.tasks.visibility.foreign import read_foreign, read_visibilities
     from absurd.tasks.visibility.measurement_set import read_measurement_set, write_measurement_set
+    from absurd.tasks.visibility.measurement_set_columns import changing, put_column, put_columns, put_flags
     from absurd.tasks.visibility.uvh5 import read_subband, read_subband_header
     from absurd.tasks.visibility.uvw import phase_to
     from absurd.tasks.visibility.visibilities import Array, PhaseCentre, Visibilities
@@ -18,8 +19,12 @@ __all__ = [
     "Conversion",
     "PhaseCentre",
     "Visibilities",
+    "changing",
     "convert_group",
     "phase_to",
+    "put_column",
+    "put_columns",
+    "put_flags",
     "read_foreign",
     "read_measurement_set",
     "read_subband",
@@ -30,8 +35,12 @@ __all__ = [
 
 _MODULES = {
     "Conversion": "convert",
+    "changing": "measurement_set_columns",
     "convert_group": "convert",
     "phase_to": "uvw",
+    "put_column": "measurement_set_columns",
+    "put_columns": "measurement_set_columns",
+    "put_flags": "measurement_set_columns",
     "read_foreign": "foreign",
     "read_measurement_set": "measurement_set",
     "read_subband": "uvh5",

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from absurd.tasks.radio.errors import DataError, StageError
 from absurd.tasks.radio.telescope import Band
 from absurd.tasks.visibility.group import Group, Part, put_together
-from absurd.tasks.visibility.measurement_set import blocks, new_measurement_set
+from absurd.tasks.visibility.measurement_set import blocks
+from absurd.tasks.visibility.measurement_set_files import new_measurement_set
 from absurd.tasks.visibility.measurement_set_rows import open_table
 from absurd.tasks.visibility.measurement_set_tables import create, put_row_weights, size
 from absurd.tasks.visibility.uvh5 import Blocks, Subband, open_subband, read_subband_header

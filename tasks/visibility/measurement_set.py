@@ -6,20 +6,17 @@ casacore is not made for threads: one thread of a process at a time.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.folder import fill_aside
 from absurd.tasks.radio.errors import DataError, StageError, ValidationError
+from absurd.tasks.visibility.measurement_set_files import new_measurement_set
 from absurd.tasks.visibility.measurement_set_rows import (
     Selection,
-    first_line,
     open_table,
     read_array,
     read_history,
@@ -33,7 +30,6 @@ from absurd.tasks.visibility.visibilities import Visibilities
 _BLOCK = 64 << 20
 """Bytes of visibilities that are written at once."""
 _NUMBERS = {"antenna1": "ANTENNA1", "antenna2": "ANTENNA2", "field": "FIELD_ID", "scan": "SCAN_NUMBER"}
-_NEW = "new"
 
 
 def read_measurement_set(
@@ -157,38 +153,6 @@ def mean_weights(weights: NDArray[np.float32], flags: NDArray[np.bool_]) -> NDAr
     counted = (~flags).sum(axis=1)
     mean: NDArray[np.float32] = (weights.sum(axis=1, dtype=np.float64) / np.maximum(counted, 1)).astype(np.float32)
     return mean
-
-
-@contextmanager
-def new_measurement_set(path: str | os.PathLike[str], bytes_needed: int) -> Iterator[Path]:
-    """Where to make a Measurement Set that takes its place when the block ends; nothing is there yet.
-
-    Raises StageError where there is not room for so many bytes, or casacore cannot write; OSError.
-    """
-    with fill_aside(path) as aside:
-        check_room(aside, bytes_needed)
-        folder = aside / _NEW  # casacore makes folders itself, and `aside` is locked
-        try:
-            yield folder
-        except RuntimeError as error:
-            raise StageError(
-                f"{os.fspath(path)} cannot be written: {first_line(error)}", path=os.fspath(path)
-            ) from error
-        for each in list(folder.iterdir()):
-            each.rename(aside / each.name)
-        folder.rmdir()
-
-
-def check_room(folder: Path, bytes_needed: int) -> None:
-    """Raise StageError where a disk has not so much room: casacore ends the process where it is full."""
-    free = shutil.disk_usage(folder).free
-    if free < bytes_needed:
-        raise StageError(
-            f"{folder.parent} has room for {free / 1e9:.3g} GB, and {bytes_needed / 1e9:.3g} GB are needed",
-            advice="make room, or write elsewhere",
-            free=free,
-            needed=bytes_needed,
-        )
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[slice]:

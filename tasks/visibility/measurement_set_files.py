@@ -1,0 +1,128 @@
+"""Measurement Sets as folders: made, and changed, in one step.
+
+A Measurement Set is changed as a twin: a folder beside it with the same files.  Those that will not change are hard
+links, so that only what changes is written; when all is on the disk the two folders swap their names.  Who reads
+meanwhile goes on in the older one, and a process that is killed leaves either the old or the new state.  Of processes
+that change the same Measurement Set each waits for the one before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from absurd.tasks.folder import fill_aside
+from absurd.tasks.radio.errors import StageError
+from absurd.tasks.visibility.measurement_set_rows import first_line
+
+_NEW = "new"
+
+
+@contextmanager
+def new_measurement_set(path: str | os.PathLike[str], bytes_needed: int) -> Iterator[Path]:
+    """Where to make a Measurement Set that takes its place when the block ends; nothing is there yet.
+
+    Raises StageError where there is not room for so many bytes, or casacore cannot write; OSError.
+    """
+    told = os.fspath(path)
+    with _alone(Path(told)), fill_aside(told) as aside:
+        _check_room(aside, bytes_needed)
+        folder = aside / _NEW  # casacore makes folders itself, and `aside` is locked
+        try:
+            yield folder
+        except RuntimeError as error:
+            raise StageError(f"{told} cannot be written: {first_line(error)}", path=told) from error
+        for each in list(folder.iterdir()):
+            each.rename(aside / each.name)
+        folder.rmdir()
+
+
+@contextmanager
+def twin(path: str | os.PathLike[str], plan: Callable[[], tuple[Callable[[str], bool], int]]) -> Iterator[Path]:
+    """A folder with the same files, to be changed, that takes the place of `path` when the block ends.
+
+    `plan` is asked, once nobody else changes the folder, which files of the main table are shared, by their names, and
+    how many bytes will be added.  Files that are shared must not be changed: they are the same in both.  Raises
+    StageError where there is not room for the others and so many bytes, or casacore cannot write; OSError.
+    """
+    told = os.fspath(path)
+    with _alone(Path(told)):
+        is_shared, bytes_needed = plan()
+        with _copied(told, is_shared, bytes_needed) as aside:
+            try:
+                yield aside
+            except RuntimeError as error:
+                raise StageError(f"{told} cannot be written: {first_line(error)}", path=told) from error
+
+
+@contextmanager
+def _copied(told: str, is_shared: Callable[[str], bool], bytes_needed: int) -> Iterator[Path]:
+    with fill_aside(told) as aside:
+        source = Path(os.path.realpath(told))
+        copied = [each for each in source.rglob("*") if each.is_file() and not _is_link(each, source, is_shared)]
+        _check_room(aside, bytes_needed + sum(each.stat().st_size for each in copied))
+        for place, _, names in os.walk(source):
+            here = aside / Path(place).relative_to(source)
+            here.mkdir(exist_ok=True)
+            for name in names:
+                _give(Path(place, name), here / name, share=_is_link(Path(place, name), source, is_shared))
+        yield aside
+
+
+def _is_link(file: Path, source: Path, is_shared: Callable[[str], bool]) -> bool:
+    return file.parent == source and is_shared(file.name)
+
+
+def _give(old: Path, new: Path, *, share: bool) -> None:
+    if share:
+        with suppress(OSError):  # a file system without hard links
+            os.link(old, new)
+            return
+    shutil.copyfile(old, new)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until nobody else changes the Measurement Set that is there, and keep others from it.
+
+    Where file systems have no locks, nobody is kept from it.
+    """
+    descriptor = None
+    try:
+        while descriptor is None:
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            except (FileNotFoundError, NotADirectoryError):
+                break
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_there(descriptor, path):  # it was replaced while this one waited
+                os.close(descriptor)
+                descriptor = None
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _is_there(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _check_room(folder: Path, bytes_needed: int) -> None:
+    """Raise StageError where a disk has not so much room: casacore ends the process where it is full."""
+    free = shutil.disk_usage(folder).free
+    if free < bytes_needed:
+        raise StageError(
+            f"{folder.parent} has room for {free / 1e9:.3g} GB, and {bytes_needed / 1e9:.3g} GB are needed",
+            advice="make room, or write elsewhere",
+            free=free,
+            needed=bytes_needed,
+        )
