@@ -103,8 +103,8 @@ def _put_part(main: Any, part: Part, written: _Written) -> None:
     with open_subband(part.subband.path) as (subband, source):
         if _digest(subband) != _digest(part.subband):
             raise DataError(f"{subband.path} was changed while it was converted", path=str(subband.path))
-        _, conjugate = subband.uvw_m()
-        for rows, block in _blocks(part, source, written.rows, conjugate=conjugate):
+        turn = subband.points_to_antenna_2()
+        for rows, block in _blocks(part, source, written.rows, conjugate=turn):
             written.put(main, rows, part.channels, block)
 
 
@@ -152,23 +152,15 @@ class _Written:
         self._sums: dict[tuple[str, int, int, int, int], int] = {}
         self._invalid = 0
         self._flagged = 0
-        self.is_flagged = np.ones(self.rows, np.bool_)
-        """(row,): all that was written so far."""
 
     def put(self, main: Any, rows: slice, channels: slice, block: Block) -> None:
         """Write some rows and channels; what is no number becomes 0, and flagged."""
-        data, flags, weights = block
-        invalid = ~np.isfinite(data)
-        if invalid.any():
-            self._invalid += int(invalid.sum())
-            data[invalid] = 0
-            flags |= invalid
-        usable = ~flags
-        self._weights[rows] += np.sum(weights, axis=1, where=usable, dtype=np.float64)
-        self._counted[rows] += usable.sum(axis=1)
-        self._flagged += flags.size - int(usable.sum())
-        self.is_flagged[rows] &= ~usable.any(axis=(1, 2))
-        for column, values in zip(_COLUMNS, (data, flags, weights), strict=True):
+        from absurd.tasks.visibility.loops import flag_invalid
+
+        invalid, flagged = flag_invalid(*block, self._weights[rows], self._counted[rows])
+        self._invalid += invalid
+        self._flagged += flagged
+        for column, values in zip(_COLUMNS, block, strict=True):
             self._put(main, column, rows, channels, values)
 
     def flag(self, main: Any, channels: slice) -> None:
@@ -195,6 +187,12 @@ class _Written:
                     raise StageError(
                         f"{column} of rows {begin} to {end} and channels {low} to {high} was not kept as written"
                     )
+
+    @property
+    def is_flagged(self) -> NDArray[np.bool_]:
+        """(row,): all of it."""
+        flagged: NDArray[np.bool_] = np.all(self._counted == 0, axis=1)
+        return flagged
 
     def mean_weights(self) -> NDArray[np.float32]:
         """(row, correlation), over what is not flagged; 0 where all is."""

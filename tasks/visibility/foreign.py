@@ -179,7 +179,7 @@ def _converted(
     path: str,
 ) -> Visibilities:
     from absurd.tasks.radio.earth import utc_s
-    from absurd.tasks.visibility.phases import rotate
+    from absurd.tasks.visibility.loops import rotate
 
     order = in_order(correlations)
     time = utc_s(data.time_array)

@@ -27,7 +27,7 @@ from absurd.tasks.visibility.measurement_set_rows import (
 from absurd.tasks.visibility.measurement_set_tables import create, described, put_row_weights, size
 from absurd.tasks.visibility.visibilities import Visibilities
 
-_BLOCK = 64 << 20
+_BLOCK = 8 << 20
 """Bytes of visibilities that are written at once."""
 _NUMBERS = {"antenna1": "ANTENNA1", "antenna2": "ANTENNA2", "field": "FIELD_ID", "scan": "SCAN_NUMBER"}
 

@@ -33,6 +33,8 @@ Floats = NDArray[np.float64]
 
 _FIXED = (0.0, math.nan)
 """Hour angle and declination where phase centres are fixed on the sky."""
+_SOME = 5000
+"""Rows by which the sense of coordinates is told."""
 _OTHER_READER = "read_foreign (pyuvdata) may read it"
 
 
@@ -70,13 +72,18 @@ class Subband:
     bytes: int
     """Of the file."""
 
-    def uvw_m(self) -> tuple[Floats, bool]:
-        """Coordinates of rows from the positions of antennas, metres, and whether visibilities have to be conjugated.
+    def uvw_m(self, rows: slice = slice(None)) -> Floats:
+        """Coordinates of rows from the positions of antennas, (row, 3), metres."""
+        one, two = self.antenna1[rows], self.antenna2[rows]
+        return uvw_m(self.array, one, two, self.time_s[rows], self.field[rows], self.phase_centres)
 
-        Raises DataError if those of the file are nothing like them.
+    def points_to_antenna_2(self) -> bool:
+        """Whether coordinates of the file do, as UVH5 has them: then visibilities have to be conjugated.
+
+        Raises DataError if they are nothing like what positions of antennas give.
         """
-        reckoned = uvw_m(self.array, self.antenna1, self.antenna2, self.time_s, self.field, self.phase_centres)
-        return reckoned, _points_to_antenna_2(self.told_uvw_m, reckoned, self.path)
+        some = slice(None, None, 1 + len(self.time_s) // _SOME)
+        return _points_to_antenna_2(self.told_uvw_m[some], self.uvw_m(some), self.path)
 
 
 def read_subband(path: str | os.PathLike[str]) -> Visibilities:
@@ -85,13 +92,13 @@ def read_subband(path: str | os.PathLike[str]) -> Visibilities:
     Raises DataError for what cannot be read, with the reason.
     """
     with open_subband(path) as (subband, blocks):
-        uvw, is_turned = subband.uvw_m()
-        data, flags, weights = blocks.read(slice(0, len(subband.time_s)), conjugate=is_turned)
+        turn = subband.points_to_antenna_2()
+        data, flags, weights = blocks.read(slice(0, len(subband.time_s)), conjugate=turn)
     return Visibilities(
         data=data,
         flags=flags,
         weights=weights,
-        uvw_m=uvw,
+        uvw_m=subband.uvw_m(),
         time_s=subband.time_s,
         exposure_s=subband.exposure_s,
         antenna1=subband.antenna1,
@@ -156,29 +163,17 @@ class Blocks:
         self, rows: slice, *, conjugate: bool
     ) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.float32]]:
         """Visibilities, flags and weights of some rows, (row, channel, correlation), by ascending frequency."""
-        stored = self._ordered(self._data[rows])
-        data: NDArray[np.complex64]
-        if stored.dtype.names:  # integers, as correlators have them
-            data = np.empty(stored.shape, np.complex64)
-            data.real, data.imag = stored["r"], stored["i"]
-        else:
-            data = np.ascontiguousarray(stored, np.complex64)
-        if conjugate:
-            np.conjugate(data, out=data)
-        weights = np.ascontiguousarray(self._ordered(self._weights[rows]), np.float32)
-        np.maximum(np.nan_to_num(weights, copy=False), 0, out=weights)
-        return data, np.ascontiguousarray(self._ordered(self._flags[rows]), np.bool_), weights
+        from absurd.tasks.visibility.loops import put_in_order
 
-    def _ordered(self, block: NDArray[Any]) -> NDArray[Any]:
-        if block.ndim == 4:
-            block = block[:, 0]
-        order = self._subband.channel_order
-        if np.array_equal(order, np.arange(len(order))[::-1]):
-            block = block[:, ::-1]
-        elif not np.array_equal(order, np.arange(len(order))):
-            block = block[:, order]
-        places = self._subband.correlation_order
-        return block if places == sorted(places) else block[:, :, places]
+        shape = rows.stop - rows.start, *self.shape[1:]
+        data, flags, weights = (each[rows].reshape(shape) for each in (self._data, self._flags, self._weights))
+        if data.dtype.names:  # integers, as correlators have them
+            data = data["r"] + np.complex64(1j) * data["i"]
+        stored = data.astype(np.complex64, copy=False), flags.astype(np.bool_), weights.astype(np.float32, copy=False)
+        ordered = np.empty(shape, np.complex64), np.empty(shape, np.bool_), np.empty(shape, np.float32)
+        places = np.array(self._subband.correlation_order, np.intp)
+        put_in_order(stored, self._subband.channel_order, places, conjugate, ordered)
+        return ordered
 
 
 def _header(path: Path, file: Any) -> Subband:

@@ -32,7 +32,7 @@ def visibilities(tmp_path: Path) -> Visibilities:
 
 def column(folder: Path, name: str) -> np.ndarray[tuple[int, int, int], np.dtype[np.complex64]]:
     """The visibilities of a column of ``out.ms``."""
-    return read_measurement_set(folder / "out.ms", column=name).data  # type: ignore[return-value]
+    return read_measurement_set(folder / "out.ms", column=name).data
 
 
 def test_columns_are_added_and_replaced(visibilities: Visibilities, tmp_path: Path) -> None:

@@ -60,9 +60,8 @@ def test_the_header_tells_the_pointing(tmp_path: Path) -> None:
     assert found.hour_angle_rad == 0.0
     assert len(found.phase_centres) == RECORDING.integrations
     assert found.bytes == (tmp_path / "one.hdf5").stat().st_size
-    reckoned, is_turned = found.uvw_m()
-    assert is_turned
-    assert np.abs(reckoned[:, 2] + found.told_uvw_m[:, 2]).max() < 1e-3
+    assert found.points_to_antenna_2()
+    assert np.abs(found.uvw_m()[:, 2] + found.told_uvw_m[:, 2]).max() < 1e-3
 
 
 def test_coordinates_that_point_the_other_way(tmp_path: Path) -> None:
