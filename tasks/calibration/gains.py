@@ -41,6 +41,12 @@ class Gains:
     ra_rad: float = float("nan")
     """Of the field that was looked at, ICRS, as `dec_rad`."""
     dec_rad: float = float("nan")
+    warnings: tuple[str, ...] = ()
+    """What one would want to know before these are applied, a sentence each."""
+    chi_squared: float = float("nan")
+    """Of the fit, over its degrees of freedom: 1 where the weights tell the noise and the model the sky."""
+    outliers: float = float("nan")
+    """Share of the visibilities that lie further from the fit than noise does."""
 
     def __post_init__(self) -> None:
         times, antennas, channels, polarisations = shape = self.values.shape
