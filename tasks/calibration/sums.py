@@ -123,7 +123,6 @@ def _sums(
     share = np.ones(channels)
     used = 0
     outliers = 0
-    apart = cross.shape[3] > 1
     for row in range(data.shape[0]):
         b = baseline[row]
         if b < 0:
@@ -133,102 +132,123 @@ def _sums(
         sign = -1.0 if p > q else 1.0
         i = number[row]
         k = known_number[row]
-        start = first[row]
-        end = last[row]
         for hand in range(hands.shape[0]):
             correlation = hands[hand]
-            limit = limits[hand]
-            for c in range(start, end):
-                w = weights[row * weight_steps[0], c * weight_steps[1], correlation * weight_steps[2]]
-                v = data[row, c, correlation]
-                m = model[row * model_steps[0], c * model_steps[1], correlation * model_steps[2]]
-                checked = (v.real + v.imag + m.real + m.imag) * w  # NaN or infinite where one of them is
-                good = (not flags[row, c, correlation]) and w > 0.0 and checked - checked == 0.0
-                weight[c] = w if good else 0.0
-                v_real[c] = v.real if good else 0.0
-                v_imag[c] = v.imag if good else 0.0
-                h_real[c] = m.real if good else 0.0
-                h_imag[c] = m.imag if good else 0.0
-            _turn(known[k, p, hand], known[k, q, hand], start, end, h_real, h_imag)
-            if limit < np.inf:
-                outliers += _hold_down(
-                    sought[i, p, hand], sought[i, q, hand], start, end, limit,
+            n = _fetch(
+                data[row, :, correlation], flags[row, :, correlation],
+                weights[row * weight_steps[0], :, correlation * weight_steps[2]],
+                model[row * model_steps[0], :, correlation * model_steps[2]],
+                first[row], last[row], known[k, p, hand], known[k, q, hand], weight, v_real, v_imag, h_real, h_imag,
+            )  # fmt: skip
+            if n == 0:
+                continue
+            used += n
+            far = 0
+            if limits[hand] < np.inf:
+                far = _hold_down(
+                    sought[i, p, hand], sought[i, q, hand], limits[hand],
                     v_real, v_imag, h_real, h_imag, weight, share,
                 )  # fmt: skip
-            if apart:
-                for c in range(start, end):
-                    squared = h_real[c] * h_real[c] + h_imag[c] * h_imag[c]
-                    there = squared > 0.0 and weight[c] > 0.0
-                    real = weight[c] * (v_real[c] * h_real[c] + v_imag[c] * h_imag[c])
-                    imag = weight[c] * (v_imag[c] * h_real[c] - v_real[c] * h_imag[c])
-                    cross[i, b, hand, c] += complex(real, sign * imag)
-                    model_sum[i, b, hand, c] += weight[c] * squared
-                    data_sum[i, b, hand, c] += (
-                        weight[c] * (v_real[c] * v_real[c] + v_imag[c] * v_imag[c]) if there else 0.0
-                    )
-                    count[i, b, hand, c] += share[c] if there else 0.0
-                    used += 1 if there else 0
-            else:
-                real = 0.0
-                imag = 0.0
-                below = 0.0
-                power = 0.0
-                number_of = 0.0
-                for c in range(start, end):
-                    squared = h_real[c] * h_real[c] + h_imag[c] * h_imag[c]
-                    there = squared > 0.0 and weight[c] > 0.0
-                    real += weight[c] * (v_real[c] * h_real[c] + v_imag[c] * h_imag[c])
-                    imag += weight[c] * (v_imag[c] * h_real[c] - v_real[c] * h_imag[c])
-                    below += weight[c] * squared
-                    power += weight[c] * (v_real[c] * v_real[c] + v_imag[c] * v_imag[c]) if there else 0.0
-                    number_of += share[c] if there else 0.0
-                    used += 1 if there else 0
-                cross[i, b, hand, 0] += complex(real, sign * imag)
-                model_sum[i, b, hand, 0] += below
-                data_sum[i, b, hand, 0] += power
-                count[i, b, hand, 0] += number_of
+                outliers += far
+            _sum_up(
+                weight, v_real, v_imag, h_real, h_imag, share, far > 0, sign,
+                cross[i, b, hand], model_sum[i, b, hand], data_sum[i, b, hand], count[i, b, hand],
+            )  # fmt: skip
     return used, outliers
 
 
 @kernel
-def _turn(first: Complex, second: Complex, start: int, end: int, real: Floats, imag: Floats) -> None:
-    """Multiply by the gain of the first antenna and the conjugate of the second's, in place."""
-    if first.shape[0] > 1:
-        for c in range(start, end):
+def _fetch(
+    data: Singles, flags: NDArray[np.bool_], weights: NDArray[np.float32], model: Singles, start: int, end: int,
+    first: Complex, second: Complex,
+    weight: Floats, v_real: Floats, v_imag: Floats, h_real: Floats, h_imag: Floats,
+) -> int:  # fmt: skip
+    """Weights, visibilities and models as the known gains leave them, 0 where unusable: how many are usable."""
+    n = 0
+    many = first.shape[0] > 1
+    same_weight = weights.shape[0] == 1
+    same_model = model.shape[0] == 1
+    x = first[0].real * second[0].real + first[0].imag * second[0].imag
+    y = first[0].imag * second[0].real - first[0].real * second[0].imag
+    for c in range(data.shape[0]):
+        w = np.float64(weights[0 if same_weight else c])
+        v = data[c]
+        m = model[0 if same_model else c]
+        if many:
             x = first[c].real * second[c].real + first[c].imag * second[c].imag
             y = first[c].imag * second[c].real - first[c].real * second[c].imag
-            turned = real[c] * x - imag[c] * y
-            imag[c] = real[c] * y + imag[c] * x
-            real[c] = turned
-    else:
-        x = first[0].real * second[0].real + first[0].imag * second[0].imag
-        y = first[0].imag * second[0].real - first[0].real * second[0].imag
-        for c in range(start, end):
-            turned = real[c] * x - imag[c] * y
-            imag[c] = real[c] * y + imag[c] * x
-            real[c] = turned
+        a = m.real * x - m.imag * y
+        b = m.real * y + m.imag * x
+        checked = (v.real + v.imag + a + b) * w  # NaN or infinite where one of them is
+        good = (
+            (not flags[c]) and c >= start and c < end and w > 0.0 and checked - checked == 0.0 and a * a + b * b > 0.0
+        )
+        weight[c] = w if good else 0.0
+        v_real[c] = v.real if good else 0.0
+        v_imag[c] = v.imag if good else 0.0
+        h_real[c] = a if good else 0.0
+        h_imag[c] = b if good else 0.0
+        n += 1 if good else 0
+    return n
 
 
 @kernel
 def _hold_down(
-    first: Complex, second: Complex, start: int, end: int, limit: float,
+    first: Complex, second: Complex, limit: float,
     v_real: Floats, v_imag: Floats, h_real: Floats, h_imag: Floats, weight: Floats, share: Floats,
 ) -> int:  # fmt: skip
     """Lower the weights of what is far from the fit, in place: of how many."""
     found = 0
     many = first.shape[0] > 1
-    for c in range(start, end):
-        f = c if many else 0
-        x = first[f].real * second[f].real + first[f].imag * second[f].imag
-        y = first[f].imag * second[f].real - first[f].real * second[f].imag
+    x = first[0].real * second[0].real + first[0].imag * second[0].imag
+    y = first[0].imag * second[0].real - first[0].real * second[0].imag
+    for c in range(weight.shape[0]):
+        if many:
+            x = first[c].real * second[c].real + first[c].imag * second[c].imag
+            y = first[c].imag * second[c].real - first[c].real * second[c].imag
         r_real = v_real[c] - (h_real[c] * x - h_imag[c] * y)
         r_imag = v_imag[c] - (h_real[c] * y + h_imag[c] * x)
         off = weight[c] * (r_real * r_real + r_imag * r_imag)
         beyond = off > limit
         share[c] = limit / off if beyond else 1.0
         weight[c] *= share[c]
-        found += 1 if beyond and (h_real[c] != 0.0 or h_imag[c] != 0.0) else 0
+        found += 1 if beyond else 0
     return found
+
+
+@kernel
+def _sum_up(
+    weight: Floats, v_real: Floats, v_imag: Floats, h_real: Floats, h_imag: Floats, share: Floats,
+    held_down: bool, sign: float, cross: Complex, model_sum: Floats, data_sum: Floats, count: Floats,
+) -> None:  # fmt: skip
+    """Add a row to its sums: each channel to its own, or all to one."""
+    if cross.shape[0] > 1:
+        for c in range(weight.shape[0]):
+            w = weight[c]
+            cross[c] += complex(
+                w * (v_real[c] * h_real[c] + v_imag[c] * h_imag[c]),
+                sign * w * (v_imag[c] * h_real[c] - v_real[c] * h_imag[c]),
+            )
+            model_sum[c] += w * (h_real[c] * h_real[c] + h_imag[c] * h_imag[c])
+            data_sum[c] += w * (v_real[c] * v_real[c] + v_imag[c] * v_imag[c])
+            count[c] += (share[c] if held_down else 1.0) if w > 0.0 else 0.0
+    else:
+        real = 0.0
+        imag = 0.0
+        below = 0.0
+        power = 0.0
+        number = 0.0
+        for c in range(weight.shape[0]):
+            w = weight[c]
+            real += w * (v_real[c] * h_real[c] + v_imag[c] * h_imag[c])
+            imag += w * (v_imag[c] * h_real[c] - v_real[c] * h_imag[c])
+            below += w * (h_real[c] * h_real[c] + h_imag[c] * h_imag[c])
+            power += w * (v_real[c] * v_real[c] + v_imag[c] * v_imag[c])
+            number += (share[c] if held_down else 1.0) if w > 0.0 else 0.0
+        cross[0] += complex(real, sign * imag)
+        model_sum[0] += below
+        data_sum[0] += power
+        count[0] += number
 
 
 @kernel

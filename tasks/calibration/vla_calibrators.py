@@ -21,7 +21,7 @@ BAND_HZ = {"P": 327.5e6, "L": 1425e6, "C": 4860e6, "X": 8460e6, "U": 14.94e9, "K
 """Where the manual's flux densities of a band were measured, by its letter."""
 CONFIGURATIONS = "ABCD"
 QUALITIES = "PSWCX?"
-"""Errors of closure expected: P below 3 %, S 3 to 10 %, W above 10 %; C confused, X not to be used, ? unknown."""
+"""Errors of closure to expect: P below 3 %, S 3 to 10 %, W above 10 %; C confused, X not to be used, ? unknown."""
 _BEYOND = 1.25
 """How far outside of the bands with a flux density one is still taken, as a factor of frequency."""
 _PLACE = re.compile(
@@ -29,9 +29,7 @@ _PLACE = re.compile(
     r"(?P<h>\d\d)h(?P<m>\d\d)m(?P<s>\d\d(?:\.\d*)?)s\s+"
     r"(?P<sign>[+-]?)(?P<deg>\d\d?)d(?P<min>\d\d)'(?P<sec>\d\d(?:\.\d*)?)\"(?P<rest>.*)$"
 )
-_BAND = re.compile(
-    r"^\s*(?P<cm>\d+(?:\.\d+)?)cm\s*(?P<letter>[A-Z])\s+(?P<quality>[PSWCX?](?:\s+[PSWCX?]){3})(?P<rest>.*)$"
-)
+_BAND = re.compile(r"^\s*\d+(?:\.\d+)?cm\s*(?P<letter>[A-Z])(?P<quality>(?:\s+[PSWCXpswcx?](?!\S)){0,4})(?P<rest>\s.*)$")
 _NUMBER = re.compile(r"\d+(?:\.\d*)?")
 _DATE = re.compile(r"^[A-Z][a-z]{2}\d\d$")
 _UVMAX_FROM = 38
@@ -187,4 +185,5 @@ def _band(found: re.Match[str], number: int) -> Band:
             longest = 1e3 * float(each[0])
         else:
             shortest = 1e3 * float(each[0])
-    return Band(found["letter"], "".join(found["quality"].split()), flux, shortest, longest)
+    qualities = "".join(found["quality"].split()).upper().ljust(len(CONFIGURATIONS), "?")
+    return Band(found["letter"], qualities, flux, shortest, longest)
