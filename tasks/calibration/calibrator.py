@@ -13,7 +13,7 @@ from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.calibration.reference import reference_order
 from absurd.tasks.calibration.rows import Rows, intervals, select
 from absurd.tasks.calibration.settings import CalibratorSettings, GainSettings
-from absurd.tasks.calibration.solve import Step, change, nothing, take_step, told
+from absurd.tasks.calibration.solve import Step, change, nothing, take_step, told, without_weak
 from absurd.tasks.calibration.stefcal import LOW_SNR, NO_DATA, SOLVED
 from absurd.tasks.calibration.sums import Term
 from absurd.tasks.visibility.visibilities import Visibilities
@@ -48,6 +48,8 @@ def solve_calibrator(
     `model` as for `solve_gains`.  Raises CalibrationError where there is nothing to solve from, or nothing passes.
     """
     settings = settings or CalibratorSettings()
+    # What is weak is left out at the end only: out of one half it would take its data from the other, round by round.
+    of_bandpass_loosely, of_gain_loosely = (replace(each, min_snr=0.0) for each in (settings.bandpass, settings.gain))
     names, remarks = visibilities.array.names, []
     of_gain, of_bandpass = select(visibilities, model, settings.gain), select(visibilities, model, settings.bandpass)
     gain_when = intervals(visibilities, settings.gain.interval_s, settings.gain.combine)
@@ -62,18 +64,21 @@ def solve_calibrator(
     converged, number = False, 0
     while not converged and number < settings.max_rounds:
         number += 1
-        bandpass = take_step(of_bandpass, known, bandpass_term, settings.bandpass)
+        bandpass = take_step(of_bandpass, known, bandpass_term, of_bandpass_loosely)
         if number == 1 and lost.any():
             told_of = ", ".join(names[each] for each in np.flatnonzero(lost.any(axis=1))[:8])
             remarks.append(f"no phase of {told_of} held over the band: these began with the middle of the scan")
             bandpass = _with_middle(bandpass, of_bandpass, visibilities, known, bandpass_term, settings)
         bandpass_term = _steady(bandpass, names, settings.bandpass)
-        gain = take_step(of_gain, bandpass_term, gain_term, settings.gain)
+        gain = take_step(of_gain, bandpass_term, gain_term, of_gain_loosely)
         known = gain_term = gain.term
         if before:
-            changed = max(change(before[0], bandpass), change(before[1], gain))
-            converged = changed < settings.tolerance
+            changes = (
+                change(before[0], bandpass, settings.bandpass.min_snr), change(before[1], gain, settings.gain.min_snr)
+            )  # fmt: skip
+            converged = max(changes) < settings.tolerance
         before = bandpass, gain
+    bandpass, gain = without_weak(bandpass, settings.bandpass.min_snr), without_weak(gain, settings.gain.min_snr)
     for step in (bandpass, gain):
         # What each has left out because the other has nothing there was there, and too weak.
         there = present[None, :, None, :] & (step.solved.state == NO_DATA)
@@ -119,7 +124,7 @@ def _with_middle(
     number = intervals(visibilities, phase.interval_s, phase.combine).number
     middle = replace(rows, baseline=np.where(number == number.max() // 2, rows.baseline, -1))
     guessed = Term(np.where(known.values != 0, known.values, 1), known.number)
-    made = take_step(middle, guessed, sought, settings.bandpass)
+    made = take_step(middle, guessed, sought, replace(settings.bandpass, min_snr=0.0))
     order, _ = reference_order(
         by_antenna(made.term.values != 0),
         by_antenna(made.solved.snr),

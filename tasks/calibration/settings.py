@@ -76,9 +76,9 @@ class CalibratorSettings:
     """Before the bandpass is first solved; None where phases stand still during the scan."""
     bandpass: GainSettings = field(default_factory=lambda: GainSettings(min_snr=5.0, fill_gaps=3, normalise=True))
     gain: GainSettings = field(default_factory=GainSettings)
-    max_rounds: int = 8
+    max_rounds: int = 10
     """Of bandpass and gains in turns."""
-    tolerance: float = 0.01
+    tolerance: float = 0.05
     """A round that changes solutions by less, in their standard deviations and root mean square, is the last."""
 
     def __post_init__(self) -> None:

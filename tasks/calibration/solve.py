@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def _solve(
     made = take_step(rows, known, nothing(rows, when, kind, len(visibilities.array.names)), settings)
     for _ in range(_MAX_PASSES if settings.robust else 0):
         before, made = made, take_step(rows, known, made.term, settings)
-        if change(before, made) < _SETTLED:
+        if change(before, made, settings.min_snr) < _SETTLED:
             break
     return finish(visibilities, rows, when, made.solved, told(made, visibilities, settings), settings, kind)
 
@@ -110,22 +110,28 @@ def take_step(rows: Rows, known: Term, sought: Term, settings: GainSettings) -> 
         tolerance=settings.tolerance,
         max_iterations=settings.max_iterations,
     )
-    weak = (solved.state == SOLVED) & (solved.snr < settings.min_snr)
-    solved.state[weak] = LOW_SNR
     term = Term(np.where(solved.state == SOLVED, solved.values, 0), sought.number)
     share = summed.outliers / summed.used
     if not settings.robust:
         share = _share_beyond(squares(rows, known, term), settings.outlier_sigma)
-    return Step(solved, term, share)
+    return without_weak(Step(solved, term, share), settings.min_snr)
 
 
-def change(before: Step, after: Step) -> float:
-    """By how much solutions differ, in their standard deviations, root mean square over those that both have.
+def without_weak(step: Step, min_snr: float) -> Step:
+    """The same without solutions below that SNR."""
+    solved = step.solved
+    weak = (solved.state == SOLVED) & (solved.snr < min_snr)
+    solved.state[weak] = LOW_SNR
+    return replace(step, term=Term(np.where(weak, 0, step.term.values), step.term.number))
+
+
+def change(before: Step, after: Step, min_snr: float) -> float:
+    """By how much solutions differ, in their standard deviations, root mean square over those that both have, and that pass.
 
     Phases of an interval, channel and polarisation are compared among antennas.  Infinite where none is in both.
     """
     first, second = before.term.values, after.term.values
-    both = (first != 0) & (second != 0)
+    both = (first != 0) & (second != 0) & (after.solved.snr >= min_snr)
     if not both.any():
         return math.inf
     turn = np.sum(np.where(both, first * np.conj(second), 0), axis=1, keepdims=True)

@@ -29,7 +29,9 @@ _PLACE = re.compile(
     r"(?P<h>\d\d)h(?P<m>\d\d)m(?P<s>\d\d(?:\.\d*)?)s\s+"
     r"(?P<sign>[+-]?)(?P<deg>\d\d?)d(?P<min>\d\d)'(?P<sec>\d\d(?:\.\d*)?)\"(?P<rest>.*)$"
 )
-_BAND = re.compile(r"^\s*\d+(?:\.\d+)?cm\s*(?P<letter>[A-Z])(?P<quality>(?:\s+[PSWCXpswcx?](?!\S)){0,4})(?P<rest>\s.*)$")
+_BAND = re.compile(
+    r"^\s*\d+(?:\.\d+)?cm\s*(?P<letter>[A-Z])(?P<quality>(?:\s+[PSWCXpswcx?](?!\S)){0,4})(?P<rest>\s.*)$"
+)
 _NUMBER = re.compile(r"\d+(?:\.\d*)?")
 _DATE = re.compile(r"^[A-Z][a-z]{2}\d\d$")
 _UVMAX_FROM = 38
