@@ -126,7 +126,7 @@ def without_weak(step: Step, min_snr: float) -> Step:
 
 
 def change(before: Step, after: Step, min_snr: float) -> float:
-    """By how much solutions differ, in their standard deviations, root mean square over those that both have, and that pass.
+    """By how much solutions differ, in their standard deviations, root mean square over those that pass in both.
 
     Phases of an interval, channel and polarisation are compared among antennas.  Infinite where none is in both.
     """
