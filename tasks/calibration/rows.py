@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,11 @@ def select(visibilities: Visibilities, model: NDArray[Any], settings: GainSettin
         last=last,
         pairs=np.stack([codes // antennas, codes % antennas], axis=-1).astype(np.int64),
     )
+
+
+def aligned(correlations: Sequence[str]) -> tuple[str, ...]:
+    """Polarisations that gains have: of each correlation of one with itself."""
+    return tuple(_ALIGNED[each] for each in correlations if each in _ALIGNED)
 
 
 def intervals(visibilities: Visibilities, interval_s: float, combine: Collection[str]) -> Intervals:

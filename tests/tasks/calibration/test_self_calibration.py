@@ -95,7 +95,7 @@ def test_a_round_that_makes_it_worse_is_given_up(scene: Scene) -> None:
 
     assert [each.kept for each in found.rounds] == [True, True, False]
     assert found.gains is not None
-    assert found.gains.interval_s[0] == pytest.approx(51.5, abs=10)
+    assert found.gains.interval_s[0] == pytest.approx(5 * 12.884902)
     assert found.stopped_by.startswith("round 2 made it worse")
 
 
