@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.calibration.settings import GainSettings
-from absurd.tasks.calibration.stefcal import APART, FEW_BASELINES, LOW_SNR, NO_DATA, NOISE_SNR, NOT_CONVERGED, SOLVED
+from absurd.tasks.calibration.stefcal import (
+    APART,
+    BAD_FIT,
+    FEW_BASELINES,
+    LOW_SNR,
+    NO_DATA,
+    NOISE_SNR,
+    NOT_CONVERGED,
+    SOLVED,
+)
 
 _MANY_OUTLIERS = 1e-3
 _SHOWN = 8
@@ -45,6 +54,12 @@ def remarks(
         found.append(
             f"{int(stuck.sum())} of {stuck.size} solutions have not converged in {settings.max_iterations} iterations "
             "and are flagged"
+        )
+    unfit = (state == BAD_FIT).any(axis=1)
+    if unfit.any():
+        found.append(
+            f"{int(unfit.sum())} of {unfit.size} solutions fit more than {settings.max_chi_squared:g} times worse than "
+            "most, and are flagged: look for interference there"
         )
     if outliers > _MANY_OUTLIERS:
         done = "they have less weight" if settings.robust else "they have their full weight: consider robust"

@@ -40,6 +40,8 @@ class GainSettings:
     """Give visibilities beyond `outlier_sigma` less weight, by the square of how far they are off."""
     outlier_sigma: float = 6.0
     """Standard deviations of a real part.  Of 1.5e8 visibilities with noise alone two are beyond 6."""
+    max_chi_squared: float = 5.0
+    """Solutions of an interval and channel whose fit leaves so many times the median of all are flagged."""
     tolerance: float = 1e-7
     """Gains have converged when an iteration changes them by less, as a share of their norm."""
     max_iterations: int = 500
@@ -58,6 +60,7 @@ class GainSettings:
             f"min_baselines {self.min_baselines}; it is 1 or more": self.min_baselines < 1,
             f"fill_gaps {self.fill_gaps}; it is 0 or more": self.fill_gaps < 0,
             f"outlier_sigma {self.outlier_sigma}; it is 3 or more": not self.outlier_sigma >= 3,
+            f"max_chi_squared {self.max_chi_squared}; it is above 1": not self.max_chi_squared > 1,
             f"tolerance {self.tolerance}; it is between 0 and 0.01": not 0 < self.tolerance <= 0.01,
             f"max_iterations {self.max_iterations}; it is 2 or more": self.max_iterations < 2,
         }

@@ -15,7 +15,7 @@ from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.calibration.remarks import remarks
 from absurd.tasks.calibration.rows import Intervals, Rows, intervals, select
 from absurd.tasks.calibration.settings import GainSettings
-from absurd.tasks.calibration.stefcal import LOW_SNR, SOLVED, Solved, solve_sums
+from absurd.tasks.calibration.stefcal import BAD_FIT, LOW_SNR, SOLVED, Solved, solve_sums
 from absurd.tasks.calibration.sums import Term, squares, sums
 from absurd.tasks.radio.errors import CalibrationError
 from absurd.tasks.visibility.visibilities import Visibilities
@@ -25,6 +25,8 @@ _NOISE_MEDIAN = 2 * math.log(2)
 _FIRST_LIMIT = 16.0
 """How much stronger than the median a visibility may be, in power, while no gains are known."""
 _MAX_PASSES = 6
+_ENOUGH_TO_COMPARE = 6
+"""Solutions that a median is taken of."""
 _SETTLED = 0.02
 """A pass with other weights that changes gains by less, in standard deviations, is the last."""
 
@@ -110,6 +112,7 @@ def take_step(rows: Rows, known: Term, sought: Term, settings: GainSettings) -> 
         tolerance=settings.tolerance,
         max_iterations=settings.max_iterations,
     )
+    _leave_out_bad_fits(solved, settings.max_chi_squared)
     term = Term(np.where(solved.state == SOLVED, solved.values, 0), sought.number)
     share = summed.outliers / summed.used
     if not settings.robust:
@@ -123,6 +126,16 @@ def without_weak(step: Step, min_snr: float) -> Step:
     weak = (solved.state == SOLVED) & (solved.snr < min_snr)
     solved.state[weak] = LOW_SNR
     return replace(step, term=Term(np.where(weak, 0, step.term.values), step.term.number))
+
+
+def _leave_out_bad_fits(solved: Solved, most: float) -> None:
+    """Flag what fits far worse than most: interference that fills a channel or a time is fitted, and not by gains."""
+    known = solved.freedom > 0
+    if known.sum() < _ENOUGH_TO_COMPARE:
+        return
+    ratio = np.where(known, solved.chi_squared / np.where(known, solved.freedom, 1), 0.0)
+    bad = ratio > most * np.median(ratio[known])
+    solved.state[np.broadcast_to(bad[:, None], solved.state.shape) & (solved.state == SOLVED)] = BAD_FIT
 
 
 def change(before: Step, after: Step, min_snr: float) -> float:

@@ -23,7 +23,7 @@ from absurd.tasks.calibration.sums import Complex, Floats, Sums
 from absurd.tasks.radio.compiled import kernel
 
 States = NDArray[np.int8]
-SOLVED, NO_DATA, FEW_BASELINES, APART, NOT_CONVERGED, LOW_SNR = range(6)
+SOLVED, NO_DATA, FEW_BASELINES, APART, NOT_CONVERGED, LOW_SNR, BAD_FIT = range(7)
 """Why there is a solution, or none: `APART` antennas share no baseline with most others, directly or through others."""
 NOISE_SNR = 8**0.5
 """What noise alone gives, root mean square over antennas."""
@@ -73,7 +73,7 @@ def solve_sums(
         np.zeros(without),
     )
     _solve_all(
-        sums.cross, sums.model, sums.data, sums.count, pairs, {"ap": 0, "p": 1, "a": 2}[mode],
+        sums.cross, sums.model, sums.data, sums.count, sums.seen, pairs, {"ap": 0, "p": 1, "a": 2}[mode],
         min_baselines, tolerance, max_iterations,
         made.values, made.state, made.snr, made.iterations, made.chi_squared, made.freedom,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def solve_sums(
 
 @kernel
 def _solve_all(
-    cross: Complex, model: Floats, data: Floats, count: Floats, pairs: Numbers,
+    cross: Complex, model: Floats, data: Floats, count: Floats, seen: Floats, pairs: Numbers,
     mode: int, min_baselines: int, tolerance: float, max_iterations: int,
     values: Complex, state: States, snr: Floats, iterations: Numbers, chi_squared: Floats, freedom: Floats,
 ) -> None:  # fmt: skip
@@ -109,7 +109,7 @@ def _solve_all(
                 for c in range(begin, end):
                     iterations[i, c, hand], chi_squared[i, c, hand], freedom[i, c, hand] = _solve_one(
                         x_real[c - begin], x_imag[c - begin], y[c - begin],
-                        data[i, :, hand, c], count[i, :, hand, c], pairs,
+                        data[i, :, hand, c], count[i, :, hand, c], seen[i, hand, c], pairs,
                         mode, min_baselines, tolerance, max_iterations,
                         values[i, :, c, hand], state[i, :, c, hand], snr[i, :, c, hand],
                     )  # fmt: skip
@@ -117,7 +117,7 @@ def _solve_all(
 
 @kernel
 def _solve_one(
-    x_real: Floats, x_imag: Floats, y: Floats, data: Floats, count: Floats, pairs: Numbers,
+    x_real: Floats, x_imag: Floats, y: Floats, data: Floats, count: Floats, seen: float, pairs: Numbers,
     mode: int, min_baselines: int, tolerance: float, max_iterations: int,
     values: Complex, why: States, snr: Floats,
 ) -> tuple[int, float, float]:  # fmt: skip
@@ -148,7 +148,8 @@ def _solve_one(
         _begin(x_real, x_imag, y, why, real, imag)
     took, converged = _iterate(x_real, x_imag, y, why, real, imag, False, tolerance, max_iterations)
     squares, visibilities = _left(x_real, x_imag, y, real, imag, data, count, pairs, why)
-    freedom = max(0.0, 2.0 * visibilities - (2.0 * left - 1.0))
+    kept = min(1.0, np.sum(count) / seen) if seen > 0.0 else 0.0  # of the weights, where there are outliers
+    freedom = max(0.0, 2.0 * visibilities - kept * (2.0 * left - 1.0))
     # Whatever the rounding: no fit to data of single precision is better than to a part in 1e7.
     squares = max(squares, 1e-14 * np.sum(data))
     variance = squares / freedom if freedom > 0.0 else 1.0

@@ -51,6 +51,8 @@ class Sums:
     """Sum of w |V|^2."""
     count: Floats
     """Number of visibilities; of those with less weight as outliers, the share of it that they keep."""
+    seen: Floats
+    """(interval, polarisation, channel): number of visibilities, each as one."""
     used: int
     """Visibilities that went into all."""
     outliers: int
@@ -66,8 +68,9 @@ def sums(rows: Rows, known: Term, sought: Term, limits: Floats) -> Sums:
     intervals, _, channels, polarisations = sought.values.shape
     shape = (intervals, len(rows.pairs), polarisations, channels)
     cross, model, data, count = np.zeros(shape, np.complex128), np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    used, outliers = _sums(*_arguments(rows, known, sought, limits, cross, model, data, count))
-    return Sums(cross, model, data, count, int(used), int(outliers))
+    seen = np.zeros((intervals, polarisations, channels))
+    used, outliers = _sums(*_arguments(rows, known, sought, limits, cross, model, data, count, seen))
+    return Sums(cross, model, data, count, seen, int(used), int(outliers))
 
 
 def squares(rows: Rows, known: Term, sought: Term) -> list[Floats]:
@@ -112,7 +115,7 @@ def _sums(
     model: Singles, model_steps: Numbers, hands: Numbers, antenna1: Numbers, antenna2: Numbers,
     baseline: Numbers, first: Numbers, last: Numbers, known: Complex, known_number: Numbers,
     sought: Complex, number: Numbers,
-    limits: Floats, cross: Complex, model_sum: Floats, data_sum: Floats, count: Floats,
+    limits: Floats, cross: Complex, model_sum: Floats, data_sum: Floats, count: Floats, seen: Floats,
 ) -> tuple[int, int]:  # fmt: skip
     channels = data.shape[1]
     weight = np.zeros(channels)  # of a row and hand, as all that follow; 0 where a visibility is not usable
@@ -152,7 +155,7 @@ def _sums(
                 outliers += far
             _sum_up(
                 weight, v_real, v_imag, h_real, h_imag, share, far > 0, sign,
-                cross[i, b, hand], model_sum[i, b, hand], data_sum[i, b, hand], count[i, b, hand],
+                cross[i, b, hand], model_sum[i, b, hand], data_sum[i, b, hand], count[i, b, hand], seen[i, hand],
             )  # fmt: skip
     return used, outliers
 
@@ -220,6 +223,7 @@ def _hold_down(
 def _sum_up(
     weight: Floats, v_real: Floats, v_imag: Floats, h_real: Floats, h_imag: Floats, share: Floats,
     held_down: bool, sign: float, cross: Complex, model_sum: Floats, data_sum: Floats, count: Floats,
+    seen: Floats,
 ) -> None:  # fmt: skip
     """Add a row to its sums: each channel to its own, or all to one."""
     if cross.shape[0] > 1:
@@ -232,6 +236,7 @@ def _sum_up(
             model_sum[c] += w * (h_real[c] * h_real[c] + h_imag[c] * h_imag[c])
             data_sum[c] += w * (v_real[c] * v_real[c] + v_imag[c] * v_imag[c])
             count[c] += (share[c] if held_down else 1.0) if w > 0.0 else 0.0
+            seen[c] += 1.0 if w > 0.0 else 0.0
     else:
         real = 0.0
         imag = 0.0
@@ -245,6 +250,7 @@ def _sum_up(
             below += w * (h_real[c] * h_real[c] + h_imag[c] * h_imag[c])
             power += w * (v_real[c] * v_real[c] + v_imag[c] * v_imag[c])
             number += (share[c] if held_down else 1.0) if w > 0.0 else 0.0
+            seen[0] += 1.0 if w > 0.0 else 0.0
         cross[0] += complex(real, sign * imag)
         model_sum[0] += below
         data_sum[0] += power

@@ -92,6 +92,27 @@ def test_interference_dead_antennas_and_a_dead_reference() -> None:
     assert "10.0% of the visibilities lie more than 6 standard deviations" in told
 
 
+@pytest.mark.parametrize("robust", [True, False])
+def test_channels_full_of_interference_are_flagged(robust: bool) -> None:
+    """What all baselines see alike looks like gains: it is known by its bad fit, and the other channels are right."""
+    scene = tile(30, 16, 6, noise=0.5)
+    data = scene.visibilities.data.copy()
+    data[:, 5:7] += np.float32(50)
+    settings = CalibratorSettings(
+        phase=GainSettings(mode="p", interval_s=0, robust=robust),
+        bandpass=GainSettings(min_snr=5, normalise=True, robust=robust),
+        gain=GainSettings(interval_s=0, robust=robust),
+    )
+
+    found = solve_calibrator(scene.visibilities.with_(data=data), scene.model, settings)
+
+    clean = solve_calibrator(scene.visibilities, scene.model, settings)
+    assert found.bandpass.flags[:, :, 5:7].all()
+    assert found.bandpass.flags.sum() == found.bandpass.flags[:, :, 5:7].size
+    assert known_gains.error(product(found), scene.truth) < 1.2 * known_gains.error(product(clean), scene.truth)
+    assert any("4 of 32 solutions fit more than 5 times worse" in each for each in found.warnings)
+
+
 def test_phases_that_no_average_over_channels_holds() -> None:
     """With delays of several turns over the band the scan begins with one interval, and is solved all the same."""
     scene = tile(20, 32, 4, noise=0.2, drift=0.1)

@@ -374,7 +374,7 @@ def test_correlations_without_a_gain(seed: int) -> None:
     [
         {"mode": "x"}, {"interval_s": -1}, {"interval_s": math.nan}, {"combine": "scan"}, {"combine": ("day",)},
         {"reference": "pad001"}, {"uv_range_wavelengths": (5, 1)}, {"min_baselines": 0}, {"tolerance": 0},
-        {"min_snr": math.nan}, {"outlier_sigma": 1}, {"max_iterations": 0}, {"fill_gaps": -1},
+        {"min_snr": math.nan}, {"max_chi_squared": 1}, {"outlier_sigma": 1}, {"max_iterations": 0}, {"fill_gaps": -1},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_meant(wrong: dict[str, object]) -> None:
