@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def main(job_path: str) -> int:
@@ -29,7 +30,7 @@ def main(job_path: str) -> int:
         table = casatools.table()
         table.open(step["table"])
         names = ("TIME", "INTERVAL", "ANTENNA1", "ANTENNA2", "CPARAM", "FLAG", "SNR")
-        columns = {name: np.moveaxis(table.getcol(name), -1, 0) for name in names}
+        columns: dict[str, Any] = {name: np.moveaxis(table.getcol(name), -1, 0) for name in names}
         table.close()
         for name in ("CPARAM", "FLAG", "SNR"):
             columns[name] = columns[name].swapaxes(1, 2)  # (row, channel, polarisation)

@@ -18,7 +18,8 @@ ENGINES = ("embedded", "casa")
 class Engine(Protocol):
     """Solves for bandpass and gains."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def solve(
         self,

@@ -13,12 +13,12 @@ from absurd.tasks.calibration.sky_model import Component, SkyModel, separation_r
 from absurd.tasks.radio.beam import AiryBeam, GaussianBeam
 from absurd.tasks.radio.errors import ValidationError
 from absurd.tasks.radio.telescope import SPEED_OF_LIGHT
-from absurd.tasks.visibility.visibilities import PhaseCentre
+from absurd.tasks.visibility.visibilities import PhaseCentre, Visibilities
 
 CENTRE = PhaseCentre("centre", 1.0, 0.6)
 
 
-def scene(times: int = 2, channels: int = 5, **changes: object) -> known_gains.Visibilities:
+def scene(times: int = 2, channels: int = 5, **changes: object) -> Visibilities:
     """A tile with heights, all in one phase centre unless told."""
     empty = known_gains.empty(6, channels, times)
     uvw = empty.uvw_m + np.stack([np.zeros(len(empty.uvw_m))] * 2 + [np.linspace(-300, 300, len(empty.uvw_m))], -1)
@@ -26,7 +26,7 @@ def scene(times: int = 2, channels: int = 5, **changes: object) -> known_gains.V
     return empty.with_(**(one | changes))
 
 
-def plainly(visibilities: known_gains.Visibilities, source: Component) -> np.ndarray:
+def plainly(visibilities: Visibilities, source: Component) -> np.ndarray:
     """(row, channel): the phase of a point, from its direction as a vector."""
     ra, dec = source.ra_rad, source.dec_rad
     towards = np.array([math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec)])
