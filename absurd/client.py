@@ -16,6 +16,7 @@ from absurd.database import AsyncDatabase, session_on
 from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
+from absurd.gains import GainMethods
 from absurd.images import ImageMethods
 from absurd.inspection import Document
 from absurd.limits import QueueLimits, set_queue_limits
@@ -41,7 +42,7 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
     return replace(settings, database_url=database_url) if database_url else settings
 
 
-class AbsurdClient(ScheduleMethods, LogMethods, WorkerMethods, ImageMethods):
+class AbsurdClient(ScheduleMethods, LogMethods, WorkerMethods, ImageMethods, GainMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

@@ -17,6 +17,7 @@ from absurd.database_sync import SyncDatabase, session_on
 from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
 from absurd.executor import Executor, ParamsT
+from absurd.gains import SyncGainMethods
 from absurd.images import SyncImageMethods
 from absurd.inspection import Document
 from absurd.limits import QueueLimits, set_queue_limits
@@ -34,7 +35,7 @@ from absurd.workflow import Workflow, WorkflowRun
 T = TypeVar("T")
 
 
-class SyncAbsurdClient(SyncScheduleMethods, SyncLogMethods, SyncWorkerMethods, SyncImageMethods):
+class SyncAbsurdClient(SyncScheduleMethods, SyncLogMethods, SyncWorkerMethods, SyncImageMethods, SyncGainMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

@@ -166,6 +166,12 @@ class ImageIndexNotFoundError(NotFoundError):
     code = "image_index_not_found"
 
 
+class GainSetNotFoundError(NotFoundError):
+    """No gain set has that number."""
+
+    code = "gain_set_not_found"
+
+
 # The database ------------------------------------------------------------------------------------
 
 
@@ -194,6 +200,12 @@ class TaskStateError(ConflictError):
     """The task's state does not allow what was asked."""
 
     code = "task_state"
+
+
+class GainSetStateError(ConflictError):
+    """The gain set is quarantined, and what was asked needs one that is not."""
+
+    code = "gain_set_state"
 
 
 class SchemaError(ConflictError):
@@ -322,4 +334,6 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB012": ScheduleNotFoundError,
     "AB013": WorkerNotFoundError,
     "AB014": ImageIndexNotFoundError,
+    "AB016": GainSetNotFoundError,
+    "AB017": GainSetStateError,
 }

@@ -19,14 +19,15 @@ def freeze(connection: Connection) -> None:
 
 
 _DRAWN = {
-    "executor": ("id",), "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
+    "executor": ("id",), "gain_set": ("id", "superseded_by"),
+    "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
     "image": ("file_id", "index_id"), "image_file": ("id", "index_id"), "image_index": ("id",),
     "queue": ("id", "created_at"), "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "worker": ("id",),
 }  # fmt: skip
 """Columns whose values differ between two runs of one call: numbers drawn from sequences, and one default."""
 
 
-_NUMBERED = {"executor", "image_file", "image_index", "queue", "schedule", "tally", "worker"}
+_NUMBERED = {"executor", "gain_set", "image_file", "image_index", "queue", "schedule", "tally", "worker"}
 """Tables whose ids are drawn by identity columns."""
 
 

@@ -16,12 +16,13 @@ Statement = tuple[Any, ...]
 """What follows SELECT, and its arguments."""
 
 READS = frozenset({
-    "check_claim", "clock_time", "count_dead_letters", "find_images", "get_checkpoints", "get_dead_letter",
-    "get_identity", "get_image_files", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
-    "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status",
-    "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters",
-    "list_executors", "list_image_files", "list_image_indexes", "list_queues", "list_resources", "list_schedules",
-    "list_tasks", "list_ticks", "list_workers", "list_workflows", "new_task_id", "task_why",
+    "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images", "get_checkpoints",
+    "get_dead_letter", "get_gain_set", "get_identity", "get_image_files", "get_log", "get_names", "get_neighbours",
+    "get_overdue_publications", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
+    "get_states", "get_status", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters",
+    "lease_worker", "list_dead_letters", "list_executors", "list_gain_sets", "list_image_files",
+    "list_image_indexes", "list_queues", "list_resources", "list_schedules", "list_tasks", "list_ticks",
+    "list_workers", "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -135,11 +136,28 @@ class World:
         self.images = self.queue + ".images"
         self.call("put_images(%s, %s)", self.images, self.image_files("/a.fits", "/b.fits"))
 
+        self.gains = self.call("id from register_gain_set(%s)", self.gain_set("/valid"))
+        self.candidate = self.call("id from register_gain_set(%s, 'candidate')", self.gain_set("/candidate"))
+
     @staticmethod
     def image_files(*uris: str) -> str:
         """Files of an index of images, with one image each."""
         image = {"hdu": 0, "bounds": [10, 20, 11, 21], "band": "r", "shape": [9, 9], "wcs": "CTYPE1  = 'RA---TAN'"}
         return json.dumps([{"uri": uri, "version": "1", "images": [image]} for uri in uris])
+
+    def gain_set(self, path: str) -> str:
+        """What is registered of gains in a folder; of one recording, whatever the folder."""
+        times = {"observed_from": "2026-01-01T12:00Z", "observed_until": "2026-01-01T12:05Z"}
+        valid = {"valid_from": "2026-01-01T00:00Z", "valid_until": "2026-01-02T00:00Z"}
+        where = {"declination": 54.6, "strip": 1, "lowest_hz": 1.28e9, "highest_hz": 1.53e9}
+        what = {
+            "path": f"/{self.queue}{path}",
+            "checksum": "0" * 64,
+            "bytes": 9,
+            "kinds": ["bandpass", "gain"],
+            "source": "3C48",
+        }
+        return json.dumps({"telescope": self.queue} | times | valid | where | what)
 
     def scheduled(self, **options: Any) -> str:
         """A schedule of tasks for the queue."""
@@ -186,6 +204,7 @@ def _keyed() -> str:
 
 
 CALLS: dict[str, Callable[[World], Statement]] = {
+    "accept_gain_set": lambda w: ("accept_gain_set(%s)", w.candidate),
     "advance_marks": lambda w: ("advance_marks()",),
     "append_log": lambda w: (
         "append_log(array[%s::bigint], array[%s::uuid], '{1}', '{2}', '{1}', '{0}', '{0}', %s, 1000)",
@@ -215,6 +234,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
         w.schedule,
     ),
     "fold_tallies": lambda w: ("fold_tallies()",),
+    "forget_gain_set": lambda w: ("forget_gain_set(%s)", w.gains),
     "forget_images": lambda w: ("forget_images(%s, '{/a.fits}')", w.images),
     "get_due_schedules": lambda w: ("get_due_schedules('h', 30)",),
     "give_up_worker": lambda w: ("give_up_worker(%s)", w.worker),
@@ -232,8 +252,10 @@ CALLS: dict[str, Callable[[World], Statement]] = {
         w.image_files("/a.fits", "/c.fits"),
     ),
     "purge_queue": lambda w: ("purge_queue(%s)", w.queue),
+    "quarantine_gain_set": lambda w: ("quarantine_gain_set(%s, 'noise')", w.gains),
     "recover_runs": lambda w: ("recover_runs()",),
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
+    "register_gain_set": lambda w: ("count(*) from register_gain_set(%s)", w.gain_set("/new")),
     "register_worker": lambda w: ("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", w.queue),
     "remove_image_index": lambda w: ("remove_image_index(%s)", w.images),
     "remove_resource": lambda w: ("remove_resource(%s)", w.token),

@@ -20,7 +20,11 @@ class Gains:
     kind: Kind
     """A gain has one channel that goes for all; a bandpass one for each; a delay is a gain whose phase is a slope."""
     values: NDArray[np.complex128]
-    """(time, antenna, channel, polarisation); without unit where data and model are in one, 1 where flagged."""
+    """(time, antenna, channel, polarisation); without unit where data and model are in one, 1 where flagged.
+
+    Of a delay (one channel) the real part is seconds, 0 where flagged: at a frequency of f Hz the gain is
+    exp(2 pi i seconds (f - `frequencies_hz[0]`)).
+    """
     flags: NDArray[np.bool_]
     """Of the same shape; true where there is no solution."""
     snr: NDArray[np.float32]
@@ -30,7 +34,7 @@ class Gains:
     interval_s: NDArray[np.float64]
     """(time,), its length."""
     frequencies_hz: NDArray[np.float64]
-    """(channel,); of a gain the middle of those it was solved from."""
+    """(channel,), ascending; of a gain the middle of those it was solved from."""
     polarisations: tuple[str, ...]
     """X and Y, or R and L."""
     antennas: tuple[str, ...]
