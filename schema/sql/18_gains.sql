@@ -1,4 +1,4 @@
--- Gains of antennas in files: what each set was solved from and where it holds; see 66_gains.sql.
+-- Gains of antennas in files: what each set was solved from and where it holds; see 67_gains.sql.
 
 create table gain_set (
     id             bigint generated always as identity primary key,

@@ -304,8 +304,8 @@ def test_finding_costs_the_same_among_many(queue: Queue) -> None:
     queue.connection.execute(
         "insert into gain_set (telescope, path, checksum, bytes, kinds, source, declination, strip, lowest_hz,"
         " highest_hz, observed_from, observed_until, observed_at, valid_from, valid_until, state, registered_at,"
-        " decided_at) select telescope, path || n, checksum, bytes, kinds, source, declination, strip, lowest_hz, highest_hz,"
-        "  observed_from - n * interval '6 hours', observed_until - n * interval '6 hours',"
+        " decided_at) select telescope, path || n, checksum, bytes, kinds, source, declination, strip, lowest_hz,"
+        "  highest_hz, observed_from - n * interval '6 hours', observed_until - n * interval '6 hours',"
         "  observed_at - n * interval '6 hours', valid_from - n * interval '6 hours',"
         "  valid_until - n * interval '6 hours',"
         "  state, registered_at, decided_at from gain_set, generate_series(1, 2000) n"
