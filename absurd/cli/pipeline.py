@@ -10,6 +10,9 @@ SECTIONS = {
     "Make": {
         "simulate": "absurd.cli.pipeline_simulate:simulate",
     },
+    "Look": {
+        "gains": "absurd.cli.pipeline_gains:gains",
+    },
 }
 
 
