@@ -1,6 +1,7 @@
 """The domain: what tasks do.  Kernels need no queue; the `executors` modules put them on it."""
 
 EXECUTOR_MODULES = (
+    "absurd.tasks.calibration.executors",
     "absurd.tasks.cutout.executors",
     "absurd.tasks.export.executors",
     "absurd.tasks.export.butler.executors",

@@ -57,6 +57,8 @@ def make_gains(
         source="3C48",
         ra_rad=0.42,
         dec_rad=0.57,
+        warnings=("antenna pad004 is weak",),
+        chi_squared=1.1,
     )
 
 
@@ -92,3 +94,27 @@ def make_visibilities(
         array=array_of(antennas),
         phase_centres=(PhaseCentre("3C48", 0.42, 0.57),),
     )
+
+
+def observe(
+    start_s: float, declination_deg: float, *, flux_jy: float = 12.0, noise_jy: float = 0.3, seed: int = 7
+) -> Visibilities:
+    """A point at the phase centre, seen with fixed gains and bandpass: 6 integrations of 10 s, XX and YY."""
+    from absurd.tasks.calibration.apply import unapply_gains
+
+    random = np.random.default_rng([seed, int(start_s)])
+    empty = make_visibilities(antennas=6, times=start_s + 10.0 * np.arange(6), correlations=("XX", "YY"))
+    shape = empty.data.shape
+    source = np.full(shape, flux_jy, np.complex64)
+    noise = random.normal(scale=noise_jy, size=shape) + 1j * random.normal(scale=noise_jy, size=shape)
+    band, gain = make_gains("bandpass", seed=seed, antennas=6, times=1), make_gains(seed=seed, antennas=6, times=1)
+    x = np.linspace(-1, 1, band.values.shape[2])[:, None]
+    band.values[:] = (1 + 0.1 * x) * np.exp(0.5j * x**2 * np.arange(1, 7)[:, None, None] / 6)
+    model = empty.with_(
+        data=source,
+        weights=np.full(shape, noise_jy**-2, np.float32),
+        uvw_m=np.zeros((len(source), 3)),
+        phase_centres=(PhaseCentre("3C48", 0.42, float(np.radians(declination_deg))),),
+    )
+    seen = unapply_gains(model, band, gain, calwt=False).visibilities
+    return seen.with_(data=(seen.data + noise).astype(np.complex64))

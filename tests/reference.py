@@ -133,7 +133,9 @@ def executors_page() -> str:
 
 def _extra(executor: str) -> str:
     """What brings that which an executor's kernels import."""
-    extra = {"cutout": "astro", "export": "export", "maintenance": None}[executor.partition(".")[0]]
+    extra = {"calibration": "radio", "cutout": "astro", "export": "export", "maintenance": None}[
+        executor.partition(".")[0]
+    ]
     extra = "butler" if executor == "export.butler_catalog" else extra
     return "no extra" if extra is None else f"the extra `{extra}`"
 

@@ -3,7 +3,8 @@
 Arrays of a table: ``gain`` complex128 (time, antenna, channel, polarisation; of a delay ``delay`` float64, seconds),
 ``flag`` bool and ``snr`` float32 of the same shape, ``time`` and ``interval`` float64 (time,) in seconds (``time`` with
 the units by which xarray reads it as UTC), ``reference`` int64 (time,) the number of an antenna, ``frequency`` float64
-(channel,) Hz.  Attributes: ``kind``, ``antennas``, ``polarisations``, ``source``, ``ra_deg``, ``dec_deg`` (ICRS).
+(channel,) Hz.  Attributes: ``kind``, ``antennas``, ``polarisations``, ``source``, ``ra_deg``, ``dec_deg`` (ICRS),
+``warnings``, ``chi_squared``, ``outliers``.
 
 Nothing in it tells when or by which task it was written: the same gains with the same provenance have the same
 checksum.
@@ -155,6 +156,9 @@ def _attributes(gains: Gains) -> dict[str, Any]:
         "source": gains.source,
         "ra_deg": _degrees(gains.ra_rad),
         "dec_deg": _degrees(gains.dec_rad),
+        "warnings": list(gains.warnings),
+        "chi_squared": _known(gains.chi_squared),
+        "outliers": _known(gains.outliers),
     }
 
 
@@ -221,6 +225,9 @@ def _table(group: Any) -> Gains:
         source=told["source"],
         ra_rad=_radians(told["ra_deg"]),
         dec_rad=_radians(told["dec_deg"]),
+        warnings=tuple(told["warnings"]),
+        chi_squared=_number(told["chi_squared"]),
+        outliers=_number(told["outliers"]),
     )
 
 
@@ -231,6 +238,15 @@ def _degrees(angle: float) -> float | None:
 
 def _radians(angle: float | None) -> float:
     return math.nan if angle is None else math.radians(angle)
+
+
+def _known(value: float) -> float | None:
+    """JSON has no not-a-number."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _size(folder: Path) -> int:

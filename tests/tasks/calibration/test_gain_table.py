@@ -40,14 +40,14 @@ def a_set(seed: int = 1) -> GainSet:
 
 def same(one: Gains, other: Gains) -> bool:
     """To the bit, but for angles, which are kept to 1e-9 degrees."""
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
-        if isinstance(getattr(one, name), np.ndarray)
-        else math.isclose(getattr(one, name), getattr(other, name), abs_tol=1e-11)
-        if isinstance(getattr(one, name), float)
-        else getattr(one, name) == getattr(other, name)
-        for name in Gains.__slots__
-    )
+
+    def alike(name: str) -> bool:
+        before, after = getattr(one, name), getattr(other, name)
+        if isinstance(before, np.ndarray | float):
+            return bool(np.allclose(before, after, rtol=0, atol=1e-11 if name.endswith("rad") else 0, equal_nan=True))
+        return bool(before == after)
+
+    return all(alike(name) for name in Gains.__slots__)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""From the recording of a calibrator to a gain set."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from absurd.tasks.calibration.calibrator import CalibratorSolution
+from absurd.tasks.calibration.engines.engine import engine_named
+from absurd.tasks.calibration.field_model import FieldModel, field_model
+from absurd.tasks.calibration.gain_record import moment
+from absurd.tasks.calibration.gain_table import GainSet, Stored, write_gains
+from absurd.tasks.calibration.params import BandpassSolution, GainSolution, Solution, SolveParams
+from absurd.tasks.calibration.predict import predict
+from absurd.tasks.calibration.settings import CalibratorSettings, GainSettings
+from absurd.tasks.radio.beam import beam_named
+from absurd.tasks.radio.errors import ValidationError
+from absurd.tasks.radio.quantity import duration_s, uv_range
+from absurd.tasks.radio.telescope import SPEED_OF_LIGHT, load_telescope
+from absurd.tasks.visibility.measurement_set import read_measurement_set, write_measurement_set
+from absurd.tasks.visibility.visibilities import Visibilities
+
+SUFFIX = ".gains"
+_ELSEWHERE = {
+    "ms",
+    "out",
+    "register_as",
+    "casa_tables",
+    "casa_python",
+    "validity_hours",
+    "declination_tolerance_deg",
+    "catalogs",
+}
+"""Params that gains do not follow from, or that tell places of one machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Gains, and what they were solved from."""
+
+    gain_set: GainSet
+    visibilities: Visibilities
+    solution: CalibratorSolution
+
+
+def calibrate(params: SolveParams, told: Callable[[str], object], scratch: Callable[[], Path]) -> Calibrated:
+    """Solve the recording of a calibrator by the params of ``calibration.solve``; nothing is stored.
+
+    `scratch` gives a folder for what CASA reads, if it is to solve.
+
+    The same recording and params give the same gains, to the bit.  Raises DataError for a Measurement Set that cannot
+    be read, ValidationError for a sky that is not known, CalibrationError where nothing can be solved.
+    """
+    told("reading")
+    visibilities = read_measurement_set(params.ms, spectral_window=params.spectral_window, fields=params.fields)
+    field = field_model(
+        visibilities,
+        calibrator=params.calibrator,
+        flux_jy=params.flux_jy,
+        sky_model=params.sky_model,
+        catalogs=params.catalogs,
+        radius_deg=params.radius_deg,
+        most_sources=params.most_sources,
+        faintest_jy=params.faintest_jy,
+    )
+    told("predicting")
+    beam = None if params.beam == "none" else beam_named(params.beam, visibilities.array.dish_diameter_m)
+    model = predict(visibilities, field.sky, beam=beam)
+    told("solving")
+    settings = _settings(params, visibilities)
+    if params.engine == "casatasks":
+        engine = engine_named("casa", **({"python": params.casa_python} if params.casa_python else {}))
+        place = scratch() / "calibrator.ms"
+        write_measurement_set(visibilities, place, model=np.ascontiguousarray(model))
+        solution = engine.solve(visibilities, model, settings, measurement_set=place)
+    else:
+        solution = engine_named(params.engine).solve(visibilities, model, settings)
+    tables = tuple(replace(each, source=field.source) for each in (solution.bandpass, solution.gain))
+    return Calibrated(GainSet(tables, _provenance(params, visibilities, field, solution)), visibilities, solution)
+
+
+def store(gain_set: GainSet, folder: str | os.PathLike[str]) -> Stored:
+    """Store a set under a name that tells its source, time and content: the same set has the same name."""
+    first = gain_set.tables[0]
+    name = "".join(each if each.isalnum() or each in "+-." else "_" for each in first.source) or "gains"
+    at = moment(float(np.min([each.time_s.min() for each in gain_set.tables])))
+    return write_gains(Path(folder) / f"{name}_{at:%Y%m%dT%H%M%S}_{gain_set.checksum[:12]}{SUFFIX}", gain_set)
+
+
+def _settings(params: SolveParams, visibilities: Visibilities) -> CalibratorSettings:
+    known = load_telescope(params.telescope).reference_antennas if params.telescope else ()
+    bandpass = _solution(params.bcal, visibilities, known)
+    if "spw" in params.bcal.combine:
+        raise ValidationError("spectral windows are solved one by one", advice="take spw out of bcal.combine")
+    return CalibratorSettings(
+        phase=None if params.prebp is None else replace(_solution(params.prebp, visibilities, known), mode="p"),
+        bandpass=replace(
+            bandpass,
+            combine=tuple(params.bcal.combine),
+            fill_gaps=params.bcal.fillgaps,
+            min_baselines=params.bcal.minblperant,
+            normalise=params.bcal.solnorm,
+        ),
+        gain=replace(_solution(params.gcal, visibilities, known), mode=params.gcal.mode),
+    )
+
+
+def _solution(
+    told: Solution | BandpassSolution | GainSolution, visibilities: Visibilities, known: tuple[str, ...]
+) -> GainSettings:
+    """Of either kind; antennas of the telescope that are not in the recording are no reference."""
+    present = set(visibilities.array.names)
+    if unknown := [each for each in told.refant if each not in present]:
+        raise ValidationError(
+            f"reference antennas {', '.join(unknown)} are not in the recording",
+            advice=f"it has {', '.join(visibilities.array.names[:5])}, …",
+        )
+    within = uv_range(told.uvrange)
+    scale = 1.0 if within.in_wavelengths else float(visibilities.frequencies_hz.mean()) / SPEED_OF_LIGHT
+    return GainSettings(
+        interval_s=duration_s(told.solint),
+        reference=tuple(dict.fromkeys((*told.refant, *(each for each in known if each in present)))),
+        min_snr=told.minsnr,
+        uv_range_wavelengths=(within.shortest * scale, within.longest * scale),
+    )
+
+
+def _provenance(
+    params: SolveParams, visibilities: Visibilities, field: FieldModel, solution: CalibratorSolution
+) -> dict[str, Any]:
+    """Everything that the gains follow from, and nothing of when and where they were solved."""
+    settings = params.model_dump(exclude=_ELSEWHERE)
+    if params.sky_model is not None:
+        settings["sky_model"] = hashlib.sha256(field.sky.to_json().encode()).hexdigest()
+    return {
+        "made_by": f"absurd {version('absurd')}",
+        "ms": os.path.basename(os.path.normpath(params.ms)),
+        "visibilities": _digest(visibilities),
+        "settings": settings,
+        "sky": {
+            "scale": field.scale,
+            "sources": len(field.sky),
+            "jy": {each.name: round(_flux(each, visibilities), 6) for each in list(field.sky)[:20]},
+        },
+        "rounds": solution.rounds,
+        "converged": solution.converged,
+        "warnings": list(solution.warnings),
+    }
+
+
+def _flux(component: Any, visibilities: Visibilities) -> float:
+    flux = float(component.flux_at(np.array([visibilities.frequencies_hz.mean()]))[0])
+    return flux if math.isfinite(flux) else 0.0
+
+
+def _digest(visibilities: Visibilities) -> str:
+    """SHA-256 of what was solved from."""
+    digest = hashlib.sha256()
+    for each in (
+        visibilities.data,
+        visibilities.flags,
+        visibilities.weights,
+        visibilities.time_s,
+        visibilities.uvw_m,
+        visibilities.frequencies_hz,
+    ):
+        digest.update(np.ascontiguousarray(each).tobytes())
+    return digest.hexdigest()
