@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -69,13 +70,16 @@ def apply(ctx: RunContext, params: ApplyParams) -> dict[str, Any]:
     if params.sets:
         return correct(params, lambda *_: [], lambda _: None, progress)
     with SyncAbsurdClient.from_env() as client:
-        result = correct(params, client.find_gain_sets, client.get_gain_set, progress)
+        find = partial(client.find_gain_sets, limit=_NEAREST)
+        result = correct(params, find, client.get_gain_set, progress)
     for each in result["gains"]:
         if each["borrowed"] or each["grade"] in {"stale", "critical"}:
             ctx.log.warning("gains_not_fresh", **each)
     return result
 
 
+_NEAREST = 50
+"""Sets that are looked at on each side in time: of those of other folders or frequencies none may be taken."""
 _STAGES = ("reading", "predicting", "solving", "storing")
 
 
