@@ -7,6 +7,9 @@ import click
 from absurd.cli.group import LazyGroup
 
 SECTIONS = {
+    "Prepare": {
+        "config": "absurd.cli.pipeline_config:config",
+    },
     "Make": {
         "simulate": "absurd.cli.pipeline_simulate:simulate",
     },

@@ -1,0 +1,360 @@
+"""What can be configured: sections, keys, their units, bounds and usual values, and which stage reads each.
+
+The usual values are those of production.  `environments` puts layers over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from absurd.tasks.qa.gates import gates_with
+from absurd.tasks.radio.errors import PipelineError
+from absurd.tasks.radio.quantity import angle_deg, duration_s, flux_jy, uv_range
+
+NEXT = "(next)"
+"""Stands behind the stages that come with imaging: their keys are checked, and nothing reads them yet."""
+
+
+class Section(BaseModel):
+    """Keys that belong together: ``config.imaging.niter``, or ``config["imaging"]["niter"]``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in type(self).model_fields:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def keys(self) -> Iterator[str]:
+        """Names of the keys and sections in it: ``dict(config)`` works."""
+        return iter(type(self).model_fields)
+
+
+def _key(default: Any, meaning: str, *read_by: str, **bounds: Any) -> Any:
+    """A key: its usual value, its meaning with the unit, and the stages that read it."""
+    extra: Any = {"read_by": list(read_by)}
+    if isinstance(default, list | dict):
+        return Field(
+            default_factory=lambda: type(default)(default), description=meaning, json_schema_extra=extra, **bounds
+        )
+    return Field(default=default, description=meaning, json_schema_extra=extra, **bounds)
+
+
+def _quantity(read: Callable[[str], object]) -> Any:
+    """A text that `read` understands; kept as it is written."""
+
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except PipelineError as error:
+            raise ValueError(error.message) from None
+        return text
+
+    return AfterValidator(check)
+
+
+def _bare(value: Any) -> Any:
+    """A number as a text: a bare number is seconds, janskys, degrees."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _antennas(text: str) -> str:
+    names = [each.strip() for each in text.split(",")]
+    if text and (not all(names) or len(set(names)) < len(names)):
+        raise ValueError("write names of antennas, each once, the best first, such as pad104,pad105")
+    return text
+
+
+Duration = Annotated[str, BeforeValidator(_bare), _quantity(duration_s)]
+Flux = Annotated[str, BeforeValidator(_bare), _quantity(flux_jy)]
+Angle = Annotated[str, BeforeValidator(_bare), _quantity(angle_deg)]
+UvText = Annotated[str, _quantity(uv_range)]
+AntennaNames = Annotated[str, AfterValidator(_antennas)]
+Folder = Annotated[str, Field(min_length=1)]
+Size = Annotated[list[Annotated[int, Field(ge=16, le=65_536)]], Field(min_length=2, max_length=2)]
+Mode = Literal["p", "a", "ap"]
+SOLVE, APPLY, FLAG, QA = "calibration.solve", "calibration.apply", "visibility.flag", "qa.calibration"
+INGEST, CONVERT, SIMULATE = "visibility.ingest", "visibility.convert_group", "pipeline simulate"
+IMAGE, MOSAIC = f"imaging.image {NEXT}", f"imaging.mosaic {NEXT}"
+FORCED, BLOCKS = f"photometry.forced {NEXT}", f"PipelineOrchestrator {NEXT}"
+
+
+class Paths(Section):
+    """Folders.  A relative one starts in `base_dir`."""
+
+    base_dir: Folder = _key(
+        ".",
+        "Where the others start; a relative one itself in the working folder.",
+        INGEST,
+        CONVERT,
+        SOLVE,
+        APPLY,
+        QA,
+        SIMULATE,
+    )
+    hdf5_dir: Folder = _key("data/hdf5", "Where sub-bands arrive.", INGEST, SIMULATE)
+    ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", CONVERT)
+    cal_tables_dir: Folder = _key("data/cal_tables", "Gain tables.", SOLVE, APPLY)
+    skymodels_dir: Folder = _key("data/skymodels", "Catalogues of calibrators and sky models.", SOLVE)
+    log_dir: Folder = _key("logs", "Reports of the gates; what tasks print is kept with the tasks.", QA)
+    images_dir: Folder = _key("data/images", "Images.", IMAGE)
+    mosaics_dir: Folder = _key("data/mosaics", "Mosaics.", MOSAIC)
+    photometry_dir: Folder = _key("data/photometry", "Fluxes and light curves.", FORCED)
+
+    def folder(self, name: str) -> Path:
+        """One of them, with `base_dir` before it where it is relative."""
+        relative: str = self[name]
+        return Path(self.base_dir) / relative
+
+
+class Services(Section):
+    """How recordings become groups, and groups blocks."""
+
+    group_tolerance_s: float = _key(
+        60.0, "Sub-bands whose times differ by at most so much are of one group, seconds.", INGEST, ge=0, le=600
+    )
+    expected_subbands: int | None = _key(
+        None, "Sub-bands of a whole group; none: the telescope's.", INGEST, ge=1, le=1024
+    )
+    min_subbands: int | None = _key(
+        None, "With fewer a group that was waited for is not converted; none: three quarters.", INGEST, ge=1, le=1024
+    )
+    group_declination_tolerance_deg: float = _key(
+        0.1, "Sub-bands of one group may differ so much in declination, degrees.", INGEST, gt=0, le=10
+    )
+    partial_after_min: float = _key(
+        5.0, "A group that lacks sub-bands is waited for so long, minutes.", INGEST, gt=0, le=10_080
+    )
+    mosaic_duration_min: float = _key(60.0, "What a block covers, minutes.", BLOCKS, gt=0, le=1440)
+    mosaic_overlap_min: float = _key(10.0, "What a block has in common with the next, minutes.", BLOCKS, ge=0)
+    ms_chunk_duration_min: float = _key(5.0, "What a Measurement Set covers, minutes.", BLOCKS, gt=0, le=1440)
+    max_concurrent_blocks: int = _key(4, "Blocks that are worked on at once.", BLOCKS, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if self.mosaic_overlap_min >= self.mosaic_duration_min:
+            raise ValueError("mosaic_overlap_min must be less than mosaic_duration_min")
+        if self.ms_chunk_duration_min > self.mosaic_duration_min:
+            raise ValueError("ms_chunk_duration_min must be at most mosaic_duration_min")
+        return self
+
+
+class Flagging(Section):
+    """How visibilities are flagged."""
+
+    tfcrop_timecutoff: float = _key(
+        4.0,
+        "Visibilities that differ from others of their channel by more deviations than this are flagged.",
+        FLAG,
+        gt=0,
+        le=100,
+    )
+    tfcrop_freqcutoff: float = _key(4.0, "As above, from others of their integration.", FLAG, gt=0, le=100)
+
+
+class Calibration(Section):
+    """How gains are solved, and how long they hold.  `gcal_*`: gains; `bcal_*`: bandpass; `prebp_*`: phases before."""
+
+    fixed_declination_deg: float = _key(
+        37.0, "Where the dishes point, degrees, for recordings that do not tell: those that do are believed.",
+        CONVERT, SIMULATE, ge=-90, le=90,
+    )  # fmt: skip
+    engine: Literal["embedded", "casatasks"] = _key("embedded", "What solves.", SOLVE)
+    gcal_refant: AntennaNames = _key(
+        "pad001", "Reference antennas, the best first, as in pad104,pad105; then the telescope's.", SOLVE
+    )
+    gcal_mode: Mode = _key("ap", "Solve for phases (p), amplitudes (a) or both (ap).", SOLVE)
+    gcal_solint: Duration = _key(
+        "30min", "Length of a solution; inf: one for each scan, int: for each integration.", SOLVE
+    )
+    gcal_minsnr: float = _key(3.0, "Solutions with less signal to noise are flagged.", SOLVE, ge=0, le=1000)
+    gcal_uvrange: UvText = _key("", "Baselines to solve by, as in >1klambda; without it all.", SOLVE)
+    bcal_refant: AntennaNames = _key("", "As gcal_refant; without it that.", SOLVE)
+    bcal_solint: Duration = _key("inf", "As gcal_solint.", SOLVE)
+    bcal_minsnr: float = _key(5.0, "As gcal_minsnr.", SOLVE, ge=0, le=1000)
+    bcal_uvrange: UvText = _key(">1klambda", "As gcal_uvrange.", SOLVE)
+    bcal_combine: str = _key("scan,field", "What is solved together: scan, field, spw, or several.", SOLVE)
+    bcal_fillgaps: int = _key(
+        3, "Flagged channels in a row that are filled from their neighbours.", SOLVE, ge=0, le=1000
+    )
+    bcal_minblperant: int = _key(4, "Antennas with fewer baselines are not solved for.", SOLVE, ge=1, le=1000)
+    prebp_solint: Duration = _key("60s", "As gcal_solint.", SOLVE)
+    prebp_minsnr: float = _key(3.0, "As gcal_minsnr.", SOLVE, ge=0, le=1000)
+    prebp_uvrange: UvText = _key(">1klambda", "As gcal_uvrange.", SOLVE)
+    validity_hours: float = _key(12.0, "Gains hold for so long before and after.", APPLY, gt=0, le=720)
+    declination_tolerance_deg: float = _key(
+        1.0, "Gains hold for fields whose declination differs by at most so much, degrees.", APPLY, gt=0, le=180
+    )
+    flagging: Flagging = Field(default_factory=Flagging)
+
+
+class Quality(Section):
+    """What calibrations have to be like to be used."""
+
+    quarantine: bool = _key(
+        True, "Whether gain tables that do not pass are moved away; they fail their task either way.", QA
+    )
+    limits: dict[str, dict[str, float | None]] = _key(
+        {}, "Other limits of gates, as in {antennas = {fail_below = 6}}.", QA
+    )
+
+    @model_validator(mode="after")
+    def _gates(self) -> Self:
+        try:
+            gates_with(self.limits)
+        except PipelineError as error:
+            raise ValueError(error.message) from None
+        return self
+
+
+class Imaging(Section):
+    """How images are made."""
+
+    deconvolver: Literal["hogbom", "clark", "multiscale", "mtmfs"] = _key("hogbom", "How the beam is taken off.", IMAGE)
+    gridder: Literal["standard", "wproject", "widefield", "idg"] = _key(
+        "wproject", "How visibilities are gridded.", IMAGE
+    )
+    wprojplanes: int = _key(-1, "Planes of w; -1: as many as it takes.", IMAGE, ge=-1, le=4096)
+    niter: int = _key(5000, "Components at most.", IMAGE, ge=0, le=100_000_000)
+    threshold: Flux = _key("1mJy", "Brightness down to which is cleaned, as in 1mJy (a beam).", IMAGE)
+    interactive: Literal[False] = _key(False, "Tasks ask nobody.", IMAGE)
+    image_size: Size = _key([4800, 4800], "Pixels, [x, y].", IMAGE)
+    cell_size: Angle = _key("3arcsec", "Side of a pixel.", IMAGE)
+    weighting: Literal["natural", "uniform", "briggs"] = _key("briggs", "Weights of visibilities.", IMAGE)
+    robust: float = _key(0.5, "Of Briggs's weights: -2 is uniform, 2 natural.", IMAGE, ge=-2, le=2)
+    pblimit: float = _key(0.1, "The image ends where the beam is weaker than this.", IMAGE, ge=0, lt=1)
+    pbcor: bool = _key(True, "Whether the beam is divided out.", IMAGE)
+    savemodel: Literal["none", "virtual", "modelcolumn"] = _key("modelcolumn", "Where the model is kept.", IMAGE)
+    use_clean_mask: bool = _key(False, "Whether only known sources are cleaned.", IMAGE)
+    save_fits: bool = _key(True, "Whether images are kept as FITS.", IMAGE)
+
+
+class Mosaicking(Section):
+    """How images become mosaics."""
+
+    mosaic_type: Literal["optimal", "pbweight"] = _key(
+        "optimal", "Weights of pixels: beam^2 / noise^2 (optimal), or beam^2.", MOSAIC
+    )
+    mosaic_nx: int = _key(28_800, "Pixels along right ascension.", MOSAIC, ge=16, le=1_000_000)
+    mosaic_ny: int = _key(4800, "Pixels along declination.", MOSAIC, ge=16, le=1_000_000)
+    mosaic_cell: Angle = _key("3arcsec", "Side of a pixel.", MOSAIC)
+    save_fits: bool = _key(True, "Whether mosaics are kept as FITS.", MOSAIC)
+
+
+FluxRange = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
+
+
+class Detection(Section):
+    """How sources are found."""
+
+    fwhm_pixels: float = _key(3.0, "Width of what is looked for, pixels.", FORCED, gt=0, le=1000)
+    threshold_sigma: float = _key(5.0, "Least significance, deviations.", FORCED, gt=0, le=1000)
+
+
+class Classification(Section):
+    """Which sources are measured, and by which."""
+
+    target_flux_range: FluxRange = _key([0.001, 0.1], "Of those that are measured, Jy.", FORCED)
+    reference_flux_range: FluxRange = _key([0.01, 1.0], "Of those they are compared with, Jy.", FORCED)
+    min_separation_arcsec: float = _key(30.0, "Between the two, arcseconds.", FORCED, ge=0, le=36_000)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for low, high in (self.target_flux_range, self.reference_flux_range):
+            if low >= high:
+                raise ValueError("a range of fluxes is [less, more]")
+        return self
+
+
+class Aperture(Section):
+    """Where a source's flux is summed, and what is taken for sky: wider than the beam of 10 to 15 arcseconds."""
+
+    radius_arcsec: float = _key(15.0, "Of the aperture, arcseconds.", FORCED, gt=0, le=3600)
+    inner_annulus_arcsec: float = _key(22.5, "Where the sky begins, arcseconds.", FORCED, gt=0, le=3600)
+    outer_annulus_arcsec: float = _key(37.5, "Where it ends, arcseconds.", FORCED, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _rings(self) -> Self:
+        if not self.radius_arcsec <= self.inner_annulus_arcsec < self.outer_annulus_arcsec:
+            raise ValueError(
+                "radius_arcsec must be at most inner_annulus_arcsec, and that less than outer_annulus_arcsec"
+            )
+        return self
+
+
+class Photometry(Section):
+    """How fluxes are measured."""
+
+    detection: Detection = Field(default_factory=Detection)
+    classification: Classification = Field(default_factory=Classification)
+    aperture: Aperture = Field(default_factory=Aperture)
+
+
+class SkyField(Section):
+    """Which part of the sky counts."""
+
+    radius_deg: float = _key(
+        2.0, "Sources within so much of the field's centre, degrees.", SOLVE, SIMULATE, gt=0, le=90
+    )
+    n_sources: int = _key(50, "The brightest so many, as the beam shows them.", SOLVE, SIMULATE, ge=1, le=100_000)
+
+
+class SkyFlux(Section):
+    """How bright sources are."""
+
+    min_flux_jy: float = _key(0.001, "Weaker ones are left out, Jy.", SOLVE, SIMULATE, gt=0)
+    max_flux_jy: float = _key(1.0, "The brightest that is simulated, Jy.", SIMULATE, gt=0)
+    power_law_index: float = _key(-1.5, "Of the numbers of simulated sources by flux, dN/dS.", SIMULATE, ge=-5, lt=0)
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.min_flux_jy >= self.max_flux_jy:
+            raise ValueError("min_flux_jy must be less than max_flux_jy")
+        return self
+
+
+class SkyModel(Section):
+    """The sky that calibration supposes, and the simulator shows."""
+
+    field: SkyField = Field(default_factory=SkyField)
+    flux: SkyFlux = Field(default_factory=SkyFlux)
+
+
+class MsCreation(Section):
+    """What is simulated."""
+
+    test_mode: bool = _key(False, "Whether sub-bands are simulated into hdf5_dir instead of being recorded.", BLOCKS)
+    n_antennas: int = _key(96, "Antennas, of the telescope's the first.", SIMULATE, ge=3, le=1000)
+    n_frequencies: int = _key(768, "Channels of all sub-bands together.", SIMULATE, ge=1, le=1_000_000)
+    n_times: int = _key(24, "Integrations of a group.", SIMULATE, ge=1, le=100_000)
+
+
+class Logging(Section):
+    """What commands of the pipeline say."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _key("INFO", "The least that is said.", BLOCKS)
+    console_output: bool = _key(True, "Whether to the terminal.", BLOCKS)
+    file_output: bool = _key(True, "Whether to a file in log_dir.", BLOCKS)
+
+
+class PipelineConfig(Section):
+    """The whole configuration."""
+
+    environment: str = _key("production", "Which environment's layer this is made of.", BLOCKS)
+    telescope: str = _key(
+        "dsa110", "Name of a telescope, or the path of its TOML file.", INGEST, CONVERT, SOLVE, SIMULATE, min_length=1
+    )
+    paths: Paths = Field(default_factory=Paths)
+    services: Services = Field(default_factory=Services)
+    calibration: Calibration = Field(default_factory=Calibration)
+    quality: Quality = Field(default_factory=Quality)
+    imaging: Imaging = Field(default_factory=Imaging)
+    mosaicking: Mosaicking = Field(default_factory=Mosaicking)
+    photometry: Photometry = Field(default_factory=Photometry)
+    skymodel: SkyModel = Field(default_factory=SkyModel)
+    ms_creation: MsCreation = Field(default_factory=MsCreation)
+    logging: Logging = Field(default_factory=Logging)

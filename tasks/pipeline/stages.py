@@ -1,0 +1,138 @@
+"""What a configuration means to the stages: the params that each executor is given for it.
+
+What a run is about, as its files, comes from who spawns it; all else from here.  A folder is given as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from absurd.tasks.pipeline.config import Calibration, PipelineConfig
+from absurd.tasks.radio.errors import ValidationError
+
+Params = dict[str, Any]
+
+
+def stage_params(config: PipelineConfig, stage: str) -> Params:
+    """Params of an executor, such as ``calibration.solve``, or options of ``pipeline simulate``, by the configuration.
+
+    Raises ValidationError for a stage that no key is for.
+    """
+    if stage not in _STAGES:
+        raise ValidationError(f"no key of the configuration is for {stage!r}", advice=f"take {', '.join(_STAGES)}")
+    return _STAGES[stage](config)
+
+
+def stages() -> list[str]:
+    """Stages that keys are for."""
+    return list(_STAGES)
+
+
+def _ingest(config: PipelineConfig) -> Params:
+    services = config.services
+    return _given(
+        telescope=config.telescope,
+        folder=str(config.paths.folder("hdf5_dir")),
+        time_tolerance=services.group_tolerance_s,
+        declination_tolerance=services.group_declination_tolerance_deg,
+        subbands=services.expected_subbands,
+        min_subbands=services.min_subbands,
+        timeout=60 * services.partial_after_min,
+    )
+
+
+def _convert(config: PipelineConfig) -> Params:
+    return {
+        "telescope": config.telescope,
+        "out": str(config.paths.folder("ms_stage1_dir")),
+        "declination_deg": config.calibration.fixed_declination_deg,
+    }
+
+
+def _flag(config: PipelineConfig) -> Params:
+    flagging = config.calibration.flagging
+    return {"tfcrop_timecutoff": flagging.tfcrop_timecutoff, "tfcrop_freqcutoff": flagging.tfcrop_freqcutoff}
+
+
+def _solve(config: PipelineConfig) -> Params:
+    calibration, sky = config.calibration, config.skymodel
+    return {
+        "telescope": config.telescope,
+        "out": str(config.paths.folder("cal_tables_dir")),
+        "catalogs": str(config.paths.folder("skymodels_dir")),
+        "engine": calibration.engine,
+        "radius_deg": sky.field.radius_deg,
+        "most_sources": sky.field.n_sources,
+        "faintest_jy": sky.flux.min_flux_jy,
+        "prebp": _solution(calibration, "prebp"),
+        "bcal": _solution(calibration, "bcal")
+        | {
+            "combine": [each.strip() for each in calibration.bcal_combine.split(",") if each.strip()],
+            "fillgaps": calibration.bcal_fillgaps,
+            "minblperant": calibration.bcal_minblperant,
+        },
+        "gcal": _solution(calibration, "gcal") | {"mode": calibration.gcal_mode},
+    }
+
+
+def _solution(calibration: Calibration, which: str) -> Params:
+    """Of one kind of solutions: interval, least signal to noise, baselines and reference antennas."""
+    refant = calibration.bcal_refant or calibration.gcal_refant if which == "bcal" else calibration.gcal_refant
+    return {
+        "solint": calibration[f"{which}_solint"],
+        "minsnr": calibration[f"{which}_minsnr"],
+        "uvrange": calibration[f"{which}_uvrange"],
+        "refant": [each.strip() for each in refant.split(",") if each.strip()],
+    }
+
+
+def _apply(config: PipelineConfig) -> Params:
+    return {
+        "gains": str(config.paths.folder("cal_tables_dir")),
+        "validity_hours": config.calibration.validity_hours,
+        "declination_tolerance_deg": config.calibration.declination_tolerance_deg,
+    }
+
+
+def _qa(config: PipelineConfig) -> Params:
+    return {
+        "reports": str(config.paths.folder("log_dir")),
+        "quarantine": config.quality.quarantine,
+        "limits": config.quality.limits,
+    }
+
+
+def _simulate(config: PipelineConfig) -> Params:
+    from absurd.tasks.radio.telescope import load_telescope
+
+    creation, sky = config.ms_creation, config.skymodel
+    subbands = load_telescope(config.telescope).band.subbands
+    return {
+        "folder": str(config.paths.folder("hdf5_dir")),
+        "telescope": config.telescope,
+        "antennas": creation.n_antennas,
+        "channels": -(-creation.n_frequencies // subbands),
+        "integrations": creation.n_times,
+        "declination_deg": config.calibration.fixed_declination_deg,
+        "sources": sky.field.n_sources,
+        "radius_deg": sky.field.radius_deg,
+        "faintest_jy": sky.flux.min_flux_jy,
+        "brightest_jy": sky.flux.max_flux_jy,
+        "power_law_index": sky.flux.power_law_index,
+    }
+
+
+def _given(**params: Any) -> Params:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+_STAGES: dict[str, Callable[[PipelineConfig], Params]] = {
+    "pipeline simulate": _simulate,
+    "visibility.ingest": _ingest,
+    "visibility.convert_group": _convert,
+    "visibility.flag": _flag,
+    "calibration.solve": _solve,
+    "calibration.apply": _apply,
+    "qa.calibration": _qa,
+}
