@@ -78,7 +78,7 @@ Folder = Annotated[str, Field(min_length=1)]
 Size = Annotated[list[Annotated[int, Field(ge=16, le=65_536)]], Field(min_length=2, max_length=2)]
 Mode = Literal["p", "a", "ap"]
 SOLVE, APPLY, FLAG, QA = "calibration.solve", "calibration.apply", "visibility.flag", "qa.calibration"
-INGEST, CONVERT, SIMULATE = "visibility.ingest", "visibility.convert_group", "pipeline simulate"
+INGEST, SIMULATE = "visibility.ingest", "pipeline simulate"
 IMAGE, MOSAIC = f"imaging.image {NEXT}", f"imaging.mosaic {NEXT}"
 FORCED, BLOCKS = f"photometry.forced {NEXT}", f"PipelineOrchestrator {NEXT}"
 
@@ -90,14 +90,13 @@ class Paths(Section):
         ".",
         "Where the others start; a relative one itself in the working folder.",
         INGEST,
-        CONVERT,
         SOLVE,
         APPLY,
         QA,
         SIMULATE,
     )
     hdf5_dir: Folder = _key("data/hdf5", "Where sub-bands arrive.", INGEST, SIMULATE)
-    ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", CONVERT)
+    ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", INGEST)
     cal_tables_dir: Folder = _key("data/cal_tables", "Gain tables.", SOLVE, APPLY)
     skymodels_dir: Folder = _key("data/skymodels", "Catalogues of calibrators and sky models.", SOLVE)
     log_dir: Folder = _key("logs", "Reports of the gates; what tasks print is kept with the tasks.", QA)
@@ -160,8 +159,8 @@ class Calibration(Section):
     """How gains are solved, and how long they hold.  `gcal_*`: gains; `bcal_*`: bandpass; `prebp_*`: phases before."""
 
     fixed_declination_deg: float = _key(
-        37.0, "Where the dishes point, degrees, for recordings that do not tell: those that do are believed.",
-        CONVERT, SIMULATE, ge=-90, le=90,
+        37.0, "Where the dishes look, degrees, as long as nothing tells: recordings do, and are believed.",
+        SIMULATE, ge=-90, le=90,
     )  # fmt: skip
     engine: Literal["embedded", "casatasks"] = _key("embedded", "What solves.", SOLVE)
     gcal_refant: AntennaNames = _key(
@@ -185,9 +184,9 @@ class Calibration(Section):
     prebp_solint: Duration = _key("60s", "As gcal_solint.", SOLVE)
     prebp_minsnr: float = _key(3.0, "As gcal_minsnr.", SOLVE, ge=0, le=1000)
     prebp_uvrange: UvText = _key(">1klambda", "As gcal_uvrange.", SOLVE)
-    validity_hours: float = _key(12.0, "Gains hold for so long before and after.", APPLY, gt=0, le=720)
+    validity_hours: float = _key(12.0, "Gains hold for so long before and after.", SOLVE, APPLY, gt=0, le=720)
     declination_tolerance_deg: float = _key(
-        1.0, "Gains hold for fields whose declination differs by at most so much, degrees.", APPLY, gt=0, le=180
+        1.0, "Gains hold for fields whose declination differs by at most so much, degrees.", SOLVE, APPLY, gt=0, le=180
     )
     flagging: Flagging = Field(default_factory=Flagging)
 
@@ -346,7 +345,7 @@ class PipelineConfig(Section):
 
     environment: str = _key("production", "Which environment's layer this is made of.", BLOCKS)
     telescope: str = _key(
-        "dsa110", "Name of a telescope, or the path of its TOML file.", INGEST, CONVERT, SOLVE, SIMULATE, min_length=1
+        "dsa110", "Name of a telescope, or the path of its TOML file.", INGEST, SOLVE, SIMULATE, min_length=1
     )
     paths: Paths = Field(default_factory=Paths)
     services: Services = Field(default_factory=Services)

@@ -30,23 +30,17 @@ def stages() -> list[str]:
 
 
 def _ingest(config: PipelineConfig) -> Params:
+    """It hands the folder for Measurement Sets on to the conversions that it spawns."""
     services = config.services
-    return _given(
-        telescope=config.telescope,
-        folder=str(config.paths.folder("hdf5_dir")),
-        time_tolerance=services.group_tolerance_s,
-        declination_tolerance=services.group_declination_tolerance_deg,
-        subbands=services.expected_subbands,
-        min_subbands=services.min_subbands,
-        timeout=60 * services.partial_after_min,
-    )
-
-
-def _convert(config: PipelineConfig) -> Params:
+    subbands = services.expected_subbands or _subbands(config)
     return {
-        "telescope": config.telescope,
+        "folder": str(config.paths.folder("hdf5_dir")),
         "out": str(config.paths.folder("ms_stage1_dir")),
-        "declination_deg": config.calibration.fixed_declination_deg,
+        "time_tolerance_s": services.group_tolerance_s,
+        "declination_tolerance_deg": services.group_declination_tolerance_deg,
+        "subbands": subbands,
+        "min_subbands": services.min_subbands or max(1, 3 * subbands // 4),
+        "timeout_s": 60 * services.partial_after_min,
     }
 
 
@@ -73,6 +67,8 @@ def _solve(config: PipelineConfig) -> Params:
             "minblperant": calibration.bcal_minblperant,
         },
         "gcal": _solution(calibration, "gcal") | {"mode": calibration.gcal_mode},
+        "validity_hours": calibration.validity_hours,
+        "declination_tolerance_deg": calibration.declination_tolerance_deg,
     }
 
 
@@ -104,33 +100,31 @@ def _qa(config: PipelineConfig) -> Params:
 
 
 def _simulate(config: PipelineConfig) -> Params:
-    from absurd.tasks.radio.telescope import load_telescope
-
     creation, sky = config.ms_creation, config.skymodel
-    subbands = load_telescope(config.telescope).band.subbands
     return {
         "folder": str(config.paths.folder("hdf5_dir")),
         "telescope": config.telescope,
         "antennas": creation.n_antennas,
-        "channels": -(-creation.n_frequencies // subbands),
+        "channels": -(-creation.n_frequencies // _subbands(config)),
         "integrations": creation.n_times,
         "declination_deg": config.calibration.fixed_declination_deg,
         "sources": sky.field.n_sources,
         "radius_deg": sky.field.radius_deg,
         "faintest_jy": sky.flux.min_flux_jy,
         "brightest_jy": sky.flux.max_flux_jy,
-        "power_law_index": sky.flux.power_law_index,
+        "counts_index": sky.flux.power_law_index,
     }
 
 
-def _given(**params: Any) -> Params:
-    return {name: value for name, value in params.items() if value is not None}
+def _subbands(config: PipelineConfig) -> int:
+    from absurd.tasks.radio.telescope import load_telescope
+
+    return load_telescope(config.telescope).band.subbands
 
 
 _STAGES: dict[str, Callable[[PipelineConfig], Params]] = {
     "pipeline simulate": _simulate,
     "visibility.ingest": _ingest,
-    "visibility.convert_group": _convert,
     "visibility.flag": _flag,
     "calibration.solve": _solve,
     "calibration.apply": _apply,

@@ -228,14 +228,16 @@ def _drawn(recording: Recording) -> list[sky.Source]:
     ends = np.array([recording.group_start_s(each) for each in (0, settings.groups)])
     ra, dec = (np.degrees(each) for each in earth.icrs(0.0, recording.declination_rad, ends, telescope))
     middle = float(np.mean(telescope.band.frequencies_hz))
+    width = float(np.degrees(beam_named("airy", telescope.dish_diameter_m).fwhm_rad(middle)))
     return sky.draw(
         np.random.default_rng([settings.seed, _SKY]),
         settings.sources,
         ra_deg=(float(ra[0]), float(ra[0] + (ra[1] - ra[0]) % 360)),
         dec_deg=float(np.mean(dec)),
-        radius_deg=float(np.degrees(beam_named("airy", telescope.dish_diameter_m).fwhm_rad(middle))),
+        radius_deg=width if settings.radius_deg is None else settings.radius_deg,
         flux_jy=(settings.faintest_jy, settings.brightest_jy),
         reference_hz=middle,
+        counts_index=settings.counts_index,
     )
 
 

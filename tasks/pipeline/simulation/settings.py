@@ -40,7 +40,11 @@ class SimulationSettings:
     """Others, drawn around where the dishes look."""
     faintest_jy: float = 0.02
     brightest_jy: float = 0.5
-    """Of those drawn, at the middle of the band: N(> S) falls with S^-1.5 between the two."""
+    """Of those drawn, at the middle of the band."""
+    counts_index: float = -1.5
+    """Between the two N(> S) goes with S to this power; -1.5 is that of sources that fill space evenly."""
+    radius_deg: float | None = None
+    """Those drawn lie within so much of where the dishes look while they record; None is the beam's full width."""
     sky: str | None = None
     """A table of sources (.csv) instead of those drawn: ra and dec in degrees (ICRS), flux_jy, and perhaps
     spectral_index, reference_hz and name."""
@@ -80,6 +84,10 @@ class SimulationSettings:
                 f"sources from {self.faintest_jy:g} to {self.brightest_jy:g} Jy",
                 advice="the faintest is above 0 and not above the brightest",
             )
+        if not -10 <= self.counts_index < 0:
+            raise ValidationError(f"counts_index is {self.counts_index:g}", advice="it is below 0, and -10 at least")
+        if self.radius_deg is not None and not 0 < self.radius_deg <= 90:
+            raise ValidationError(f"radius_deg is {self.radius_deg:g}", advice="it is above 0, and 90 at most")
         if self.noise_jy is not None and not 0 <= self.noise_jy < float("inf"):
             raise ValidationError(f"noise is {self.noise_jy:g} Jy", advice="it is 0 or more")
         if self.declination_deg is not None and not -90 <= self.declination_deg <= 90:

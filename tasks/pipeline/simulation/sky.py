@@ -72,18 +72,19 @@ def draw(
     radius_deg: float,
     flux_jy: tuple[float, float],
     reference_hz: float,
+    counts_index: float = -1.5,
 ) -> list[Source]:
     """Sources around the arc of constant declination from one right ascension to another (the second not the less).
 
-    They are evenly spread within `radius_deg` of it, as far as the sky goes; fluxes have N(> S) falling with S^-1.5, as
-    where sources fill space evenly, and spectral indices are -0.7 with a scatter of 0.2.
+    They are evenly spread within `radius_deg` of it, as far as the sky goes; fluxes have N(> S) falling with S to
+    the power of `counts_index`, and spectral indices are -0.7 with a scatter of 0.2.
     """
     low, high = (math.sin(math.radians(min(90, max(-90, dec_deg + each)))) for each in (-radius_deg, radius_deg))
     declinations = np.degrees(np.arcsin(random.uniform(low, high, number)))
     margin = min(180.0, radius_deg / max(math.cos(math.radians(dec_deg)), 1e-3))
     ascensions = random.uniform(ra_deg[0] - margin, ra_deg[1] + margin, number) % 360
-    faint, bright = (each**-1.5 for each in flux_jy)
-    fluxes = (faint + random.uniform(0, 1, number) * (bright - faint)) ** (-1 / 1.5)
+    faint, bright = (each**counts_index for each in flux_jy)
+    fluxes = (faint + random.uniform(0, 1, number) * (bright - faint)) ** (1 / counts_index)
     indices = random.normal(-0.7, 0.2, number)
     return [
         Source(f"S{at:04d}", float(ra), float(dec), float(flux), float(index), reference_hz)

@@ -42,7 +42,7 @@ def test_the_seeds_call_and_keys() -> None:
     assert config.environment == "development"
     assert {f"{section}.{key}" for section, keys in SEED_KEYS.items() for key in keys} <= set(known_keys())
     assert config["paths"]["log_dir"] == config.paths.log_dir == "logs"
-    assert dict(config["calibration"])["gcal_refant"] == "pad001"
+    assert dict(load_pipeline_config("production")["calibration"])["gcal_refant"] == "pad001"
     usual = load_pipeline_config("production")
     assert (usual.services.mosaic_duration_min, usual.services.mosaic_overlap_min) == (60, 10)
     assert (usual.services.ms_chunk_duration_min, usual.services.max_concurrent_blocks) == (5, 4)

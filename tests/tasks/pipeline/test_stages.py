@@ -6,10 +6,21 @@ from typing import Any
 
 import pytest
 
-from absurd.tasks.pipeline import PipelineConfig, ValidationError, load_pipeline_config, stage_params
+from absurd.executor import load_modules, registry
+from absurd.tasks import EXECUTOR_MODULES
+from absurd.tasks.pipeline import (
+    PipelineConfig,
+    ValidationError,
+    environment_names,
+    load_pipeline_config,
+    stage_params,
+)
 from absurd.tasks.pipeline.config import NEXT
 from absurd.tasks.pipeline.environments import described_keys
+from absurd.tasks.pipeline.simulation.settings import SimulationSettings
 from absurd.tasks.pipeline.stages import stages
+
+load_modules(list(EXECUTOR_MODULES), shipped=False)
 
 OTHER: dict[str, Any] = {
     "telescope": "OTHER.toml",
@@ -74,7 +85,7 @@ def another_telescope(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.resources import files
 
     text = (files("absurd.tasks.radio") / "telescopes" / "dsa110.toml").read_text()
-    (tmp_path / "OTHER.toml").write_text(text)
+    (tmp_path / "OTHER.toml").write_text(text.replace("subbands = 16", "subbands = 8"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -89,6 +100,22 @@ def test_a_key_has_its_effect(name: str) -> None:
 
     assert usual != other
     assert {each for each in stages() if stage_params(usual, each) != stage_params(other, each)} == told
+
+
+@pytest.mark.parametrize("environment", environment_names())
+def test_params_are_those_that_the_stages_take(environment: str) -> None:
+    """Each executor that is registered here takes what an environment gives it, with what the run is about."""
+    config = load_pipeline_config(environment)
+    about = {"ms": "some.ms", "out": "other.ms"}
+
+    for stage in stages():
+        params = stage_params(config, stage)
+        if (executor := registry.get(stage)) is not None:
+            fields = executor.params_type.model_fields
+            executor.load_params({name: value for name, value in about.items() if name in fields} | params)
+    told = stage_params(config, "pipeline simulate")
+    del told["folder"]
+    SimulationSettings(**told)
 
 
 def test_every_stage_that_is_named_is_one() -> None:
