@@ -113,7 +113,10 @@ def _closure(visibilities: Visibilities, model: Complex | None, gates: Mapping[s
         f"mean cosine {told.mean_cosine:.3g} against {against}, as of signal to noise {told.snr:.2g} a visibility; "
         f"{told.triangles} independent triangles with {told.reference}, {told.samples} samples"
     )
-    if told.log10_false_alarm > (gates[alarm].limits.fail_above or 0.0):
+    limit = gates[alarm].limits.fail_above or 0.0
+    if told.least_log10 > limit:
+        note = f"{told.triangles} independent triangles are too few to tell noise from anything: {note}"
+    elif told.log10_false_alarm > limit:
         note = f"closure phases are not to be told from those of noise: {note}"
     yield measure(alarm, gates[alarm], told.log10_false_alarm, note=note)
     value = None if math.isnan(told.departure_deg) else told.departure_deg

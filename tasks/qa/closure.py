@@ -62,6 +62,8 @@ class Closure:
     coherent: int
     triangles: int
     """Independent ones with data."""
+    least_log10: float
+    """What as many triangles could reach at most, without any noise: with few antennas nothing can be told."""
     samples: int
     """Of all triangles: times, channels and polarisations."""
     reference: str
@@ -96,7 +98,12 @@ def closure_of(
     if not found:
         raise DataError("no three antennas have all their baselines in one integration, so no closure phase is there")
     best = min(found, key=lambda each: each.log10_false_alarm)
-    return replace(best, log10_false_alarm=min(0.0, best.log10_false_alarm + math.log10(len(found))))
+    tries = math.log10(len(found))
+    return replace(
+        best,
+        log10_false_alarm=min(0.0, best.log10_false_alarm + tries),
+        least_log10=min(0.0, best.least_log10 + tries),
+    )
 
 
 def mean_cosine_of(snr: float) -> float:
@@ -183,6 +190,7 @@ def _judge(sums: NDArray[np.complex128], counts: NDArray[np.int64], reference: s
         departure_deg=float(np.median(np.degrees(np.abs(np.angle(z[coherent]))))) if coherent.any() else math.nan,
         coherent=int(np.count_nonzero(coherent)),
         triangles=int(z.size),
+        least_log10=-z.size / math.log(10),
         samples=int(n.sum()),
         reference=reference,
     )
