@@ -30,6 +30,9 @@ from absurd.cli.worker import absurd_worker
 from absurd.config import PREFIX, Settings
 from absurd.executor import registry
 from absurd.tasks import EXECUTOR_MODULES
+from absurd.tasks.pipeline import PipelineConfig, environment_names, load_pipeline_config
+from absurd.tasks.pipeline.environments import described_keys
+from absurd.tasks.qa import GATES
 from absurd.workers import AbsurdWorker
 
 PROGRAMS = {
@@ -158,6 +161,54 @@ def _shown(about: dict[str, Any], required: bool) -> str:
         return "(required)"
     value = about.get("default")
     return "none" if value in (None, []) else f"`{json.dumps(value)}`"
+
+
+def pipeline_page() -> str:
+    """Every key of the radio pipeline's configuration, and every gate."""
+    names = [name for name in environment_names() if name != "production"]
+    layers = {name: load_pipeline_config(name) for name in names}
+    sections: dict[str, list[tuple[str, ...]]] = {}
+    for name, about in described_keys(PipelineConfig):
+        others = [f"{each} `{_value(layers[each], name)}`" for each in names if name != "environment"
+                  and _value(layers[each], name) != _value(load_pipeline_config("production"), name)]  # fmt: skip
+        row = (
+            f"`{name}`",
+            f"`{_value(load_pipeline_config('production'), name)}`",
+            ", ".join(others),
+            about.description,
+            ", ".join(f"`{stage}`" for stage in about.json_schema_extra["read_by"]),
+        )
+        sections.setdefault(name.partition(".")[0] if "." in name else "", []).append(row)
+    headers = ("Key", "Usual value", "Elsewhere", "Meaning", "Read by")
+    parts = [
+        (f"## {section}\n\n{_first(type(getattr(layers['testing'], section)))}\n\n" if section else "")
+        + _table(headers, rows)
+        for section, rows in sections.items()
+    ]
+    limits = ("warn_below", "fail_below", "warn_above", "fail_above")
+    gates = [
+        (f"`{name}`", each.meaning, each.unit, *(_limit(getattr(each.limits, limit)) for limit in limits))
+        for name, each in GATES.items()
+    ]
+    parts.append("## Gates\n\nOf `quality.limits`, and of the param `limits` of `qa.calibration`.\n\n"
+                 + _table(("Gate", "Measure", "Unit", *limits), gates))  # fmt: skip
+    return _page(
+        "The pipeline's configuration",
+        "What `load_pipeline_config` gives; [how it is put together](../howto/pipeline.md). The usual values are those "
+        "of production; *elsewhere* tells what an environment has instead. Stages marked (next) are still to come: "
+        "their keys are checked, and nothing reads them yet.",
+        "\n".join(parts),
+    )
+
+
+def _value(config: Any, name: str) -> str:
+    for part in name.split("."):
+        config = config[part]
+    return "none" if config is None else json.dumps(config)
+
+
+def _limit(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def python_page() -> str:
@@ -296,6 +347,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "executors.md": executors_page,
     REFERENCE / "python.md": python_page,
     REFERENCE / "sql.md": sql_page,
+    REFERENCE / "pipeline.md": pipeline_page,
 }
 """The path of each page, and what writes its text: all take a second, too long where only paths are wanted."""
 
