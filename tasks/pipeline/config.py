@@ -98,7 +98,7 @@ class Paths(Section):
     hdf5_dir: Folder = _key("data/hdf5", "Where sub-bands arrive.", INGEST, SIMULATE)
     ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", INGEST)
     cal_tables_dir: Folder = _key("data/cal_tables", "Gain tables.", SOLVE, APPLY)
-    skymodels_dir: Folder = _key("data/skymodels", "Catalogues of calibrators and sky models.", SOLVE)
+    skymodels_dir: Folder = _key("data/skymodels", "Catalogues of calibrators and sky models.", SOLVE, QA)
     log_dir: Folder = _key("logs", "Reports of the gates; what tasks print is kept with the tasks.", QA)
     images_dir: Folder = _key("data/images", "Images.", IMAGE)
     mosaics_dir: Folder = _key("data/mosaics", "Mosaics.", MOSAIC)

@@ -94,6 +94,7 @@ def _apply(config: PipelineConfig) -> Params:
 def _qa(config: PipelineConfig) -> Params:
     return {
         "reports": str(config.paths.folder("log_dir")),
+        "catalogs": str(config.paths.folder("skymodels_dir")),
         "quarantine": config.quality.quarantine,
         "limits": config.quality.limits,
     }
