@@ -47,6 +47,20 @@ def put_in_order(
 
 
 @kernel
+def add_weights(
+    flags: NDArray[np.bool_], weights: NDArray[np.float32], sums: NDArray[np.float64], counts: NDArray[np.int64]
+) -> None:
+    """Add to `sums` of weights and `counts` of channels, (row, correlation), what is not flagged."""
+    rows, channels, correlations = flags.shape
+    for row in range(rows):
+        for channel in range(channels):
+            for correlation in range(correlations):
+                if not flags[row, channel, correlation]:
+                    sums[row, correlation] += weights[row, channel, correlation]
+                    counts[row, correlation] += 1
+
+
+@kernel
 def flag_invalid(
     data: NDArray[np.complex64],
     flags: NDArray[np.bool_],

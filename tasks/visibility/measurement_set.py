@@ -60,7 +60,7 @@ def read_measurement_set(
             raise ValidationError(f"{told}: column {column} holds no visibilities", path=told)
         flags = _spectra(main, selection, "FLAG", shape, told)
         if rows:
-            flags |= chosen.getcol("FLAG_ROW")[:, None, None]
+            flags[chosen.getcol("FLAG_ROW")] = True
         numbers: dict[str, Any] = {
             name: selection.get(main, column) if rows else np.zeros(0, np.int32) for name, column in _NUMBERS.items()
         }
@@ -86,7 +86,7 @@ def _spectra(main: Any, selection: Selection, column: str, shape: tuple[int, int
     if not shape[0]:
         return np.zeros(shape, np.bool_ if column == "FLAG" else np.complex64)
     try:
-        values = selection.get(main, column)
+        values = selection.get_spectra(main, column, shape)
     except RuntimeError as error:
         raise DataError(
             f"{path}: rows of column {column} have no values, or not all of shape {shape[1:]}", path=path
@@ -102,7 +102,8 @@ def _weights(main: Any, selection: Selection, shape: tuple[int, int, int], path:
     chosen = selection.chosen(main)
     if "WEIGHT_SPECTRUM" in main.colnames() and chosen.iscelldefined("WEIGHT_SPECTRUM", 0):
         weights = _spectra(main, selection, "WEIGHT_SPECTRUM", shape, path).astype(np.float32, copy=False)
-        np.nan_to_num(weights, copy=False)
+        if not np.isfinite(weights.sum(dtype=np.float64)):
+            np.nan_to_num(weights, copy=False, posinf=0, neginf=0)
         return weights
     weights = np.nan_to_num(chosen.getcol("WEIGHT").astype(np.float32, copy=False))
     if weights.shape != (shape[0], shape[2]):
@@ -133,26 +134,32 @@ def write_measurement_set(
     with new_measurement_set(path, size(visibilities.data.shape, len(columns))) as folder:
         create(folder, described(visibilities), columns=columns, keywords=keywords)
         everything: dict[str, NDArray[Any]] = {
-            **columns,
+            **{name: values.astype(np.complex64, copy=False) for name, values in columns.items()},
             "FLAG": visibilities.flags,
-            "WEIGHT_SPECTRUM": visibilities.weights,
+            "WEIGHT_SPECTRUM": visibilities.weights.astype(np.float32, copy=False),
         }
         with open_table(folder, readonly=False) as main:
             for name, column in everything.items():
-                for rows in blocks(visibilities.data.shape):
+                for rows in blocks(column.shape):
                     main.putcol(name, np.ascontiguousarray(column[rows]), rows.start, rows.stop - rows.start)
-            is_flagged: NDArray[np.bool_] = np.all(visibilities.flags, axis=(1, 2))
-            usable = np.where(visibilities.flags, 0, visibilities.weights).astype(np.float32)
-            put_row_weights(main, mean_weights(usable, visibilities.flags), is_flagged)
+            put_row_weights(main, *row_weights(visibilities.flags, visibilities.weights))
             main.flush(recursive=True)
         _compare(folder, everything)
 
 
-def mean_weights(weights: NDArray[np.float32], flags: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(row, correlation): over the channels that are not flagged; 0 where all are."""
-    counted = (~flags).sum(axis=1)
-    mean: NDArray[np.float32] = (weights.sum(axis=1, dtype=np.float64) / np.maximum(counted, 1)).astype(np.float32)
-    return mean
+def row_weights(
+    flags: NDArray[np.bool_], weights: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Weights (row, correlation), means over channels that are not flagged or 0; and (row,) whether all are flagged."""
+    from absurd.tasks.visibility.loops import add_weights
+
+    rows, _, correlations = flags.shape
+    sums, counts = np.zeros((rows, correlations), np.float64), np.zeros((rows, correlations), np.int64)
+    for some in blocks(flags.shape):
+        each = np.ascontiguousarray(flags[some]), np.ascontiguousarray(weights[some], np.float32)
+        add_weights(*each, sums[some], counts[some])
+    is_flagged: NDArray[np.bool_] = np.all(counts == 0, axis=1)
+    return (sums / np.maximum(counts, 1)).astype(np.float32), is_flagged
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -169,6 +176,8 @@ def _compare(folder: Path, everything: Mapping[str, NDArray[Any]]) -> None:
     with open_table(folder) as main:
         for name, values in everything.items():
             for rows in blocks(values.shape):
-                found = main.getcol(name, rows.start, rows.stop - rows.start)
-                if not np.array_equal(found, values[rows], equal_nan=name != "FLAG"):
+                wanted = np.ascontiguousarray(values[rows])
+                found = np.empty_like(wanted)
+                main.getcolnp(name, found, rows.start, len(found))
+                if not np.array_equal(found.view(np.uint8), wanted.view(np.uint8)):  # as bytes: some are no numbers
                     raise StageError(f"{folder}: {name} of rows {rows.start}-{rows.stop} is not what was written")

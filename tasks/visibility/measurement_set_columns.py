@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.radio.errors import DataError, StageError, ValidationError
-from absurd.tasks.visibility.measurement_set import blocks, mean_weights
+from absurd.tasks.visibility.measurement_set import blocks, row_weights
 from absurd.tasks.visibility.measurement_set_files import twin
 from absurd.tasks.visibility.measurement_set_rows import Selection, open_table, select
 from absurd.tasks.visibility.measurement_set_tables import DATA_COLUMNS, add_column
@@ -181,7 +181,7 @@ def _put(main: Any, selection: Selection, name: str, values: NDArray[Any]) -> No
 
 def _put_row_weights(main: Any, selection: Selection, weights: NDArray[np.float32]) -> None:
     flags = selection.get(main, "FLAG")
-    mean = mean_weights(np.where(flags, 0, weights).astype(np.float32), flags)
+    mean, _ = row_weights(flags, weights)
     chosen = selection.chosen(main)
     chosen.putcol("WEIGHT", mean)
     with np.errstate(divide="ignore"):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,6 +263,63 @@ def stop(done, _):
         sys.stdin.read()
 convert_group(sorted(Path(sys.argv[2]).glob("*.hdf5")), sys.argv[3], on_subband=stop)
 """
+
+
+_ANY_TIME = """
+import sys
+from pathlib import Path
+from absurd.tasks.visibility.convert import convert_group
+from absurd.tasks.visibility import loops
+print("there", flush=True)
+while True:
+    convert_group(sorted(Path(sys.argv[1]).glob("*.hdf5"))[:2], sys.argv[2])
+    convert_group(sorted(Path(sys.argv[1]).glob("*.hdf5")), sys.argv[2])
+"""
+
+
+def test_kills_at_any_time(tmp_path: Path) -> None:
+    """While one Measurement Set is replaced by another, again and again: what is there is one of them, and whole."""
+    subbands(tmp_path)
+    random = np.random.default_rng()
+    for _ in range(4):
+        seconds = float(random.uniform(0.02, 0.6))
+        victim = subprocess.Popen(
+            [sys.executable, "-c", _ANY_TIME, tmp_path, tmp_path / "o.ms"], stdout=subprocess.PIPE
+        )
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"there\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            victim.wait(seconds)
+        victim.kill()
+        victim.communicate(timeout=PATIENCE)
+
+        print(f"killed after {seconds:.3f} s")
+        if (tmp_path / "o.ms").exists():
+            found = read_measurement_set(tmp_path / "o.ms")
+            assert found.data.shape[1] in {8, 12}
+            assert not found.flags.any()
+            assert np.abs(found.data).min() > 0
+    convert_group(sorted(tmp_path.glob("*.hdf5")), tmp_path / "o.ms")
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than a sub-band is held at once, of as many rows as there may be."""
+    monkeypatch.setattr("absurd.tasks.visibility.measurement_set._BLOCK", 1 << 18)
+    places = tuple((float(x), float(y), 0.0) for x, y in np.random.default_rng(3).normal(size=(24, 2)) * 200)
+    recording = RECORDING.with_(antennas=places, integrations=30, channels=48, seed=0, sources=((0.1, 0.1, 1.0),))
+    files = [recording.write_subband(tmp_path / f"sb{number:02d}.hdf5", number) for number in range(3)]
+    convert_group(files[:1], tmp_path / "first.ms")
+
+    tracemalloc.start()
+    try:
+        convert_group(files, tmp_path / "out.ms")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    rows = recording.integrations * len(recording.pairs[0])
+    assert most < 0.75 * rows * 48 * 2 * 8
 
 
 @pytest.mark.parametrize("subband", [1, 3])
