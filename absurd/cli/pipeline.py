@@ -15,6 +15,7 @@ SECTIONS = {
     },
     "Look": {
         "gains": "absurd.cli.pipeline_gains:gains",
+        "plot": "absurd.cli.pipeline_plot:plot",
     },
 }
 

@@ -14,6 +14,8 @@ from absurd.tasks.visibility.visibilities import Visibilities
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Floats = NDArray[np.float64]
+
 MOST_TRIANGLES = 400
 """That many are drawn of more, evenly from the list of them."""
 
@@ -27,7 +29,7 @@ def draw_closure(visibilities: Visibilities, title: str) -> Figure:
     spread, course = made.subplots(1, 2)
     style.dress(spread, "Closure phase (degrees)", "Share of triangles × times (%)", "How they are spread")
     style.dress(course, "Time (UTC)", "Closure phase (degrees)", "By time: median, and what two thirds are within")
-    drawn = [np.empty(0)]
+    drawn, shown = [np.empty(0)], [np.empty(0)]
     for number, (hand, colour) in enumerate(zip(hands, style.POLARISATIONS, strict=False)):
         found = phases[number]
         there = found[np.isfinite(found)]
@@ -43,7 +45,7 @@ def draw_closure(visibilities: Visibilities, title: str) -> Figure:
         spread.hist(
             there, bins, weights=weights, histtype="step", color=colour, label=f"{name}: |mean| {agreement:.3f}"
         )
-        _course(course, times, found, colour, name)
+        shown.append(_course(course, times, found, colour, name))
     if not sum(map(len, drawn)):
         for each in (spread, course):
             style.empty(each, "no triangle has three baselines with data")
@@ -52,17 +54,15 @@ def draw_closure(visibilities: Visibilities, title: str) -> Figure:
     spread.set_xlim(-180, 180)
     spread.set_xticks(np.arange(-180, 181, 90))
     spread.legend(fontsize=8, frameon=False)
-    style.phase_axis(course)
+    style.phase_axis(course, np.concatenate(shown))
     style.time_axis(course.xaxis)
     course.legend(fontsize=8, frameon=False)
     return made
 
 
-def _course(axes: Any, times: NDArray[np.float64], phases: NDArray[np.float64], colour: str, name: str) -> None:
-    """Phases are (time, triangle), around their mean on the circle."""
+def _course(axes: Any, times: Floats, phases: Floats, colour: str, name: str) -> Floats:
+    """Phases are (time, triangle), around their mean on the circle; returns what is drawn."""
     there = np.isfinite(phases).any(axis=1)
-    if not there.any():
-        return
     mean: Any = np.nanmean(np.exp(1j * np.radians(phases[there])), axis=1)
     centre = np.degrees(np.angle(mean))[:, None]
     around = (phases[there] - centre + 180) % 360 - 180 + centre
@@ -70,14 +70,13 @@ def _course(axes: Any, times: NDArray[np.float64], phases: NDArray[np.float64], 
     x = style.days(times[there])
     if len(x) == 1:
         axes.errorbar(x, middle, [middle - low, high - middle], fmt="o", color=colour, capsize=4, label=name)
-        return
+        return np.concatenate([low, high])
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.plot(x, middle, ".-", color=colour, linewidth=1.2, markersize=4, label=name)
+    return np.concatenate([low, high])
 
 
-def closure_phases(
-    visibilities: Visibilities, hands: list[int]
-) -> tuple[NDArray[np.float64], int, NDArray[np.float64]]:
+def closure_phases(visibilities: Visibilities, hands: list[int]) -> tuple[Floats, int, Floats]:
     """Times, the number of triangles that are drawn, and phases (hand, time, triangle) in degrees; NaN where one lacks.
 
     A phase is that of the sum over channels of the triangles' phasors: not of averaged visibilities, which gains that

@@ -32,7 +32,7 @@ def draw_coverage(visibilities: Visibilities, title: str) -> Figure:
     made = style.figure(title, told, width=11, height=6)
     plane, lengths = made.subplots(1, 2, width_ratios=(1.25, 1))
     style.dress(plane, "u (kλ)", "v (kλ)", "uv coverage")
-    style.dress(lengths, "Length of the baseline (m)", "Rows", "Baselines")
+    style.dress(lengths, "Projected length of the baseline (m)", "Rows", "Baselines")
     if not len(rows) or not len(visibilities.frequencies_hz):
         style.empty(plane, "no baselines with data")
         style.empty(lengths, "no baselines with data")

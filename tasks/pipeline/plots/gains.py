@@ -18,33 +18,36 @@ Floats = NDArray[np.float64]
 
 
 def draw_gains(gains: Gains, title: str) -> Figure:
-    """Amplitude and phase of each antenna by time: lines, a map where there are many, dots where there is one time.
+    """Amplitude and phase of each antenna by time: lines, and dots by antenna where there is one time.
 
-    Of several channels the mean is drawn.
+    Where there are many antennas: their amplitudes, and maps of how amplitudes and phases change.  Of several channels
+    the mean is drawn.
     """
-    values, amplitude, phase = _parts(gains)
+    amplitude, phase = _parts(gains)
     times, antennas = amplitude.shape[:2]
+    if times > 1 and antennas > style.MOST_LINES and np.isfinite(amplitude).any():
+        return _draw_maps(gains, amplitude, phase, title)
     made = style.figure(title, _told(gains), height=7)
     grid: Any = made.subplots(2, len(gains.polarisations), sharex=True, sharey="row", squeeze=False)
     for column, polarisation in enumerate(gains.polarisations):
-        above, below = grid[0, column], grid[1, column]
+        above, below = grid[:, column]
         style.dress(above, "", "Amplitude" if column == 0 else "", polarisation)
         style.dress(below, "Antenna" if times == 1 else "Time (UTC)", "Phase (degrees)" if column == 0 else "")
-        if not np.isfinite(values[..., column]).any():
-            style.empty(above, "no solutions")
-            style.empty(below, "no solutions")
+        high, turned = amplitude[..., column], phase[..., column]
+        if not np.isfinite(high).any():
+            for each in (above, below):
+                style.empty(each, "no solutions")
         elif times == 1:
-            _dots(above, below, amplitude[0, :, column], phase[0, :, column], gains.antennas)
-        elif antennas <= style.MOST_LINES:
-            _lines(above, below, style.days(gains.time_s), amplitude[..., column].T, phase[..., column].T)
+            _dots(above, high[0], gains.antennas)
+            _dots(below, turned[0], gains.antennas)
         else:
-            _maps(
-                made, grid[:, column], style.days(gains.time_s), amplitude[..., column].T, phase[..., column].T, column
-            )
-        if times > 1:
+            _lines(above, below, style.days(gains.time_s), high.T, turned.T)
             style.time_axis(below.xaxis)
-    if times > 1 and antennas <= style.MOST_LINES:
-        _legend(made, gains.antennas)
+    if np.isfinite(amplitude).any():
+        grid[0, 0].set_ylim(0, _top(amplitude))
+        style.phase_axis(grid[1, 0], phase)
+        if times > 1:
+            _legend(made, gains.antennas)
     return made
 
 
@@ -71,59 +74,73 @@ def draw_bandpass(gains: Gains, title: str) -> Figure:
         else:
             _spread(above, frequency, amplitude[..., column], style.POLARISATIONS[column])
             _spread(below, frequency, phase[..., column], style.POLARISATIONS[column])
-    if antennas <= style.MOST_LINES:
-        _legend(made, gains.antennas)
-    else:
+    if antennas > style.MOST_LINES:
         grid[0, 0].legend(fontsize=8, frameon=False, loc="lower left")
+    elif np.isfinite(amplitude).any():
+        grid[0, 0].set_ylim(0, _top(amplitude))
+        style.phase_axis(grid[1, 0], phase)
+        _legend(made, gains.antennas)
     return made
 
 
-def _parts(gains: Gains) -> tuple[NDArray[np.complex128], Floats, Floats]:
-    """Values (time, antenna, polarisation) without those flagged, their amplitudes, and phases in degrees."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weight = (~gains.flags).sum(axis=2)
-        total = np.where(gains.flags, 0, gains.values).sum(axis=2)
-        values = np.where(weight > 0, total / weight, np.nan)
-    return values, np.abs(values), np.degrees(np.angle(values))
+def _parts(gains: Gains) -> tuple[Floats, Floats]:
+    """Amplitudes and phases in degrees, (time, antenna, polarisation); not a number where all is flagged."""
+    there = (~gains.flags).sum(axis=2)
+    total = np.where(gains.flags, 0, gains.values).sum(axis=2)
+    values = np.where(there > 0, total / np.maximum(there, 1), np.nan)
+    return np.abs(values), np.degrees(np.angle(values))
 
 
 def _lines(above: Axes, below: Axes, x: Floats, amplitude: Floats, phase: Floats) -> None:
-    """One line an antenna; a single solution between gaps is a dot."""
-    marker = "." if len(x) <= 120 else ""
-    for colour, high, turned in zip(
-        style.antenna_colours(len(amplitude)), amplitude, style.broken_at_wraps(phase), strict=True
-    ):
-        above.plot(x, high, marker, linestyle="-", color=colour, linewidth=1, markersize=3)
-        below.plot(x, turned, marker, linestyle="-", color=colour, linewidth=1, markersize=3)
-    above.set_ylim(bottom=0, top=_top(amplitude))
-    style.phase_axis(below)
+    """One line an antenna; a single solution between gaps is its marker."""
+    for look, high, turned in zip(style.looks(len(amplitude)), amplitude, style.broken_at_wraps(phase), strict=True):
+        every = max(1, len(x) // 24)
+        above.plot(x, high, **look, markevery=every)
+        below.plot(x, turned, **look, markevery=every)
 
 
-def _dots(above: Axes, below: Axes, amplitude: Floats, phase: Floats, antennas: tuple[str, ...]) -> None:
-    place = np.arange(len(antennas))
-    above.plot(place, amplitude, "o", color=style.BLUE, markersize=4)
-    below.plot(place, phase, "o", color=style.BLUE, markersize=4)
-    every = max(1, len(antennas) // 16)
-    below.set_xticks(place[::every], antennas[::every], rotation=60, ha="right", fontsize=7)
-    above.set_ylim(bottom=0, top=_top(amplitude))
-    style.phase_axis(below)
+def _dots(axes: Axes, value: Floats, antennas: tuple[str, ...]) -> None:
+    axes.plot(np.arange(len(antennas)), value, "o", color=style.BLUE, markersize=4)
+    _name_antennas(axes, antennas)
 
 
-def _maps(made: Figure, axes: Any, x: Floats, amplitude: Floats, phase: Floats, column: int) -> None:
-    """Antennas along y, time along x."""
-    y = np.arange(len(amplitude) + 1) - 0.5
-    low, high = np.nanpercentile(amplitude, [1, 99])
-    looks = (
-        (amplitude, style.with_missing("viridis"), low, max(high, low + 1e-9), "Amplitude"),
-        (phase, style.cyclic(), -180, 180, "Phase (degrees)"),
+def _name_antennas(axes: Axes, antennas: tuple[str, ...]) -> None:
+    every = max(1, -(-len(antennas) // 20))
+    axes.set_xticks(np.arange(len(antennas))[::every], antennas[::every], rotation=60, ha="right", fontsize=7)
+
+
+def _draw_maps(gains: Gains, amplitude: Floats, phase: Floats, title: str) -> Figure:
+    """Antennas along x: medians of amplitudes, and by time how far amplitudes and phases are from the antenna's own."""
+    typical, centre = np.full((2, *amplitude.shape[1:]), np.nan)
+    there = np.isfinite(amplitude).any(axis=0)
+    typical[there] = np.nanmedian(amplitude[:, there], axis=0)
+    mean: Any = np.nanmean(np.exp(1j * np.radians(phase[:, there])), axis=0)
+    centre[there] = np.degrees(np.angle(mean))
+    changes = (
+        (100 * (amplitude / np.where(typical > 0, typical, np.nan) - 1), "Amplitude change (%)"),
+        ((phase - centre + 180) % 360 - 180, "Phase change (degrees)"),
     )
-    for each, (value, colours, least, most, label) in zip(axes, looks, strict=True):
-        shown = each.pcolormesh(
-            style.edges(x), y, style.masked(value), cmap=colours, vmin=least, vmax=most, rasterized=True
-        )
-        style.picture(each)
-        each.set_ylabel("Antenna (number)" if column == 0 else "", fontsize=9)
-        style.bar(made, shown, each, label)
+    made = style.figure(title, _told(gains), height=8.5)
+    grid: Any = made.subplots(3, len(gains.polarisations), sharex=True, sharey="row", squeeze=False)
+    for column, polarisation in enumerate(gains.polarisations):
+        style.dress(grid[0, column], "", "Amplitude, median" if column == 0 else "", polarisation)
+        _dots(grid[0, column], typical[:, column], gains.antennas)
+    grid[0, 0].set_ylim(0, _top(typical))
+    x, y = np.arange(len(gains.antennas) + 1) - 0.5, style.edges(style.days(gains.time_s))
+    for row, (change, label) in zip(grid[1:], changes, strict=True):
+        reach = max(float(np.nanpercentile(np.abs(change), 99)), 1e-3)
+        look = {"cmap": style.with_missing("RdBu_r"), "vmin": -reach, "vmax": reach, "rasterized": True}
+        for column, axes in enumerate(row):
+            shown = axes.pcolormesh(x, y, style.masked(change[..., column]), **look)
+            style.dress(axes, "", "Time (UTC)" if column == 0 else "")
+            style.picture(axes)
+            _name_antennas(axes, gains.antennas)
+        style.time_axis(row[0].yaxis)
+        row[0].invert_yaxis()
+        style.bar(made, shown, list(row), label)
+    for axes in grid[-1]:
+        axes.set_xlabel("Antenna", fontsize=9)
+    return made
 
 
 def _spread(axes: Axes, x: Floats, value: Floats, colour: str) -> None:
@@ -142,7 +159,7 @@ def _spread(axes: Axes, x: Floats, value: Floats, colour: str) -> None:
 def _legend(made: Figure, antennas: tuple[str, ...]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=each, linewidth=2) for each in style.antenna_colours(len(antennas))]
+    handles = [Line2D([], [], **look | {"linewidth": 2, "markersize": 4}) for look in style.looks(len(antennas))]
     made.legend(
         handles, antennas, loc="outside right upper", fontsize=7, frameon=False, title="Antenna", title_fontsize=8
     )
@@ -155,6 +172,6 @@ def _top(amplitude: Floats) -> float:
 
 def _told(gains: Gains) -> str:
     flagged = 100 * float(np.mean(gains.flags)) if gains.flags.size else 100.0
-    told = f"{len(gains.antennas)} antennas, {len(gains.time_s)} times, {len(gains.frequencies_hz)} channels"
-    told += f", {flagged:.3g} % without solution"
-    return told + (f", {gains.source}" if gains.source else "")
+    counts = (len(gains.antennas), "antenna"), (len(gains.time_s), "time"), (len(gains.frequencies_hz), "channel")
+    told = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    return f"{told}; {flagged:.3g} % without solution" + (f"; {gains.source}" if gains.source else "")

@@ -32,7 +32,10 @@ POLARISATIONS = (BLUE, RED, GREEN, PURPLE)
 DPI = 130
 MOST_LINES = 20
 """Antennas that are still told apart by their lines."""
+MARKERS = "osD^v"
 _MJD_1970 = 40_587
+_REACHES = ((5, 1), (15, 5), (30, 10), (60, 20), (90, 30), (180, 90))
+"""Degrees that an axis of phases goes to, and its steps."""
 
 
 def figure(title: str, subtitle: str = "", *, width: float = 10, height: float = 6) -> Figure:
@@ -89,19 +92,28 @@ def time_axis(axis: Axis, least: int = 3) -> None:
     """Ticks of UTC along an axis, at least so many."""
     locator = AutoDateLocator(minticks=least, maxticks=7)  # type: ignore[no-untyped-call]
     axis.set_major_locator(locator)
-    axis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    formatter = ConciseDateFormatter(  # type: ignore[no-untyped-call]
+        locator,
+        formats=["%Y", "%b", "%d", "%H:%M", "%H:%M", "%H:%M:%S.%f"],
+        zero_formats=["", "%Y", "%b", "%b-%d", "%H:%M", "%H:%M:%S"],
+        offset_formats=["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d"],
+    )
+    axis.set_major_formatter(formatter)
     axis.get_offset_text().set_fontsize(8)
 
 
-def phase_axis(axes: Axes) -> None:
-    """Degrees of a circle along y."""
-    axes.set_ylim(-184, 184)
-    axes.yaxis.set_major_locator(MultipleLocator(90))
+def phase_axis(axes: Axes, phase_deg: Floats) -> None:
+    """Degrees along y, around 0: so many that these have room, in steps that people know."""
+    there = np.abs(phase_deg[np.isfinite(phase_deg)])
+    widest = float(np.percentile(there, 99.8)) if there.size else 180.0
+    reach, step = next((pair for pair in _REACHES if pair[0] >= widest), _REACHES[-1])
+    axes.set_ylim(-reach * 1.02, reach * 1.02)
+    axes.yaxis.set_major_locator(MultipleLocator(step))
 
 
 def antenna_colours(number: int) -> Sequence[Any]:
     """One colour for each, from dark to light in the order of their numbers."""
-    return [tuple(each) for each in colormaps["viridis"](np.linspace(0, 0.93, max(number, 1)))]
+    return [tuple(each) for each in colormaps["viridis"](np.linspace(0, 0.88, max(number, 1)))]
 
 
 def masked(value: Floats) -> Any:
@@ -114,11 +126,17 @@ def cyclic() -> Colormap:
     return with_missing("twilight")
 
 
+def looks(number: int) -> list[dict[str, Any]]:
+    """How lines of so many antennas look: neighbours by their colour and by their markers."""
+    return [
+        {"color": colour, "marker": MARKERS[at % len(MARKERS)], "linewidth": 1, "markersize": 3}
+        for at, colour in enumerate(antenna_colours(number))
+    ]
+
+
 def with_missing(name: str) -> Colormap:
     """A map of colours in which what is not there is light grey."""
-    made = colormaps[name].copy()
-    made.set_bad("#dcdcdc")
-    return made
+    return colormaps[name].with_extremes(bad="#dcdcdc")
 
 
 def two_step() -> Colormap:

@@ -1,0 +1,41 @@
+"""``absurd pipeline plot``: pictures of visibilities and gains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from absurd.cli.output import clean, emit, json_option
+from absurd.cli.pipeline import need_the_extra
+
+KINDS = ("gains", "bandpass", "coverage", "flags", "closure")
+
+
+@click.command(epilog="Example: absurd pipeline plot recording.ms --out pictures --kind flags --kind closure")
+@click.argument("path", type=click.Path())
+@click.option("--out", type=click.Path(file_okay=False), default=".", metavar="FOLDER", help="Where pictures go.  [.]")
+@click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Draw this; repeatable.  [what fits]")
+@click.option("--column", default="DATA", metavar="NAME", help="Of a Measurement Set.  [DATA]")
+@click.option("--window", type=int, metavar="N", help="Its spectral window, where it has several.")
+@json_option
+def plot(path: str, out: str, kinds: Sequence[str], column: str, window: int | None, as_json: bool) -> None:
+    """Draw visibilities or gains as PNG.
+
+    PATH is a Measurement Set, a UVH5 or uvfits file, a gain set, a gain table of CASA, or the truth of a simulation.  Of
+    visibilities there are the uv coverage, flags and closure phases, of gains amplitude and phase by time or frequency.
+    """
+    need_the_extra("matplotlib", "numpy")
+    written = _drawn(path, out, kinds, column, window)
+    emit({"pictures": written}, as_json=as_json, text="\n".join(map(clean, written)))
+
+
+def _drawn(path: str, out: str, kinds: Sequence[str], column: str, window: int | None) -> list[str]:
+    from absurd.tasks.pipeline.plots.draw import draw_all
+    from absurd.tasks.radio.errors import StageError
+
+    try:
+        return draw_all(Path(path), Path(out), kinds=kinds, column=column, spectral_window=window)
+    except OSError as error:
+        raise StageError(f"{error.filename or out}: {error.strerror or error}") from error
