@@ -23,8 +23,9 @@ KINDS = ("gains", "bandpass", "coverage", "flags", "closure")
 def plot(path: str, out: str, kinds: Sequence[str], column: str, window: int | None, as_json: bool) -> None:
     """Draw visibilities or gains as PNG.
 
-    PATH is a Measurement Set, a UVH5 or uvfits file, a gain set, a gain table of CASA, or the truth of a simulation.  Of
-    visibilities there are the uv coverage, flags and closure phases, of gains amplitude and phase by time or frequency.
+    PATH is a Measurement Set, a UVH5 or uvfits file, a gain set, a gain table of CASA, or the truth of a simulation.
+    Of visibilities there are the uv coverage, flags and closure phases, of gains amplitude and phase by time or by
+    frequency.
     """
     need_the_extra("matplotlib", "numpy")
     written = _drawn(path, out, kinds, column, window)

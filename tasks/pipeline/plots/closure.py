@@ -24,7 +24,7 @@ def draw_closure(visibilities: Visibilities, title: str) -> Figure:
     """Closure phases of each integration, all channels together: how they are spread, and how they go in time."""
     hands = [at for at, each in enumerate(visibilities.correlations) if each[0] == each[-1] or each == "I"]
     times, triangles, phases = closure_phases(visibilities, hands)
-    told = f"{triangles:,} triangles, {len(times)} times; {len(visibilities.frequencies_hz)} channels each"
+    told = style.counted((triangles, "triangle"), (len(times), "time"), (len(visibilities.frequencies_hz), "channel"))
     made = style.figure(title, told, width=11, height=5.2)
     spread, course = made.subplots(1, 2)
     style.dress(spread, "Closure phase (degrees)", "Share of triangles × times (%)", "How they are spread")
@@ -55,6 +55,9 @@ def draw_closure(visibilities: Visibilities, title: str) -> Figure:
     spread.set_xticks(np.arange(-180, 181, 90))
     spread.legend(fontsize=8, frameon=False)
     style.phase_axis(course, np.concatenate(shown))
+    if len(times) == 1:
+        middle, minute = style.days(times)[0], 1 / 1440
+        course.set_xlim(middle - minute, middle + minute)
     style.time_axis(course.xaxis)
     course.legend(fontsize=8, frameon=False)
     return made
@@ -88,7 +91,7 @@ def closure_phases(visibilities: Visibilities, hands: list[int]) -> tuple[Floats
         np.concatenate([visibilities.antenna1[rows], visibilities.antenna2[rows]]), return_inverse=True
     )
     one, two = ends.reshape(2, -1)
-    p, q, r = _triangles(len(there))
+    p, q, r = triangles_of(len(there))
     phases = np.full((len(hands), len(times), len(p)), np.nan)
     for time in range(len(times)):
         now = at == time
@@ -112,7 +115,7 @@ def _between(
     return phasors[row[one, two]] + phasors[row[two, one]].conj()
 
 
-def _triangles(antennas: int) -> tuple[NDArray[np.intp], ...]:
+def triangles_of(antennas: int) -> tuple[NDArray[np.intp], ...]:
     """Numbers of three antennas each, evenly from the list of all triangles, which is long: by their number in it."""
     number = math.comb(antennas, 3)
     chosen = np.unique(np.linspace(0, number - 1, min(number, MOST_TRIANGLES)).round().astype(np.int64))

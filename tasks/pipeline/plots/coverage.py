@@ -40,31 +40,30 @@ def draw_coverage(visibilities: Visibilities, title: str) -> Figure:
     _plane(plane, visibilities, drawn)
     length = np.hypot(*visibilities.uvw_m[rows, :2].T)
     lengths.hist(length, bins=60, color=style.BLUE, edgecolor="white", linewidth=0.3)
-    longest = float(length.max())
-    wave = SPEED_OF_LIGHT / float(visibilities.frequencies_hz.max())
-    if longest > 0:
-        finest = np.degrees(wave / longest) * 3600
-        lengths.text(
-            0.98, 0.97, f"longest {longest:,.0f} m\nλ / length {_angle(finest)}",
-            transform=lengths.transAxes, ha="right", va="top", fontsize=9, color=style.SOFT,
-        )  # fmt: skip
+    if (longest := float(length.max())) > 0:
+        finest = _angle(np.degrees(SPEED_OF_LIGHT / float(visibilities.frequencies_hz.max()) / longest) * 3600)
+        lengths.set_title(f"Baselines: up to {longest:,.0f} m, which is {finest} of the sky", fontsize=10, loc="left")
     return made
 
 
 def _plane(axes: Any, visibilities: Visibilities, rows: NDArray[np.intp]) -> None:
+    uv = visibilities.uvw_m[rows, :2] / SPEED_OF_LIGHT
     frequencies = visibilities.frequencies_hz
-    ends = np.array([frequencies.min(), frequencies.max()]) / SPEED_OF_LIGHT / 1e3
-    uv = visibilities.uvw_m[rows, :2]
-    segments = uv[:, None, :] * ends[None, :, None]  # (row, end, 2)
+    ends = np.array([frequencies.min(), frequencies.max()])
+    reach = float(np.abs(uv).max()) * float(ends[1]) * 1.06 or 1.0
+    scale, unit = (1e3, "kλ") if reach > 3e3 else (1.0, "λ")
+    segments = uv[:, None, :] * ends[None, :, None] / scale  # (row, end, 2)
     few = len(rows) < 2_000
     for sign, colour in ((1, style.BLUE), (-1, style.ORANGE)):
-        if ends[1] > ends[0] * 1.001:
+        if ends[1] > ends[0] * 1.01:
             look = {"linewidths": 1.2, "alpha": 0.8} if few else {"linewidths": 0.6, "alpha": 0.25}
             axes.add_collection(LineCollection(list(sign * segments), colors=colour, rasterized=True, **look))
-        else:
-            axes.plot(*(sign * segments[:, 0]).T, ".", color=colour, markersize=3 if few else 1.5, alpha=0.6)
-    reach = float(np.abs(segments).max()) * 1.06 or 1.0
+        if few or ends[1] <= ends[0] * 1.01:
+            look = {"markersize": 4 if few else 1.5, "alpha": 0.7, "markeredgewidth": 0}
+            axes.plot(*(sign * segments.mean(axis=1)).T, ".", color=colour, **look)
+    reach /= scale
     axes.set(xlim=(reach, -reach), ylim=(-reach, reach), aspect="equal")  # east is to the left, as on the sky
+    axes.set(xlabel=f"u ({unit})", ylabel=f"v ({unit})")
     handles = [axes.plot([], [], "s", color=each)[0] for each in (style.BLUE, style.ORANGE)]
     axes.legend(handles, ["as recorded", "conjugate"], fontsize=8, frameon=False, loc="upper right", handletextpad=0.3)
 

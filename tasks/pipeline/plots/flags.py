@@ -35,7 +35,8 @@ def draw_flags(visibilities: Visibilities, title: str) -> Figure:
             style.empty(each, "no visibilities")
         return made
     times, frequencies, image = _by_time_and_channel(visibilities, lost)
-    x, y = style.edges(frequencies), style.edges(style.days(times))
+    x = style.edges(frequencies, float(visibilities.channel_width_hz[0]) / 1e6)
+    y = style.edges(style.days(times), float(visibilities.exposure_s[0]) / 86_400)
     shown = middle.pcolormesh(x, y, style.masked(image), cmap=style.with_missing("Blues"), vmin=0, vmax=100)
     style.picture(middle)
     scale = grid[0, 1].inset_axes((0.05, 0.45, 0.9, 0.16))

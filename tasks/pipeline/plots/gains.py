@@ -25,6 +25,8 @@ def draw_gains(gains: Gains, title: str) -> Figure:
     """
     amplitude, phase = _parts(gains)
     times, antennas = amplitude.shape[:2]
+    if gains.kind == "delay":
+        return _draw_delays(gains, title)
     if times > 1 and antennas > style.MOST_LINES and np.isfinite(amplitude).any():
         return _draw_maps(gains, amplitude, phase, title)
     made = style.figure(title, _told(gains), height=7)
@@ -75,11 +77,28 @@ def draw_bandpass(gains: Gains, title: str) -> Figure:
             _spread(above, frequency, amplitude[..., column], style.POLARISATIONS[column])
             _spread(below, frequency, phase[..., column], style.POLARISATIONS[column])
     if antennas > style.MOST_LINES:
-        grid[0, 0].legend(fontsize=8, frameon=False, loc="lower left")
+        labelled = next((each for each in grid[0] if each.get_legend_handles_labels()[0]), None)
+        if labelled is not None:
+            labelled.legend(fontsize=8, frameon=False, loc="lower left")
     elif np.isfinite(amplitude).any():
         grid[0, 0].set_ylim(0, _top(amplitude))
         style.phase_axis(grid[1, 0], phase)
         _legend(made, gains.antennas)
+    return made
+
+
+def _draw_delays(gains: Gains, title: str) -> Figure:
+    """Delays in nanoseconds, by antenna: a dot a time."""
+    delay_ns = np.where(gains.flags, np.nan, gains.values.real).mean(axis=2) * 1e9
+    made = style.figure(title, _told(gains), height=4.5)
+    grid: Any = made.subplots(1, len(gains.polarisations), sharey=True, squeeze=False)
+    for column, polarisation in enumerate(gains.polarisations):
+        axes = grid[0, column]
+        style.dress(axes, "Antenna", "Delay (ns)" if column == 0 else "", polarisation)
+        if not np.isfinite(delay_ns[..., column]).any():
+            style.empty(axes, "no solutions")
+        for each in delay_ns[..., column]:
+            _dots(axes, each, gains.antennas)
     return made
 
 
@@ -126,7 +145,7 @@ def _draw_maps(gains: Gains, amplitude: Floats, phase: Floats, title: str) -> Fi
         style.dress(grid[0, column], "", "Amplitude, median" if column == 0 else "", polarisation)
         _dots(grid[0, column], typical[:, column], gains.antennas)
     grid[0, 0].set_ylim(0, _top(typical))
-    x, y = np.arange(len(gains.antennas) + 1) - 0.5, style.edges(style.days(gains.time_s))
+    x, y = np.arange(len(gains.antennas) + 1) - 0.5, style.edges(style.days(gains.time_s), 1.0)
     for row, (change, label) in zip(grid[1:], changes, strict=True):
         reach = max(float(np.nanpercentile(np.abs(change), 99)), 1e-3)
         look = {"cmap": style.with_missing("RdBu_r"), "vmin": -reach, "vmax": reach, "rasterized": True}
@@ -172,6 +191,7 @@ def _top(amplitude: Floats) -> float:
 
 def _told(gains: Gains) -> str:
     flagged = 100 * float(np.mean(gains.flags)) if gains.flags.size else 100.0
-    counts = (len(gains.antennas), "antenna"), (len(gains.time_s), "time"), (len(gains.frequencies_hz), "channel")
-    told = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    told = style.counted(
+        (len(gains.antennas), "antenna"), (len(gains.time_s), "time"), (len(gains.frequencies_hz), "channel")
+    )
     return f"{told}; {flagged:.3g} % without solution" + (f"; {gains.source}" if gains.source else "")

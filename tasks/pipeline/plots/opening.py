@@ -18,8 +18,9 @@ def open_data(
     """What is to be drawn of a path, each with a word for its name (empty where there is one thing).
 
     A Measurement Set gives the visibilities of a spectral window in `column`; UVH5, uvfits and miriad those they have;
-    a gain set (Zarr) or CASA table each of its tables; the folder of a simulation's truth its gains and bandpass.  Raises
-    DataError for anything else, and what the readers raise.
+    a gain set (Zarr) or CASA table each of its tables; the folder of a simulation's truth its gains and bandpass.
+
+    Raises DataError for anything else, and what the readers raise.
     """
     place = Path(path)
     if not place.exists():

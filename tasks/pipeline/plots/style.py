@@ -82,6 +82,11 @@ def empty(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=10, color=SOFT)
 
 
+def counted(*pairs: tuple[int, str]) -> str:
+    """``1 time, 24 antennas``."""
+    return ", ".join(f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in pairs)
+
+
 def days(time_s: NDArray[Any]) -> Floats:
     """Seconds of UTC since MJD 0 as matplotlib counts time."""
     value: Floats = np.asarray(time_s, np.float64) / 86_400 - _MJD_1970
@@ -150,12 +155,11 @@ def broken_at_wraps(phase_deg: Floats) -> Floats:
     return np.where(jumps, np.nan, phase_deg)
 
 
-def edges(middles: Floats) -> Floats:
-    """The borders of cells around ascending middles: half way to the next, and as far beyond the ends."""
+def edges(middles: Floats, width: float) -> Floats:
+    """The borders of cells around ascending middles: half way to the next; around a single one of the width given."""
     middles = np.asarray(middles, np.float64)
-    if len(middles) < 2:
-        width = 1.0
-        return np.array([middles[0] - width / 2, middles[0] + width / 2]) if len(middles) else np.array([0.0, 1.0])
+    if len(middles) == 1:
+        return np.array([middles[0] - width / 2, middles[0] + width / 2])
     inner = (middles[1:] + middles[:-1]) / 2
     return np.concatenate([[2 * middles[0] - inner[0]], inner, [2 * middles[-1] - inner[-1]]])
 
