@@ -70,6 +70,9 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None = No
         return code if isinstance(code, int) else 0
     except SystemExit as ending:  # click's own answer to a pipe that nobody reads any more
         return ending.code if isinstance(ending.code, int) else FAILED
+    except click.exceptions.NoArgsIsHelpError as error:  # whose message is the help, in lines of its own
+        click.echo(error.format_message(), err=True, color=color)
+        return USAGE
     except click.Abort:  # click's name for Ctrl-C
         return INTERRUPTED
     except BaseException as error:  # a process ends with a code and a sentence, whatever happened

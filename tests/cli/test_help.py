@@ -69,6 +69,16 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
             assert f"\n  {name} " in shown
 
 
+def test_a_group_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """In lines, as ``--help`` does, not in one sentence of an error; but nothing was done, so it is no success."""
+    code = call(absurd, "absurd", ["worker"])
+    told = capsys.readouterr()
+
+    assert (2, "") == (code, told.out)
+    assert told.err.startswith("Usage: absurd worker [OPTIONS] COMMAND [ARGS]...\n\n  List workers")
+    assert "Error" not in told.err
+
+
 def test_help_loads_nothing_heavy() -> None:
     """Help is shown without a driver, pydantic or numpy, so that it is there at once."""
     script = (
