@@ -26,6 +26,7 @@ from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Heard, Listener
 from absurd.orders import WorkerMethods
 from absurd.queue import Spawned
+from absurd.recordings import RecordingMethods
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules import ScheduleMethods
 from absurd.spawning import SpawnOptions, spawn_calls
@@ -42,7 +43,7 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
     return replace(settings, database_url=database_url) if database_url else settings
 
 
-class AbsurdClient(ScheduleMethods, LogMethods, WorkerMethods, ImageMethods, GainMethods):
+class AbsurdClient(ScheduleMethods, LogMethods, WorkerMethods, ImageMethods, GainMethods, RecordingMethods):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

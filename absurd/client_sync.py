@@ -26,6 +26,7 @@ from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.orders import SyncWorkerMethods
 from absurd.queue import Spawned
+from absurd.recordings import SyncRecordingMethods
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules_sync import SyncScheduleMethods
 from absurd.spawning import SpawnOptions, spawn_calls
@@ -35,7 +36,9 @@ from absurd.workflow import Workflow, WorkflowRun
 T = TypeVar("T")
 
 
-class SyncAbsurdClient(SyncScheduleMethods, SyncLogMethods, SyncWorkerMethods, SyncImageMethods, SyncGainMethods):
+class SyncAbsurdClient(
+    SyncScheduleMethods, SyncLogMethods, SyncWorkerMethods, SyncImageMethods, SyncGainMethods, SyncRecordingMethods
+):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

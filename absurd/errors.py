@@ -166,6 +166,12 @@ class ImageIndexNotFoundError(NotFoundError):
     code = "image_index_not_found"
 
 
+class RecordingNotFoundError(NotFoundError):
+    """No intake of recordings has that name, or no sub-band group that number."""
+
+    code = "recording_not_found"
+
+
 class GainSetNotFoundError(NotFoundError):
     """No gain set has that number."""
 
@@ -334,6 +340,7 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB012": ScheduleNotFoundError,
     "AB013": WorkerNotFoundError,
     "AB014": ImageIndexNotFoundError,
+    "AB015": RecordingNotFoundError,
     "AB016": GainSetNotFoundError,
     "AB017": GainSetStateError,
 }

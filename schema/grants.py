@@ -12,30 +12,33 @@ Profile = Literal["reader", "spawner", "worker", "admin"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 READER = frozenset({
-    "await_tasks", "clock_time", "count_dead_letters", "find_gain_sets", "find_images", "get_checkpoints",
-    "get_dead_letter", "get_gain_set", "get_identity", "get_image_files", "get_log", "get_publications",
-    "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_task",
-    "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters", "list_executors",
-    "list_gain_sets", "list_image_files", "list_image_indexes", "list_queues", "list_resources",
-    "list_schedules", "list_tasks", "list_ticks", "list_workers", "list_workflows", "task_why",
+    "await_tasks", "changed_subbands", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
+    "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity", "get_image_files", "get_log",
+    "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status",
+    "get_subband_group", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters",
+    "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_queues",
+    "list_resources", "list_schedules", "list_subband_groups", "list_subbands", "list_tasks", "list_ticks",
+    "list_workers", "list_workflows", "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 
 SPAWNER = READER | {
-    "cancel_task", "cancel_workflow", "edit_task", "emit_event", "new_task_id", "remove_schedule",
-    "requeue_dead_letters", "rerun_task", "respawn_task", "retry_task", "retry_workflow", "set_schedule",
-    "set_schedule_paused", "spawn_plain", "spawn_task", "spawn_tasks", "spawn_workflow", "trigger_schedule",
+    "cancel_task", "cancel_workflow", "convert_subband_group", "edit_task", "emit_event", "new_task_id",
+    "remove_schedule", "requeue_dead_letters", "rerun_task", "respawn_task", "retry_task", "retry_workflow",
+    "set_schedule", "set_schedule_paused", "spawn_plain", "spawn_task", "spawn_tasks", "spawn_workflow",
+    "trigger_schedule",
 }  # fmt: skip
 """Hands in work, and takes it back."""
 
 WORKER = SPAWNER | {
-    "accept_gain_set", "advance_marks", "append_log", "beat", "cancel_overdue", "cancel_runs", "check_claim",
-    "claim_runs", "complete_runs", "create_queue", "drop_partition", "drop_queue", "ensure_partitions",
-    "fail_runs", "fire_schedule", "fold_tallies", "forget_images", "get_due_schedules", "get_names",
-    "get_neighbours", "get_overdue_publications", "give_up_worker", "lease_worker", "maintain",
-    "mark_published", "move_ended", "promote_timers", "prune_ended", "prune_ticks", "put_images",
-    "quarantine_gain_set", "recover_runs", "register_executors", "register_gain_set", "register_worker",
-    "resign_leader", "return_runs", "set_checkpoint", "set_listening", "set_next_due", "set_progress", "step",
+    "accept_gain_set", "advance_marks", "append_log", "beat", "begin_conversion", "cancel_overdue", "cancel_runs",
+    "check_claim", "claim_runs", "complete_runs", "create_queue", "drop_partition", "drop_queue", "end_conversion",
+    "ensure_partitions", "fail_runs", "fire_schedule", "fold_tallies", "forget_images", "forget_subbands",
+    "get_due_schedules", "get_names", "get_neighbours", "get_overdue_publications", "give_up_worker", "lease_worker",
+    "maintain", "mark_published", "move_ended", "promote_timers", "prune_ended", "prune_ticks", "put_images",
+    "quarantine_gain_set", "record_subbands", "recover_runs", "register_executors", "register_gain_set",
+    "register_worker", "resign_leader", "return_runs", "set_checkpoint", "set_intake", "set_listening",
+    "set_next_due", "set_progress", "settle_subband_groups", "step",
     "suspend_runs", "sweep_late", "unregister_worker",
 }  # fmt: skip
 """Claims runs and reports on them, and does the upkeep that every worker does."""

@@ -4,7 +4,7 @@ Everything happens in one transaction under one advisory lock: of several that d
 works and the others find it done.
 
 An upgrade has two halves, so that programs of the old and the new version can run beside one
-another: ``<from>-<to>_pre.sql`` adds to the tables what the new program needs, and the files of code
+another: ``<from>-<to>_pre*.sql`` adds to the tables what the new program needs, and the files of code
 make its functions; ``<from>-<to>_post.sql`` takes away what only the old one used, functions
 included.  In the table `meta`, `version` is the newest program that can work with the schema, and
 `oldest` (when absent: the same) the oldest.
@@ -311,16 +311,24 @@ def _cancel_waiting(connection: Connection) -> None:
 
 
 def _step(schema: str, source: Traversable, step: int, half: str) -> str:
-    """One half of an upgrade from version `step` to the next; either half may be absent, not both."""
-    halves = {each: source / "migrations" / f"{step}-{step + 1}_{each}.sql" for each in ("pre", "post")}
-    if not any(each.is_file() for each in halves.values()):
+    """One half of an upgrade from version `step` to the next; either half may be absent, not both.
+
+    A half may be several files, in the order of their names: ``1-2_pre.sql``, then ``1-2_pre_recordings.sql``.
+    """
+    texts: dict[str, list[str]] = {"pre": [], "post": []}
+    for each in sorted((source / "migrations").iterdir(), key=lambda file: file.name.removesuffix(".sql")):
+        for name, parts in texts.items():
+            stem = each.name.removesuffix(".sql")
+            if stem != each.name and f"{stem}_".startswith(f"{step}-{step + 1}_{name}_"):
+                parts.append(each.read_text(encoding="utf-8"))
+    if not any(texts.values()):
         raise SchemaTooOldError(
             f"schema {schema!r} has version {step}, which this release of absurd cannot upgrade: "
             "upgrade with an earlier release first",
             schema=schema,
             installed=step,
         )
-    return halves[half].read_text(encoding="utf-8") if halves[half].is_file() else ""
+    return "\n".join(texts[half])
 
 
 def _meta(connection: Connection, schema: str) -> dict[str, str]:

@@ -22,12 +22,16 @@ _DRAWN = {
     "executor": ("id",), "gain_set": ("id", "superseded_by"),
     "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
     "image": ("file_id", "index_id"), "image_file": ("id", "index_id"), "image_index": ("id",),
+    "intake": ("id",), "subband": ("id", "group_id", "intake_id"), "subband_group": ("id", "intake_id"),
     "queue": ("id", "created_at"), "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "worker": ("id",),
 }  # fmt: skip
 """Columns whose values differ between two runs of one call: numbers drawn from sequences, and one default."""
 
 
-_NUMBERED = {"executor", "gain_set", "image_file", "image_index", "queue", "schedule", "tally", "worker"}
+_NUMBERED = {
+    "executor", "gain_set", "image_file", "image_index", "intake", "queue", "schedule", "subband", "subband_group",
+    "tally", "worker",
+}  # fmt: skip
 """Tables whose ids are drawn by identity columns."""
 
 
@@ -166,6 +170,21 @@ from reservation group by worker_id having count(*) > 1
 union all
 select format('level %s of queue %s is unknown', level, queue_id) from ready r
 where not exists (select from level l where l.queue_id = r.queue_id and l.level = r.level and l.base <= r.seq)
+union all
+select format('sub-band group %s is %s and has %s of %s', g.id, g.state, c.n, g.expected)
+from subband_group g
+cross join lateral (select count(*) as n from subband s where s.group_id = g.id and s.state = 'grouped') c
+where (g.state = 'complete' and c.n < g.expected) or (g.state in ('collecting', 'partial') and c.n >= g.expected)
+   or (g.state = 'collecting' and c.n = 0)
+union all
+select format('sub-band file %s is of intake %s and group %s, which are not both there', s.id, s.intake_id, s.group_id)
+from subband s
+where not exists (select from intake i where i.id = s.intake_id)
+   or (s.group_id is not null and not exists (
+       select from subband_group g where g.id = s.group_id and g.intake_id = s.intake_id))
+union all
+select format('sub-band group %s spawned %s in round %s', g.id, g.task_id, g.round) from subband_group g
+where (g.round > 0) <> (g.task_id is not null)
 """
 
 

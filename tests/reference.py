@@ -136,7 +136,7 @@ def executors_page() -> str:
 
 def _extra(executor: str) -> str:
     """What brings that which an executor's kernels import."""
-    extra = {"calibration": "radio", "cutout": "astro", "export": "export", "maintenance": None}[
+    extra = {"calibration": "radio", "cutout": "astro", "export": "export", "maintenance": None, "visibility": "radio"}[
         executor.partition(".")[0]
     ]
     extra = "butler" if executor == "export.butler_catalog" else extra

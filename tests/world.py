@@ -16,13 +16,14 @@ Statement = tuple[Any, ...]
 """What follows SELECT, and its arguments."""
 
 READS = frozenset({
-    "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images", "get_checkpoints",
-    "get_dead_letter", "get_gain_set", "get_identity", "get_image_files", "get_log", "get_names", "get_neighbours",
-    "get_overdue_publications", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
-    "get_states", "get_status", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters",
-    "lease_worker", "list_dead_letters", "list_executors", "list_gain_sets", "list_image_files",
-    "list_image_indexes", "list_queues", "list_resources", "list_schedules", "list_tasks", "list_ticks",
-    "list_workers", "list_workflows", "new_task_id", "task_why",
+    "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
+    "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity", "get_image_files", "get_log", "get_names",
+    "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats", "get_results",
+    "get_schedule", "get_state", "get_states", "get_status", "get_subband_group", "get_task", "get_workflow",
+    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors",
+    "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_queues", "list_resources",
+    "list_schedules", "list_subband_groups", "list_subbands", "list_tasks", "list_ticks", "list_workers",
+    "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -135,9 +136,38 @@ class World:
 
         self.images = self.queue + ".images"
         self.call("put_images(%s, %s)", self.images, self.image_files("/a.fits", "/b.fits"))
-
         self.gains = self.call("id from register_gain_set(%s)", self.gain_set("/valid"))
         self.candidate = self.call("id from register_gain_set(%s, 'candidate')", self.gain_set("/candidate"))
+        self.intake = self.queue + ".intake"
+        policy = {"subbands": 2, "min_subbands": 1, "timeout": 0, "queue": self.queue}
+        self.call("set_intake(%s, %s)", self.intake, json.dumps(policy))
+        # One that is to be converted, one that is converted, one that has waited long enough, and one that collects.
+        for minute, numbers in ((0, (0, 1)), (10, (0, 1)), (20, (0,)), (30, (0,))):
+            self.call("count(*) from record_subbands(%s, %s)", self.intake, self.subbands(minute, *numbers))
+        self.groups: list[int] = [
+            number
+            for (number,) in self.connection.execute(
+                "select g.id from subband_group g join intake i on i.id = intake_id where i.name = %s"
+                " order by first_stamp",
+                [self.intake],
+            )
+        ]
+        self.call("end_conversion(%s, 1, '{}')", self.groups[1])
+        self.connection.execute(
+            "update subband_group set due_at = due_at + interval '1 h' where id = %s", [self.groups[3]]
+        )
+
+    @staticmethod
+    def subbands(minute: int, *numbers: int) -> str:
+        """Whole files of one recording."""
+        stamp = f"2026-11-29T12:{minute:02}:00"
+        return json.dumps(
+            [
+                {"path": f"/{stamp}_sb{n:02}.hdf5", "version": "1", "state": "whole", "number": n, "stamp": stamp + "Z"}
+                | {"declination_deg": 16.1, "content": "110 antennas", "begins_at": stamp + "Z", "integration_s": 12.9}
+                for n in numbers
+            ]
+        )
 
     @staticmethod
     def image_files(*uris: str) -> str:
@@ -214,18 +244,21 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     ),
     "await_tasks": lambda w: ("await_tasks(%s::uuid[])", w.running),
     "beat": lambda w: ("count(*) from beat(%s, array[%s::bigint], 'running', %s)", w.worker, w.lease, w.running[:1]),
+    "begin_conversion": lambda w: ("begin_conversion(%s, 1, %s)", w.groups[0], w.running[0]),
     "cancel_overdue": lambda w: ("cancel_overdue()",),
     "cancel_runs": lambda w: ("cancel_runs(array[%s::bigint], array[%s::uuid], '{0}', '{no}')", w.lease, w.running[0]),
     "cancel_task": lambda w: ("cancel_task(%s, 'no', true)", w.running[0]),
     "cancel_workflow": lambda w: ("cancel_workflow(%s)", w.workflow),
     "claim_runs": lambda w: ("claim_runs(%s, %s, 5, '{}', '{}')", (w.worker << 32) + 2000, w.queue_id),
     "complete_runs": lambda w: complete(w.lease, *w.running[:2]),
+    "convert_subband_group": lambda w: ("convert_subband_group(%s)", w.groups[1]),
     "create_queue": lambda w: ("create_queue(%s)", w.queue + ".new"),
     "drain_worker": lambda w: ("drain_worker(%s)", w.worker),
     "drop_partition": lambda w: ("drop_partition()",),
     "drop_queue": lambda w: ("drop_queue(%s)", w.queue + ".empty"),
     "edit_task": lambda w: ("edit_task(%s, '{\"priority\": 3}')", w.keyed),
     "emit_event": lambda w: ("emit_event(%s, '1')", w.event),
+    "end_conversion": lambda w: ('end_conversion(%s, 1, \'{"path": "/a.ms"}\')', w.groups[0]),
     "ensure_partitions": lambda w: ("ensure_partitions()",),
     "fail_runs": lambda w: fail(w.lease, *w.running[:2], delays=(None, 1.0)),
     "fire_schedule": lambda w: (
@@ -236,6 +269,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "fold_tallies": lambda w: ("fold_tallies()",),
     "forget_gain_set": lambda w: ("forget_gain_set(%s)", w.gains),
     "forget_images": lambda w: ("forget_images(%s, '{/a.fits}')", w.images),
+    "forget_subbands": lambda w: ("forget_subbands(%s, '{/2026-11-29T12:30:00_sb00.hdf5}')", w.intake),
     "get_due_schedules": lambda w: ("get_due_schedules('h', 30)",),
     "give_up_worker": lambda w: ("give_up_worker(%s)", w.worker),
     "maintain": lambda w: ("maintain()",),
@@ -253,11 +287,13 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     ),
     "purge_queue": lambda w: ("purge_queue(%s)", w.queue),
     "quarantine_gain_set": lambda w: ("quarantine_gain_set(%s, 'noise')", w.gains),
+    "record_subbands": lambda w: ("count(*) from record_subbands(%s, %s)", w.intake, w.subbands(30, 0, 1)),
     "recover_runs": lambda w: ("recover_runs()",),
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
     "register_gain_set": lambda w: ("count(*) from register_gain_set(%s)", w.gain_set("/new")),
     "register_worker": lambda w: ("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", w.queue),
     "remove_image_index": lambda w: ("remove_image_index(%s)", w.images),
+    "remove_intake": lambda w: ("remove_intake(%s)", w.intake),
     "remove_resource": lambda w: ("remove_resource(%s)", w.token),
     "remove_schedule": lambda w: ("remove_schedule(%s)", w.schedule),
     "requeue_dead_letters": lambda w: ("count(*) from requeue_dead_letters(%s)", json.dumps({"ids": [str(w.failed)]})),
@@ -268,6 +304,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "retry_workflow": lambda w: ("retry_workflow(%s)", w.workflow),
     "return_runs": lambda w: ("return_runs(array[%s::bigint], array[%s::uuid], '{5}')", w.lease, w.running[0]),
     "set_checkpoint": lambda w: ("set_checkpoint(%s, %s, 's', '1')", w.lease, w.running[0]),
+    "set_intake": lambda w: ("set_intake(%s, '{\"timeout\": 1}')", w.intake),
     "set_listening": lambda w: ("set_listening(%s, array[%s], true)", w.worker, w.queue_id),
     "set_next_due": lambda w: (
         "set_next_due(id, 1, clock_time()) from schedule where name = %s",
@@ -281,6 +318,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "set_schedule": lambda w: ("set_schedule(%s, %s)", w.schedule, w.scheduled(zone="Europe/Berlin")),
     "set_schedule_paused": lambda w: ("set_schedule_paused(%s, true)", w.schedule),
     "set_worker_concurrency": lambda w: ("set_worker_concurrency(%s, 7)", w.worker),
+    "settle_subband_groups": lambda w: ("count(*) from settle_subband_groups(%s)", w.intake),
     "spawn_plain": lambda w: ("spawn_plain(%s, %s, %s, '{}')", new_task_id(), w.queue, w.executor),
     "spawn_task": lambda w: ("count(*) from spawn_task(%s, %s, '{}', %s)", w.queue, w.executor, _keyed()),
     "spawn_tasks": _spawn,

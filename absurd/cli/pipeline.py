@@ -10,6 +10,11 @@ SECTIONS = {
     "Prepare": {
         "config": "absurd.cli.pipeline_config:config",
     },
+    "Take in": {
+        "watch": "absurd.cli.pipeline_watch:watch",
+        "plan": "absurd.cli.pipeline_plan:plan",
+        "convert": "absurd.cli.pipeline_convert:convert",
+    },
     "Make": {
         "simulate": "absurd.cli.pipeline_simulate:simulate",
     },

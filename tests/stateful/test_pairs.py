@@ -18,14 +18,17 @@ from sessions import Session
 
 from absurd.schema.grants import FUNCTIONS, READER
 
-REFUSALS = frozenset({"AB002", "AB004", "AB012", "AB014", "AB016", "AB017"})
+REFUSALS = frozenset({"AB002", "AB004", "AB012", "AB014", "AB015", "AB016", "AB017"})
 """What one of two calls may be told: its claim is lost, the task's state is another, what it names is gone."""
 PASSING_BY = frozenset({
     "advance_marks", "claim_runs", "drop_partition", "ensure_partitions", "fold_tallies", "maintain", "promote_timers",
     "recover_runs", "register_executors", "step", "sweep_late",
 })  # fmt: skip
 """Functions that leave alone what another session holds: what they did is not told by the order of commits."""
-UNREPEATABLE = PASSING_BY | {"fire_schedule", "respawn_task", "trigger_schedule"}
+UNREPEATABLE = PASSING_BY | {
+    "convert_subband_group", "fire_schedule", "record_subbands", "respawn_task", "settle_subband_groups",
+    "trigger_schedule",
+}  # fmt: skip
 """Functions whose two runs are not alike: these, and those that draw the id of a task."""
 
 

@@ -1,0 +1,170 @@
+"""``visibility.ingest``, ``visibility.convert_group``: from arriving sub-bands to Measurement Sets on the queue."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from absurd.context import RunContext
+from absurd.executor import executor
+from absurd.outcome import Cancel, Reject
+from absurd.tasks.radio.errors import DataError
+
+LOOKS = 3
+"""How often `visibility.ingest` looks at files that are being written before it leaves them for the next time."""
+Place = Annotated[str, Field(min_length=1)]
+TELESCOPE = (
+    "A telescope by its name (dsa110), or the path of its TOML file: Measurement Sets have all of its band then "
+    "(channels without a sub-band are flagged); without it those from the lowest to the highest that there are."
+)
+
+for module in ("h5py", "numpy"):
+    if find_spec(module) is None:  # not registered then: a worker that has it will serve the tasks
+        raise ImportError(f"{module} is missing, install absurd[radio]", name=module)
+
+
+class IngestParams(BaseModel):
+    """Which folder, and how its files are grouped; what is left out stays as the intake has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Place = Field(description="Folder in which sub-band files arrive; those below it are looked at as well.")
+    intake: str = Field(
+        default="incoming", min_length=1, description="Name under which files and groups are recorded, made if need be."
+    )
+    out: Place | None = Field(
+        default=None,
+        description="Folder for the Measurement Sets; without it as the intake has it, else beside `folder`.",
+    )
+    telescope: str | None = Field(default=None, min_length=1, description=TELESCOPE)
+    queue: str | None = Field(default=None, description="Queue of the conversions; without it that of their executor.")
+    subbands: int | None = Field(default=None, ge=1, le=4096, description="Sub-bands of a complete group; at first 16.")
+    min_subbands: int | None = Field(
+        default=None,
+        ge=1,
+        description="With so many a group is converted once its time is out, with fewer it fails; at first 3 in 4.",
+    )
+    time_tolerance_s: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds between a file's stamp and the time of its group; at first 60.",
+    )
+    declination_tolerance_deg: float | None = Field(
+        default=None, ge=0, le=180, description="Degrees between declinations of one group; at first 0.1."
+    )
+    timeout_s: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that a group waits for more after its last file, and that a file may stay unfinished; "
+        "at first 300.",
+    )
+    steady_s: float = Field(
+        default=5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds for which a file must not change before it is read.",
+    )
+
+    def policy(self) -> dict[str, Any]:
+        """As the intake takes it; None for what stays."""
+        return {
+            "subbands": self.subbands,
+            "min_subbands": self.min_subbands,
+            "time_tolerance": self.time_tolerance_s,
+            "declination_tolerance": self.declination_tolerance_deg,
+            "timeout": self.timeout_s,
+            "queue": self.queue,
+        }
+
+
+@executor("visibility.ingest", runs_in="process")
+def ingest(ctx: RunContext, params: IngestParams) -> dict[str, Any]:
+    """Look at a folder of sub-band files once, and have groups that are complete or out of time converted.
+
+    Files that are known and have not changed cost next to nothing; so it may be scheduled each minute.  Files that are
+    still being written are left for the next time.  The result counts files by what became of them.
+    """
+    from absurd.client_sync import SyncAbsurdClient
+    from absurd.config import load_settings
+    from absurd.tasks.visibility.arrivals import Arrivals, Look
+    from absurd.tasks.visibility.intake import prepare
+
+    with SyncAbsurdClient(settings=load_settings()) as client:
+        where = {"out": params.out, "telescope": params.telescope}
+        prepare(client, params.intake, params.folder, where, params.policy())
+
+        def alive() -> None:
+            ctx.progress(0, None, "looking")
+
+        arrivals = Arrivals(client, params.intake, params.folder, steady_s=params.steady_s, alive=alive)
+        looks = [arrivals.look()]
+        for _ in range(LOOKS):
+            if (pause := arrivals.next_s) is None:
+                break
+            time.sleep(min(pause, params.steady_s))
+            looks.append(arrivals.look(()))
+        settled = looks[0].settled + client.settle_subband_groups(params.intake)
+    became = {each["path"]: each["state"] for look in looks for each in look.recorded}
+    found: Look = looks[0]
+    counts = {state: sum(each == state for each in became.values()) for state in sorted(set(became.values()))}
+    ctx.log.info("folder_ingested", intake=params.intake, files=found.files, **counts)
+    return {
+        "intake": params.intake,
+        "files": found.files,
+        "others": found.others,
+        "recorded": counts,
+        "forgotten": found.forgotten,
+        "settled": settled,
+        "problems": found.problems,
+    }
+
+
+class ConvertGroupParams(BaseModel):
+    """Which group, in which round, and where to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    group: int = Field(description="Number of the sub-band group.")
+    round: int = Field(ge=1, description="Which of its conversions; another one asked for since makes this one idle.")
+    out: Place = Field(description="Folder for the Measurement Set, which is named after the group's first stamp.")
+    telescope: str | None = Field(default=None, min_length=1, description=TELESCOPE)
+
+
+@executor("visibility.convert_group", runs_in="process")
+def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]:
+    """Convert a group of sub-bands to one Measurement Set: `visibility.ingest` and `absurd pipeline watch` spawn it.
+
+    Sub-bands that are missing are flagged channels.  What arrives once this has begun is late, and not in the product
+    until another conversion is asked for.  The result tells the product's path, and which sub-bands are in it.
+    """
+    from absurd.client_sync import SyncAbsurdClient
+    from absurd.config import load_settings
+    from absurd.tasks.radio.telescope import load_telescope
+    from absurd.tasks.visibility.convert import convert_group as convert
+
+    band = load_telescope(params.telescope).band if params.telescope else None
+    with SyncAbsurdClient(settings=load_settings()) as client:
+        group = client.begin_conversion(params.group, params.round, ctx.task_id)
+        if group is None:
+            raise Cancel(f"another conversion of sub-band group {params.group} was asked for since")
+        path = Path(os.path.abspath(params.out)) / f"{group['name']}.ms"
+        files = [each for each in group["files"] if each["state"] == "grouped"]
+        if not files:
+            raise Reject(f"sub-band group {params.group} has lost all its files")
+        try:
+            made = convert([each["path"] for each in files], path, band=band, on_subband=ctx.progress)
+        except DataError as error:  # another attempt would read the same files
+            raise Reject(error.message) from error
+        product = asdict(made) | {"path": str(path), "subbands": group["present"], "missing": group["missing"]}
+        if not client.end_conversion(params.group, params.round, product):
+            raise Cancel(f"another conversion of sub-band group {params.group} was asked for since")
+    ctx.log.info("group_converted", group=params.group, path=str(path), subbands=len(files))
+    return {"group": params.group, "name": group["name"]} | product

@@ -1,0 +1,114 @@
+"""``visibility.ingest`` and ``visibility.convert_group``: from files in a folder to Measurement Sets, once each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from memory_port import MemoryPort
+from single_run import fail, run, run_to_end
+from subband_files import name_of, write_subband
+
+from absurd import SyncAbsurdClient
+from absurd.outcome import Cancelled
+
+
+@pytest.fixture(autouse=True)
+def here(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executors find the test's database."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
+
+
+def ingest(folder: Path, **params: Any) -> dict[str, Any]:
+    result, _ = run("visibility.ingest", {"folder": str(folder), "steady_s": 0, "subbands": 4} | params)
+    return result
+
+
+def groups(client: SyncAbsurdClient) -> list[dict[str, Any]]:
+    return list(reversed(client.list_subband_groups("incoming")))
+
+
+def conversion(connection: psycopg.Connection[Any], number: int) -> dict[str, Any]:
+    """Params of the latest conversion of a group."""
+    row = connection.execute(
+        "select params from task t join subband_group g on g.task_id = t.id where g.id = %s", [number]
+    ).fetchone()
+    assert row is not None
+    params: dict[str, Any] = row[0]
+    return params
+
+
+def test_a_folder_is_ingested_each_minute_and_spawns_each_conversion_once(
+    client: SyncAbsurdClient, incoming: Path, connection: psycopg.Connection[Any]
+) -> None:
+    """What was found is counted by what became of it; known files are not read again."""
+    for tile in range(2):
+        for number in range(4):
+            write_subband(incoming, number, tile, jitter_s=number * 15)
+    (incoming / name_of(0, 5)).write_bytes(b"half")
+
+    found = ingest(incoming, out=str(incoming.parent / "ms"))
+    again = ingest(incoming)
+
+    assert (found["files"], found["recorded"], found["settled"]) == (9, {"grouped": 8, "waiting": 1}, [])
+    assert again["recorded"] == {"waiting": 1}
+    assert [each["state"] for each in groups(client)] == ["complete", "complete"]
+    assert connection.execute("select count(*) from task").fetchone() == (2,)
+    assert conversion(connection, groups(client)[0]["id"])["out"] == str(incoming.parent / "ms")
+    assert fail("visibility.ingest", {"folder": str(incoming / "none"), "subbands": 4})["code"] == "visibility_data"
+
+
+def test_a_group_becomes_a_measurement_set(
+    client: SyncAbsurdClient, incoming: Path, connection: psycopg.Connection[Any], moved: Callable[[str], None]
+) -> None:
+    """A partial one with the missing channels flagged; once more on request with what came late, in the same place."""
+    from absurd.tasks.visibility.measurement_set import read_measurement_set
+
+    for number in (0, 1, 3):
+        write_subband(incoming, number, jitter_s=-20)
+    ingest(incoming, min_subbands=3)
+    moved("301 s")
+    assert [each["state"] for each in ingest(incoming)["settled"]] == ["partial"]
+    (group,) = groups(client)
+    params = conversion(connection, group["id"])
+
+    made, _ = run("visibility.convert_group", params)
+
+    path = incoming.parent / "measurement_sets" / "2026-11-29T11:59:40.ms"
+    assert (made["path"], made["subbands"], made["missing"]) == (str(path), [0, 1, 3], [2])
+    flags = read_measurement_set(path).flags
+    assert flags.shape[1] == 8
+    assert [bool(flags[:, channel].all()) for channel in range(8)] == [False] * 2 + [True] * 2 + [False] * 4
+    assert run("visibility.convert_group", params)[0]["path"] == str(path)  # an attempt whose answer was lost
+    write_subband(incoming, 2)
+    assert ingest(incoming)["recorded"] == {"late": 1}
+    client.convert_subband_group(group["id"])
+    assert isinstance(run_to_end("visibility.convert_group", params, MemoryPort()), Cancelled)
+
+    again, _ = run("visibility.convert_group", conversion(connection, group["id"]))
+
+    assert (again["path"], again["missing"]) == (str(path), [])
+    assert not read_measurement_set(path).flags.all(axis=(0, 2)).any()
+    assert (groups(client)[0]["state"], groups(client)[0]["product"]["path"]) == ("converted", str(path))
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_sub_bands_that_do_not_belong_together_fail_with_the_reason(
+    client: SyncAbsurdClient, incoming: Path, connection: psycopg.Connection[Any]
+) -> None:
+    """Their names say one recording and their times another: no product, and no other attempt."""
+    for number in range(3):
+        write_subband(incoming, number)
+    write_subband(incoming, 3, tile=7).rename(incoming / name_of(3))
+    ingest(incoming)
+    (group,) = groups(client)
+
+    error = fail("visibility.convert_group", conversion(connection, group["id"]))
+
+    assert "time" in json.dumps(error)
+    assert not (incoming.parent / "measurement_sets").exists() or not os.listdir(incoming.parent / "measurement_sets")
