@@ -239,6 +239,24 @@ def cutout(positions: int, many: int, side: int, size: int, **options: Any) -> N
     _run_with("cutout", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
+@bench.command(epilog="Example: absurd bench calibration --rounds 3")
+@_number_option("--antennas", 5, 110, "Of the array.")
+@_number_option("--channels", 2, 48, "Of the bandpass.")
+@_number_option("--times", 1, 24, "Integrations, each with gains of its own.")
+@click.option("--casa", metavar="PYTHON", help="Have CASA solve as well: a Python that has casatasks and casadata.")
+@bench_options
+def calibration(antennas: int, channels: int, times: int, casa: str | None, **options: Any) -> None:
+    """How fast gains are solved, and how right they are.
+
+    A calibrator is simulated with gains that are known; no database is needed.  Memory for it is 100 bytes for each of
+    the visibilities: 1.5 GB by default.
+    """
+    from absurd.bench.calibration import measure
+
+    sizes = {"antennas": antennas, "channels": channels, "times": times, "casa": casa}
+    _run_with("calibration", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+
+
 def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> None:
     """Measure in an arena, a new one for each round, print, keep."""
 

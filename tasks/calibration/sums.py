@@ -7,6 +7,7 @@ of visibilities are enough, for each interval, baseline, polarisation and channe
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +70,12 @@ def sums(rows: Rows, known: Term, sought: Term, limits: Floats) -> Sums:
     shape = (intervals, len(rows.pairs), polarisations, channels)
     cross, model, data, count = np.zeros(shape, np.complex128), np.zeros(shape), np.zeros(shape), np.zeros(shape)
     seen = np.zeros((intervals, polarisations, channels))
-    used, outliers = _sums(*_arguments(rows, known, sought, limits, cross, model, data, count, seen))
-    return Sums(cross, model, data, count, seen, int(used), int(outliers))
+    arguments = _arguments(rows, known, sought, limits, cross, model, data, count, seen)
+    # One thread a polarisation: none adds to what another does, so that the bits are the same on any machine.
+    with ThreadPoolExecutor(polarisations) as pool:
+        found = list(pool.map(lambda hand: _sums(*arguments, hand), range(polarisations)))
+    used, outliers = (int(sum(each)) for each in zip(*found, strict=True))
+    return Sums(cross, model, data, count, seen, used, outliers)
 
 
 def squares(rows: Rows, known: Term, sought: Term) -> list[Floats]:
@@ -116,14 +121,16 @@ def _sums(
     baseline: Numbers, first: Numbers, last: Numbers, known: Complex, known_number: Numbers,
     sought: Complex, number: Numbers,
     limits: Floats, cross: Complex, model_sum: Floats, data_sum: Floats, count: Floats, seen: Floats,
+    hand: int,
 ) -> tuple[int, int]:  # fmt: skip
     channels = data.shape[1]
-    weight = np.zeros(channels)  # of a row and hand, as all that follow; 0 where a visibility is not usable
+    weight = np.zeros(channels)  # of a row, as all that follow; 0 where a visibility is not usable
     v_real = np.zeros(channels)
     v_imag = np.zeros(channels)
     h_real = np.zeros(channels)
     h_imag = np.zeros(channels)
     share = np.ones(channels)
+    correlation = hands[hand]
     used = 0
     outliers = 0
     for row in range(data.shape[0]):
@@ -135,28 +142,26 @@ def _sums(
         sign = -1.0 if p > q else 1.0
         i = number[row]
         k = known_number[row]
-        for hand in range(hands.shape[0]):
-            correlation = hands[hand]
-            n = _fetch(
-                data[row, :, correlation], flags[row, :, correlation],
-                weights[row * weight_steps[0], :, correlation * weight_steps[2]],
-                model[row * model_steps[0], :, correlation * model_steps[2]],
-                first[row], last[row], known[k, p, hand], known[k, q, hand], weight, v_real, v_imag, h_real, h_imag,
+        n = _fetch(
+            data[row, :, correlation], flags[row, :, correlation],
+            weights[row * weight_steps[0], :, correlation * weight_steps[2]],
+            model[row * model_steps[0], :, correlation * model_steps[2]],
+            first[row], last[row], known[k, p, hand], known[k, q, hand], weight, v_real, v_imag, h_real, h_imag,
+        )  # fmt: skip
+        if n == 0:
+            continue
+        used += n
+        far = 0
+        if limits[hand] < np.inf:
+            far = _hold_down(
+                sought[i, p, hand], sought[i, q, hand], limits[hand],
+                v_real, v_imag, h_real, h_imag, weight, share,
             )  # fmt: skip
-            if n == 0:
-                continue
-            used += n
-            far = 0
-            if limits[hand] < np.inf:
-                far = _hold_down(
-                    sought[i, p, hand], sought[i, q, hand], limits[hand],
-                    v_real, v_imag, h_real, h_imag, weight, share,
-                )  # fmt: skip
-                outliers += far
-            _sum_up(
-                weight, v_real, v_imag, h_real, h_imag, share, far > 0, sign,
-                cross[i, b, hand], model_sum[i, b, hand], data_sum[i, b, hand], count[i, b, hand], seen[i, hand],
-            )  # fmt: skip
+            outliers += far
+        _sum_up(
+            weight, v_real, v_imag, h_real, h_imag, share, far > 0, sign,
+            cross[i, b, hand], model_sum[i, b, hand], data_sum[i, b, hand], count[i, b, hand], seen[i, hand],
+        )  # fmt: skip
     return used, outliers
 
 

@@ -75,6 +75,19 @@ def test_cutouts_are_measured_without_a_database(run: Run, tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_calibration_is_measured_without_a_database(run: Run) -> None:
+    """Seconds of a solve and errors of the gains, with interference too."""
+    found = run("bench", "calibration", "--antennas", "10", "--channels", "4", "--times", "3", "--json")
+
+    assert found.code == 0, found.err
+    figures = {each["name"]: each for each in found.document["figures"]}
+    assert set(figures) == {
+        f"embedded{more}, {what}" for more in ("", ", with interference") for what in ("solve", "error of gains")
+    }
+    assert 0 < figures["embedded, error of gains"]["value"] < 5
+    assert figures["embedded, with interference, error of gains"]["value"] < 5
+
+
 def databases(connection: Connection) -> list[str]:
     """Databases of benchmarks that are on the server."""
     return [name for (name,) in connection.execute("select datname from pg_database where datname ^@ 'absurd_bench_'")]
