@@ -61,7 +61,8 @@ class Recording:
         longitude, latitude = self.site.lon.rad, self.site.lat.rad
         east = np.array([-np.sin(longitude), np.cos(longitude), 0])
         up = np.array([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)])
-        return np.array(self.antennas) @ np.array([east, np.cross(up, east), up])
+        turned: Floats = np.array(self.antennas) @ np.array([east, np.cross(up, east), up])
+        return turned
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -113,7 +114,7 @@ class Recording:
 
     def frequencies_hz(self, subband: int) -> Floats:
         """Of a sub-band, ascending; 0 is the lowest here."""
-        return LOWEST_HZ + CHANNEL_HZ * (np.arange(self.channels) + subband * self.channels)
+        return LOWEST_HZ + CHANNEL_HZ * (np.arange(self.channels, dtype=np.float64) + subband * self.channels)
 
     def with_(self, **changes: Any) -> Recording:
         """Another one like it."""
