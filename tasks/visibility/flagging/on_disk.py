@@ -1,0 +1,306 @@
+"""Flagging of a Measurement Set in place: a block of baselines in memory, each state a version of its record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.artifact import sync
+from absurd.tasks.radio.errors import DataError, StateManagementError
+from absurd.tasks.visibility.flag_record import FlagRecord, Version
+from absurd.tasks.visibility.flagging.aoflagger import check
+from absurd.tasks.visibility.flagging.flag import BYTES_AT_ONCE, BYTES_OF_VISIBILITY, flag_recording
+from absurd.tasks.visibility.flagging.recording import with_input
+from absurd.tasks.visibility.flagging.strategy import Strategy
+from absurd.tasks.visibility.flagging.waterfalls import Waterfalls, waterfalls
+from absurd.tasks.visibility.flags import Reasons, histogram, tally
+from absurd.tasks.visibility.measurement_set_rows import open_table, read_array, read_phase_centres, read_times, select
+from absurd.tasks.visibility.visibilities import Visibilities
+
+CHUNK_BYTES = 4 << 20
+"""Of reasons: what is compressed at once."""
+Told = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None: ...
+
+
+class OnDisk:
+    """The rows of one spectral window of an open Measurement Set; see `Recording`."""
+
+    def __init__(self, main: Any, path: str, spectral_window: int | None) -> None:
+        self._main, self._path = main, path
+        self._selection = select(main, path, spectral_window, None)
+        self.window = self._selection.spectral_window
+        mine = self._selection.rows
+        self._rows = np.arange(main.nrows()) if mine is None else mine
+        self.channels = len(self._selection.frequencies_hz)
+        self.correlation_names = self._selection.correlations
+        self.correlations = len(self.correlation_names)
+        self.array = read_array(main, path)
+        self.antennas = self.array.names
+        self.antenna1, self.antenna2, self.scan = (
+            self._all(name).astype(np.int32) for name in ("ANTENNA1", "ANTENNA2", "SCAN_NUMBER")
+        )
+        self.exposure_s = self._all("EXPOSURE").astype(np.float64)
+        self.time_s = read_times(main, self._selection, path) if len(self._rows) else np.zeros(0)
+        self.earlier: tuple[FlagRecord, int, NDArray[np.int64]] | None = None
+        """The record, the version that tells the reasons of flags, and at which place of it each row is."""
+
+    def order(self) -> Waterfalls:
+        return waterfalls(self.antenna1, self.antenna2, self.scan, self.time_s, self.exposure_s)
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+        return self._some("DATA", rows).astype(np.complex64, copy=False), self.flags(rows)
+
+    def flags(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Of some rows, in that order."""
+        flags: NDArray[np.bool_] = self._some("FLAG", rows) | self._some("FLAG_ROW", rows)[:, None, None]
+        return flags
+
+    def reasons(self, rows: NDArray[np.int64], flags: NDArray[np.bool_]) -> Reasons:
+        if self.earlier is None:
+            return with_input(np.zeros(flags.shape, np.uint16), flags)
+        record, number, place = self.earlier
+        at = place[rows]
+        first, last = int(at.min()), int(at.max()) + 1  # the same sorting made it, so this is the block
+        return with_input(record.places(self.window, number, first, last)[at - first], flags)
+
+    def put(self, rows: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
+        """Write the flags of some rows."""
+        order = np.argsort(rows, kind="stable")
+        chosen = replace(self._selection, rows=self._rows[rows[order]])
+        sorted_flags = flags[order]
+        chosen.put(self._main, "FLAG", sorted_flags)
+        chosen.put(self._main, "FLAG_ROW", sorted_flags.all(axis=(1, 2)))
+
+    def flush(self) -> None:
+        """Bring what was put to the disk."""
+        self._main.flush(recursive=True)
+        for each in Path(self._path).iterdir():
+            if each.is_file():
+                sync(each)
+
+    def visibilities(self, rows: NDArray[np.int64]) -> Visibilities:
+        data, flags = self.read(rows)
+        return Visibilities(
+            data=data,
+            flags=flags,
+            weights=np.broadcast_to(np.float32(1), data.shape),
+            uvw_m=self._some("UVW", rows),
+            time_s=self.time_s[rows],
+            exposure_s=self.exposure_s[rows],
+            antenna1=self.antenna1[rows],
+            antenna2=self.antenna2[rows],
+            field=self._some("FIELD_ID", rows),
+            scan=self.scan[rows],
+            frequencies_hz=self._selection.frequencies_hz,
+            channel_width_hz=self._selection.channel_width_hz,
+            correlations=self.correlation_names,
+            array=self.array,
+            phase_centres=read_phase_centres(self._main),
+        )
+
+    def _all(self, column: str) -> NDArray[Any]:
+        return self._selection.get(self._main, column) if len(self._rows) else np.zeros(0)
+
+    def _some(self, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Of some rows, in that order; they are read in the order in which they lie."""
+        order = np.argsort(rows, kind="stable")
+        try:
+            found = replace(self._selection, rows=self._rows[rows[order]]).get(self._main, column)
+        except RuntimeError as error:
+            raise DataError(f"{self._path}: rows of column {column} have no values, or not all of one shape") from error
+        back = np.empty_like(found)
+        back[order] = found
+        return back
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a change of flags came to."""
+
+    version: Version
+    correlations: tuple[str, ...]
+    resumed: bool
+    """Whether an earlier attempt of the same task had made the version."""
+
+
+def flag_measurement_set(
+    path: str | os.PathLike[str],
+    strategy: Strategy,
+    *,
+    spectral_window: int | None = None,
+    key: str | None = None,
+    bytes_at_once: int = BYTES_AT_ONCE,
+    told: Told = _silent,
+) -> Done:
+    """Flag a Measurement Set in place, and keep the reasons as a new version of its record.
+
+    A second call with the same `key` finishes the first, or returns what that has done.  A kill at any moment leaves
+    the older version, or the newer one, or a column of flags that the next call makes that of the newer one.
+
+    Raises DataError for what cannot be read or has no rows, StateManagementError if another process is at it.
+    """
+    if strategy.aoflagger is not None:
+        check(strategy.aoflagger)
+    with _opened(path, spectral_window) as (record, recording):
+        if (same := _made_by(record, recording, key)) is not None:
+            return Done(same, recording.correlation_names, resumed=True)
+        order = recording.order()
+        if not len(order.rows):
+            raise DataError(f"{os.fspath(path)} has no rows")
+        newest = _first_version(record, recording, order, bytes_at_once)
+        recording.earlier = (record, newest, _places(record.rows(recording.window, newest)))
+        with record.new_version(recording.window, newest + 1, order.rows, _shape(recording), _chunk(recording)) as made:
+            report = flag_recording(recording, order, strategy, made, bytes_at_once=bytes_at_once, told=told)
+            version = made.describe("visibility.flag", strategy.told(), report.told(recording.correlation_names), key)
+        _show(record, recording, newest + 1, bytes_at_once)
+        return Done(version, recording.correlation_names, resumed=False)
+
+
+def restore_flags(
+    path: str | os.PathLike[str],
+    number: int,
+    *,
+    spectral_window: int | None = None,
+    key: str | None = None,
+    bytes_at_once: int = BYTES_AT_ONCE,
+) -> Done:
+    """Give a Measurement Set the flags of an earlier version: that is a new version, and none is lost.
+
+    Flags that others have set since the newest version are kept as a version before that.  Raises DataError for a
+    version that there is not.
+    """
+    with _opened(path, spectral_window) as (record, recording):
+        if (same := _made_by(record, recording, key)) is not None:
+            return Done(same, recording.correlation_names, resumed=True)
+        rows = record.rows(recording.window, number)
+        newest = record.versions(recording.window)[-1].number
+        recording.earlier = (record, newest, _places(record.rows(recording.window, newest)))
+        newest = _keep_others(record, recording, newest, bytes_at_once)
+        combinations = np.zeros(1 << 16, np.int64)
+        with record.new_version(recording.window, newest + 1, rows, _shape(recording), _chunk(recording)) as made:
+            for first, last in _stretches(recording, bytes_at_once):
+                reasons = record.places(recording.window, number, first, last)
+                combinations += histogram(reasons)
+                made.write(first, reasons)
+            version = made.describe("restore", {"version": number}, _told(combinations), key)
+        _show(record, recording, newest + 1, bytes_at_once)
+        return Done(version, recording.correlation_names, resumed=False)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], spectral_window: int | None) -> Iterator[tuple[FlagRecord, OnDisk]]:
+    """A Measurement Set that nobody else changes, with its flags as the newest version of the record has them."""
+    with open_table(path, readonly=False) as main:
+        recording = OnDisk(main, os.fspath(path), spectral_window)
+        record = FlagRecord(path)
+        with record.held():
+            versions = record.versions(recording.window)
+            if versions and record.current(recording.window) != versions[-1].number:
+                _check_same(record, recording, versions[-1].number)
+                _show(record, recording, versions[-1].number, BYTES_AT_ONCE)
+            elif versions:
+                _check_same(record, recording, versions[-1].number)
+            yield record, recording
+
+
+def _made_by(record: FlagRecord, recording: OnDisk, key: str | None) -> Version | None:
+    if key is None:
+        return None
+    return next((each for each in record.versions(recording.window) if each.key == key), None)
+
+
+def _check_same(record: FlagRecord, recording: OnDisk, number: int) -> None:
+    """Raise StateManagementError where rows or channels are others than those that the record is about."""
+    found = record.shape(recording.window, number)
+    expected = (len(recording.time_s), *_shape(recording))
+    if found != expected:
+        raise StateManagementError(
+            f"the record of flags is about visibilities of shape {found}, and there are {expected} now",
+            advice=f"remove {record.folder} if its reasons are not needed",
+        )
+
+
+def _first_version(record: FlagRecord, recording: OnDisk, order: Waterfalls, bytes_at_once: int) -> int:
+    """The number of the newest version; if there is none, make one of the flags as they are."""
+    if versions := record.versions(recording.window):
+        return versions[-1].number
+    combinations = np.zeros(1 << 16, np.int64)
+    with record.new_version(recording.window, 0, order.rows, _shape(recording), _chunk(recording)) as made:
+        for first, last in _stretches(recording, bytes_at_once):
+            rows = order.rows[first:last]
+            reasons = recording.reasons(rows, recording.flags(rows))
+            combinations += histogram(reasons)
+            made.write(first, reasons)
+        made.describe("input", {}, _told(combinations), None)
+    record.set_current(recording.window, 0)
+    return 0
+
+
+def _keep_others(record: FlagRecord, recording: OnDisk, newest: int, bytes_at_once: int) -> int:
+    """Make a version of the flags as they are if others have changed them; the number of the newest one."""
+    rows = record.rows(recording.window, newest)
+
+    def now(first: int, last: int) -> tuple[Reasons, NDArray[np.bool_]]:
+        return record.places(recording.window, newest, first, last), recording.flags(rows[first:last])
+
+    stretches = list(_stretches(recording, bytes_at_once))
+    if all(np.array_equal(reasons != 0, flags) for reasons, flags in (now(*each) for each in stretches)):
+        return newest
+    combinations = np.zeros(1 << 16, np.int64)
+    with record.new_version(recording.window, newest + 1, rows, _shape(recording), _chunk(recording)) as made:
+        for first, last in stretches:
+            reasons, flags = now(first, last)
+            reasons = np.where(flags, with_input(reasons, flags), np.uint16(0))
+            combinations += histogram(reasons)
+            made.write(first, reasons)
+        made.describe("input", {}, _told(combinations), None)
+    record.set_current(recording.window, newest + 1)
+    return newest + 1
+
+
+def _show(record: FlagRecord, recording: OnDisk, number: int, bytes_at_once: int) -> None:
+    """Make the column FLAG that of a version, on the disk, and tell so."""
+    rows = record.rows(recording.window, number)
+    for first, last in _stretches(recording, bytes_at_once):
+        recording.put(rows[first:last], record.places(recording.window, number, first, last) != 0)
+    recording.flush()
+    record.set_current(recording.window, number)
+
+
+def _stretches(recording: OnDisk, bytes_at_once: int) -> Iterator[tuple[int, int]]:
+    """Places that are in memory together."""
+    several = max(1, bytes_at_once // (recording.channels * recording.correlations * BYTES_OF_VISIBILITY))
+    for first in range(0, len(recording.time_s), several):
+        yield first, min(first + several, len(recording.time_s))
+
+
+def _shape(recording: OnDisk) -> tuple[int, int]:
+    return recording.channels, recording.correlations
+
+
+def _chunk(recording: OnDisk) -> int:
+    """Rows of a chunk of reasons."""
+    return max(1, CHUNK_BYTES // (2 * recording.channels * recording.correlations))
+
+
+def _places(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(row,): the place of each row."""
+    place = np.empty_like(rows)
+    place[rows] = np.arange(len(rows))
+    return place
+
+
+def _told(combinations: NDArray[np.int64]) -> dict[str, Any]:
+    total = int(combinations.sum())
+    flagged = total - int(combinations[0])
+    return {"visibilities": total, "flagged": flagged, "by_reason": tally(combinations)}
