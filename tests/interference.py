@@ -49,7 +49,7 @@ def recording(
     amplitudes over the band.
     """
     random = np.random.default_rng(seed)
-    frequencies: NDArray[np.float64] = 1311.25e6 + 244_140.625 * (np.arange(channels) + 0.5)
+    frequencies = np.asarray(1311.25e6 + 244_140.625 * (np.arange(channels) + 0.5), np.float64)
     places = np.zeros((antennas, 3))
     places[:, :2] = random.uniform(-700, 700, (antennas, 2))
     pairs = [(p, q) for p in range(antennas) for q in range(p + (not autos), antennas)]
@@ -110,9 +110,7 @@ def interfered(
     return visibilities.with_(data=back), np.ascontiguousarray(mask.swapaxes(0, 1)).reshape(shape)
 
 
-def _add(
-    random: np.random.Generator, data: NDArray[np.complex64], mask: Mask, where: Any, amplitude: Any
-) -> None:
+def _add(random: np.random.Generator, data: NDArray[np.complex64], mask: Mask, where: Any, amplitude: Any) -> None:
     """Interference of that amplitude, in standard deviations of the noise; its phase is one for each baseline."""
     phase = np.exp(2j * np.pi * random.random((data.shape[0], 1, 1, 1)))
     added = np.zeros(data.shape[1:3], np.float64)

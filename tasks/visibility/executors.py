@@ -1,4 +1,4 @@
-"""``visibility.ingest``, ``visibility.convert_group``: from arriving sub-bands to Measurement Sets on the queue."""
+"""``visibility.*``: from arriving sub-bands to flagged Measurement Sets on the queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,9 @@ from absurd.context import RunContext
 from absurd.executor import executor
 from absurd.outcome import Cancel, Reject
 from absurd.tasks.radio.errors import DataError
+
+if TYPE_CHECKING:
+    from absurd.tasks.visibility.flagging.on_disk import Done
 
 LOOKS = 3
 """How often `visibility.ingest` looks at files that are being written before it leaves them for the next time."""
@@ -24,7 +27,7 @@ TELESCOPE = (
     "(channels without a sub-band are flagged); without it those from the lowest to the highest that there are."
 )
 
-for module in ("h5py", "numpy"):
+for module in ("casacore", "h5py", "numba", "numpy", "zarr"):
     if find_spec(module) is None:  # not registered then: a worker that has it will serve the tasks
         raise ImportError(f"{module} is missing, install absurd[radio]", name=module)
 
@@ -168,3 +171,96 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
             raise Cancel(f"another conversion of sub-band group {params.group} was asked for since")
     ctx.log.info("group_converted", group=params.group, path=str(path), subbands=len(files))
     return {"group": params.group, "name": group["name"]} | product
+
+
+class FlagParams(BaseModel):
+    """What to flag, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ms: Place = Field(description="Measurement Set whose flags are to grow, in place.")
+    strategy: str = Field(
+        default="default",
+        description="default: our own search; quick: single samples only; structure: no search for interference; "
+        "aoflagger: that of the program, if it is installed.",
+    )
+    steps: dict[str, dict[str, Any] | None] = Field(
+        default={},
+        description="Settings of steps that differ from the strategy's, by step and name, such as "
+        '{"sum_threshold": {"first_threshold": 7}}; null leaves a step out.',
+    )
+    spectral_window: int | None = Field(
+        default=None, ge=0, description="Number of the spectral window; without it there must be one only."
+    )
+    max_flagged: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Flagged part of the visibilities at which the task fails, with the flags kept: at 1 if nothing "
+        "is left.",
+    )
+
+
+class RestoreFlagsParams(BaseModel):
+    """Which flags are to come back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ms: Place = Field(description="Measurement Set that was flagged by `visibility.flag`.")
+    version: int = Field(ge=0, description="Version of its record: 0 holds the flags as they were before the first.")
+    spectral_window: int | None = Field(
+        default=None, ge=0, description="Number of the spectral window; without it there must be one only."
+    )
+
+
+@executor("visibility.flag", runs_in="process")
+def flag(ctx: RunContext, params: FlagParams) -> dict[str, Any]:
+    """Flag a Measurement Set: what was not received, interference, and what goes with it.
+
+    Flags only grow, and a version of the record in the set tells the reason of each.  The result counts them by reason,
+    and names antennas that are dead.  An attempt after a killed one ends what that has begun.
+    """
+    from absurd.tasks.visibility.flagging.on_disk import flag_measurement_set
+    from absurd.tasks.visibility.flagging.strategy import strategy_named
+
+    done = flag_measurement_set(
+        params.ms,
+        strategy_named(params.strategy, params.steps),
+        spectral_window=params.spectral_window,
+        key=str(ctx.task_id),
+        told=lambda rows, total: ctx.progress(rows, total, "rows"),
+    )
+    told = _told(done, params.ms)
+    if told["flagged_part"] >= params.max_flagged:
+        reasons = ", ".join(f"{name} {count}" for name, count in told["by_first_reason"].items())
+        raise DataError(
+            f"{told['flagged_part']:.1%} of the visibilities of {params.ms} are flagged ({reasons})",
+            advice="look at what was recorded; the record of flags has the state before",
+            **told,
+        )
+    ctx.log.info(
+        "visibilities_flagged",
+        ms=params.ms,
+        version=told["version"],
+        flagged=told["flagged"],
+        before=told["flagged_before"],
+        dead=len(told["dead_antennas"]),
+    )
+    return told
+
+
+@executor("visibility.restore_flags", runs_in="process")
+def restore_flags(ctx: RunContext, params: RestoreFlagsParams) -> dict[str, Any]:
+    """Give a Measurement Set the flags of an earlier version of its record.
+
+    That is a version of its own; no other is lost, nor flags that other programs have set since.
+    """
+    from absurd.tasks.visibility.flagging.on_disk import restore_flags as restore
+
+    done = restore(params.ms, params.version, spectral_window=params.spectral_window, key=str(ctx.task_id))
+    ctx.log.info("flags_restored", ms=params.ms, version=done.version.number, restored=params.version)
+    return _told(done, params.ms)
+
+
+def _told(done: Done, path: str) -> dict[str, Any]:
+    return {"ms": path, "version": done.version.number, **done.version.report}

@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from absurd.tasks.visibility.flagging.flag import Report, flag
+    from absurd.tasks.visibility.flagging.flagger import Report, flag
     from absurd.tasks.visibility.flagging.strategy import STRATEGIES, Strategy, strategy_named
 
 __all__ = ["STRATEGIES", "Report", "Strategy", "flag", "strategy_named"]
 
 _PLACES = {
-    "Report": "flag",
+    "Report": "flagger",
     "STRATEGIES": "strategy",
     "Strategy": "strategy",
-    "flag": "flag",
+    "flag": "flagger",
     "strategy_named": "strategy",
 }
 

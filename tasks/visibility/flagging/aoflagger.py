@@ -24,6 +24,7 @@ from absurd.tasks.visibility.flagging.recording import take
 from absurd.tasks.visibility.flagging.strategy import AOFlagger
 from absurd.tasks.visibility.visibilities import Visibilities
 
+OUR_STRATEGY = Path(__file__).with_name("aoflagger.lua")
 LONGEST_ERROR = 400
 """Characters of the program's own words in an error."""
 STOP_SECONDS = 1.0
@@ -54,7 +55,7 @@ def find_program(path: str = "aoflagger") -> Program:
     said = told.stdout + told.stderr
     version = re.search(r"AOFlagger (\d[\w.]*)", said)
     options = frozenset(re.findall(r"^  (-[a-z][a-z-]*)", said, re.MULTILINE))
-    if version is None or "-j" not in options:
+    if version is None or not {"-j", "-strategy"} <= options:
         raise DependencyError(f"{found} is no AOFlagger that is known: {' '.join(said.split())[:LONGEST_ERROR]}")
     return Program(found, version[1], options)
 
@@ -72,9 +73,8 @@ def check(settings: AOFlagger) -> Program:
 
 def command(program: Program, settings: AOFlagger, measurement_set: Path) -> list[str]:
     """How the program is called: one thread, the strategy that is asked for."""
-    words = [program.path, "-j", "1"]
-    if settings.lua is not None:
-        words += ["-strategy", os.path.abspath(settings.lua)]
+    lua = OUR_STRATEGY if settings.lua is None else os.path.abspath(settings.lua)
+    words = [program.path, "-j", "1", "-strategy", os.fspath(lua)]
     if "-column" in program.options:
         words += ["-column", "DATA"]
     return [*words, str(measurement_set)]

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from absurd.tasks.visibility.flagging.deviations import look, without
-from absurd.tasks.visibility.flagging.low_pass import Bools, Floats, capped, half_width
+from absurd.tasks.visibility.flagging.low_pass import Bools, Floats, half_width
 from absurd.tasks.visibility.flagging.strategy import SigmaClip, Smooth, SumThreshold
 from absurd.tasks.visibility.flagging.sum_threshold import lengths, limits, sum_threshold
+from absurd.tasks.visibility.flagging.trend import TALLEST, prepare
 
 Search = Callable[[Floats, float, bool, Bools], None]
 """Of deviations, by what limits are higher, whether it is the last time; it fills the flags."""
 LEAST = 16
-"""Usable samples of a waterfall below which nothing can be said of its noise."""
+"""Usable samples of a waterfall below which little can be said of its noise."""
+FEWEST = 3
+"""As above, below which nothing can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +26,34 @@ class Waterfall:
     """One correlation of one baseline; arrays are (time, channel)."""
 
     values: Floats
-    """Amplitudes, or of either sign; 0 where not usable."""
+    """Amplitudes without what all channels have in common, or of either sign."""
     shown: Floats
     """The same for the surface: without what is far too tall for its time and its channel."""
     usable: Bools
 
 
-def of_amplitudes(amplitude: Floats, usable: Bools) -> Waterfall:
+def of_amplitudes(amplitude: Floats, usable: Bools, smooth: Smooth) -> Waterfall:
     """The waterfall of amplitudes in any unit, with any noise."""
+    values = amplitude.copy()
     shown = np.empty(amplitude.shape, np.float32)
-    capped(amplitude, usable, shown)
-    return Waterfall(amplitude, shown, usable)
+    prepare(values, usable, smooth.times, shown)
+    return Waterfall(values, shown, usable)
 
 
-def by_sum_threshold(waterfall: Waterfall, smooth: Smooth, settings: SumThreshold) -> Bools:
+def by_sum_threshold(
+    waterfall: Waterfall, smooth: Smooth, settings: SumThreshold, *, only_above: bool = False
+) -> Bools:
     """Find interference by SumThreshold, first what is strong, then, with a surface without that, what is weaker.
 
     Negative deviations count in the last round alone: until then there may be hollows in the surface's neighbourhood
-    of what is strong.
+    of what is strong.  They count never where interference can only add (`only_above`).
     """
     of_time, of_channel = (lengths(settings.longest, size) for size in waterfall.values.shape)
     chi = limits(settings.first_threshold, settings.rho, settings.longest)
 
     def search(values: Floats, limit: float, both_signs: bool, found: Bools) -> None:
-        sum_threshold(values, waterfall.usable, of_time, of_channel, chi * limit, both_signs, found)
+        both = both_signs and not only_above
+        sum_threshold(values, waterfall.usable, of_time, of_channel, chi * limit, both, found)
 
     return _rounds(waterfall, smooth, settings.rounds, settings.strictness, search)
 
@@ -76,6 +83,8 @@ def coarse_deviations(waterfall: Waterfall, found: Bools, smooth: Smooth) -> Flo
 
 def _rounds(waterfall: Waterfall, smooth: Smooth, rounds: int, strictness: float, search: Search) -> Bools:
     found = np.zeros(waterfall.usable.shape, np.bool_)
+    if np.count_nonzero(waterfall.usable) < LEAST:
+        return _of_few(waterfall)
     clean = np.zeros(found.shape, np.bool_)
     far = np.zeros(found.shape, np.float32)
     for left in reversed(range(rounds)):
@@ -83,6 +92,14 @@ def _rounds(waterfall: Waterfall, smooth: Smooth, rounds: int, strictness: float
             break
         _look(waterfall, clean, smooth, smooth.fits, far)
         search(far, strictness**left, not left, found)
+    return found
+
+
+def _of_few(waterfall: Waterfall) -> Bools:
+    """What is far above the median of too few samples to tell their noise."""
+    some = waterfall.values[waterfall.usable]
+    limit = TALLEST * np.median(some) if some.size >= FEWEST else np.inf
+    found: Bools = waterfall.usable & (waterfall.values > limit)
     return found
 
 

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.radio.compiled import kernel
-from absurd.tasks.visibility.flagging.low_pass import Bools, Doubles, Floats, median_of, surface
+from absurd.tasks.visibility.flagging.low_pass import Bools, Doubles, Floats, surface
+from absurd.tasks.visibility.flagging.trend import MAD_TO_SIGMA, median_of
 
-MAD_TO_SIGMA = 1.482602
-"""A Gaussian's standard deviation, in medians of the absolute deviation."""
 CUT = 3.0
 MEAN_CUT_TO_SIGMA = 1.254520
 """A Gaussian's standard deviation, in means of its absolute deviations of which none counts more than `CUT`."""

@@ -14,11 +14,6 @@ from numpy.typing import NDArray
 from absurd.tasks.radio.compiled import kernel
 
 PASSES = 3
-TALLEST = 30.0
-"""Of the larger of the medians of its time and of its channel: what is above counts as that, in a surface."""
-FAR_TOO_TALL = 1e6
-"""Of the median of a waterfall, as above: beyond, sums lose the digits of the rest."""
-
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -107,42 +102,3 @@ def _along_times(array: Doubles, half: int) -> None:
                 total[channel] -= before[time - half - 1, channel]
         for channel in range(channels):
             array[time, channel] = total[channel]
-
-
-@kernel
-def median_of(values: Doubles, count: int) -> float:
-    """Of the first `count` of the values, which are put into another order; 0 of none."""
-    if count == 0:
-        return 0.0
-    return float(np.median(values[:count]))
-
-
-@kernel
-def capped(values: Floats, usable: Bools, out: Floats) -> None:
-    """Fill `out` with the values, (time, channel), those cut down that are far above both their time and channel.
-
-    A source that passes is tall in all channels of its time, and a carrier at all times of its channel: they stay.
-    What is tall for its time and its channel, such as a number that a broken correlator has written, is none of both.
-    """
-    times, channels = values.shape
-    some = np.empty(max(times, channels))
-    of_time, of_channel = np.zeros(times), np.zeros(channels)
-    for time in range(times):
-        count = 0
-        for channel in range(channels):
-            if usable[time, channel]:
-                some[count] = values[time, channel]
-                count += 1
-        of_time[time] = median_of(some, count)
-    for channel in range(channels):
-        count = 0
-        for time in range(times):
-            if usable[time, channel]:
-                some[count] = values[time, channel]
-                count += 1
-        of_channel[channel] = median_of(some, count)
-    most = FAR_TOO_TALL * median_of(of_time.copy(), times)
-    for time in range(times):
-        for channel in range(channels):
-            limit = min(most, TALLEST * max(of_time[time], of_channel[channel]))
-            out[time, channel] = min(values[time, channel], limit) if limit > 0 else values[time, channel]

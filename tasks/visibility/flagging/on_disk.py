@@ -16,7 +16,7 @@ from absurd.tasks.artifact import sync
 from absurd.tasks.radio.errors import DataError, StateManagementError
 from absurd.tasks.visibility.flag_record import FlagRecord, Version
 from absurd.tasks.visibility.flagging.aoflagger import check
-from absurd.tasks.visibility.flagging.flag import BYTES_AT_ONCE, BYTES_OF_VISIBILITY, flag_recording
+from absurd.tasks.visibility.flagging.flagger import BYTES_AT_ONCE, BYTES_OF_VISIBILITY, flag_recording
 from absurd.tasks.visibility.flagging.recording import with_input
 from absurd.tasks.visibility.flagging.strategy import Strategy
 from absurd.tasks.visibility.flagging.waterfalls import Waterfalls, waterfalls
@@ -77,9 +77,8 @@ class OnDisk:
         """Write the flags of some rows."""
         order = np.argsort(rows, kind="stable")
         chosen = replace(self._selection, rows=self._rows[rows[order]])
-        sorted_flags = flags[order]
-        chosen.put(self._main, "FLAG", sorted_flags)
-        chosen.put(self._main, "FLAG_ROW", sorted_flags.all(axis=(1, 2)))
+        chosen.put(self._main, "FLAG", flags[order])
+        chosen.put(self._main, "FLAG_ROW", np.asarray(flags[order].all(axis=(1, 2))))
 
     def flush(self) -> None:
         """Bring what was put to the disk."""

@@ -78,10 +78,10 @@ class SumThreshold:
 class Together:
     """All baselines, by their mean."""
 
-    first_threshold: float = 7.5
-    """As in `SumThreshold`; higher, since what is found wrongly is lost for all baselines."""
+    first_threshold: float = 6.0
+    """As in `SumThreshold`."""
     least_baselines: int = 10
-    channels: float = 20.0
+    channels: float = 60.0
     """As in `Smooth`, of the mean, which has less of a shape than a baseline's amplitudes."""
 
 
@@ -111,7 +111,7 @@ class AOFlagger:
     """The program of that name, instead of our own search."""
 
     lua: str | None = None
-    """File of a strategy; None: its own default."""
+    """File of a strategy; None: ours, which is its generic one that leaves out what is flagged before."""
     seconds: float = 3600.0
     """After which it is ended, and the step has failed."""
 
@@ -212,7 +212,7 @@ STRATEGIES = {
     "default": Strategy(),
     "quick": Strategy(sum_threshold=None, together=None, sigma_clip=SigmaClip()),
     "structure": Strategy(sum_threshold=None, together=None, grow=None),
-    "aoflagger": Strategy(sum_threshold=None, together=None, aoflagger=AOFlagger()),
+    "aoflagger": Strategy(sum_threshold=None, together=None, grow=None, aoflagger=AOFlagger()),
 }
 """By name: our own search; single samples only; no search for interference; that of AOFlagger."""
 

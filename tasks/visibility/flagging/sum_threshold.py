@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 
 from absurd.tasks.radio.compiled import kernel
 from absurd.tasks.visibility.flagging.low_pass import Bools, Floats
+from absurd.tasks.visibility.flagging.trend import MAD_TO_SIGMA, median_of
+
+SUMS = 2_000
+"""Of a length of which the scatter is measured, at most."""
+FEWEST_SUMS = 30
 
 
 @cache
@@ -42,6 +47,9 @@ def sum_threshold(
 
     What a shorter length has found, or may not be used, takes no part in sums: the limit is that of the number of
     samples that do, so that a lone one among many flagged ones is not judged by the limit for many.
+
+    Where neighbours are alike, since the sky has more shape than the surface follows, their sums scatter more than
+    those of noise do.  Limits of a length are higher by as much.
     """
     times, channels = values.shape
     new = np.zeros((times, channels), np.bool_)
@@ -50,16 +58,47 @@ def sum_threshold(
             value = values[time, channel]
             found[time, channel] = usable[time, channel] and (value > chi[1] or (both_signs and -value > chi[1]))
     steps = max(len(time_lengths), len(channel_lengths))
+    in_time, in_channel = 1.0, 1.0
     for step in range(1, steps):
         new[:] = False
         if step < len(channel_lengths):
-            _along_channels(values, usable, found, channel_lengths[step], chi, both_signs, new)
+            length = channel_lengths[step]
+            in_channel = scatter(values, usable, found, length, in_channel)
+            _along_channels(values, usable, found, length, chi * in_channel, both_signs, new)
         if step < len(time_lengths):
-            _along_times(values, usable, found, time_lengths[step], chi, both_signs, new)
+            length = time_lengths[step]
+            in_time = scatter(values.T, usable.T, found.T, length, in_time)
+            _along_times(values, usable, found, length, chi * in_time, both_signs, new)
         for time in range(times):
             for channel in range(channels):
                 if new[time, channel] and usable[time, channel]:
                     found[time, channel] = True
+
+
+@kernel
+def scatter(values: Floats, usable: Bools, found: Bools, length: int, before: float) -> float:
+    """By how much sums along the second axis scatter more than those of noise 1; `before` where too few tell it.
+
+    It is at least 1, and that of the shorter length: shapes that are seen in few neighbours are there in more.
+    """
+    lines, size = values.shape
+    sums = np.empty(SUMS)
+    count = 0
+    skipped = max(1, lines * max(1, 2 * size // length) // SUMS)
+    for line in range(0, lines, skipped):
+        for start in range(0, size - length + 1, max(1, length // 2)):
+            total = 0.0
+            number = 0
+            for at in range(start, start + length):
+                if usable[line, at] and not found[line, at]:
+                    total += values[line, at]
+                    number += 1
+            if 2 * number >= length and count < SUMS:
+                sums[count] = abs(total) / np.sqrt(number)
+                count += 1
+    if count < FEWEST_SUMS:
+        return before
+    return max(before, MAD_TO_SIGMA * median_of(sums, count))
 
 
 @kernel

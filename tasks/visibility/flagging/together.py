@@ -37,14 +37,16 @@ def gather(
 def changes(
     total: NDArray[np.float64], count: NDArray[np.int64], least_baselines: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Mean deviations in standard deviations of a mean, (time, channel, correlation), less each channel's median.
+    """Mean deviations, (time, channel, correlation), in standard deviations of a mean, less medians.
 
-    What a channel has at all times goes by that: in a mean over thousands of baselines the shape of the receivers'
-    band would stand out.  The second array tells where there are enough baselines.
+    What a channel has at all times goes by its median, and what a time has in most channels by that: in a mean over
+    thousands of baselines the shape of the receivers' band and the course of a source would stand out.  The second
+    array tells where there are enough baselines.
     """
     usable = count >= least_baselines
     mean = np.where(usable, total / np.sqrt(np.maximum(count, 1)), np.nan)
-    constant = np.zeros(mean.shape[1:])
-    some = usable.any(axis=0)
-    constant[some] = np.nanmedian(mean[:, some], axis=0)
-    return np.nan_to_num(mean - constant).astype(np.float32), usable
+    for axis in (0, 1):
+        some = usable.any(axis=axis, keepdims=True)
+        median = np.nanmedian(np.where(some, mean, 0.0), axis=axis, keepdims=True)
+        mean = mean - np.where(some, median, 0.0)
+    return np.nan_to_num(mean).astype(np.float32), usable

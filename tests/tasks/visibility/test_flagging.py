@@ -8,7 +8,7 @@ from interference import KINDS, Sky, interfered, recording, waterfalls_of
 from numpy.typing import NDArray
 
 from absurd.tasks.radio.errors import ValidationError
-from absurd.tasks.visibility.flagging.flag import flag, flag_recording
+from absurd.tasks.visibility.flagging.flagger import flag, flag_recording
 from absurd.tasks.visibility.flagging.recording import Held, InMemory, take
 from absurd.tasks.visibility.flagging.strategy import STRATEGIES, Strategy, strategy_named
 from absurd.tasks.visibility.flagging.waterfalls import waterfalls

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from absurd.tasks.visibility.flagging.detect import by_sigma_clip, by_sum_threshold, of_amplitudes
 from absurd.tasks.visibility.flagging.deviations import deviations
 from absurd.tasks.visibility.flagging.grow import grow, rank_operator
-from absurd.tasks.visibility.flagging.low_pass import PASSES, capped, half_width, surface
+from absurd.tasks.visibility.flagging.low_pass import PASSES, half_width, surface
 from absurd.tasks.visibility.flagging.strategy import SigmaClip, Smooth, SumThreshold
 from absurd.tasks.visibility.flagging.sum_threshold import lengths, limits, sum_threshold
+from absurd.tasks.visibility.flagging.trend import line, prepare
 from absurd.tasks.visibility.flags import Reason
 
 Bools = NDArray[np.bool_]
@@ -37,9 +38,9 @@ def by_definition(values: Floats, usable: Bools, longest: int, both: bool) -> Bo
             if step >= len(several):
                 continue
             length = int(several[step])
-            for line in range(values.shape[1 - axis]):
+            for at in range(values.shape[1 - axis]):
                 for start in range(values.shape[axis] - length + 1):
-                    stretch = np.s_[line, start : start + length] if axis else np.s_[start : start + length, line]
+                    stretch = np.s_[at, start : start + length] if axis else np.s_[start : start + length, at]
                     good = usable[stretch] & ~found[stretch]
                     if not good.any():
                         continue
@@ -182,8 +183,8 @@ def test_without_noise_nothing_is_found() -> None:
     all_ = np.ones(smooth.shape, np.bool_)
 
     for values in (flat, zero):
-        assert not by_sum_threshold(of_amplitudes(values, all_), Smooth(), SumThreshold()).any()
-        assert not by_sigma_clip(of_amplitudes(values, all_), Smooth(), SigmaClip()).any()
+        assert not by_sum_threshold(of_amplitudes(values, all_, Smooth()), Smooth(), SumThreshold()).any()
+        assert not by_sigma_clip(of_amplitudes(values, all_, Smooth()), Smooth(), SigmaClip()).any()
 
 
 def test_what_is_far_too_tall_spoils_no_neighbour() -> None:
@@ -194,8 +195,8 @@ def test_what_is_far_too_tall_spoils_no_neighbour() -> None:
     all_ = np.ones(values.shape, np.bool_)
 
     for found in (
-        by_sum_threshold(of_amplitudes(values, all_), Smooth(), SumThreshold()),
-        by_sigma_clip(of_amplitudes(values, all_), Smooth(), SigmaClip()),
+        by_sum_threshold(of_amplitudes(values, all_, Smooth()), Smooth(), SumThreshold()),
+        by_sigma_clip(of_amplitudes(values, all_, Smooth()), Smooth(), SigmaClip()),
     ):
         assert (found & where).sum() >= 0.98 * where.sum()
         assert (found & ~where).sum() <= 3
@@ -206,12 +207,28 @@ def test_a_passing_source_is_not_cut_down() -> None:
     values = noise((50, 100), 5)
     values[20:30] += 100
     values[40, 50] = 1e6
-    out = np.empty_like(values)
+    prepared, shown = values.copy(), np.empty_like(values)
 
-    capped(values, np.ones(values.shape, np.bool_), out)
+    prepare(prepared, np.ones(values.shape, np.bool_), 7.5, shown)
 
-    assert (out[20:30] == values[20:30]).all()
-    assert out[40, 50] < 100
+    assert (shown[20:30] == prepared[20:30]).all()
+    assert prepared[40, 50] > 9e5 and shown[40, 50] < 200
+
+
+def test_a_course_is_followed_to_its_ends() -> None:
+    """The line through medians has the slope at both ends, leaves bursts out, and bends with a peak."""
+    at = np.arange(24.0)
+    course = 100 * np.exp(-(((at - 8) / 36) ** 2)) + 0.01 * np.random.default_rng(2).standard_normal(24)
+    values = course.copy()
+    values[[3, 15]] += 40
+    known = np.ones(24, np.bool_)
+    known[20] = False
+    values[20] = -1000
+    out = np.empty(24)
+
+    line(values, known, 7.5, out)
+
+    np.testing.assert_allclose(out, course, atol=0.2)
 
 
 def test_too_few_samples_say_nothing() -> None:
@@ -219,5 +236,5 @@ def test_too_few_samples_say_nothing() -> None:
     values = noise((3, 5), 0)
     values[1, 2] = 1e4
 
-    waterfall = of_amplitudes(values, np.ones(values.shape, np.bool_))
+    waterfall = of_amplitudes(values, np.ones(values.shape, np.bool_), Smooth())
     assert not by_sum_threshold(waterfall, Smooth(), SumThreshold()).any()

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from absurd.tasks.visibility.flagging.aoflagger import aoflag
 from absurd.tasks.visibility.flagging.dead import count_pairs, dead_antennas, flagged_parts
-from absurd.tasks.visibility.flagging.detect import Waterfall, by_sigma_clip, by_sum_threshold, coarse_deviations, of_amplitudes
+from absurd.tasks.visibility.flagging.detect import (
+    Waterfall,
+    by_sigma_clip,
+    by_sum_threshold,
+    coarse_deviations,
+    of_amplitudes,
+)
 from absurd.tasks.visibility.flagging.elementary import add, amplitudes, edges, flag_values
 from absurd.tasks.visibility.flagging.grow import grow
 from absurd.tasks.visibility.flagging.low_pass import Bools
@@ -204,7 +210,7 @@ def _search_one(
     usable: Bools = np.empty(data.shape[:2], np.bool_)
     if not amplitudes(data, reasons, correlation, amplitude, usable):
         return
-    waterfall = of_amplitudes(amplitude, usable)
+    waterfall = of_amplitudes(amplitude, usable, strategy.smooth)
     found = np.zeros(usable.shape, np.bool_)
     if strategy.sigma_clip is not None:
         found = by_sigma_clip(waterfall, strategy.smooth, strategy.sigma_clip)
@@ -229,7 +235,7 @@ def _together(strategy: Strategy, seen: _Seen) -> Bools | None:
         waterfall = Waterfall(values, values, np.ascontiguousarray(usable[..., correlation]))
         smooth = replace(strategy.smooth, channels=settings.channels)
         limit = SumThreshold(first_threshold=settings.first_threshold)
-        found[..., correlation] = by_sum_threshold(waterfall, smooth, limit)
+        found[..., correlation] = by_sum_threshold(waterfall, smooth, limit, only_above=True)
     return found
 
 

@@ -1,0 +1,78 @@
+"""What flagging finds of interference that is known, and of what is none: the table of docs/executors/flagging.md.
+
+``.venv/bin/python tests/flag_table.py`` prints it anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from interference import KINDS, Sky, interfered, recording
+from numpy.typing import NDArray
+
+from absurd.tasks.visibility.flagging.flagger import flag
+from absurd.tasks.visibility.flagging.strategy import strategy_named
+from absurd.tasks.visibility.visibilities import Visibilities
+
+STRATEGIES = ("default", "quick", "aoflagger")
+ANTENNAS, CHANNELS = 12, 256
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recording, and where interference is in it, (row, channel, correlation)."""
+
+    name: str
+    visibilities: Visibilities
+    truth: NDArray[np.bool_]
+
+
+def cases() -> Iterator[Case]:
+    """Noise and skies without interference, then one kind after the other in noise."""
+    at = np.linspace(-1, 1, CHANNELS)
+    band = 1 / (1 + (np.abs(at) / 0.9) ** 16) * (1 + 0.3 * np.sin(4 * at))
+    quiet = recording(antennas=ANTENNAS, channels=CHANNELS)
+    passing = np.repeat(100 * np.exp(-(((np.arange(24) - 8) / 36) ** 2)), len(quiet.data) // 24).astype(np.float32)
+    skies = {
+        "noise": quiet,
+        "a source of 10, drifting": recording(antennas=ANTENNAS, channels=CHANNELS, sky=[Sky(10.0, 0.004, -0.006)]),
+        "sources of 10 and 7 that beat": recording(
+            antennas=ANTENNAS, channels=CHANNELS, sky=[Sky(10.0, 0.01, 0.01), Sky(7.0, -0.006, 0.012)]
+        ),
+        "a source of 100 that passes through the beam": quiet.with_(
+            data=quiet.data + passing.astype(np.float32)[:, None, None]
+        ),
+        "a source of 5 behind a band's shape": recording(
+            antennas=ANTENNAS, channels=CHANNELS, sky=[Sky(5.0)], shape=band
+        ),
+    }
+    for name, visibilities in skies.items():
+        yield Case(name, visibilities, np.zeros(visibilities.data.shape, np.bool_))
+    for inject in KINDS.values():
+        told = str(inject.__doc__).rstrip(".")
+        yield Case(told[0].lower() + told[1:], *interfered(quiet, inject))
+
+
+def measured(case: Case, strategy: str) -> tuple[float, float]:
+    """Parts of the interference that are flagged, and of the rest, in per cent; NaN without interference."""
+    flags = flag(case.visibilities, strategy_named(strategy))[0].flags
+    found = 100 * float(flags[case.truth].mean()) if case.truth.any() else float("nan")
+    return found, 100 * float(flags[~case.truth].mean())
+
+
+def line(case: Case, numbers: dict[str, tuple[float, float]]) -> str:
+    """A row of the table."""
+    cells = [case.name, f"{100 * case.truth.mean():.2f} %" if case.truth.any() else "none"]
+    for found, wrongly in numbers.values():
+        cells.append("" if np.isnan(found) else f"{found:.1f} %")
+        cells.append(f"{wrongly:.2f} %")
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    some = [each for each in STRATEGIES if each != "aoflagger" or shutil.which(each)]
+    for case in cases():
+        print(line(case, {each: measured(case, each) for each in some}))
