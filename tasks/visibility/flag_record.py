@@ -4,15 +4,11 @@
 spectral window has a folder, and in that each version: ``00000`` holds the flags as they were before, each later one
 what a step has made of the one before.  A version has ``version.json`` and the Zarr array ``reasons`` (row, channel,
 correlation), whose rows are sorted by baseline; ``row`` tells their numbers among those of the window, and channels
-ascend in frequency.  ``current.json`` names the version that the column FLAG shows.
-
-A version is put there whole, then the column is written from it, then it becomes current.  Whoever finds a version
-newer than the current one, since the process that made it was killed meanwhile, writes the column again.
+ascend in frequency.  A version is never changed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -25,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.artifact import write_aside
 from absurd.tasks.folder import fill_aside
 from absurd.tasks.radio.errors import DataError, DependencyError, StateManagementError
 from absurd.tasks.visibility.flags import Reasons
@@ -58,25 +53,6 @@ class FlagRecord:
         self.measurement_set = Path(measurement_set)
         self.folder = self.measurement_set / FOLDER
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep others from changing flags.  Raises StateManagementError if another process is at it."""
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except FileNotFoundError:
-            raise DataError(f"there is no Measurement Set {self.measurement_set}") from None
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StateManagementError(
-                    f"{self.measurement_set} is being flagged by another process", advice="try again when it is done"
-                ) from None
-            yield
-        finally:
-            os.close(descriptor)
-
     def versions(self, window: int = 0) -> list[Version]:
         """All there are of a spectral window, the oldest first; none of one that nobody has flagged here."""
         folder = self.folder / f"window-{window}"
@@ -84,16 +60,6 @@ class FlagRecord:
             return []
         numbers = sorted(int(each.name) for each in folder.iterdir() if each.name.isdecimal())
         return [self._version(window, number) for number in numbers]
-
-    def current(self, window: int = 0) -> int | None:
-        """The number of the version that the column FLAG shows; None if there is none."""
-        told = self._read(f"window-{window}/current.json")
-        return None if told is None else int(told["version"])
-
-    def set_current(self, window: int, number: int) -> None:
-        """Tell that the column FLAG shows that version."""
-        with write_aside(self.folder / f"window-{window}" / "current.json") as path:
-            path.write_text(json.dumps({"version": number, "form": FORM}) + "\n", encoding="utf-8")
 
     @contextmanager
     def new_version(

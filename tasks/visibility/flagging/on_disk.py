@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.artifact import sync
 from absurd.tasks.radio.errors import DataError, StateManagementError
 from absurd.tasks.visibility.flag_record import FlagRecord, Version
 from absurd.tasks.visibility.flagging.aoflagger import check
@@ -21,9 +18,11 @@ from absurd.tasks.visibility.flagging.recording import with_input
 from absurd.tasks.visibility.flagging.strategy import Strategy
 from absurd.tasks.visibility.flagging.waterfalls import Waterfalls, waterfalls
 from absurd.tasks.visibility.flags import Reasons, histogram, tally
+from absurd.tasks.visibility.measurement_set_columns import changing
 from absurd.tasks.visibility.measurement_set_rows import open_table, read_array, read_phase_centres, read_times, select
 from absurd.tasks.visibility.visibilities import Visibilities
 
+COLUMNS = ("FLAG", "FLAG_ROW")
 CHUNK_BYTES = 4 << 20
 """Of reasons: what is compressed at once."""
 Told = Callable[[int, int], None]
@@ -80,13 +79,6 @@ class OnDisk:
         chosen.put(self._main, "FLAG", flags[order])
         chosen.put(self._main, "FLAG_ROW", np.asarray(flags[order].all(axis=(1, 2))))
 
-    def flush(self) -> None:
-        """Bring what was put to the disk."""
-        self._main.flush(recursive=True)
-        for each in Path(self._path).iterdir():
-            if each.is_file():
-                sync(each)
-
     def visibilities(self, rows: NDArray[np.int64]) -> Visibilities:
         data, flags = self.read(rows)
         return Visibilities(
@@ -127,8 +119,7 @@ class Done:
     """What a change of flags came to."""
 
     version: Version
-    correlations: tuple[str, ...]
-    resumed: bool
+    resumed: bool = False
     """Whether an earlier attempt of the same task had made the version."""
 
 
@@ -141,28 +132,29 @@ def flag_measurement_set(
     bytes_at_once: int = BYTES_AT_ONCE,
     told: Told = _silent,
 ) -> Done:
-    """Flag a Measurement Set in place, and keep the reasons as a new version of its record.
+    """Flag a Measurement Set in place, and keep the reasons as a new version of its record, both in one step.
 
-    A second call with the same `key` finishes the first, or returns what that has done.  A kill at any moment leaves
-    the older version, or the newer one, or a column of flags that the next call makes that of the newer one.
+    A second call with the same `key` gives what the first has done.  A kill at any moment leaves what there was.  Who
+    changes the set meanwhile waits.
 
-    Raises DataError for what cannot be read or has no rows, StateManagementError if another process is at it.
+    Raises DataError for what cannot be read or has no rows, StageError.
     """
     if strategy.aoflagger is not None:
         check(strategy.aoflagger)
-    with _opened(path, spectral_window) as (record, recording):
-        if (same := _made_by(record, recording, key)) is not None:
-            return Done(same, recording.correlation_names, resumed=True)
-        order = recording.order()
+    if (same := _made_by(path, spectral_window, key)) is not None:
+        return Done(same, resumed=True)
+    with changing(path, COLUMNS) as main:
+        recording, record = OnDisk(main, os.fspath(path), spectral_window), FlagRecord(main.name())
+        window, order = recording.window, recording.order()
         if not len(order.rows):
             raise DataError(f"{os.fspath(path)} has no rows")
-        newest = _first_version(record, recording, order, bytes_at_once)
-        recording.earlier = (record, newest, _places(record.rows(recording.window, newest)))
-        with record.new_version(recording.window, newest + 1, order.rows, _shape(recording), _chunk(recording)) as made:
+        newest = _newest(record, recording, bytes_at_once)
+        recording.earlier = (record, newest, _places(record.rows(window, newest)))
+        with record.new_version(window, newest + 1, order.rows, _shape(recording), _chunk(recording)) as made:
             report = flag_recording(recording, order, strategy, made, bytes_at_once=bytes_at_once, told=told)
             version = made.describe("visibility.flag", strategy.told(), report.told(recording.correlation_names), key)
         _show(record, recording, newest + 1, bytes_at_once)
-        return Done(version, recording.correlation_names, resumed=False)
+    return Done(version)
 
 
 def restore_flags(
@@ -178,44 +170,31 @@ def restore_flags(
     Flags that others have set since the newest version are kept as a version before that.  Raises DataError for a
     version that there is not.
     """
-    with _opened(path, spectral_window) as (record, recording):
-        if (same := _made_by(record, recording, key)) is not None:
-            return Done(same, recording.correlation_names, resumed=True)
-        rows = record.rows(recording.window, number)
-        newest = record.versions(recording.window)[-1].number
-        recording.earlier = (record, newest, _places(record.rows(recording.window, newest)))
-        newest = _keep_others(record, recording, newest, bytes_at_once)
+    if (same := _made_by(path, spectral_window, key)) is not None:
+        return Done(same, resumed=True)
+    with changing(path, COLUMNS) as main:
+        recording, record = OnDisk(main, os.fspath(path), spectral_window), FlagRecord(main.name())
+        window = recording.window
+        rows = record.rows(window, number)
+        newest = _keep_others(record, recording, _newest(record, recording, bytes_at_once), bytes_at_once)
         combinations = np.zeros(1 << 16, np.int64)
-        with record.new_version(recording.window, newest + 1, rows, _shape(recording), _chunk(recording)) as made:
+        with record.new_version(window, newest + 1, rows, _shape(recording), _chunk(recording)) as made:
             for first, last in _stretches(recording, bytes_at_once):
-                reasons = record.places(recording.window, number, first, last)
+                reasons = record.places(window, number, first, last)
                 combinations += histogram(reasons)
                 made.write(first, reasons)
             version = made.describe("restore", {"version": number}, _told(combinations), key)
         _show(record, recording, newest + 1, bytes_at_once)
-        return Done(version, recording.correlation_names, resumed=False)
+    return Done(version)
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str], spectral_window: int | None) -> Iterator[tuple[FlagRecord, OnDisk]]:
-    """A Measurement Set that nobody else changes, with its flags as the newest version of the record has them."""
-    with open_table(path, readonly=False) as main:
-        recording = OnDisk(main, os.fspath(path), spectral_window)
-        record = FlagRecord(path)
-        with record.held():
-            versions = record.versions(recording.window)
-            if versions and record.current(recording.window) != versions[-1].number:
-                _check_same(record, recording, versions[-1].number)
-                _show(record, recording, versions[-1].number, BYTES_AT_ONCE)
-            elif versions:
-                _check_same(record, recording, versions[-1].number)
-            yield record, recording
-
-
-def _made_by(record: FlagRecord, recording: OnDisk, key: str | None) -> Version | None:
+def _made_by(path: str | os.PathLike[str], spectral_window: int | None, key: str | None) -> Version | None:
+    """The version that a task has made, if it has."""
     if key is None:
         return None
-    return next((each for each in record.versions(recording.window) if each.key == key), None)
+    with open_table(path) as main:
+        window = select(main, os.fspath(path), spectral_window, None).spectral_window
+    return next((each for each in FlagRecord(path).versions(window) if each.key == key), None)
 
 
 def _check_same(record: FlagRecord, recording: OnDisk, number: int) -> None:
@@ -229,10 +208,12 @@ def _check_same(record: FlagRecord, recording: OnDisk, number: int) -> None:
         )
 
 
-def _first_version(record: FlagRecord, recording: OnDisk, order: Waterfalls, bytes_at_once: int) -> int:
+def _newest(record: FlagRecord, recording: OnDisk, bytes_at_once: int) -> int:
     """The number of the newest version; if there is none, make one of the flags as they are."""
     if versions := record.versions(recording.window):
+        _check_same(record, recording, versions[-1].number)
         return versions[-1].number
+    order = recording.order()
     combinations = np.zeros(1 << 16, np.int64)
     with record.new_version(recording.window, 0, order.rows, _shape(recording), _chunk(recording)) as made:
         for first, last in _stretches(recording, bytes_at_once):
@@ -241,7 +222,6 @@ def _first_version(record: FlagRecord, recording: OnDisk, order: Waterfalls, byt
             combinations += histogram(reasons)
             made.write(first, reasons)
         made.describe("input", {}, _told(combinations), None)
-    record.set_current(recording.window, 0)
     return 0
 
 
@@ -263,17 +243,14 @@ def _keep_others(record: FlagRecord, recording: OnDisk, newest: int, bytes_at_on
             combinations += histogram(reasons)
             made.write(first, reasons)
         made.describe("input", {}, _told(combinations), None)
-    record.set_current(recording.window, newest + 1)
     return newest + 1
 
 
 def _show(record: FlagRecord, recording: OnDisk, number: int, bytes_at_once: int) -> None:
-    """Make the column FLAG that of a version, on the disk, and tell so."""
+    """Make the column FLAG that of a version."""
     rows = record.rows(recording.window, number)
     for first, last in _stretches(recording, bytes_at_once):
         recording.put(rows[first:last], record.places(recording.window, number, first, last) != 0)
-    recording.flush()
-    record.set_current(recording.window, number)
 
 
 def _stretches(recording: OnDisk, bytes_at_once: int) -> Iterator[tuple[int, int]]:

@@ -140,10 +140,10 @@ def _parabola(values: Doubles, known: Bools, weight: Doubles, sigma: float, at: 
                     products[order] += here * power * values[time]
                 power *= x
     if sums[0] <= 0:
-        return values[at]
+        return float(values[at])
     a, b, c, d, e = sums
     determinant = a * (c * e - d * d) - b * (b * e - c * d) + c * (b * d - c * c)
     if determinant < 1e-9 * a * a * a:
-        return products[0] / a
+        return float(products[0] / a)
     p, q, r = products
-    return (p * (c * e - d * d) - b * (q * e - r * d) + c * (q * d - r * c)) / determinant
+    return float((p * (c * e - d * d) - b * (q * e - r * d) + c * (q * d - r * c)) / determinant)

@@ -82,7 +82,6 @@ def test_versions_tell_what_was_done(path: Path) -> None:
     np.testing.assert_array_equal(flags[0] != 0, FLAGGED)
     assert all(((later & earlier) == earlier).all() for earlier, later in pairwise(flags))
     assert [each.report["flagged"] for each in versions] == [np.count_nonzero(each) for each in flags]
-    assert record.current() == 2
 
 
 def test_an_earlier_version_comes_back(path: Path) -> None:
@@ -129,9 +128,9 @@ def test_the_same_task_flags_once(path: Path) -> None:
     assert len(FlagRecord(path).versions()) == 2
 
 
-@pytest.mark.parametrize("at", ["search", "put", "flush"])
-def test_a_kill_leaves_one_of_two_states(path: Path, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed while it searches: the older flags.  Killed while it writes: the next call ends what was begun."""
+@pytest.mark.parametrize("at", ["search", "put", "swap"])
+def test_a_kill_leaves_what_there_was(path: Path, at: str) -> None:
+    """Killed while it searches, writes flags or puts the set in place: flags and record are the older ones."""
     expected, _, _ = flag(now(path))
     context = multiprocessing.get_context("fork")
     child = context.Process(target=_killed, args=(path, at))
@@ -140,18 +139,15 @@ def test_a_kill_leaves_one_of_two_states(path: Path, at: str, monkeypatch: pytes
         child.start()
     child.join(60)
     assert child.exitcode == -9
-
-    record = FlagRecord(path)
-    assert len(record.versions()) == (1 if at == "search" else 2) and record.current() == 0
-    if at == "search":
-        np.testing.assert_array_equal(now(path).flags, FLAGGED)
+    assert FlagRecord(path).versions() == []
+    np.testing.assert_array_equal(now(path).flags, FLAGGED)
 
     done = flag_measurement_set(path, Strategy(), key="task")
 
-    assert done.resumed == (at != "search")
+    assert not done.resumed and [each.number for each in FlagRecord(path).versions()] == [0, 1]
     np.testing.assert_array_equal(now(path).flags, expected.flags)
-    assert len(record.versions()) == 2 and record.current() == 1
-    assert sorted(each.name for each in (path / FOLDER / "window-0").iterdir()) == ["00000", "00001", "current.json"]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert sorted(each.name for each in (path / FOLDER / "window-0").iterdir()) == ["00000", "00001"]
 
 
 def _killed(path: Path, at: str) -> None:
@@ -159,32 +155,44 @@ def _killed(path: Path, at: str) -> None:
     import os
     import signal
 
+    from absurd.tasks import folder
+
     def die(*_: Any, **__: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
+    put = on_disk.OnDisk.put
+    seen: list[int] = []
+
+    def some(self: on_disk.OnDisk, rows: Any, flags: Any) -> None:
+        if seen:
+            die()
+        seen.append(1)
+        put(self, rows, flags)
+        if at == "swap":
+            folder._exchange = die
+
     if at == "search":
-        on_disk.flag_recording = die  # type: ignore[assignment]
-    elif at == "flush":
-        on_disk.OnDisk.flush = die  # type: ignore[method-assign]
+        on_disk.flag_recording = die  # type: ignore[attr-defined]
     else:
-        put = on_disk.OnDisk.put
-        seen: list[int] = []
-
-        def some(self: on_disk.OnDisk, rows: Any, flags: Any) -> None:
-            if seen:
-                self.flush()
-                die()
-            seen.append(1)
-            put(self, rows, flags)
-
         on_disk.OnDisk.put = some  # type: ignore[method-assign]
-    flag_measurement_set(path, Strategy(), key="task", bytes_at_once=100_000)
+    flag_measurement_set(path, Strategy(), key="task", bytes_at_once=100_000 if at == "put" else 1 << 30)
 
 
-def test_one_at_a_time(path: Path) -> None:
-    """Who comes while another is at it is told so."""
-    with FlagRecord(path).held(), pytest.raises(StateManagementError, match="by another process"):
-        flag_measurement_set(path, Strategy())
+def test_others_wait(path: Path) -> None:
+    """Two that flag the same set at once do it one after the other: each finds what the one before has made."""
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=flag_measurement_set, args=(path, Strategy())) for _ in range(2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for each in children:
+            each.start()
+    for each in children:
+        each.join(60)
+
+    assert [each.exitcode for each in children] == [0, 0]
+    versions = FlagRecord(path).versions()
+    assert [each.number for each in versions] == [0, 1, 2]
+    assert versions[2].report["flagged_before"] == versions[1].report["flagged"]
 
 
 def test_a_record_of_other_visibilities_is_refused(path: Path, tmp_path: Path) -> None:
@@ -203,7 +211,7 @@ def test_a_set_made_anew_has_no_record(path: Path) -> None:
     flag_measurement_set(path, Strategy())
     write_measurement_set(SOME, path)
 
-    assert FlagRecord(path).versions() == [] and FlagRecord(path).current() is None
+    assert FlagRecord(path).versions() == []
 
 
 def test_channels_that_descend(path: Path) -> None:
