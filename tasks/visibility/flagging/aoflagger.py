@@ -84,18 +84,23 @@ def aoflag(visibilities: Visibilities, settings: AOFlagger, told: Callable[[], N
     """(row, channel, correlation): what AOFlagger flags that was not flagged.
 
     The visibilities are written to a Measurement Set of their own in the folder for temporary files, in order of time
-    and as one field: the program begins anew with each, and in a drift scan each integration is one.
+    and as one field: the program begins anew with each, and in a drift scan each integration is one.  What is flagged
+    is written as 0: it has no weight there, but 1e36 or NaN times no weight is not nothing.
 
     Raises DependencyError, StageError.
     """
     from absurd.tasks.visibility.measurement_set import read_measurement_set, write_measurement_set
 
     program = check(settings)
-    one_field = {"field": np.zeros_like(visibilities.field), "phase_centres": visibilities.phase_centres[:1]}
+    changed = visibilities.with_(
+        data=np.where(visibilities.flags, np.complex64(0), visibilities.data),
+        field=np.zeros_like(visibilities.field),
+        phase_centres=visibilities.phase_centres[:1],
+    )
     order = np.argsort(visibilities.time_s, kind="stable")
     with tempfile.TemporaryDirectory(prefix="absurd-aoflagger-") as folder:
         path = Path(folder) / "block.ms"
-        write_measurement_set(take(visibilities.with_(**one_field), order), path)
+        write_measurement_set(take(changed, order), path)
         run(command(program, settings, path), settings.seconds, told)
         flags = np.empty_like(visibilities.flags)
         flags[order] = read_measurement_set(path).flags

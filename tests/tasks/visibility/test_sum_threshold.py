@@ -11,7 +11,7 @@ from absurd.tasks.visibility.flagging.deviations import deviations
 from absurd.tasks.visibility.flagging.grow import grow, rank_operator
 from absurd.tasks.visibility.flagging.low_pass import PASSES, half_width, surface
 from absurd.tasks.visibility.flagging.strategy import SigmaClip, Smooth, SumThreshold
-from absurd.tasks.visibility.flagging.sum_threshold import lengths, limits, sum_threshold
+from absurd.tasks.visibility.flagging.sum_threshold import lengths, limits, scatter, sum_threshold
 from absurd.tasks.visibility.flagging.trend import line, prepare
 from absurd.tasks.visibility.flags import Reason
 
@@ -32,12 +32,15 @@ def by_definition(values: Floats, usable: Bools, longest: int, both: bool) -> Bo
     chi = limits(4.0, 1.5, longest)
     found: Bools = usable & ((values > chi[1]) | (both & (-values > chi[1])))
     in_time, in_channel = lengths(longest, values.shape[0]), lengths(longest, values.shape[1])
+    factors = [1.0, 1.0]
     for step in range(1, max(len(in_time), len(in_channel))):
         new = found.copy()
         for axis, several in ((1, in_channel), (0, in_time)):
             if step >= len(several):
                 continue
             length = int(several[step])
+            lines = (values, usable, found) if axis else (values.T, usable.T, found.T)
+            factors[axis] = scatter(*lines, length, factors[axis])
             for at in range(values.shape[1 - axis]):
                 for start in range(values.shape[axis] - length + 1):
                     stretch = np.s_[at, start : start + length] if axis else np.s_[start : start + length, at]
@@ -45,7 +48,8 @@ def by_definition(values: Floats, usable: Bools, longest: int, both: bool) -> Bo
                     if not good.any():
                         continue
                     mean = values[stretch][good].astype(np.float64).mean()
-                    if mean > chi[good.sum()] or (both and -mean > chi[good.sum()]):
+                    limit = chi[good.sum()] * factors[axis]
+                    if mean > limit or (both and -mean > limit):
                         new[stretch] |= usable[stretch]
         found = new
     return found
@@ -57,7 +61,9 @@ def test_sums_are_those_of_the_definition(shape: tuple[int, int], seed: int) -> 
     """In both directions, with samples that may not be used, every stretch of each length is judged by its mean."""
     random = np.random.default_rng(seed)
     print(f"seed {seed}")
-    values = (2.2 * random.standard_normal(shape)).astype(np.float32)
+    values = random.standard_normal(shape).astype(np.float32)
+    values[: shape[0] // 8 + 1, shape[1] // 3 : shape[1] // 3 + shape[1] // 8 + 1] += 3.5
+    values[shape[0] // 2 : shape[0] // 2 + shape[0] // 8 + 1, : shape[1] // 8 + 1] -= 3.5
     usable = random.random(shape) > 0.2
     found = np.zeros(shape, np.bool_)
     for both in (False, True):
@@ -231,10 +237,28 @@ def test_a_course_is_followed_to_its_ends() -> None:
     np.testing.assert_allclose(out, course, atol=0.2)
 
 
-def test_too_few_samples_say_nothing() -> None:
-    """Of fewer than sixteen nothing is known of the noise, so nothing is found."""
+def test_too_few_samples_say_little() -> None:
+    """Of fewer than sixteen only what is thirty times the median is found; of fewer than three nothing."""
     values = noise((3, 5), 0)
-    values[1, 2] = 1e4
+    usable = np.ones(values.shape, np.bool_)
+    assert not by_sum_threshold(of_amplitudes(values, usable, Smooth()), Smooth(), SumThreshold()).any()
 
-    waterfall = of_amplitudes(values, np.ones(values.shape, np.bool_), Smooth())
-    assert not by_sum_threshold(waterfall, Smooth(), SumThreshold()).any()
+    values[1, 2] = 1e4
+    found = by_sum_threshold(of_amplitudes(values, usable, Smooth()), Smooth(), SumThreshold())
+    assert np.argwhere(found).tolist() == [[1, 2]]
+
+    usable[:] = False
+    usable[1, 2:4] = True
+    assert not by_sum_threshold(of_amplitudes(values, usable, Smooth()), Smooth(), SumThreshold()).any()
+
+
+@pytest.mark.parametrize("length", [2, 8, 32])
+def test_scatter_of_sums_is_measured(length: int) -> None:
+    """Of noise sums scatter as those of noise; where neighbours are alike, as much more as they are."""
+    values = np.random.default_rng(1).standard_normal((60, 256)).astype(np.float32)
+    alike = np.repeat(values, 4, axis=1)
+    usable, found = np.ones(alike.shape, np.bool_), np.zeros(alike.shape, np.bool_)
+
+    assert scatter(values, usable[:, :256], found[:, :256], length, 1.0) == pytest.approx(1, abs=0.1)
+    assert scatter(alike, usable, found, length, 1.0) == pytest.approx(min(length, 4) ** 0.5, rel=0.15)
+    assert scatter(values[:1, :64], usable[:1, :64], found[:1, :64], 32, 1.7) == 1.7
