@@ -1,4 +1,4 @@
-"""``absurd pipeline simulate``: what it writes, what it prints, what it refuses."""
+"""``absurd pipeline simulate`` and ``plot``: what they write, what they print, what they refuse."""
 
 from __future__ import annotations
 
@@ -59,3 +59,39 @@ def test_simulate_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], op
     assert code != 0
     assert told in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.rglob("*.hdf5"))
+
+
+def test_plot_tells_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sub-band gives coverage, flags and closure phases; --kind gives one of them, --json their paths."""
+    assert 0 == call(absurd, "absurd", ["pipeline", "simulate", str(tmp_path / "in"), *SMALL, "--json"])
+    file = json.loads(capsys.readouterr().out)["files"][0]
+
+    assert 0 == call(absurd, "absurd", ["pipeline", "plot", file, "--out", str(tmp_path / "all"), "--json"])
+    pictures = json.loads(capsys.readouterr().out)["pictures"]
+    assert 0 == call(absurd, "absurd", ["pipeline", "plot", file, "--out", str(tmp_path / "one"), "--kind", "flags"])
+
+    stem = Path(file).stem
+    assert [Path(each).name for each in pictures] == [f"{stem}_{kind}.png" for kind in ("coverage", "flags", "closure")]
+    assert all(Path(each).read_bytes().startswith(b"\x89PNG") for each in pictures)
+    assert capsys.readouterr().out == f"{tmp_path / 'one' / stem}_flags.png\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "told"),
+    [
+        ("nowhere.ms", [], "nowhere.ms is not there"),
+        ("text.uvh5", [], "holds no visibilities"),
+        ("text.uvh5", ["--kind", "spectrum"], "'spectrum' is not one of"),
+    ],
+)
+def test_plot_refuses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, options: list[str], told: str
+) -> None:
+    """What is not there, or holds no visibilities, is told as such, and nothing is drawn."""
+    (tmp_path / "text.uvh5").write_text("text", encoding="utf-8")
+
+    code = call(absurd, "absurd", ["pipeline", "plot", str(tmp_path / path), "--out", str(tmp_path), *options])
+
+    assert code != 0
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("*.png"))

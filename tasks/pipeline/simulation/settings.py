@@ -35,7 +35,7 @@ class SimulationSettings:
     declination_deg: float | None = None
     """Apparent, where the dishes look; None is that of the calibrator."""
     calibrator: str | None = "0834+555"
-    """A source by name (see `sky.CALIBRATORS`); None for none."""
+    """A source by name (see `sky.calibrator`); None for none."""
     sources: int = 20
     """Others, drawn around where the dishes look."""
     faintest_jy: float = 0.02
@@ -47,7 +47,7 @@ class SimulationSettings:
     """Those drawn lie within so much of where the dishes look while they record; None is the beam's full width."""
     sky: str | None = None
     """A table of sources (.csv) instead of those drawn: ra and dec in degrees (ICRS), flux_jy, and perhaps
-    spectral_index, reference_hz and name."""
+    spectrum, reference_hz and name (see `sky.read_sky`)."""
     beam: Literal["airy", "gaussian", "none"] = "airy"
     """Fixed on the meridian, while sources drift through it."""
     gains: GainKind = "drifting"

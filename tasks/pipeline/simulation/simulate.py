@@ -13,8 +13,8 @@ from absurd.tasks.pipeline.simulation.recording import Recording, plan
 from absurd.tasks.pipeline.simulation.settings import SimulationSettings
 from absurd.tasks.pipeline.simulation.subband_file import file_name, write_subband
 from absurd.tasks.pipeline.simulation.truth import truth_of, write_truth
-from absurd.tasks.radio import earth
-from absurd.tasks.visibility.visibilities import Array, PhaseCentre, Visibilities
+from absurd.tasks.visibility.uvw import meridian_centres, uvw_m
+from absurd.tasks.visibility.visibilities import Array, Visibilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,7 @@ def simulate_in_memory(
 ) -> tuple[Visibilities, Gains, Gains]:
     """One group without files: visibilities, true gains per integration, and true bandpass.
 
-    Sub-bands have to lie beside one another.  Each integration has a phase centre of its own, on the meridian; uvw have
-    the north of the day, not that of ICRS.
+    Sub-bands have to lie beside one another.  Each integration has a phase centre of its own, on the meridian.
     """
     recording = plan(settings)
     numbers = sorted(recording.subbands if subbands is None else subbands, reverse=recording.telescope.band.descending)
@@ -84,33 +83,32 @@ def simulate_in_memory(
             block = slice(number * rows, (number + 1) * rows)
             data[block, channels] = integration.data
             flags[block, channels] = integration.lost[:, None, None]
-    ra, dec = earth.icrs(0.0, recording.declination_rad, times, telescope)
-    weight = np.float32(1 / (recording.noise_jy or 1) ** 2)
+    array = Array(
+        telescope.casa_name,
+        telescope.antenna_names,
+        telescope.positions_m,
+        telescope.dish_diameter_m,
+        telescope.position_m,
+    )
+    centres = meridian_centres(times, recording.declination_rad, array)
+    time, field = np.repeat(times, rows), np.repeat(np.arange(len(times), dtype=np.int32), rows)
+    antenna1, antenna2 = (np.tile(each, len(times)).astype(np.int32) for each in (one, two))
     truth = truth_of(recording)
     visibilities = Visibilities(
         data=data,
         flags=flags,
-        weights=np.broadcast_to(weight, data.shape),
-        uvw_m=np.tile(recording.uvw_m, (len(times), 1)),
-        time_s=np.repeat(times, rows),
+        weights=np.broadcast_to(np.float32(1 / (recording.noise_jy or 1) ** 2), data.shape),
+        uvw_m=uvw_m(array, antenna1, antenna2, time, field, centres),
+        time_s=time,
         exposure_s=np.full(len(data), telescope.integration_s),
-        antenna1=np.tile(one, len(times)).astype(np.int32),
-        antenna2=np.tile(two, len(times)).astype(np.int32),
-        field=np.repeat(np.arange(len(times), dtype=np.int32), rows),
+        antenna1=antenna1,
+        antenna2=antenna2,
+        field=field,
         frequencies_hz=frequencies,
         channel_width_hz=np.full(len(frequencies), telescope.band.channel_width_hz),
         correlations=telescope.correlations,
-        array=Array(
-            telescope.casa_name,
-            telescope.antenna_names,
-            telescope.positions_m,
-            telescope.dish_diameter_m,
-            telescope.position_m,
-        ),
-        phase_centres=tuple(
-            PhaseCentre(f"meridian_icrs_t{at}", float(a), float(d))
-            for at, (a, d) in enumerate(zip(ra, dec, strict=True))
-        ),
+        array=array,
+        phase_centres=centres,
         history=(f"simulated, seed {settings.seed}",),
     )
     return visibilities, truth.as_gains(), truth.as_bandpass()

@@ -1,4 +1,4 @@
-"""The sky that is simulated: sources that are points, by ICRS position, flux and spectral index."""
+"""The sky that is simulated: sources that are points, by ICRS position, flux and spectrum."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.calibration.flux_scale import FLUX_CALIBRATORS
+from absurd.tasks.calibration.sky_model import Component, calibrator_component
 from absurd.tasks.radio.errors import DataError, ValidationError
 
 Floats = NDArray[np.float64]
@@ -18,49 +20,56 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A point whose flux is flux_jy (frequency / reference_hz)^spectral_index, the same in both polarisations."""
+    """A point, the same in both polarisations.
+
+    Its flux is flux_jy * 10^(a1 x + a2 x^2 + ...) with x = log10(frequency / reference_hz), and a1 (the spectral
+    index), a2, ... of `spectrum`: as components of a `SkyModel` have it.
+    """
 
     name: str
     ra: float
     """Degrees, ICRS, as `dec`."""
     dec: float
     flux_jy: float
-    spectral_index: float = 0.0
+    spectrum: tuple[float, ...] = ()
     reference_hz: float = 1.4e9
 
     def flux_at_jy(self, frequency_hz: Floats) -> Floats:
         """At frequencies in Hz."""
-        value: Floats = self.flux_jy * (np.asarray(frequency_hz) / self.reference_hz) ** self.spectral_index
+        x = np.log10(np.asarray(frequency_hz) / self.reference_hz)
+        value: Floats = self.flux_jy * 10.0 ** np.polynomial.polynomial.polyval(x, (0.0, *self.spectrum))
         return value
 
-
-def _degrees(hours: str, degrees: str) -> tuple[float, float]:
-    """From ``hh mm ss.s`` and ``±dd mm ss.s``."""
-    h, m, s = (float(each) for each in hours.split())
-    sign = -1 if degrees.startswith("-") else 1
-    d, minutes, seconds = (float(each) for each in degrees.lstrip("+-").split())
-    return 15 * (h + m / 60 + s / 3600), sign * (d + minutes / 60 + seconds / 3600)
+    def as_component(self) -> Component:
+        """The same, of a model of the sky that gains are solved against."""
+        ra, dec = math.radians(self.ra), math.radians(self.dec)
+        return Component(self.name, ra, dec, self.flux_jy, self.reference_hz, self.spectrum)
 
 
-CALIBRATORS = {
-    name: Source(name, *_degrees(hours, degrees), flux, index)
-    for name, hours, degrees, flux, index in (
-        ("3C48", "01 37 41.2995", "+33 09 35.133", 16.23, -0.85),
-        ("3C138", "05 21 09.8860", "+16 38 22.051", 8.57, -0.54),
-        ("3C147", "05 42 36.1379", "+49 51 07.234", 22.32, -0.74),
-        ("0834+555", "08 34 54.9039", "+55 34 21.071", 8.80, -0.10),
-        ("3C286", "13 31 08.2881", "+30 30 32.959", 15.05, -0.50),
-        ("3C454.3", "22 53 57.7479", "+16 08 53.561", 12.50, 0.00),
+OTHERS = {
+    each.name: each
+    for each in (
+        Source("0834+555", 128.7287663, 55.5725197, 8.80, (-0.10,)),
+        Source("3C454.3", 343.4906163, 16.1482114, 12.50),
     )
 }
-"""Places of the VLA calibrator manual, fluxes at 1.4 GHz and slopes there: the first of Perley and Butler (2017)."""
+"""Calibrators beside those of Perley and Butler: places and fluxes of the VLA calibrator manual, at 1.4 GHz."""
 
 
 def calibrator(name: str) -> Source:
-    """The source of that name.  Raises ValidationError for others."""
-    if name not in CALIBRATORS:
-        raise ValidationError(f"calibrator {name!r} is not known", advice=f"take one of {', '.join(CALIBRATORS)}")
-    return CALIBRATORS[name]
+    """The source of that name: one of the scale of Perley and Butler (2017), or of `OTHERS`.
+
+    Raises ValidationError for others.
+    """
+    if name in OTHERS:
+        return OTHERS[name]
+    try:
+        found = calibrator_component(name)
+    except ValidationError:
+        known = ", ".join([*OTHERS, *(each.name for each in FLUX_CALIBRATORS)])
+        raise ValidationError(f"calibrator {name!r} is not known", advice=f"take one of {known}") from None
+    ra, dec = math.degrees(found.ra_rad), math.degrees(found.dec_rad)
+    return Source(found.name, ra, dec, found.flux_jy, found.spectrum, found.reference_hz)
 
 
 def draw(
@@ -87,15 +96,16 @@ def draw(
     fluxes = (faint + random.uniform(0, 1, number) * (bright - faint)) ** (1 / counts_index)
     indices = random.normal(-0.7, 0.2, number)
     return [
-        Source(f"S{at:04d}", float(ra), float(dec), float(flux), float(index), reference_hz)
+        Source(f"S{at:04d}", float(ra), float(dec), float(flux), (float(index),), reference_hz)
         for at, (ra, dec, flux, index) in enumerate(zip(ascensions, declinations, fluxes, indices, strict=True))
     ]
 
 
 def read_sky(path: str | Path) -> list[Source]:
-    """The sources of a CSV file with columns ra, dec, flux_jy and perhaps spectral_index, reference_hz, name.
+    """The sources of a CSV file with columns ra, dec, flux_jy and perhaps spectrum, reference_hz, name.
 
-    Raises DataError for a file that cannot be read so, with the line.
+    A spectrum is a1, or a1 a2 ... with blanks between.  Raises DataError for a file that cannot be read so, with the
+    line.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
@@ -110,20 +120,23 @@ def read_sky(path: str | Path) -> list[Source]:
 
 
 def _source(row: dict[str, str | None], where: str, name: str) -> Source:
-    numbers = {}
-    for column in ("ra", "dec", "flux_jy", "spectral_index", "reference_hz"):
-        text = row.get(column)
-        if not text and column in ("spectral_index", "reference_hz"):
-            continue
+    def number(column: str, text: str) -> float:
         try:
-            numbers[column] = float(text or "")
+            value = float(text)
         except ValueError:
             raise DataError(f"{where}: {column} is {text!r}, no number") from None
-        if not math.isfinite(numbers[column]):
+        if not math.isfinite(value):
             raise DataError(f"{where}: {column} is {text}")
-    if not -90 <= numbers["dec"] <= 90:
-        raise DataError(f"{where}: dec is {numbers['dec']:g}, beyond the pole")
-    return Source(row.get("name") or name, **numbers)
+        return value
+
+    ra, dec, flux = (number(each, row[each] or "") for each in ("ra", "dec", "flux_jy"))
+    if not -90 <= dec <= 90:
+        raise DataError(f"{where}: dec is {dec:g}, beyond the pole")
+    reference = number("reference_hz", row.get("reference_hz") or "1.4e9")
+    if reference <= 0:
+        raise DataError(f"{where}: reference_hz is {reference:g}, and not above 0")
+    spectrum = tuple(number("spectrum", each) for each in (row.get("spectrum") or "").split())
+    return Source(row.get("name") or name, ra, dec, flux, spectrum, reference)
 
 
 def write_sky(sources: Sequence[Source], path: Path) -> None:
@@ -131,4 +144,4 @@ def write_sky(sources: Sequence[Source], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.DictWriter(file, [each.name for each in fields(Source)], lineterminator="\n")
         rows.writeheader()
-        rows.writerows(asdict(each) for each in sources)
+        rows.writerows(asdict(each) | {"spectrum": " ".join(map(repr, each.spectrum))} for each in sources)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.calibration.gains import Gains
+from absurd.tasks.calibration.sky_model import SkyModel
 from absurd.tasks.folder import fill_aside
 from absurd.tasks.pipeline.simulation import sky
 from absurd.tasks.pipeline.simulation.recording import EPOCH, Recording
@@ -50,6 +51,10 @@ class Truth:
     """(channel,), of all sub-bands, ascending."""
     antennas: tuple[str, ...]
     polarisations: tuple[str, ...]
+
+    def as_sky_model(self) -> SkyModel:
+        """The sources, before any beam."""
+        return SkyModel(tuple(each.as_component() for each in self.sources))
 
     def as_gains(self) -> Gains:
         """The gains as a solver would give them, per integration; flagged where an antenna is dead."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,23 @@ def test_a_truth_is_drawn(tmp_path: Path) -> None:
     assert [Path(each).name for each in both] == [f"{stem}_gains.png", f"{stem}_bandpass.png"]
     assert [Path(each).name for each in one] == [f"{stem}_bandpass.png"]
     assert all(Path(each).stat().st_size > 10_000 for each in both)
+
+
+@pytest.mark.parametrize(
+    "name", ["ata.LoA.C0352.uvh5_60647_62965_9760406_3c286_0001.uvh5", "zen.2456865.60537.xy.uvcRREAAM.ms"]
+)
+def test_data_of_others_are_drawn(name: str, shared: Path, tmp_path: Path) -> None:
+    """A UVH5 file of amplitudes up to 1e36 and zeros, and a Measurement Set: each gives its three pictures."""
+    path = shared / "data" / "radio-visibilities" / name
+    if name.endswith(".ms"):
+        with tarfile.open(f"{path}.tar.gz") as packed:
+            packed.extractall(tmp_path, filter="data")
+        path = tmp_path / name
+
+    made = draw_all(path, tmp_path / "made")
+
+    stem = name.rpartition(".")[0]
+    assert [Path(each).name for each in made] == [f"{stem}_{kind}.png" for kind in OF_VISIBILITIES]
 
 
 def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
