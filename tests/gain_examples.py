@@ -41,16 +41,16 @@ def make_gains(
     if kind == "delay":
         values = random.uniform(-5e-9, 5e-9, shape).astype(np.complex128)
     values[flags] = 0 if kind == "delay" else 1
-    centres = LOWEST + WIDTH * np.arange(channels)
+    centres = LOWEST + WIDTH * np.arange(channels, dtype=np.float64)
     names = array_of(antennas).names
     return Gains(
         kind=kind,
         values=values,
         flags=flags,
         snr=np.where(flags, 0, random.uniform(5, 50, shape)).astype(np.float32),
-        time_s=start_s + step_s * np.arange(times),
+        time_s=start_s + step_s * np.arange(times, dtype=np.float64),
         interval_s=np.full(times, step_s),
-        frequencies_hz=centres if kind == "bandpass" else np.array([centres.mean()]),
+        frequencies_hz=centres if kind == "bandpass" else np.array([centres.mean()], np.float64),
         polarisations=("X", "Y"),
         antennas=names,
         reference=(names[0],) * times,
@@ -88,7 +88,7 @@ def make_visibilities(
         antenna1=np.tile(one, len(moments)).astype(np.int32),
         antenna2=np.tile(other, len(moments)).astype(np.int32),
         field=np.zeros(rows, np.int32),
-        frequencies_hz=LOWEST + WIDTH * np.arange(channels),
+        frequencies_hz=LOWEST + WIDTH * np.arange(channels, dtype=np.float64),
         channel_width_hz=np.full(channels, WIDTH),
         correlations=correlations,
         array=array_of(antennas),
@@ -103,7 +103,9 @@ def observe(
     from absurd.tasks.calibration.apply import unapply_gains
 
     random = np.random.default_rng([seed, int(start_s)])
-    empty = make_visibilities(antennas=6, times=start_s + 10.0 * np.arange(6), correlations=("XX", "YY"))
+    empty = make_visibilities(
+        antennas=6, times=start_s + 10.0 * np.arange(6, dtype=np.float64), correlations=("XX", "YY")
+    )
     shape = empty.data.shape
     source = np.full(shape, flux_jy, np.complex64)
     noise = random.normal(scale=noise_jy, size=shape) + 1j * random.normal(scale=noise_jy, size=shape)

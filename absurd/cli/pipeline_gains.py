@@ -27,7 +27,7 @@ def gains() -> None:
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, telescope: str | None, state: Any, limit: int, as_json: bool) -> None:
-    """Show gain sets, the latest recording first: what they were solved from, when and where they hold."""
+    """Show gain sets, the latest recording first."""
     from absurd.gains import list_gain_sets
 
     with database_of(ctx) as database:
@@ -49,7 +49,7 @@ def list_(ctx: click.Context, telescope: str | None, state: Any, limit: int, as_
 @json_option
 @click.pass_context
 def show(ctx: click.Context, number: int, as_json: bool) -> None:
-    """Show all that is known of gain set NUMBER: its quality, provenance, age, and why it is not used."""
+    """Show all that is known of gain set NUMBER."""
     from absurd.errors import GainSetNotFoundError
     from absurd.gains import get_gain_set
 

@@ -81,14 +81,13 @@ def test_registering_again_changes_nothing(queue: Queue) -> None:
 def test_a_later_set_of_the_recording_supersedes(queue: Queue) -> None:
     """By overlapping time, declination and frequencies of one telescope; others are valid beside it."""
     first = register(queue, gain_set())
-    for number, (path, changes) in enumerate(
-        {
-            "/earlier": {"observed_from": "2026-03-01T11:00Z", "observed_until": "2026-03-01T12:00:00Z"},
-            "/strip": {"declination": 55.6},
-            "/band": {"lowest_hz": 1.53e9, "highest_hz": 1.7e9},
-            "/other": {"telescope": "OVRO_MMA"},
-        }.items()
-    ):
+    others: dict[str, dict[str, Any]] = {
+        "/earlier": {"observed_from": "2026-03-01T11:00Z", "observed_until": "2026-03-01T12:00:00Z"},
+        "/strip": {"declination": 55.6},
+        "/band": {"lowest_hz": 1.53e9, "highest_hz": 1.7e9},
+        "/other": {"telescope": "OVRO_MMA"},
+    }
+    for number, (path, changes) in enumerate(others.items()):
         assert register(queue, gain_set(path, checksum=str(number), **changes))["superseded"] == []
 
     second = register(queue, gain_set("/g/2", declination=54.2, lowest_hz=1.4e9))

@@ -20,7 +20,7 @@ def test_corrected_is_the_model_again() -> None:
     data, power = model.data.copy(), np.ones(model.data.shape)
     for row in range(len(data)):
         time = int((model.time_s[row] - T0) / 100)
-        for k, (one, other) in enumerate(model.correlations):
+        for k, (one, other) in enumerate(map(tuple, model.correlations)):
             for antenna, hand, conjugate in (
                 (model.antenna1[row], hands[one], False),
                 (model.antenna2[row], hands[other], True),
@@ -76,7 +76,7 @@ def test_flagged_gains_flag_data_or_leave_them() -> None:
     gains.flags[:, 2, 0, 1] = True
     of_it = [
         ((before.antenna1 == 2) if one == "Y" else False) | ((before.antenna2 == 2) if other == "Y" else False)
-        for one, other in before.correlations
+        for one, other in map(tuple, before.correlations)
     ]
     expected = np.stack([np.broadcast_to(each, len(before.data)) for each in of_it], axis=-1)[:, None, :]
 

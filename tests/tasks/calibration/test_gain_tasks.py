@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -273,16 +273,16 @@ def test_what_cannot_be_calibrated_fails_with_the_reason(
     for name in ("flagged", "nan"):
         told = fail("calibration.solve", {"ms": str(tmp_path / f"{name}.ms"), "out": str(tmp_path / "cal")} | SOLVE)
         assert told["code"] == "calibration_failed", told
-    for change, said in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"flux_jy": None}, "no calibrator is within"),
         ({"flux_jy": None, "calibrator": "3C999"}, "3C999"),
         ({"gcal": {"refant": ["pad999"]}}, "pad999"),
         ({"flux_jy": None, "sky_model": str(tmp_path / "absent.json")}, "cannot be read"),
         ({"ms": str(tmp_path / "absent.ms")}, "absent.ms"),
-    ):
-        params = {"ms": str(recordings["calibrator"]), "out": str(tmp_path / "cal")} | SOLVE | change
-        assert said in fail("calibration.solve", params)["message"]
-    for change, said in (({"calibrator": "3C48"}, "exclude one another"), ({"gcal": {"solint": "soon"}}, "duration")):
+        ({"calibrator": "3C48"}, "exclude one another"),
+        ({"gcal": {"solint": "soon"}}, "duration"),
+    ]
+    for change, said in wrong:
         params = {"ms": str(recordings["calibrator"]), "out": str(tmp_path / "cal")} | SOLVE | change
         assert said in fail("calibration.solve", params)["message"]
     assert client.list_gain_sets() == []
@@ -328,7 +328,8 @@ def test_two_solves_that_race_leave_one_valid_set(
     (valid,) = (each for each in rows.values() if each["state"] == "valid")
     (other,) = (each for each in rows.values() if each["state"] == "superseded")
     assert other["superseded_by"] == valid["id"] == max(rows)
-    assert all(read_gains(each["path"], checksum=each["checksum"]) for each in rows.values())
+    for row in rows.values():
+        read_gains(row["path"], checksum=row["checksum"])
 
 
 SOLVER = """
@@ -352,7 +353,7 @@ def test_killed_at_any_time_no_row_is_without_its_gains(
     params = {"ms": str(recordings["calibrator"]), "out": str(out)} | SOLVE
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
     many = chance.randint(1, 20)
-    moments = {
+    moments: dict[str, Callable[[], bool]] = {
         "begun": lambda: True,
         "storing": lambda: any(".part" in each for each in os.listdir(out)) if out.exists() else False,
         "half": lambda: sum(len(names) for place, _, names in os.walk(out) if ".part" in place) >= many,
@@ -380,10 +381,10 @@ def test_killed_at_any_time_no_row_is_without_its_gains(
                 pass
             started.send_signal(signal.SIGKILL)
         for row in client.list_gain_sets():
-            assert read_gains(row["path"], checksum=row["checksum"])
-        if out.exists():
-            for each in os.listdir(out):
-                assert each.startswith(".") or read_gains(out / each)
+            read_gains(row["path"], checksum=row["checksum"])
+        for each in os.listdir(out) if out.exists() else []:
+            if not each.startswith("."):
+                read_gains(out / each)
     result = solve(recordings, out)
     assert [each["id"] for each in client.list_gain_sets()] == [result["gain_set"]]
     assert solve(recordings, tmp_path / "again", register_as="none")["checksum"] == result["checksum"]

@@ -139,7 +139,7 @@ def test_a_bandpass_is_not_copied_for_each_time() -> None:
     """However many times use one solution."""
     gains = make_gains("bandpass", times=1)
 
-    found = interpolate(gains, T0 + np.arange(1000.0), gains.frequencies_hz, time="nearest")
+    found = interpolate(gains, T0 + np.arange(1000, dtype=np.float64), gains.frequencies_hz, time="nearest")
 
     assert found.values.shape == gains.values.shape
     assert found.solution.shape == (1000,)
