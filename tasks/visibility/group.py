@@ -113,6 +113,8 @@ def put_together(subbands: Sequence[Subband], band: Band | None = None) -> Group
 
 def _same_kind(one: Subband, other: Subband) -> None:
     """Raise DataError with the reason if two sub-bands are not of the same recording, as far as but times tell."""
+    if len(set(one.array.names)) < len(one.array.names):
+        raise DataError(f"{one.path.name} has antennas of the same name", path=str(one.path))
     if one is other:
         return
 
@@ -215,6 +217,16 @@ def _baselines(
     return every[first], which[first]
 
 
+def _exposures(reference: Subband, ordered: Sequence[Subband], time_s: Floats, slots: NDArray[np.intp]) -> Floats:
+    """Of rows: those of their times in the first file that has these, the one with most rows before others."""
+    times = time_s[np.unique(slots, return_index=True)[1]]
+    exposures = np.zeros(len(times))
+    for each in (*reversed([one for one in ordered if one is not reference]), reference):
+        exposures[_nearest(times, each.time_s)] = each.exposure_s
+    of_row: Floats = exposures[slots]
+    return of_row
+
+
 def _description(
     reference: Subband,
     ordered: Sequence[Subband],
@@ -247,7 +259,7 @@ def _description(
         antenna1=one,
         antenna2=two,
         time_s=time_s,
-        exposure_s=np.full(len(time_s), float(np.median(reference.exposure_s))),
+        exposure_s=_exposures(reference, ordered, time_s, slots),
         uvw_m=uvw_m(reference.array, one, two, time_s, field, centres),
         field=field.astype(np.int32),
         scan=np.ones(len(time_s), np.int32),

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from conftest import SHARED
 
 from absurd.tasks.quiet import quiet
+from absurd.tasks.radio.errors import DataError
 from absurd.tasks.visibility.correlations import AIPS
 from absurd.tasks.visibility.foreign import read_foreign, read_visibilities
 from absurd.tasks.visibility.measurement_set import read_measurement_set, write_measurement_set
-from absurd.tasks.visibility.visibilities import Visibilities
+from absurd.tasks.visibility.uvw import phase_to, uvw_m
+from absurd.tasks.visibility.visibilities import PhaseCentre, Visibilities
 
 DATA = SHARED / "data" / "radio-visibilities"
 EXPECTED = DATA / "expected_visibilities.json"
@@ -139,6 +142,24 @@ def test_phases_are_those_that_pyuvdata_writes(entry: dict[str, Any], tmp_path: 
     data = np.where(is_turned[:, None, None], swapped, theirs.data)
     scale = np.abs(found.data).max()
     np.testing.assert_allclose(data / scale, found.data / scale, atol=1e-4)
+
+
+def test_coordinates_that_the_vla_wrote(tmp_path: Path) -> None:
+    """Are ours to 6 mm on a kilometre, for what it looked at: J0954+1743, which the set calls J1008+0730.
+
+    So its coordinates are not those of its phase centre, and it is refused to be phased by positions.
+    """
+    entry = next(each.values[0] for each in entries(tables=True) if "day2" in str(each.values[0]))
+    found = read_measurement_set(unpacked(entry, tmp_path))
+    place = SkyCoord("09:54:56.8236 +17:43:31.222", unit=("hourangle", "deg"))
+    centres = [PhaseCentre("J0954+1743", place.ra.rad, place.dec.rad)]
+
+    reckoned = uvw_m(found.array, found.antenna1, found.antenna2, found.time_s, found.field, centres)
+
+    assert np.abs(reckoned - found.uvw_m).max() < 6e-3
+    with pytest.raises(DataError, match=r"coordinates of baselines are 41\.2 m from what positions of antennas give"):
+        phase_to(found, place.ra.rad, place.dec.rad)
+    assert phase_to(found, place.ra.rad, place.dec.rad, by="uvw").data.shape == found.data.shape
 
 
 def test_a_measurement_set_is_read_by_pyuvdata(tmp_path: Path) -> None:
