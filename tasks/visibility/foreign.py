@@ -94,6 +94,8 @@ def read_foreign(path: str | os.PathLike[str], *, spectral_window: int | None = 
     """
     told = os.fspath(path)
     kind = file_type(path)
+    if kind == "ms":  # of which pyuvdata asks the network where the telescope is
+        return read_measurement_set(path, spectral_window=spectral_window)
     with _reading(told):
         data = _loaded(told, kind)
         array, numbers = _array(data, told)

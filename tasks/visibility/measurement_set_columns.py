@@ -101,7 +101,8 @@ def changing(path: str | os.PathLike[str], columns: Collection[str], *, whole: b
     MODEL_DATA, CORRECTED_DATA and WEIGHT_SPECTRUM are added where they are not there.  With `whole`, each of these
     columns is written from its first row to its last, and what was in it need not be copied: it is 0 at first.
 
-    When the block raises, or the process is killed, the Measurement Set is what it was.  Raises ValidationError for a
+    When the block raises, or the process is killed, the Measurement Set is what it was.  Another change of the same one
+    waits until this one ends, so none may be made within the block.  Raises ValidationError for a
     column that there is not, StageError, OSError.
     """
     told = os.fspath(path)
@@ -127,7 +128,14 @@ class _Change:
         with open_table(self._path) as main:
             managers, known, rows = main.getdminfo().values(), main.colnames(), main.nrows()
             if rows and "DATA" in known:
+                _, firsts = np.unique(main.getcol("DATA_DESC_ID"), return_index=True)
+                shapes = {tuple(main.getcell("DATA", row).shape) for row in firsts}
                 self._cells = main.getcell("DATA", 0).shape
+                if len(shapes) > 1 and not self._columns <= {*known}:
+                    raise ValidationError(
+                        f"{self._path} has spectral windows of several shapes: {', '.join(map(str, sorted(shapes)))}",
+                        advice="split it by spectral windows before columns are added",
+                    )
         if missing := self._columns - {*known, *_ADDED}:
             raise ValidationError(f"{self._path} has no column {min(missing)}; it has {', '.join(known)}")
         for each in managers:

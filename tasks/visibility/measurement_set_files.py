@@ -9,17 +9,33 @@ that change the same Measurement Set each waits for the one before.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from absurd.tasks.artifact import checksum
 from absurd.tasks.folder import fill_aside
 from absurd.tasks.radio.errors import StageError
 from absurd.tasks.visibility.measurement_set_rows import first_line
 
 _NEW = "new"
+
+
+def size_and_checksum(path: str | os.PathLike[str]) -> tuple[int, str]:
+    """Bytes of a Measurement Set, and SHA-256 of the list of its files with theirs, as 64 hexadecimal digits.
+
+    Without files of locks, which change when a table is read.  Two that hold the same values may differ: casacore
+    leaves a few bytes unset.
+    """
+    folder, total, digest = Path(path), 0, hashlib.sha256()
+    for each in sorted(folder.rglob("*")):
+        if each.is_file() and each.name != "table.lock":
+            total += each.stat().st_size
+            digest.update(f"{checksum(each)}  {each.relative_to(folder)}\n".encode())
+    return total, digest.hexdigest()
 
 
 @contextmanager
@@ -65,9 +81,12 @@ def _copied(told: str, is_shared: Callable[[str], bool], bytes_needed: int) -> I
         source = Path(os.path.realpath(told))
         copied = [each for each in source.rglob("*") if each.is_file() and not _is_link(each, source, is_shared)]
         _check_room(aside, bytes_needed + sum(each.stat().st_size for each in copied))
-        for place, _, names in os.walk(source):
+        for place, folders, names in os.walk(source):
             here = aside / Path(place).relative_to(source)
             here.mkdir(exist_ok=True)
+            for name in folders:
+                if (linked := Path(place, name)).is_symlink():  # a table that lies elsewhere
+                    (here / name).symlink_to(linked.readlink())
             for name in names:
                 _give(Path(place, name), here / name, share=_is_link(Path(place, name), source, is_shared))
         yield aside

@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,10 @@ def open_subband(path: str | os.PathLike[str]) -> Iterator[tuple[Subband, Blocks
     import h5py
 
     told = Path(path)
+    with suppress(ImportError):  # more ways of compression, if it is installed
+        import_module("hdf5plugin")
     try:
-        with h5py.File(told, "r") as file:
+        with h5py.File(told, "r", locking="best-effort") as file:
             subband = _header(told, file)
             yield subband, Blocks(subband, file)
     except DataError:
@@ -139,7 +142,8 @@ def open_subband(path: str | os.PathLike[str]) -> Iterator[tuple[Subband, Blocks
     except KeyError as error:
         raise DataError(f"{told}: {_said(error)}", advice=_OTHER_READER, path=str(told)) from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{told} cannot be read: {_said(error)}", path=str(told)) from error
+        advice = "install hdf5plugin, which has more ways of compression" if "filter" in str(error) else ""
+        raise DataError(f"{told} cannot be read: {_said(error)}", advice=advice, path=str(told)) from error
 
 
 class Blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from recordings import Recording
 from absurd.tasks.radio.errors import DataError, ValidationError
 from absurd.tasks.visibility.measurement_set import read_measurement_set, write_measurement_set
 from absurd.tasks.visibility.measurement_set_columns import changing, put_column, put_columns, put_flags
+from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 from absurd.tasks.visibility.uvh5 import read_subband
 from absurd.tasks.visibility.visibilities import Visibilities
 
@@ -193,6 +195,58 @@ def test_two_that_change_at_once(visibilities: Visibilities, tmp_path: Path) -> 
     assert visibilities.flags.shape == (30, 4, 2)
     assert told == [b"60\n60\n"] * 2
     assert read_measurement_set(tmp_path / "out.ms").flags.all()
+
+
+def test_a_checksum_tells_changes(visibilities: Visibilities, tmp_path: Path) -> None:
+    """It stays when the Measurement Set is read, and changes with its values."""
+    told, before = size_and_checksum(tmp_path / "out.ms")
+    read_measurement_set(tmp_path / "out.ms")
+
+    assert size_and_checksum(tmp_path / "out.ms") == (told, before)
+    assert told > visibilities.data.nbytes
+    assert put_flags(tmp_path / "out.ms", np.ones(visibilities.flags.shape, np.bool_)) > 0
+    assert size_and_checksum(tmp_path / "out.ms")[1] != before
+
+
+def test_spectral_windows_of_several_shapes(visibilities: Visibilities, tmp_path: Path) -> None:
+    """Columns that are there are changed, by one of them; none is added."""
+    path = str(tmp_path / "ragged.ms")
+    with tables.table(str(tmp_path / "out.ms"), ack=False) as main:
+        description = main.getdesc()
+        for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"):
+            description[name] = {**description[name], "option": 0, "dataManagerType": "TiledShapeStMan"}
+            del description[name]["shape"]
+        for name in ("WEIGHT", "SIGMA", "UVW"):
+            description[name]["dataManagerType"] = "TiledShapeStMan"
+        with tables.default_ms(path, description, tables.makedminfo(description)) as ragged:
+            ragged.addrows(30)
+            for name in ("ANTENNA1", "ANTENNA2", "TIME", "EXPOSURE", "FIELD_ID", "SCAN_NUMBER", "UVW", "WEIGHT"):
+                ragged.putcol(name, main.getcol(name))
+            for row in range(30):
+                width = 4 if row < 20 else 3
+                ragged.putcell("DATA_DESC_ID", row, int(row >= 20))
+                for name in ("DATA", "FLAG", "WEIGHT_SPECTRUM"):
+                    ragged.putcell(name, row, main.getcell(name, row)[:width])
+    for name in ("ANTENNA", "FIELD", "OBSERVATION", "POLARIZATION", "SPECTRAL_WINDOW", "DATA_DESCRIPTION"):
+        shutil.rmtree(f"{path}/{name}")
+        shutil.copytree(tmp_path / "out.ms" / name, f"{path}/{name}")
+    with tables.table(f"{path}/SPECTRAL_WINDOW", readonly=False, ack=False) as table:
+        table.addrows(1)
+        for name in ("CHAN_FREQ", "CHAN_WIDTH"):
+            table.putcell(name, 1, table.getcell(name, 0)[:3])
+        table.putcell("NUM_CHAN", 1, 3)
+    with tables.table(f"{path}/DATA_DESCRIPTION", readonly=False, ack=False) as table:
+        table.addrows(1)
+        table.putcell("SPECTRAL_WINDOW_ID", 1, 1)
+
+    second = read_measurement_set(path, spectral_window=1)
+    put_column(path, "DATA", second.data * 2, spectral_window=1)
+
+    assert np.array_equal(second.data, visibilities.data[20:, :3])
+    assert np.array_equal(read_measurement_set(path, spectral_window=1).data, second.data * 2)
+    assert np.array_equal(read_measurement_set(path, spectral_window=0).data, visibilities.data[:20])
+    with pytest.raises(ValidationError, match=r"spectral windows of several shapes: \(3, 2\), \(4, 2\): split it"):
+        put_column(path, "MODEL_DATA", second.data, spectral_window=1)
 
 
 def test_what_is_not_put(visibilities: Visibilities, tmp_path: Path) -> None:
