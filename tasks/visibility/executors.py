@@ -228,6 +228,7 @@ def flag(ctx: RunContext, params: FlagParams) -> dict[str, Any]:
         strategy_named(params.strategy, params.steps),
         spectral_window=params.spectral_window,
         key=str(ctx.task_id),
+        scratch=ctx.scratch,
         told=lambda rows, total: ctx.progress(rows, total, "rows"),
     )
     told = _told(done, params.ms)

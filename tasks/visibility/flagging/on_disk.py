@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from absurd.tasks.visibility.flag_record import FlagRecord, Version
 from absurd.tasks.visibility.flagging.aoflagger import check
 from absurd.tasks.visibility.flagging.flagger import BYTES_AT_ONCE, BYTES_OF_VISIBILITY, flag_recording
 from absurd.tasks.visibility.flagging.recording import with_input
+from absurd.tasks.visibility.flagging.sorted_file import Sorted
 from absurd.tasks.visibility.flagging.strategy import Strategy
 from absurd.tasks.visibility.flagging.waterfalls import Waterfalls, waterfalls
 from absurd.tasks.visibility.flags import Reasons, histogram, tally
@@ -50,13 +54,36 @@ class OnDisk:
         )
         self.exposure_s = self._all("EXPOSURE").astype(np.float64)
         self.time_s = read_times(main, self._selection, path) if len(self._rows) else np.zeros(0)
+        self._sorted: tuple[NDArray[np.int64], Sorted, Sorted] | None = None
         self.earlier: tuple[FlagRecord, int, NDArray[np.int64]] | None = None
         """The record, the version that tells the reasons of flags, and at which place of it each row is."""
 
     def order(self) -> Waterfalls:
         return waterfalls(self.antenna1, self.antenna2, self.scan, self.time_s, self.exposure_s)
 
+    def sort_into(self, folder: Path, order: Waterfalls, bytes_at_once: int) -> None:
+        """Copy data and flags to files in the order in which they are looked at; `read` takes them from there.
+
+        Rows lie by time, and in tiles of many: to take some baselines out of each time is to read nearly all, again
+        for each block of them.  Raises OSError.
+        """
+        place = _places(order.rows)
+        shape = (self.channels, self.correlations)
+        sorted_data, sorted_flags = (
+            Sorted(folder / "data", np.complex64, shape),
+            Sorted(folder / "flags", np.bool_, shape),
+        )
+        for first, last in _stretches(self, bytes_at_once):
+            rows = np.arange(first, last)
+            data, flags = self.read(rows)
+            sorted_data.write(place[rows], data)
+            sorted_flags.write(place[rows], flags)
+        self._sorted = (place, sorted_data, sorted_flags)
+
     def read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+        if self._sorted is not None:
+            place, data, flags = self._sorted
+            return data.read(place[rows]), flags.read(place[rows])
         return self._some("DATA", rows).astype(np.complex64, copy=False), self.flags(rows)
 
     def flags(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -130,12 +157,14 @@ def flag_measurement_set(
     spectral_window: int | None = None,
     key: str | None = None,
     bytes_at_once: int = BYTES_AT_ONCE,
+    scratch: Path | None = None,
     told: Told = _silent,
 ) -> Done:
     """Flag a Measurement Set in place, and keep the reasons as a new version of its record, both in one step.
 
     A second call with the same `key` gives what the first has done.  A kill at any moment leaves what there was.  Who
-    changes the set meanwhile waits.
+    changes the set meanwhile waits.  What is more than `bytes_at_once` is sorted into files in a new folder in
+    `scratch`, or beside the set, that need as much room as its data and flags.
 
     Raises DataError for what cannot be read or has no rows, StageError.
     """
@@ -151,7 +180,8 @@ def flag_measurement_set(
         newest = _newest(record, recording, bytes_at_once)
         recording.earlier = (record, newest, _places(record.rows(window, newest)))
         with record.new_version(window, newest + 1, order.rows, _shape(recording), _chunk(recording)) as made:
-            report = flag_recording(recording, order, strategy, made, bytes_at_once=bytes_at_once, told=told)
+            with _sorted(recording, order, scratch or Path(path).absolute().parent, bytes_at_once):
+                report = flag_recording(recording, order, strategy, made, bytes_at_once=bytes_at_once, told=told)
             version = made.describe("visibility.flag", strategy.told(), report.told(recording.correlation_names), key)
         _show(record, recording, newest + 1, bytes_at_once)
     return Done(version)
@@ -186,6 +216,17 @@ def restore_flags(
             version = made.describe("restore", {"version": number}, _told(combinations), key)
         _show(record, recording, newest + 1, bytes_at_once)
     return Done(version)
+
+
+@contextmanager
+def _sorted(recording: OnDisk, order: Waterfalls, folder: Path, bytes_at_once: int) -> Iterator[None]:
+    """Have a recording that is more than one block sorted while the block goes on."""
+    if len(list(_stretches(recording, bytes_at_once))) < 2:
+        yield
+        return
+    with TemporaryDirectory(prefix=".flagging-", dir=folder) as made:
+        recording.sort_into(Path(made), order, bytes_at_once)
+        yield
 
 
 def _made_by(path: str | os.PathLike[str], spectral_window: int | None, key: str | None) -> Version | None:
