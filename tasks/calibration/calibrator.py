@@ -70,6 +70,7 @@ def solve_calibrator(
             remarks.append(f"no phase of {told_of} held over the band: these began with the middle of the scan")
             bandpass = _with_middle(bandpass, of_bandpass, visibilities, known, bandpass_term, settings)
         bandpass_term = _steady(bandpass, names, settings.bandpass)
+        bandpass = replace(bandpass, term=bandpass_term)
         gain = take_step(of_gain, bandpass_term, gain_term, of_gain_loosely)
         known = gain_term = gain.term
         if before:

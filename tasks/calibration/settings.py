@@ -81,7 +81,7 @@ class CalibratorSettings:
     gain: GainSettings = field(default_factory=GainSettings)
     max_rounds: int = 10
     """Of bandpass and gains in turns."""
-    tolerance: float = 0.05
+    tolerance: float = 0.1
     """A round that changes solutions by less, in their standard deviations and root mean square, is the last."""
 
     def __post_init__(self) -> None:
