@@ -73,7 +73,7 @@ def sums(rows: Rows, known: Term, sought: Term, limits: Floats) -> Sums:
     arguments = _arguments(rows, known, sought, limits, cross, model, data, count, seen)
     # One thread a polarisation: none adds to what another does, so that the bits are the same on any machine.
     with ThreadPoolExecutor(polarisations) as pool:
-        found = list(pool.map(lambda hand: _sums(*arguments, hand), range(polarisations)))
+        found = list(pool.map(lambda hand: _sums(*(*arguments, hand)), range(polarisations)))
     used, outliers = (int(sum(each)) for each in zip(*found, strict=True))
     return Sums(cross, model, data, count, seen, used, outliers)
 
