@@ -72,7 +72,7 @@ def _course(axes: Any, times: Floats, phases: Floats, colour: str, name: str) ->
     low, middle, high = np.nanpercentile(around, [16, 50, 84], axis=1)
     x = style.days(times[there])
     if len(x) == 1:
-        axes.errorbar(x, middle, [middle - low, high - middle], fmt="o", color=colour, capsize=4, label=name)
+        axes.errorbar(x, middle, np.stack([middle - low, high - middle]), fmt="o", color=colour, capsize=4, label=name)
         return np.concatenate([low, high])
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.plot(x, middle, ".-", color=colour, linewidth=1.2, markersize=4, label=name)
