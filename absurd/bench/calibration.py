@@ -56,7 +56,7 @@ def measure(
             write_measurement_set(seen, place, model=np.array(model))
             engines["casa"] = engine_named("casa", python=casa)
         for number in range(rounds):
-            figures = []
+            figures: list[Figure] = []
             for each, engine in engines.items():
                 figures += _figures(each, engine, seen, model, truth, place)
             figures += _figures("embedded, with interference", engines["embedded"], disturbed, model, truth, place)
@@ -112,7 +112,9 @@ def _tile(antennas: int, channels: int, times: int) -> tuple[Visibilities, NDArr
         antenna1=np.tile(first, times).astype(np.int32),
         antenna2=np.tile(second, times).astype(np.int32),
         field=time_number.astype(np.int32),
-        frequencies_hz=telescope.band.lowest_hz + telescope.band.channel_width_hz * np.arange(channels),
+        frequencies_hz=np.asarray(
+            telescope.band.lowest_hz + telescope.band.channel_width_hz * np.arange(channels), np.float64
+        ),
         channel_width_hz=np.full(channels, telescope.band.channel_width_hz),
         correlations=("XX", "YY"),
         array=Array(

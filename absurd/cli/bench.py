@@ -253,8 +253,10 @@ def calibration(antennas: int, channels: int, times: int, casa: str | None, **op
     """
     from absurd.bench.calibration import measure
 
-    sizes = {"antennas": antennas, "channels": channels, "times": times, "casa": casa}
-    _run_with("calibration", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+    sizes = {"antennas": antennas, "channels": channels, "times": times}
+    _run_with(
+        "calibration", lambda rounds: Measured(measure(rounds=rounds, casa=casa, tell=note, **sizes), None), **options
+    )
 
 
 def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> None:
