@@ -80,7 +80,7 @@ def calibrate(params: SolveParams, told: Callable[[str], object], scratch: Calla
         engine = engine_named("casa", **({"python": params.casa_python} if params.casa_python else {}))
         place = scratch() / "calibrator.ms"
         write_measurement_set(visibilities, place, model=np.ascontiguousarray(model))
-        solution = engine.solve(visibilities, model, settings, measurement_set=place)
+        solution = engine.solve(visibilities, model, _present(settings, visibilities), measurement_set=place)
     else:
         solution = engine_named(params.engine).solve(visibilities, model, settings)
     tables = tuple(replace(each, source=field.source) for each in (solution.bandpass, solution.gain))
@@ -116,21 +116,25 @@ def _settings(params: SolveParams, visibilities: Visibilities) -> CalibratorSett
 def _solution(
     told: Solution | BandpassSolution | GainSolution, visibilities: Visibilities, known: tuple[str, ...]
 ) -> GainSettings:
-    """Of either kind; antennas of the telescope that are not in the recording are no reference."""
-    present = set(visibilities.array.names)
-    if unknown := [each for each in told.refant if each not in present]:
-        raise ValidationError(
-            f"reference antennas {', '.join(unknown)} are not in the recording",
-            advice=f"it has {', '.join(visibilities.array.names[:5])}, …",
-        )
+    """Of either kind; which antenna is the reference, and why another than was asked for, the solver tells."""
     within = uv_range(told.uvrange)
     scale = 1.0 if within.in_wavelengths else float(visibilities.frequencies_hz.mean()) / SPEED_OF_LIGHT
     return GainSettings(
         interval_s=duration_s(told.solint),
-        reference=tuple(dict.fromkeys((*told.refant, *(each for each in known if each in present)))),
+        reference=tuple(dict.fromkeys((*told.refant, *known))),
         min_snr=told.minsnr,
         uv_range_wavelengths=(within.shortest * scale, within.longest * scale),
     )
+
+
+def _present(settings: CalibratorSettings, visibilities: Visibilities) -> CalibratorSettings:
+    """With reference antennas of the recording only: CASA refuses others."""
+
+    def of(one: GainSettings) -> GainSettings:
+        return replace(one, reference=tuple(each for each in one.reference if each in visibilities.array.names))
+
+    phase = None if settings.phase is None else of(settings.phase)
+    return replace(settings, phase=phase, bandpass=of(settings.bandpass), gain=of(settings.gain))
 
 
 def _provenance(

@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from absurd.tasks.calibration.apply import Applied, apply_gains, unapply_gains
 from absurd.tasks.calibration.chosen import Chosen, by_record, of_database, of_folders
 from absurd.tasks.calibration.params import ApplyParams
 from absurd.tasks.radio.errors import CalibrationError, StateManagementError, ValidationError
-from absurd.tasks.visibility.measurement_set import mean_weights, read_measurement_set, write_measurement_set
+from absurd.tasks.visibility.measurement_set import read_measurement_set, row_weights, write_measurement_set
 from absurd.tasks.visibility.measurement_set_columns import changing
 from absurd.tasks.visibility.measurement_set_rows import open_table, select
 from absurd.tasks.visibility.visibilities import Visibilities
@@ -116,10 +114,9 @@ def _put(ms: Path, applied: Applied, record: Record, before: Record | None) -> N
         flags = selection.get(main, "FLAG") | seen.flags  # somebody may have flagged more
         for column, values in (("CORRECTED_DATA", seen.data), ("WEIGHT_SPECTRUM", seen.weights), ("FLAG", flags)):
             selection.put(main, column, values)
-        main.putcol(
-            "WEIGHT", mean_weights(np.where(flags, 0, seen.weights).astype(np.float32), flags)
-        )  # SIGMA is DATA's
-        main.putcol("FLAG_ROW", flags.all(axis=(1, 2)))
+        weights, is_flagged = row_weights(flags, seen.weights)
+        main.putcol("WEIGHT", weights)  # SIGMA goes with DATA
+        main.putcol("FLAG_ROW", is_flagged)
         main.putkeyword(KEYWORD, json.dumps(record, sort_keys=True))
 
 

@@ -276,7 +276,6 @@ def test_what_cannot_be_calibrated_fails_with_the_reason(
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"flux_jy": None}, "no calibrator is within"),
         ({"flux_jy": None, "calibrator": "3C999"}, "3C999"),
-        ({"gcal": {"refant": ["pad999"]}}, "pad999"),
         ({"flux_jy": None, "sky_model": str(tmp_path / "absent.json")}, "cannot be read"),
         ({"ms": str(tmp_path / "absent.ms")}, "absent.ms"),
         ({"calibrator": "3C48"}, "exclude one another"),
@@ -302,6 +301,16 @@ def test_what_cannot_be_calibrated_fails_with_the_reason(
     )
     assert "none of" in told["message"]
     assert "has gains" in told["message"]
+
+
+def test_a_wrong_reference_antenna_is_told(recordings: dict[str, Path], tmp_path: Path) -> None:
+    """Another takes its place: the first of the next ones that is there."""
+    params = {"gcal": {"refant": ["pad999", "pad003"]}, "bcal": {"minblperant": 2, "refant": ["pad003"]}}
+
+    solved = solve(recordings, tmp_path, register_as="none", **params)
+
+    assert "gain: reference antenna pad999 is no antenna here; pad003 is it" in solved["warnings"]
+    assert set(read_gains(solved["path"]).tables[1].reference) == {"pad003"}
 
 
 def test_two_solves_that_race_leave_one_valid_set(
