@@ -91,7 +91,7 @@ def _passages(trigger: SunTrigger, day: int) -> tuple[datetime, ...]:
     """The passages within a day of mean solar time, found roughly and then exactly."""
     # All days are cut from one row of steps, so that none lies between two of them.
     begin, end = (round((each * 86400 - trigger.site[0] * 240) / _STEP) * _STEP for each in (day, day + 1))
-    steps = np.arange(begin, end + 0.1, _STEP)
+    steps = np.arange(begin, end + 0.1, _STEP, dtype=np.float64)
     # The sun moves by a quarter of a degree from one to the next, and is known roughly to some hundredths.
     near = np.abs(_rough_altitude(steps, *trigger.site[:2]) - trigger.altitude) < 0.5
     found = (_exact(trigger, each) for each, _, _ in _crossings(trigger, steps[near], _STEP))
@@ -101,7 +101,7 @@ def _passages(trigger: SunTrigger, day: int) -> tuple[datetime, ...]:
 def _exact(trigger: SunTrigger, step: float) -> float | None:
     """The passage within a step; so short a part of the way as is taken last is a straight line."""
     part = _STEP / 6
-    for begin, low, high in _crossings(trigger, np.arange(step, step + _STEP + 0.1, part), part):
+    for begin, low, high in _crossings(trigger, np.arange(step, step + _STEP + 0.1, part, dtype=np.float64), part):
         return begin + part * low / (low - high)
     return None
 

@@ -27,9 +27,9 @@ MOST_GROUPS = 10_000
 @json_option
 @click.pass_context
 def plan(ctx: click.Context, folder: str | None, intake: str, limit: int, as_json: bool) -> None:
-    """Show what will be done with each group of sub-bands, the latest first, and why not.
+    """Show what will be done with each group of sub-bands, and why not.
 
-    With FOLDER also what its files would become that are not recorded.  Nothing is changed.
+    The latest come first.  With FOLDER also what its files would become that are not recorded.  Nothing is changed.
     """
     need_the_extra("h5py", "numpy")
     from absurd.errors import RecordingNotFoundError

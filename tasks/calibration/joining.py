@@ -63,7 +63,7 @@ def refer(gains: Gains, antenna: str) -> Gains:
 
 def _common(gains: Gains, preferred: Sequence[str]) -> str:
     """An antenna with all solutions: a reference antenna if one of them is, else that with the best signal."""
-    whole: NDArray[np.bool_] = np.logical_not(gains.flags).all(axis=(0, 2, 3))
+    whole: NDArray[np.bool_] = np.asarray(np.logical_not(gains.flags).all(axis=(0, 2, 3)))
     if not whole.any():
         raise CalibrationError("gains cannot be joined: no antenna has solutions at all times of both")
     for each in dict.fromkeys(preferred):

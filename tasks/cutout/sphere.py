@@ -115,9 +115,10 @@ def edge_normals(corners: Floats) -> Floats:
     """
     following = np.roll(corners, -1, axis=-2)
     # (b - a) x (b + a) is 2 a x b without the cancellation between near vectors
-    normals = np.cross(following + corners, following - corners)
+    normals = np.asarray(np.cross(following + corners, following - corners), np.float64)
     length = _length(normals)[..., None]
-    return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+    units: Floats = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+    return units
 
 
 def distance_to_polygons(points: Floats, corners: Floats) -> Floats:
@@ -134,7 +135,8 @@ def distance_to_polygons(points: Floats, corners: Floats) -> Floats:
     to_circle = np.arcsin(np.clip(np.abs(heights), 0, 1))
     to_corner = np.minimum(_angle(points[:, None], corners), _angle(points[:, None], following))
     nearest = np.where((after >= 0) & (before >= 0), to_circle, to_corner).min(axis=1)
-    return np.degrees(np.where((heights >= -ROUNDING).all(axis=1), 0.0, nearest))
+    distances: Floats = np.degrees(np.where((heights >= -ROUNDING).all(axis=1), 0.0, nearest))
+    return distances
 
 
 def _angle(a: Floats, b: Floats) -> Floats:

@@ -293,7 +293,7 @@ def files_below(folder: str, look: Look) -> Iterator[tuple[str, str]]:
     Raises DataError: the folder is not there or may not be listed.
     """
     entered: set[tuple[int, int]] = set()
-    folders, links = [folder], []
+    folders, links = [folder], list[str]()
     while folders or links:
         place = folders.pop() if folders else links.pop()  # links last: a folder in here is entered by its own name
         try:

@@ -45,7 +45,7 @@ def first_said(up: subprocess.Popen[str]) -> Any:
 def wait_until_said(up: subprocess.Popen[str], line: str) -> None:
     """A process may be gone before those who watch it have heard so: only what they say tells that they have."""
     assert up.stderr is not None
-    said = []
+    said: list[str] = []
     while not said or said[-1] != line:
         said.append(up.stderr.readline())
         assert said[-1], "".join(said)

@@ -92,7 +92,7 @@ def altitudes(seconds: Floats, longitude: float, latitude: float, height: float)
 @cache
 def sampled(begin: datetime, end: datetime, *site: float) -> tuple[Floats, Floats]:
     """A grid of two minutes and the altitudes at it, which are only interpolated a little."""
-    grid = np.arange(begin.timestamp(), end.timestamp() + 1, 120.0)
+    grid = np.arange(begin.timestamp(), end.timestamp() + 1, 120.0, dtype=np.float64)
     with erfa_astrom.set(ErfaAstromInterpolator(600 * units.s)):
         return grid, altitudes(grid, *site)
 
@@ -109,7 +109,7 @@ def sidereal_passages(hours: float, longitude: float, begin: datetime, end: date
         ahead: Floats = (found - hours + 12) % 24 - 12
         return ahead
 
-    grid = np.arange(begin.timestamp(), end.timestamp() + 1, 10800.0)
+    grid = np.arange(begin.timestamp(), end.timestamp() + 1, 10800.0, dtype=np.float64)
     values = shown(grid)
     values[np.abs(values) > 6] = np.nan  # where it leaps by a day
     return passages(shown, grid, values, rising=True)

@@ -26,7 +26,7 @@ class Sorted:
         starts = np.concatenate(([0], np.flatnonzero(np.diff(places) != 1) + 1, [len(places)]))
         with self._path.open("r+b") as file:
             for first, last in pairwise(starts):
-                _write_all(file.fileno(), memoryview(rows[first:last]).cast("B"), int(places[first]) * self._bytes)
+                _write_all(file.fileno(), rows[first:last].data.cast("B"), int(places[first]) * self._bytes)
 
     def read(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """Rows at places that follow one another, in any order."""

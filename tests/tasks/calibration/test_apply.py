@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gain_examples import T0, make_gains, make_visibilities
+from numpy.typing import NDArray
 
 from absurd.tasks.calibration.apply import apply_gains, unapply_gains
 from absurd.tasks.radio.errors import CalibrationError
@@ -61,11 +64,12 @@ def test_applied_and_taken_away_the_data_are_back(seed: int, correlations: tuple
 def test_inputs_are_not_changed() -> None:
     """Neither data, flags and weights, nor gains."""
     before, gains = make_visibilities(), make_gains(flagged=0.3)
-    kept = before.data.copy(), before.flags.copy(), before.weights.copy(), gains.values.copy()
+    inputs: list[NDArray[Any]] = [before.data, before.flags, before.weights, gains.values]
+    kept = [each.copy() for each in inputs]
 
     apply_gains(before, gains)
 
-    for now, then in zip((before.data, before.flags, before.weights, gains.values), kept, strict=True):
+    for now, then in zip(inputs, kept, strict=True):
         assert np.array_equal(now, then)
 
 

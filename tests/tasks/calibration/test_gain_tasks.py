@@ -305,7 +305,10 @@ def test_what_cannot_be_calibrated_fails_with_the_reason(
 
 def test_a_wrong_reference_antenna_is_told(recordings: dict[str, Path], tmp_path: Path) -> None:
     """Another takes its place: the first of the next ones that is there."""
-    params = {"gcal": {"refant": ["pad999", "pad003"]}, "bcal": {"minblperant": 2, "refant": ["pad003"]}}
+    params: dict[str, Any] = {
+        "gcal": {"refant": ["pad999", "pad003"]},
+        "bcal": {"minblperant": 2, "refant": ["pad003"]},
+    }
 
     solved = solve(recordings, tmp_path, register_as="none", **params)
 

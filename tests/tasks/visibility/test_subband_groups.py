@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,7 +77,7 @@ def test_the_order_in_which_files_come_is_of_no_account(data: st.DataObject) -> 
 
 
 @pytest.fixture
-def session(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+def session(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """A database whose clock the test sets, with an intake of the policy."""
     connection.execute("create table _clock as select '2026-11-29T20:00:00Z'::timestamptz as now")
     connection.execute(
