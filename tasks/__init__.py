@@ -6,6 +6,7 @@ EXECUTOR_MODULES = (
     "absurd.tasks.export.executors",
     "absurd.tasks.export.butler.executors",
     "absurd.tasks.maintenance.executors",
+    "absurd.tasks.qa.executors",
     "absurd.tasks.visibility.executors",
 )
 """Modules that register the executors shipped with the platform when they are imported."""

@@ -136,9 +136,8 @@ def executors_page() -> str:
 
 def _extra(executor: str) -> str:
     """What brings that which an executor's kernels import."""
-    extra = {"calibration": "radio", "cutout": "astro", "export": "export", "maintenance": None, "visibility": "radio"}[
-        executor.partition(".")[0]
-    ]
+    extras = {"calibration": "radio", "cutout": "astro", "export": "export", "qa": "radio", "visibility": "radio"}
+    extra = extras.get(executor.partition(".")[0])
     extra = "butler" if executor == "export.butler_catalog" else extra
     return "no extra" if extra is None else f"the extra `{extra}`"
 

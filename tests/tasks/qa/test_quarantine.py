@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,3 +98,43 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         put_into_quarantine(tmp_path / "none", REASONS)
     with pytest.raises(DataError, match="not a product in quarantine"):
         release_from_quarantine(product(tmp_path))
+
+
+MOVES = """
+import sys
+from absurd.tasks.qa import put_into_quarantine, release_from_quarantine
+while True:
+    print("moving", flush=True)
+    release_from_quarantine(put_into_quarantine(sys.argv[1], {"verdict": "fail", "reasons": ["for now"]}))
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    """Whenever that is, the product is whole in one place, and in quarantine never without its reasons.
+
+    The next one goes on from there.
+    """
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    made = product(tmp_path)
+    for _ in range(6):
+        with subprocess.Popen([sys.executable, "-c", MOVES, str(made)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            until = time.monotonic() + chance.uniform(0, 0.1)
+            while time.monotonic() < until:
+                process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+
+        places = [each for each in (made, *(tmp_path / "quarantine").glob("night.gains*")) if each.is_dir()]
+        assert [(each / "data").read_text() for each in places] == ["gains"], seed
+        if places != [made]:
+            told = find_in_quarantine(made)
+            assert told is not None, seed
+            assert told["reasons"] == ["for now"]
+            release_from_quarantine(told["place"])
+        assert put_into_quarantine(made, REASONS).is_dir()
+        again = find_in_quarantine(made)
+        assert again is not None
+        release_from_quarantine(again["place"])

@@ -1,0 +1,135 @@
+"""From the files of a calibration to a report, which is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absurd.tasks.artifact import write_aside
+from absurd.tasks.qa.calibration import check_calibration
+from absurd.tasks.qa.gates import gates_with
+from absurd.tasks.qa.params import CalibrationParams
+from absurd.tasks.qa.quarantine import find_in_quarantine, put_into_quarantine
+from absurd.tasks.qa.report import QualityReport
+from absurd.tasks.radio.errors import DataError, QualityError, ValidationError
+from absurd.tasks.visibility.visibilities import Visibilities
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from absurd.tasks.calibration.gain_table import GainSet
+
+SUFFIX = ".quality.json"
+
+
+def assess(
+    params: CalibrationParams,
+    sets: Mapping[str, str | None],
+    told: Callable[[str], object] = lambda _: None,
+) -> QualityReport:
+    """Judge a recording with gain sets by their folders, each with the SHA-256 it must have, or None.
+
+    Raises DataError for a recording that cannot be read, CalibrationError for such a set, and QualityError for a set
+    that is in quarantine already.
+    """
+    from absurd.tasks.calibration.apply import apply_gains
+    from absurd.tasks.calibration.gain_table import read_gains
+    from absurd.tasks.visibility.foreign import read_visibilities
+
+    for path in sets:
+        _refuse_quarantined(path)
+    told("reading")
+
+    def column(name: str) -> Visibilities:
+        return read_visibilities(params.ms, spectral_window=params.spectral_window, column=name, fields=params.fields)
+
+    observed = column(params.column)
+    stored = [read_gains(path, checksum=checksum) for path, checksum in sets.items()]
+    gains = [table for each in stored for table in each.tables]
+    told("measuring")
+    corrected = column(params.corrected) if params.corrected is not None else None
+    if gains:
+        corrected = apply_gains(observed, *gains).visibilities
+    return check_calibration(
+        observed,
+        gains=gains,
+        model=_sky(params, observed, stored) if params.model is None else column(params.model).data,
+        corrected=corrected,
+        gates=gates_with(params.limits),
+        subject=_subject(params.ms, list(sets)),
+    )
+
+
+def keep(report: QualityReport, params: CalibrationParams, sets: Sequence[str]) -> str:
+    """Write a report as JSON, whole or not at all, and give its path: named after the first set, or the recording."""
+    path = _report_path(params, sets)
+    with write_aside(path) as part:
+        text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+        part.write_text(text + "\n", encoding="utf-8")
+    return str(path)
+
+
+def refuse(report: QualityReport, sets: Sequence[str], *, kept: str, move: bool) -> QualityError:
+    """The error of gain sets that do not pass, which are in quarantine then if they are to `move`."""
+    told = report.to_json()
+    places = [str(put_into_quarantine(each, told | {"report": kept})) for each in sets] if move else []
+    where = f"; in quarantine: {', '.join(places)}" if places else ""
+    return QualityError(
+        f"{report.subject} does not pass: {'; '.join(report.reasons)}{where}; all measures are in {kept}",
+        **told,
+        report=kept,
+        quarantined=places,
+    )
+
+
+def _sky(params: CalibrationParams, observed: Visibilities, stored: Sequence[GainSet]) -> NDArray[np.complex64] | None:
+    """Visibilities of the sky that is named, else of that which the gains were solved against, if they tell."""
+    from absurd.tasks.calibration.field_model import field_model
+    from absurd.tasks.calibration.predict import predict
+    from absurd.tasks.radio.beam import beam_named
+
+    settings: dict[str, Any] = {}
+    for each in stored:
+        settings = settings or dict(each.provenance.get("settings", {}))
+    asked = {name: getattr(params, name) for name in ("calibrator", "flux_jy", "sky_model")}
+    if all(each is None for each in asked.values()):
+        if not settings:
+            return None
+        if settings.get("sky_model") is not None:
+            raise ValidationError("the gain set was solved against a file of the sky", advice="name it in sky_model")
+        asked = {name: settings.get(name) for name in ("calibrator", "flux_jy")}
+    others = {name: settings[name] for name in ("radius_deg", "most_sources", "faintest_jy") if name in settings}
+    sky = field_model(observed, **asked, catalogs=params.catalogs, **others).sky
+    beam = settings.get("beam", "airy")
+    return predict(observed, sky, beam=None if beam == "none" else beam_named(beam, observed.array.dish_diameter_m))
+
+
+def _refuse_quarantined(path: str) -> None:
+    """Say again what a run has found out that was killed before it could."""
+    if os.path.lexists(path):
+        return
+    told = find_in_quarantine(path)
+    if told is None:
+        raise DataError(f"there is no gain set in {path}", path=path)
+    known: dict[str, Any] = {name: told[name] for name in ("reasons", "measures", "report") if name in told}
+    raise QualityError(
+        f"{path} is in quarantine since {told['quarantined_at']}: {'; '.join(told.get('reasons', []))}",
+        quarantined=[told["place"]],
+        **known,
+    )
+
+
+def _subject(ms: str, sets: Sequence[str]) -> str:
+    names = [Path(os.path.abspath(each)).name for each in sets]
+    recording = Path(os.path.abspath(ms)).name
+    return f"{' and '.join(names)} of {recording}" if names else recording
+
+
+def _report_path(params: CalibrationParams, sets: Sequence[str]) -> Path:
+    named = Path(os.path.abspath(sets[0] if sets else params.ms))
+    folder = Path(params.reports) if params.reports is not None else Path(os.path.abspath(params.ms)).parent
+    return folder / f"{named.name}{SUFFIX}"
