@@ -143,16 +143,17 @@ class Services(Section):
 
 
 class Flagging(Section):
-    """How visibilities are flagged."""
+    """How visibilities are flagged.  Cut-offs have 4 as their usual value, as those of CASA's tfcrop."""
 
-    tfcrop_timecutoff: float = _key(
-        4.0,
-        "Visibilities that differ from others of their channel by more deviations than this are flagged.",
-        FLAG,
-        gt=0,
-        le=100,
+    strategy: Literal["default", "quick", "structure", "aoflagger"] = _key(
+        "default", "Which search; the cut-offs are for the default one.", FLAG
     )
-    tfcrop_freqcutoff: float = _key(4.0, "As above, from others of their integration.", FLAG, gt=0, le=100)
+    tfcrop_timecutoff: float = _key(
+        4.0, "Of the search over times and channels of a baseline; times 1.5 it is deviations.", FLAG, ge=2, le=100
+    )
+    tfcrop_freqcutoff: float = _key(
+        4.0, "Of the search in the mean of all baselines, by channels; times 1.5 it is deviations.", FLAG, ge=2, le=100
+    )
 
 
 class Calibration(Section):
@@ -326,7 +327,9 @@ class SkyModel(Section):
 class MsCreation(Section):
     """What is simulated."""
 
-    test_mode: bool = _key(False, "Whether sub-bands are simulated into hdf5_dir instead of being recorded.", BLOCKS)
+    test_mode: bool = _key(
+        False, "Whether sub-bands are simulated into hdf5_dir instead of being recorded.", INGEST, BLOCKS
+    )
     n_antennas: int = _key(96, "Antennas, of the telescope's the first.", SIMULATE, ge=3, le=1000)
     n_frequencies: int = _key(768, "Channels of all sub-bands together.", SIMULATE, ge=1, le=1_000_000)
     n_times: int = _key(24, "Integrations of a group.", SIMULATE, ge=1, le=100_000)

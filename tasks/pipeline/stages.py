@@ -12,6 +12,8 @@ from absurd.tasks.pipeline.config import Calibration, PipelineConfig
 from absurd.tasks.radio.errors import ValidationError
 
 Params = dict[str, Any]
+TFCROP_DEVIATIONS = 1.5
+"""Deviations at which our search flags a single sample, over the cut-off that tfcrop would have: both usual values."""
 
 
 def stage_params(config: PipelineConfig, stage: str) -> Params:
@@ -33,7 +35,8 @@ def _ingest(config: PipelineConfig) -> Params:
     """It hands the folder for Measurement Sets on to the conversions that it spawns."""
     services = config.services
     subbands = services.expected_subbands or _subbands(config)
-    return {
+    told: Params = {} if config.ms_creation.test_mode else {"telescope": config.telescope}  # what is simulated is less
+    return told | {
         "folder": str(config.paths.folder("hdf5_dir")),
         "out": str(config.paths.folder("ms_stage1_dir")),
         "time_tolerance_s": services.group_tolerance_s,
@@ -46,7 +49,13 @@ def _ingest(config: PipelineConfig) -> Params:
 
 def _flag(config: PipelineConfig) -> Params:
     flagging = config.calibration.flagging
-    return {"tfcrop_timecutoff": flagging.tfcrop_timecutoff, "tfcrop_freqcutoff": flagging.tfcrop_freqcutoff}
+    if flagging.strategy != "default":
+        return {"strategy": flagging.strategy}
+    cutoffs = {"sum_threshold": flagging.tfcrop_timecutoff, "together": flagging.tfcrop_freqcutoff}
+    return {
+        "strategy": flagging.strategy,
+        "steps": {step: {"first_threshold": TFCROP_DEVIATIONS * each} for step, each in cutoffs.items()},
+    }
 
 
 def _solve(config: PipelineConfig) -> Params:

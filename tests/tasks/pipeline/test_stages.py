@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {
     "services.expected_subbands": 8,
     "services.min_subbands": 6,
     "calibration.engine": "casatasks",
+    "calibration.flagging.strategy": "quick",
     "calibration.gcal_refant": "pad104, pad105",
     "calibration.bcal_refant": "pad106",
     "calibration.gcal_mode": "p",

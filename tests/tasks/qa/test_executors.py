@@ -200,7 +200,7 @@ def test_a_simulated_night_from_sub_bands_to_gains_that_pass(
 ) -> None:
     """By the configuration for testing: simulated, converted, solved and judged against the sky it was solved with.
 
-    Of nothing but noise the solver gives no gains; where it is told to give what it has, these are quarantined.
+    The same antennas with nothing but noise give gains, too, with warnings; these are quarantined.
     """
     monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
     config = load_pipeline_config(
@@ -210,17 +210,14 @@ def test_a_simulated_night_from_sub_bands_to_gains_that_pass(
     judged = stage_params(config, "qa.calibration")
     solve = stage_params(config, "calibration.solve") | {"register_as": "candidate", "flux_jy": 8.0}
     del judged["catalogs"], solve["catalogs"]
-    anything = solve | {name: solve[name] | {"minsnr": 0} for name in ("bcal", "gcal")} | {"prebp": None}
     verdicts = {}
-    for name, calibrator, sources, params in (("signal", "0834+555", 3, solve), ("noise", None, 0, anything)):
+    for name, calibrator, sources in (("signal", "0834+555", 3), ("noise", None, 0)):
         folder = Path(told["folder"]) / name
         settings = {key: value for key, value in told.items() if key != "folder"}
         simulate(SimulationSettings(**settings | {"calibrator": calibrator, "sources": sources}), folder)
         ms = {"ms": str(tmp_path / f"{name}.ms")}
         convert_group(sorted(str(each) for each in folder.glob("*.hdf5")), ms["ms"])
-        if name == "noise":
-            assert fail("calibration.solve", solve | ms)["code"] == "calibration_failed"
-        gains, _ = run("calibration.solve", params | ms)
+        gains, _ = run("calibration.solve", solve | ms)
         outcome = run_to_end("qa.calibration", judged | ms | {"gain_set": gains["gain_set"]}, MemoryPort())
         verdicts[name] = outcome.error if isinstance(outcome, Failed) else json.loads(outcome.result)
 
