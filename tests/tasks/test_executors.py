@@ -58,7 +58,7 @@ def test_export(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert kinds == ["parquet", "manifest"]
     assert result["manifest"] == f"{out}.manifest.json"
     assert verify_manifest(out).files[0].sha256 == result["sha256"] == result["files"][0]["sha256"]
-    assert port.told == [(1, None, "1 row, 0.0 MB")]
+    assert set(port.told) == {(1, None, "1 row, 0.0 MB")}  # more than once on a machine that took long for it
     assert sorted(out.parent.iterdir()) == [out, Path(result["manifest"])]
 
 
