@@ -218,9 +218,12 @@ def _record(group: Group) -> dict[str, Any]:
     """What tells a Measurement Set that was made from these files from others."""
     frequencies = group.description.frequencies_hz
     return {
-        "files": [[part.subband.path.name, part.subband.bytes, _digest(part.subband)] for part in group.parts],
+        "files": [
+            [each.path.name, each.bytes, os.stat(each.path).st_mtime_ns, _digest(each)]  # data alone may be other ones
+            for each in (part.subband for part in group.parts)
+        ],
         "channels": [float(frequencies[0]), float(frequencies[-1]), len(frequencies)],
-        "version": 1,
+        "version": 2,
     }
 
 

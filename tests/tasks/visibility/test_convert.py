@@ -10,6 +10,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -207,6 +208,18 @@ def test_antennas_that_moved(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"antenna pad004 stands 2 m apart"):
         convert_group([first, moved.write_subband(tmp_path / "b.hdf5", 1)], tmp_path / "out.ms")
+
+
+def test_a_file_with_other_data_is_another_file(tmp_path: Path) -> None:
+    """Of the same name, size, times and channels: what was written of the one before is replaced."""
+    files = subbands(tmp_path)
+    convert_group(files, tmp_path / "out.ms")
+    with h5py.File(files[0], "r+") as file:
+        file["Data/visdata"][...] *= 2
+    told = files[0].stat()
+    os.utime(files[0], ns=(told.st_atime_ns, told.st_mtime_ns + 1))  # clocks of file systems are coarse
+
+    assert convert_group(files, tmp_path / "out.ms").is_new
 
 
 def test_converting_again(tmp_path: Path) -> None:
