@@ -13,7 +13,7 @@ create table intake (
     params                jsonb not null default '{}',
     options               jsonb not null default '{}',
     constraint intake_name_valid check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$'),
-    constraint intake_subbands_range check (subbands between 1 and 4096 and min_subbands between 1 and subbands)
+    constraint intake_subbands_range check (subbands >= 1 and subbands <= 4096 and min_subbands >= 1 and min_subbands <= subbands)
 );
 comment on table intake is
     'Where files of sub-bands arrive, by name, and how they are grouped. Who changes what it holds locks its row: one after the other.';

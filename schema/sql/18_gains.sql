@@ -34,7 +34,7 @@ create table gain_set (
     constraint gain_set_reason_told check (state <> 'quarantined' or reason <> ''),
     constraint gain_set_superseded_by_one check ((state = 'superseded') = (superseded_by is not null)),
     constraint gain_set_on_sky check (
-        declination between -90 and 90 and strip > 0 and strip <= 180 and (ra is null or ra >= 0 and ra < 360)),
+        declination >= -90 and declination <= 90 and strip > 0 and strip <= 180 and (ra is null or ra >= 0 and ra < 360)),
     constraint gain_set_band check (lowest_hz >= 0 and highest_hz > lowest_hz and highest_hz < 1e15),
     constraint gain_set_times check (
         valid_from <= observed_from and observed_from <= observed_at and observed_at <= observed_until

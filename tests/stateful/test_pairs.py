@@ -148,7 +148,7 @@ def _some_pairs(chance: random.Random) -> list[tuple[str, str]]:
     """All pairs in the long version; usually as many as there are functions times twenty-five, others each time."""
     names = sorted(world.CALLS)
     pairs = [(first, second) for first in names for second in names]
-    return chance.sample(pairs, amount(25 * len(world.CALLS), len(pairs)))
+    return chance.sample(pairs, amount(15 * len(world.CALLS), len(pairs)))
 
 
 def _length(pairs: Pairs, name: str) -> int:

@@ -15,7 +15,7 @@ from absurd.tasks.radio.compiled import kernel
 from absurd.tasks.visibility.flagging.low_pass import Bools, Floats
 from absurd.tasks.visibility.flagging.trend import MAD_TO_SIGMA, median_of
 
-SUMS = 400
+SUMS = 2_000
 """Of a length of which the scatter is measured, at most."""
 FEWEST_SUMS = 30
 

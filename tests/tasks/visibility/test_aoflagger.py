@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,10 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: s
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> None:
-    """Each test looks for the program anew."""
+def forgotten() -> Iterator[None]:
+    """Each test looks for the program anew, and so do those that come after these."""
+    find_program.cache_clear()
+    yield
     find_program.cache_clear()
 
 
