@@ -145,7 +145,7 @@ def test_pairs_halfway(pairs: Pairs) -> None:
 
 
 def _some_pairs(chance: random.Random) -> list[tuple[str, str]]:
-    """All pairs in the long version; usually as many as there are functions times twenty-five, others each time."""
+    """All pairs in the long version; usually as many as there are functions times fifteen, others each time."""
     names = sorted(world.CALLS)
     pairs = [(first, second) for first in names for second in names]
     return chance.sample(pairs, amount(15 * len(world.CALLS), len(pairs)))
