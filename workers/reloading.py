@@ -46,10 +46,10 @@ def load_or_wait(settings: Settings) -> Seen:
         return look()
     except Exception as error:  # whatever their code does while it is imported
         seen = look() | look(of_traceback(error))
+        for number in stop_signals():  # before it is told: who reads that it waits may ask it to stop
+            signal.signal(number, _leave)
         told = "".join(traceback.format_exception_only(error)).strip()
         log.error(Event.RELOAD_WAITS, error=told, note="waiting for a change")
-    for number in stop_signals():
-        signal.signal(number, _leave)
     while not changed_since(seen):
         time.sleep(LOOK_SECONDS)
     begin_anew(os.environ)
