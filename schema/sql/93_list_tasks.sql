@@ -51,7 +51,11 @@ begin
         exit when cardinality(v_ids) = 0;
         v_found := array(
             select jsonb_build_object('id', t.id, 'queue', q.name, 'name', x.name, 'state', s.state, 'priority', t.priority,
-                                      'attempts', (select count(distinct r.attempt) from run r where r.task_id = t.id and r.started_at is not null),
+                                      'attempts', (select count(*) from (
+                                          select r.attempt from run r where r.task_id = t.id and r.started_at is not null
+                                          union
+                                          select l.attempts[array_position(l.task_ids, t.id)] from lease l
+                                          where s.state = 'running' and t.id = any (l.task_ids)) a),
                                       'created_at', t.created_at, 'tags', coalesce(to_jsonb(t.tags), '[]'))
             from task t
             join queue q on q.id = t.queue_id

@@ -120,6 +120,23 @@ def test_tasks_are_found_by_param_and_time(queue: Queue) -> None:
     assert listed(queue, until=created) == [one]
 
 
+def test_attempts_are_counted_alike_in_lists_and_documents(queue: Queue) -> None:
+    """The attempt that runs counts from its start."""
+    task = queue.spawn()
+
+    def told() -> list[int]:
+        (row,) = queue.connection.execute("select list_tasks()").fetchall()
+        return [row[0]["attempts"], queue.document(task)["attempts"]]
+
+    assert told() == [0, 0]
+    lease, _, _ = queue.claim()
+    assert told() == [1, 1]
+    queue.fail(lease, task, 0)
+    assert told() == [1, 1]
+    queue.claim()
+    assert told() == [2, 2]
+
+
 @pytest.mark.parametrize("state", ["pending", "failed", "completed", "cancelled"])
 def test_pages_are_stable_while_tasks_come_and_go(queue: Queue, state: str) -> None:
     """What stays in the state is listed exactly once over all pages, whatever comes and goes meanwhile (B110)."""
