@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 F = TypeVar("F", bound=Callable[..., object])
+
+_held: set[str] = set()
+"""Files that this process keeps others from; guarded by numba's own lock."""
 
 
 def kernel(function: F) -> F:
     """Compile a loop over arrays; it runs without the GIL, and may call other kernels.
 
-    Sums are made in the order in which they are written: the same input gives the same bits.
+    Sums are made in the order in which they are written: the same input gives the same bits.  Of processes that want
+    it at the same time one compiles it, and the others wait and load what that one has put on the disk.
     """
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    load_or_compile = compiled.compile
+
+    def load_or_compile_alone(signature: object) -> object:
+        # numba's own lock first, as where one kernel calls another: two threads would wait for each other.
+        with global_compiler_lock, _alone(function.__code__.co_filename):
+            return load_or_compile(signature)
+
+    compiled.compile = load_or_compile_alone
+    kept: F = compiled
+    return kept
+
+
+@contextmanager
+def _alone(source: str) -> Iterator[None]:
+    """Wait until no other process compiles kernels of the file `source`, and keep others from it.
+
+    Nobody else does: of two processes that save a kernel at once, for arguments of different types, numba gives one the
+    code of the other, and so wrong numbers.  Where the file system has no locks, nobody is kept from it.
+    """
+    if source in _held:
+        yield
+        return
+    descriptor = os.open(source, os.O_RDONLY)
+    _held.add(source)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        _held.discard(source)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile has the descriptor too
+        os.close(descriptor)
