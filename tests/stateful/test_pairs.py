@@ -44,22 +44,26 @@ class Pairs:
         self.saved = recount.Saved(self.connection)
         self.calls = {name: call(self.world) for name, call in world.CALLS.items()}
         self.sessions = [Session(url), Session(url)]
-        self.stops = [boundaries.Stops(each.connection) for each in (self.observer, *self.sessions)]
-        for each, stops in zip((self.observer, *self.sessions), self.stops, strict=True):
+        # What is rolled back is apart: psycopg forgets then what it has prepared, and the observer asks much.
+        self.trial = Session(url)
+        all_of_them = (self.observer, *self.sessions, self.trial)
+        self.stops = [boundaries.Stops(each.connection) for each in all_of_them]
+        for each, stops in zip(all_of_them, self.stops, strict=True):
             each.connection.execute("set deadlock_timeout = '100ms'")
             stops.arm()
 
     def close(self) -> None:
-        for each in (self.observer, *self.sessions):
+        for each in (self.observer, *self.sessions, self.trial):
             each.connection.close()
 
     def in_turn(self, *names: str) -> Any:
         """What the calls leave one after the other; nothing stays of it."""
-        with self.connection.transaction(force_rollback=True):
+        connection = self.trial.connection
+        with connection.transaction(force_rollback=True):
             for name in names:
-                with suppress(psycopg.Error), self.connection.transaction():
-                    self.observer.call(*self.calls[name])
-            return recount.dump(self.connection)
+                with suppress(psycopg.Error), connection.transaction():
+                    self.trial.call(*self.calls[name])
+            return recount.dump(connection)
 
     def held_open(self, first: str, second: str) -> list[str]:
         """The first call is made and its transaction held open while the second is made."""
