@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,15 @@ from absurd.testing import ThrowawayServer
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real data and harnesses beside the checkout; tests that need them skip where they are absent."""
 
+DEAR = (
+    "test_types.py",
+    "stateful/test_pairs.py",
+    "test_packaging.py",
+    "scheduler/test_siege.py",
+    "faults/test_total_queue.py",
+    "cli/test_demo.py",
+)
+"""Files whose tests take half a minute or more: begun late, one would go on alone when all else is done."""
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background jobs ignore it, and so would all that they start: tests that interrupt would wait for ever.
@@ -29,6 +39,18 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Hundreds of processes are started here: each would compile all that it imports where nothing may be kept compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The dear ones first, all else as it stands."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(DEAR)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Millions of objects, of thousands of tests and all they import, are no garbage until the end: none to walk."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
