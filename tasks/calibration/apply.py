@@ -34,8 +34,16 @@ class Applied:
     """Of these, those without a gain: flagged, or left as they were."""
     outside: int
     """Of these, those at a time for which the gains are not valid."""
-    antennas_missing: tuple[str, ...]
-    """Antennas of the rows that have no gain at all."""
+    antennas: frozenset[str]
+    """Those of the rows."""
+    antennas_with_gains: frozenset[str]
+    """Those that have a gain at one of the times, of whatever rows."""
+
+    @property
+    def antennas_missing(self) -> tuple[str, ...]:
+        """Antennas of the rows that have no gain at all, in the order of the array."""
+        missing = self.antennas - self.antennas_with_gains
+        return tuple(each for each in self.visibilities.array.names if each in missing)
 
 
 def apply_gains(
@@ -120,13 +128,15 @@ def _scale(
     if missing == "flag":
         flags |= lost
     lost &= usable
+    names = np.array(visibilities.array.names)
     there = np.unique(np.concatenate([visibilities.antenna1, visibilities.antenna2]))
     return Applied(
         visibilities.with_(data=data, flags=flags, weights=weights),
         usable=int(usable.sum()),
         missing=int(lost.sum()),
         outside=int(usable[~inside[at.reshape(-1)]].sum()),
-        antennas_missing=tuple(visibilities.array.names[each] for each in there if not has_gain[each]),
+        antennas=frozenset(names[there].tolist()),
+        antennas_with_gains=frozenset(names[has_gain].tolist()),
     )
 
 

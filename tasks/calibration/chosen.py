@@ -9,14 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absurd.tasks.calibration.gain_record import seconds_of, target_of, telescope_of
+from absurd.tasks.calibration.gain_record import Recording, seconds_of, target_of, telescope_of
 from absurd.tasks.calibration.gain_table import read_gains
 from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.calibration.joining import join
 from absurd.tasks.calibration.params import ApplyParams
 from absurd.tasks.calibration.validity import Borrowing, Candidate, Choice, check, choose
 from absurd.tasks.radio.errors import CalibrationError
-from absurd.tasks.visibility.visibilities import Visibilities
 
 if TYPE_CHECKING:
     from absurd.tasks.calibration.correct import Find, Get
@@ -51,9 +50,9 @@ def of_folders(paths: Iterable[str]) -> Chosen:
     return Chosen(tuple(table for _, each in sets for table in each.tables), told)
 
 
-def of_database(params: ApplyParams, visibilities: Visibilities, find: Find, get: Get) -> Chosen:
+def of_database(params: ApplyParams, recording: Recording, find: Find, get: Get) -> Chosen:
     """The set that is named, or the nearest that holds.  Raises CalibrationError as `choose` does."""
-    target, telescope = target_of(visibilities), telescope_of(visibilities)
+    target, telescope = target_of(recording), telescope_of(recording)
     borrow = Borrowing(params.borrow_days, params.borrow_deg) if params.borrow else None
     if params.gain_set is not None:
         row = get(params.gain_set)

@@ -1,20 +1,22 @@
-"""A Measurement Set corrected by gain sets: as another one, or in a column more."""
+"""A Measurement Set corrected by gain sets: as another one, or in a column more; a block of rows in memory."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from absurd.tasks.calibration.apply import Applied, apply_gains, unapply_gains
+from absurd.tasks.calibration.apply import apply_gains, unapply_gains
 from absurd.tasks.calibration.chosen import Chosen, by_record, of_database, of_folders
 from absurd.tasks.calibration.params import ApplyParams
 from absurd.tasks.radio.errors import CalibrationError, StateManagementError, ValidationError
-from absurd.tasks.visibility.measurement_set import read_measurement_set, row_weights, write_measurement_set
+from absurd.tasks.visibility.measurement_set import writing
+from absurd.tasks.visibility.measurement_set_blocks import Reader, blocks, row_weights
 from absurd.tasks.visibility.measurement_set_columns import changing
-from absurd.tasks.visibility.measurement_set_rows import open_table, select
+from absurd.tasks.visibility.measurement_set_rows import open_table
 from absurd.tasks.visibility.visibilities import Visibilities
 
 KEYWORD = "ABSURD_GAINS"
@@ -23,9 +25,11 @@ Record = dict[str, Any]
 Find = Callable[[str, Any, float], Sequence[dict[str, Any]]]
 """Valid gain sets of a telescope near a time (aware) and a declination (degrees), as `find_gain_sets` gives them."""
 Get = Callable[[int], dict[str, Any] | None]
+Told = Callable[[int, int], object]
+"""Of rows that are done, and of all; what it raises stops the correction."""
 
 
-def correct(params: ApplyParams, find: Find, get: Get, told: Callable[[str], object]) -> dict[str, Any]:
+def correct(params: ApplyParams, find: Find, get: Get, told: Told) -> dict[str, Any]:
     """Correct a Measurement Set by the params of ``calibration.apply``; what was done.
 
     Raises CalibrationError with age and distance where no gain set holds, or nothing is left that could be corrected;
@@ -36,95 +40,140 @@ def correct(params: ApplyParams, find: Find, get: Get, told: Callable[[str], obj
         raise ValidationError(f"{ms} is both read and written", advice="leave out `out`, and it gets CORRECTED_DATA")
     if params.out is None and (params.fields is not None or params.spectral_window is not None):
         raise ValidationError(f"a part of {ms} cannot be corrected in place", advice="give another one as `out`")
-    told("reading")
-    visibilities = read_measurement_set(ms, spectral_window=params.spectral_window, fields=params.fields)
-    chosen = of_folders(params.sets) if params.sets else of_database(params, visibilities, find, get)
-    record = chosen.record(calwt=params.calwt, missing=params.missing, bridge=params.bridge)
-    before = applied_to(ms)
-    if params.out is None and before == record:
-        return {"path": os.path.abspath(ms), "changed": False, **record}
-    told("correcting")
-    if before is not None:
-        visibilities = _with_weights_before(visibilities, before, ms)
-    applied = _applied(visibilities, chosen, params, ms)
-    told("writing")
+    with open_table(ms) as main:
+        reader = _reader(main, params)
+        chosen = of_folders(params.sets) if params.sets else of_database(params, reader.description, find, get)
+        record = chosen.record(calwt=params.calwt, missing=params.missing, bridge=params.bridge)
+        before = _told_by(main)
+        if params.out is None and before == record:
+            return {"path": os.path.abspath(ms), "changed": False, **record}
+        correction = _Correction(params, chosen, before, told)
+        if params.out is not None:
+            _write(reader, correction, params.out, record)
     if params.out is None:
-        _put(ms, applied, record, before)
-    else:
-        names = ", ".join(str(each["path"]) for each in chosen.told)
-        write_measurement_set(
-            applied.visibilities.with_(history=(*visibilities.history, f"corrected by {names}")),
-            params.out,
-            keywords={KEYWORD: json.dumps({**record, "data": "corrected"}, sort_keys=True)},
-        )
-    return {"path": os.path.abspath(params.out or ms), "changed": True, **record, **_told(applied)}
+        _put(params, correction, record, before)
+    return {"path": os.path.abspath(params.out or ms), "changed": True, **record, **correction.result()}
 
 
 def applied_to(ms: str | os.PathLike[str]) -> Record | None:
     """By which gains a Measurement Set is corrected, and how; None if it is not."""
     with open_table(ms) as main:
-        told = main.getkeywords().get(KEYWORD)
+        return _told_by(main)
+
+
+def _told_by(main: Any) -> Record | None:
+    told = main.getkeywords().get(KEYWORD)
     return None if told is None else json.loads(told)
 
 
-def _applied(visibilities: Visibilities, chosen: Chosen, params: ApplyParams, ms: Path) -> Applied:
-    applied = apply_gains(
-        visibilities,
-        *chosen.tables,
-        calwt=params.calwt,
-        missing=params.missing,
-        bridge=params.bridge,
-        valid_s=chosen.valid_s,
-    )
-    if applied.usable and applied.missing == applied.usable:
-        raise CalibrationError(
-            f"none of {applied.usable} usable visibilities of {ms.name} has gains",
-            advice="look at the antennas, channels and times of the gain set",
+def _reader(main: Any, params: ApplyParams) -> Reader:
+    return Reader(main, params.ms, spectral_window=params.spectral_window, fields=params.fields)
+
+
+class _Correction:
+    """What is done to each block of rows, and what it comes to over all."""
+
+    def __init__(self, params: ApplyParams, chosen: Chosen, before: Record | None, told: Told) -> None:
+        self._params, self._chosen, self._told = params, chosen, told
+        self._undone = _undone(params.ms, before)
+        self._usable = self._missing = self._outside = self._flagged = self._all = 0
+        self._names: tuple[str, ...] = ()
+        self._antennas: frozenset[str] = frozenset()
+        self._with_gains: frozenset[str] = frozenset()
+
+    def blocks(self, reader: Reader) -> Iterator[tuple[slice, Visibilities]]:
+        """Rows, and what they are corrected to.
+
+        Raises CalibrationError in the end where none of them has gains.
+        """
+        self._names = reader.description.array.names
+        for rows in blocks(reader.shape):
+            self._told(rows.start, reader.shape[0])
+            yield rows, self._corrected(reader.read(rows))
+        if self._usable and self._missing == self._usable:
+            raise CalibrationError(
+                f"none of {self._usable} usable visibilities of {Path(self._params.ms).name} has gains",
+                advice="look at the antennas, channels and times of the gain set",
+            )
+
+    def _corrected(self, seen: Visibilities) -> Visibilities:
+        if self._undone is not None:
+            gains, bridge = self._undone
+            as_recorded = unapply_gains(seen, *gains.tables, bridge=bridge, valid_s=gains.valid_s).visibilities
+            seen = seen.with_(weights=as_recorded.weights)
+        applied = apply_gains(
+            seen,
+            *self._chosen.tables,
+            calwt=self._params.calwt,
+            missing=self._params.missing,
+            bridge=self._params.bridge,
+            valid_s=self._chosen.valid_s,
         )
-    return applied
+        self._usable += applied.usable
+        self._missing += applied.missing
+        self._outside += applied.outside
+        self._flagged += int(applied.visibilities.flags.sum())
+        self._all += applied.visibilities.flags.size
+        self._antennas |= applied.antennas
+        self._with_gains |= applied.antennas_with_gains
+        return applied.visibilities
+
+    def result(self) -> dict[str, Any]:
+        """Counts of visibilities, and names of antennas."""
+        missing = self._antennas - self._with_gains
+        return {
+            "usable": self._usable,
+            "without_gains": self._missing,
+            "outside_validity": self._outside,
+            "flagged": round(self._flagged / self._all, 6) if self._all else 0.0,
+            "antennas_missing": [each for each in self._names if each in missing],
+        }
 
 
-def _with_weights_before(visibilities: Visibilities, before: Record, ms: Path) -> Visibilities:
-    """With the weights that go with DATA: those of corrected data are told apart by the gains they were changed by."""
+def _undone(ms: str, before: Record | None) -> tuple[Chosen, bool] | None:
+    """By which gains weights were changed, and whether over flagged solutions; without these they go with DATA."""
+    if before is None:
+        return None
     if before.get("data") == "corrected":
         raise StateManagementError(f"{ms} holds corrected data already", advice="correct what it was made from")
     if not before["calwt"]:
-        return visibilities
+        return None
     try:
-        gains = by_record(before)
+        return by_record(before), before["bridge"]
     except CalibrationError as error:
         raise StateManagementError(
             f"the weights of {ms} were changed by gains that cannot be read any more: {error.message}",
             advice="convert it anew",
         ) from error
-    undone = unapply_gains(visibilities, *gains.tables, bridge=before["bridge"], valid_s=gains.valid_s)
-    return visibilities.with_(weights=undone.visibilities.weights)
 
 
-def _put(ms: Path, applied: Applied, record: Record, before: Record | None) -> None:
+def _write(reader: Reader, correction: _Correction, out: str, record: Record) -> None:
+    """As another Measurement Set, which is whole or absent."""
+    names = ", ".join(str(each["path"]) for each in record["gains"])
+    history = (*reader.description.history, f"corrected by {names}")
+    keywords = {KEYWORD: json.dumps({**record, "data": "corrected"}, sort_keys=True)}
+    with writing(out, replace(reader.description, history=history), keywords=keywords) as writer:
+        for rows, seen in correction.blocks(reader):
+            writer.put_rows(rows, {"DATA": seen.data}, seen.flags, seen.weights)
+
+
+def _put(params: ApplyParams, correction: _Correction, record: Record, before: Record | None) -> None:
     """Corrected data, their weights and flags, and by what they were corrected: all at once, or nothing."""
-    seen = applied.visibilities
-    with changing(ms, ("CORRECTED_DATA", "WEIGHT_SPECTRUM", "WEIGHT", "FLAG", "FLAG_ROW")) as main:
-        told = main.getkeywords().get(KEYWORD)
-        if (None if told is None else json.loads(told)) != before:
+    ms, columns = params.ms, ("CORRECTED_DATA", "WEIGHT_SPECTRUM", "WEIGHT", "FLAG", "FLAG_ROW")
+    with changing(ms, columns, whole=True) as main, open_table(ms) as old:
+        if _told_by(main) != before:
             raise StateManagementError(f"{ms} was corrected by somebody else meanwhile", advice="try again")
-        selection = select(main, os.fspath(ms), None, None)
-        if selection.rows is not None:
+        reader = _reader(old, params)
+        if reader.selection.rows is not None:
             raise ValidationError(f"a part of {ms} cannot be corrected in place", advice="give another one as `out`")
-        flags = selection.get(main, "FLAG") | seen.flags  # somebody may have flagged more
-        for column, values in (("CORRECTED_DATA", seen.data), ("WEIGHT_SPECTRUM", seen.weights), ("FLAG", flags)):
-            selection.put(main, column, values)
-        weights, is_flagged = row_weights(flags, seen.weights)
-        main.putcol("WEIGHT", weights)  # SIGMA goes with DATA
-        main.putcol("FLAG_ROW", is_flagged)
+        for rows, seen in correction.blocks(reader):
+            weights, is_flagged = row_weights(seen.flags, seen.weights)
+            for column, values in (
+                ("CORRECTED_DATA", seen.data),
+                ("WEIGHT_SPECTRUM", seen.weights),
+                ("FLAG", seen.flags),
+                ("WEIGHT", weights),  # SIGMA goes with DATA
+                ("FLAG_ROW", is_flagged),
+            ):
+                reader.selection.put(main, column, values, rows.start)
         main.putkeyword(KEYWORD, json.dumps(record, sort_keys=True))
-
-
-def _told(applied: Applied) -> dict[str, Any]:
-    return {
-        "usable": applied.usable,
-        "without_gains": applied.missing,
-        "outside_validity": applied.outside,
-        "flagged": round(float(applied.visibilities.flags.mean()), 6) if applied.visibilities.flags.size else 0.0,
-        "antennas_missing": list(applied.antennas_missing),
-    }

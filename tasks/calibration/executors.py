@@ -58,14 +58,15 @@ def solve(ctx: RunContext, params: SolveParams) -> dict[str, Any]:
 def apply(ctx: RunContext, params: ApplyParams) -> dict[str, Any]:
     """Correct a Measurement Set by the nearest gain set that holds, by one that is named, or by folders.
 
-    Another one is written whole, or columns of this one are put at once.  The result tells the sets with age, distance
-    and grade, how many visibilities were usable and had no gain, and which antennas have none.
+    Another one is written whole, or columns of this one are put at once, with a block of rows in memory.  The result
+    tells the sets with age, distance and grade, how many visibilities were usable and had no gain, and which antennas
+    have none.
     """
     from absurd.client_sync import SyncAbsurdClient
     from absurd.tasks.calibration.correct import correct
 
-    def progress(stage: str) -> None:
-        ctx.progress(("reading", "correcting", "writing").index(stage), 3, stage)
+    def progress(rows: int, total: int) -> None:
+        ctx.progress(rows, total, "rows")
 
     if params.sets:
         return correct(params, lambda *_: [], lambda _: None, progress)

@@ -14,8 +14,11 @@ from absurd.tasks.calibration.gain_table import GainSet, Stored
 from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.calibration.validity import STRIP_DEG, WINDOW_HOURS, Target, window
 from absurd.tasks.radio.errors import DataError
+from absurd.tasks.visibility.measurement_set_tables import Description
 from absurd.tasks.visibility.visibilities import Visibilities
 
+Recording = Description | Visibilities
+"""What tells when, where and in which band something was recorded."""
 _MJD_0 = datetime(1858, 11, 17, tzinfo=UTC)
 _NOT_OF_NAMES = re.compile(r"[^A-Za-z0-9_.:+-]+")
 
@@ -30,36 +33,36 @@ def seconds_of(at: datetime) -> float:
     return (at - _MJD_0).total_seconds()
 
 
-def telescope_of(visibilities: Visibilities) -> str:
+def telescope_of(recording: Recording) -> str:
     """The name that gain sets of an array go by: that of the recording, with letters and digits only."""
-    return _NOT_OF_NAMES.sub("_", visibilities.array.telescope).lstrip(".:+-")[:64] or "unknown"
+    return _NOT_OF_NAMES.sub("_", recording.array.telescope).lstrip(".:+-")[:64] or "unknown"
 
 
-def observed(visibilities: Visibilities) -> tuple[datetime, datetime]:
+def observed(recording: Recording) -> tuple[datetime, datetime]:
     """From when to when was recorded, in whole milliseconds within: recordings that touch do not overlap.
 
     Raises DataError for no rows.
     """
-    if not len(visibilities.time_s):
+    if not len(recording.time_s):
         raise DataError("there are no visibilities")
-    half = visibilities.exposure_s / 2
-    start = float((visibilities.time_s - half).min())
-    end = float((visibilities.time_s + half).max())
+    half = recording.exposure_s / 2
+    start = float((recording.time_s - half).min())
+    end = float((recording.time_s + half).max())
     first, last = math.ceil(start * 1000) / 1000, math.floor(end * 1000) / 1000
     return moment(first), moment(max(last, first + 0.001))
 
 
-def pointing_deg(visibilities: Visibilities) -> float:
+def pointing_deg(recording: Recording) -> float:
     """Where the telescope pointed: the mean declination of the rows' phase centres, degrees, ICRS."""
-    used = np.unique(visibilities.field)
-    return float(np.degrees(np.mean([visibilities.phase_centres[each].dec_rad for each in used])))
+    used = np.unique(recording.field)
+    return float(np.degrees(np.mean([recording.phase_centres[each].dec_rad for each in used])))
 
 
-def target_of(visibilities: Visibilities) -> Target:
+def target_of(recording: Recording) -> Target:
     """What gains are wanted for, to correct these."""
-    start, end = observed(visibilities)
-    centres = visibilities.frequencies_hz
-    return Target(start + (end - start) / 2, pointing_deg(visibilities), float(centres.min()), float(centres.max()))
+    start, end = observed(recording)
+    centres = recording.frequencies_hz
+    return Target(start + (end - start) / 2, pointing_deg(recording), float(centres.min()), float(centres.max()))
 
 
 def record(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.radio.errors import DataError, StageError
+from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.telescope import Band
 from absurd.tasks.visibility.group import Group, Part, put_together
-from absurd.tasks.visibility.measurement_set import blocks
+from absurd.tasks.visibility.measurement_set_blocks import Writer, blocks
 from absurd.tasks.visibility.measurement_set_files import new_measurement_set
 from absurd.tasks.visibility.measurement_set_rows import open_table
 from absurd.tasks.visibility.measurement_set_tables import create, put_row_weights, size
@@ -83,29 +82,30 @@ def convert_group(
     with new_measurement_set(out, size(group.description.shape)) as folder:
         widest = max(len(part.subband.frequencies_hz) for part in group.parts)
         create(folder, group.description, tile_channels=widest)
-        written = _Written(group)
         with open_table(folder, readonly=False) as main:
+            writer = Writer(main)
+            written = _Written(group, writer)
             for number, part in enumerate(group.parts, 1):
-                _put_part(main, part, written)
+                _put_part(part, written)
                 if on_subband is not None:
                     on_subband(number, len(group.parts))
             for channels in group.missing:
-                written.flag(main, channels)
+                written.flag(channels)
             put_row_weights(main, written.mean_weights(), written.is_flagged)
             conversion = written.conversion()
             main.putkeyword(_KEYWORD, json.dumps(record | {"conversion": asdict(conversion)}, sort_keys=True))
             main.flush(recursive=True)
-        written.compare(folder)
+        writer.compare(folder)
     return conversion
 
 
-def _put_part(main: Any, part: Part, written: _Written) -> None:
+def _put_part(part: Part, written: _Written) -> None:
     with open_subband(part.subband.path) as (subband, source):
         if _digest(subband) != _digest(part.subband):
             raise DataError(f"{subband.path} was changed while it was converted", path=str(subband.path))
         turn = subband.points_to_antenna_2()
         for rows, block in _blocks(part, source, written.rows, conjugate=turn):
-            written.put(main, rows, part.channels, block)
+            written.put(rows, part.channels, block)
 
 
 def _blocks(part: Part, source: Blocks, rows: int, *, conjugate: bool) -> Iterator[tuple[slice, Block]]:
@@ -142,18 +142,17 @@ def _scattered(values: NDArray[T], rows: NDArray[np.int64], into: NDArray[T]) ->
 
 
 class _Written:
-    """What was written of a Measurement Set, to be compared with what is read back."""
+    """What is written of a Measurement Set, and what it comes to."""
 
-    def __init__(self, group: Group) -> None:
-        self._group = group
+    def __init__(self, group: Group, writer: Writer) -> None:
+        self._group, self._writer = group, writer
         self.rows, self._channels, self._correlations = group.description.shape
         self._weights = np.zeros((self.rows, self._correlations), np.float64)
         self._counted = np.zeros((self.rows, self._correlations), np.int64)
-        self._sums: dict[tuple[str, int, int, int, int], int] = {}
         self._invalid = 0
         self._flagged = 0
 
-    def put(self, main: Any, rows: slice, channels: slice, block: Block) -> None:
+    def put(self, rows: slice, channels: slice, block: Block) -> None:
         """Write some rows and channels; what is no number becomes 0, and flagged."""
         from absurd.tasks.visibility.loops import flag_invalid
 
@@ -161,32 +160,15 @@ class _Written:
         self._invalid += invalid
         self._flagged += flagged
         for column, values in zip(_COLUMNS, block, strict=True):
-            self._put(main, column, rows, channels, values)
+            self._writer.put(column, rows, values, channels)
 
-    def flag(self, main: Any, channels: slice) -> None:
+    def flag(self, channels: slice) -> None:
         """Flag channels of which there is nothing."""
         width = channels.stop - channels.start
         for rows in blocks((self.rows, width, self._correlations)):
             flags = np.ones((rows.stop - rows.start, width, self._correlations), np.bool_)
-            self._put(main, "FLAG", rows, channels, flags)
+            self._writer.put("FLAG", rows, flags, channels)
             self._flagged += flags.size
-
-    def _put(self, main: Any, column: str, rows: slice, channels: slice, values: NDArray[Any]) -> None:
-        first, last = [channels.start, 0], [channels.stop - 1, self._correlations - 1]
-        main.putcolslice(column, values, first, last, [], rows.start, rows.stop - rows.start)
-        self._sums[column, rows.start, rows.stop, channels.start, channels.stop] = zlib.crc32(
-            np.ascontiguousarray(values).data
-        )
-
-    def compare(self, folder: Path) -> None:
-        """Read all of it back.  Raises StageError where it is something else."""
-        with open_table(folder) as main:
-            for (column, begin, end, low, high), expected in self._sums.items():
-                values = main.getcolslice(column, [low, 0], [high - 1, self._correlations - 1], [], begin, end - begin)
-                if zlib.crc32(values.data) != expected:
-                    raise StageError(
-                        f"{column} of rows {begin} to {end} and channels {low} to {high} was not kept as written"
-                    )
 
     @property
     def is_flagged(self) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.radio.errors import DataError, StageError, ValidationError
-from absurd.tasks.visibility.measurement_set import blocks, row_weights
+from absurd.tasks.visibility.measurement_set_blocks import blocks, row_weights
 from absurd.tasks.visibility.measurement_set_files import twin
 from absurd.tasks.visibility.measurement_set_rows import Selection, open_table, select
 from absurd.tasks.visibility.measurement_set_tables import DATA_COLUMNS, add_column
@@ -179,12 +179,8 @@ def _fitting(
 
 
 def _put(main: Any, selection: Selection, name: str, values: NDArray[Any]) -> None:
-    if selection.rows is not None:
-        selection.put(main, name, values)
-        return
-    order = slice(None) if selection.channel_order is None else np.argsort(selection.channel_order)
     for rows in blocks(values.shape):
-        main.putcol(name, np.ascontiguousarray(values[rows][:, order]), rows.start, rows.stop - rows.start)
+        selection.put(main, name, values[rows], rows.start)
 
 
 def _put_row_weights(main: Any, selection: Selection, weights: NDArray[np.float32]) -> None:

@@ -18,16 +18,6 @@ from absurd.tasks.visibility.measurement_set_tables import beside
 from absurd.tasks.visibility.visibilities import Array, PhaseCentre
 
 _DAY_S = 86_400.0
-_AT_ONCE = 2048
-"""Rows."""
-_KINDS: dict[str, type[np.generic]] = {
-    "boolean": np.bool_,
-    "float": np.float32,
-    "double": np.float64,
-    "complex": np.complex64,
-    "dcomplex": np.complex128,
-}
-"""What casacore calls them."""
 
 
 @contextmanager
@@ -80,26 +70,11 @@ class Selection:
             return values
         return np.ascontiguousarray(values[:, self.channel_order])
 
-    def get_spectra(self, table: Any, column: str, shape: tuple[int, int, int]) -> NDArray[Any]:
-        """As `get`, of a column whose cells have channels and correlations.
-
-        Some rows at once, since casacore fills a whole column three times more slowly.  Raises RuntimeError where cells
-        are not of that shape, or have no values.
-        """
-        kind = _KINDS.get(table.getcoldesc(column)["valueType"])
-        if kind is None:
-            return self.get(table, column)
-        chosen, values = self.chosen(table), np.empty(shape, kind)
-        for start in range(0, shape[0], _AT_ONCE):
-            some = values[start : start + _AT_ONCE]
-            chosen.getcolnp(column, some, start, len(some))
-        return values if self.channel_order is None else np.ascontiguousarray(values[:, self.channel_order])
-
-    def put(self, table: Any, column: str, values: NDArray[Any]) -> None:
-        """The way back of `get`."""
+    def put(self, table: Any, column: str, values: NDArray[Any], first: int = 0) -> None:
+        """The way back of `get`, of as many rows as there are values, from `first` on."""
         if self.channel_order is not None and values.ndim == 3:
             values = values[:, np.argsort(self.channel_order)]
-        self.chosen(table).putcol(column, np.ascontiguousarray(values))
+        self.chosen(table).putcol(column, np.ascontiguousarray(values), first, len(values))
 
     def chosen(self, table: Any) -> Any:
         """The table with these rows only."""

@@ -226,14 +226,17 @@ def _fill_rows(main: Any, description: Description) -> None:
         main.putcol(name, np.zeros(rows, np.int32))
 
 
-def put_row_weights(main: Any, weights: NDArray[np.float32], is_flagged: NDArray[np.bool_]) -> None:
-    """Fill what is told once a row: weights (row, correlation), and whether all of it is flagged (row,)."""
+def put_row_weights(
+    main: Any, weights: NDArray[np.float32], is_flagged: NDArray[np.bool_], *, first: int = 0
+) -> None:
+    """Fill what is told once a row, from a first one on: weights (row, correlation), whether all is flagged (row,)."""
     if not len(weights):
         return
-    main.putcol("WEIGHT", weights)
+    main.putcol("WEIGHT", weights, first, len(weights))
     with np.errstate(divide="ignore"):
-        main.putcol("SIGMA", np.where(weights > 0, 1 / np.sqrt(weights), 0).astype(np.float32))
-    main.putcol("FLAG_ROW", is_flagged)
+        sigma = np.where(weights > 0, 1 / np.sqrt(weights), 0).astype(np.float32)
+    main.putcol("SIGMA", sigma, first, len(weights))
+    main.putcol("FLAG_ROW", is_flagged, first, len(weights))
 
 
 # The tables beside the rows ----------------------------------------

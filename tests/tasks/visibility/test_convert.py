@@ -319,7 +319,7 @@ def test_kills_at_any_time(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than a sub-band is held at once, of as many rows as there may be."""
-    monkeypatch.setattr("absurd.tasks.visibility.measurement_set._BLOCK", 1 << 18)
+    monkeypatch.setattr("absurd.tasks.visibility.measurement_set_blocks.BLOCK_BYTES", 1 << 18)
     places = tuple((float(x), float(y), 0.0) for x, y in np.random.default_rng(3).normal(size=(24, 2)) * 200)
     recording = RECORDING.with_(antennas=places, integrations=30, channels=48, seed=0, sources=((0.1, 0.1, 1.0),))
     files = [recording.write_subband(tmp_path / f"sb{number:02d}.hdf5", number) for number in range(3)]
