@@ -161,9 +161,9 @@ class _Table:
 
 
 def _hands(correlations: Sequence[str], polarisations: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Of each correlation the polarisations of its two antennas, by number."""
+    """Of each correlation the polarisations of its two antennas, by number; of I both are I."""
     try:
-        pairs = [tuple(polarisations.index(hand) for hand in each) for each in correlations]
+        pairs = [[polarisations.index(hand) for hand in (each * 2)[:2]] for each in correlations]
         first, second = zip(*pairs, strict=True)
     except ValueError:
         raise CalibrationError(

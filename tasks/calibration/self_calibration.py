@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.calibration.finish import prior_term
+from absurd.tasks.calibration.apply import apply_gains
 from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.calibration.rows import select
 from absurd.tasks.calibration.settings import GainSettings
@@ -83,7 +83,7 @@ class SelfCalibration:
 
     gains: Gains | None
     visibilities: Visibilities
-    """Corrected by them."""
+    """Corrected by them, as `apply_gains` does it."""
     rounds: tuple[Round, ...]
     stopped_by: str
     """In words."""
@@ -111,7 +111,7 @@ def self_calibrate(
         except CalibrationError as error:
             stopped_by = f"round {number} found no gains: {error}"
             break
-        corrected = corrected_by(visibilities, gains)
+        corrected = apply_gains(visibilities, gains).visibilities
         after = remodel(corrected, number)
         chi_squared, before = _chi_squared(corrected, after), done[-1]
         worse = not (after.snr >= before.snr * (1 - settings.least_snr_gain) and chi_squared < math.inf) or (
@@ -132,22 +132,6 @@ def self_calibrate(
             stopped_by = f"round {number} brought {gained:.1%} of SNR, and {dropped:.1%} less chi-squared"
             break
     return SelfCalibration(best_gains, best, tuple(done), stopped_by)
-
-
-def corrected_by(visibilities: Visibilities, gains: Gains) -> Visibilities:
-    """Each visibility divided by the gains nearest in time, its weight multiplied; flagged where there are none."""
-    rows = select(visibilities, np.ones((1, 1, 1), np.complex64), GainSettings())
-    term = prior_term(visibilities, rows, [gains])
-    data, flags = visibilities.data.copy(), visibilities.flags.copy()
-    weights = np.array(visibilities.weights)
-    for place, hand in enumerate(rows.hands):
-        known = term.values[:, :, :, place]
-        gain = known[term.number, visibilities.antenna1] * np.conj(known[term.number, visibilities.antenna2])
-        there = gain != 0
-        data[:, :, hand] = np.where(there, data[:, :, hand] / np.where(there, gain, 1), data[:, :, hand])
-        weights[:, :, hand] *= np.where(there, np.abs(gain) ** 2, 1)
-        flags[:, :, hand] |= ~there
-    return visibilities.with_(data=data, flags=flags, weights=weights)
 
 
 def _chi_squared(visibilities: Visibilities, model: Model) -> float:

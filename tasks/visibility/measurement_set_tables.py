@@ -226,9 +226,7 @@ def _fill_rows(main: Any, description: Description) -> None:
         main.putcol(name, np.zeros(rows, np.int32))
 
 
-def put_row_weights(
-    main: Any, weights: NDArray[np.float32], is_flagged: NDArray[np.bool_], *, first: int = 0
-) -> None:
+def put_row_weights(main: Any, weights: NDArray[np.float32], is_flagged: NDArray[np.bool_], *, first: int = 0) -> None:
     """Fill what is told once a row, from a first one on: weights (row, correlation), whether all is flagged (row,)."""
     if not len(weights):
         return
