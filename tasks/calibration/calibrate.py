@@ -18,10 +18,10 @@ from absurd.tasks.calibration.engines.engine import engine_named
 from absurd.tasks.calibration.field_model import FieldModel, field_model
 from absurd.tasks.calibration.gain_record import moment
 from absurd.tasks.calibration.gain_table import GainSet, Stored, write_gains
-from absurd.tasks.calibration.params import BandpassSolution, GainSolution, Solution, SolveParams
+from absurd.tasks.calibration.params import BandpassSolution, GainSolution, RecordingParams, Solution, SolveParams
 from absurd.tasks.calibration.predict import predict
 from absurd.tasks.calibration.settings import CalibratorSettings, GainSettings
-from absurd.tasks.radio.beam import beam_named
+from absurd.tasks.radio.beam import Beam, beam_named
 from absurd.tasks.radio.errors import ValidationError
 from absurd.tasks.radio.quantity import duration_s, uv_range
 from absurd.tasks.radio.telescope import SPEED_OF_LIGHT, load_telescope
@@ -61,18 +61,8 @@ def calibrate(params: SolveParams, told: Callable[[str], object], scratch: Calla
     """
     told("reading")
     visibilities = read_measurement_set(params.ms, spectral_window=params.spectral_window, fields=params.fields)
-    field = field_model(
-        visibilities,
-        calibrator=params.calibrator,
-        flux_jy=params.flux_jy,
-        sky_model=params.sky_model,
-        catalogs=params.catalogs,
-        radius_deg=params.radius_deg,
-        most_sources=params.most_sources,
-        faintest_jy=params.faintest_jy,
-    )
+    field, beam = sky_of(params, visibilities)
     told("predicting")
-    beam = None if params.beam == "none" else beam_named(params.beam, visibilities.array.dish_diameter_m)
     model = predict(visibilities, field.sky, beam=beam)
     told("solving")
     settings = _settings(params, visibilities)
@@ -84,7 +74,12 @@ def calibrate(params: SolveParams, told: Callable[[str], object], scratch: Calla
     else:
         solution = engine_named(params.engine).solve(visibilities, model, settings)
     tables = tuple(replace(each, source=field.source) for each in (solution.bandpass, solution.gain))
-    return Calibrated(GainSet(tables, _provenance(params, visibilities, field, solution)), visibilities, solution)
+    provenance = provenance_of(params, visibilities, field) | {
+        "rounds": solution.rounds,
+        "converged": solution.converged,
+        "warnings": list(solution.warnings),
+    }
+    return Calibrated(GainSet(tables, provenance), visibilities, solution)
 
 
 def store(gain_set: GainSet, folder: str | os.PathLike[str]) -> Stored:
@@ -96,12 +91,12 @@ def store(gain_set: GainSet, folder: str | os.PathLike[str]) -> Stored:
 
 
 def _settings(params: SolveParams, visibilities: Visibilities) -> CalibratorSettings:
-    known = load_telescope(params.telescope).reference_antennas if params.telescope else ()
-    bandpass = _solution(params.bcal, visibilities, known)
+    known = reference_antennas(params.telescope)
+    bandpass = gain_settings(params.bcal, visibilities, known)
     if "spw" in params.bcal.combine:
         raise ValidationError("spectral windows are solved one by one", advice="take spw out of bcal.combine")
     return CalibratorSettings(
-        phase=None if params.prebp is None else replace(_solution(params.prebp, visibilities, known), mode="p"),
+        phase=None if params.prebp is None else replace(gain_settings(params.prebp, visibilities, known), mode="p"),
         bandpass=replace(
             bandpass,
             combine=tuple(params.bcal.combine),
@@ -109,11 +104,31 @@ def _settings(params: SolveParams, visibilities: Visibilities) -> CalibratorSett
             min_baselines=params.bcal.minblperant,
             normalise=params.bcal.solnorm,
         ),
-        gain=replace(_solution(params.gcal, visibilities, known), mode=params.gcal.mode),
+        gain=replace(gain_settings(params.gcal, visibilities, known), mode=params.gcal.mode),
     )
 
 
-def _solution(
+def sky_of(params: RecordingParams, visibilities: Visibilities) -> tuple[FieldModel, Beam | None]:
+    """The sky to solve against, and how a dish receives it.  Raises what `field_model` does."""
+    field = field_model(
+        visibilities,
+        calibrator=params.calibrator,
+        flux_jy=params.flux_jy,
+        sky_model=params.sky_model,
+        catalogs=params.catalogs,
+        radius_deg=params.radius_deg,
+        most_sources=params.most_sources,
+        faintest_jy=params.faintest_jy,
+    )
+    return field, None if params.beam == "none" else beam_named(params.beam, visibilities.array.dish_diameter_m)
+
+
+def reference_antennas(telescope: str | None) -> tuple[str, ...]:
+    """Those of a telescope, if one is named, the best first."""
+    return load_telescope(telescope).reference_antennas if telescope else ()
+
+
+def gain_settings(
     told: Solution | BandpassSolution | GainSolution, visibilities: Visibilities, known: tuple[str, ...]
 ) -> GainSettings:
     """Of either kind; which antenna is the reference, and why another than was asked for, the solver tells."""
@@ -137,10 +152,8 @@ def _present(settings: CalibratorSettings, visibilities: Visibilities) -> Calibr
     return replace(settings, phase=phase, bandpass=of(settings.bandpass), gain=of(settings.gain))
 
 
-def _provenance(
-    params: SolveParams, visibilities: Visibilities, field: FieldModel, solution: CalibratorSolution
-) -> dict[str, Any]:
-    """Everything that the gains follow from, and nothing of when and where they were solved."""
+def provenance_of(params: RecordingParams, visibilities: Visibilities, field: FieldModel) -> dict[str, Any]:
+    """Everything that gains follow from, and nothing of when and where they were solved."""
     settings = params.model_dump(exclude=_ELSEWHERE)
     if params.sky_model is not None:
         settings["sky_model"] = hashlib.sha256(field.sky.to_json().encode()).hexdigest()
@@ -154,9 +167,6 @@ def _provenance(
             "sources": len(field.sky),
             "jy": {each.name: round(_flux(each, visibilities), 6) for each in list(field.sky)[:20]},
         },
-        "rounds": solution.rounds,
-        "converged": solution.converged,
-        "warnings": list(solution.warnings),
     }
 
 

@@ -1,4 +1,4 @@
-"""``calibration.solve`` and ``calibration.apply``: gains of antennas on the queue."""
+"""``calibration.solve``, ``calibration.self_calibrate`` and ``calibration.apply``: gains of antennas on the queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from absurd.context import RunContext
 from absurd.executor import executor
-from absurd.tasks.calibration.params import ApplyParams, SolveParams
+from absurd.tasks.calibration.params import ApplyParams, SelfCalibrateParams, SolveParams
 
 if TYPE_CHECKING:
     from absurd.tasks.calibration.calibrate import Calibrated
@@ -52,6 +52,37 @@ def solve(ctx: RunContext, params: SolveParams) -> dict[str, Any]:
         ctx.log.warning("calibration_remark", remark=warning)
     ctx.log.info("gains_solved", path=stored.path, gain_set=result.get("gain_set"), source=result["source"])
     return result
+
+
+@executor("calibration.self_calibrate", runs_in="process")
+def self_calibrate(ctx: RunContext, params: SelfCalibrateParams) -> dict[str, Any]:
+    """Solve gains of a recording against a model of its own sky in rounds, for as long as it helps, and store them.
+
+    The gain set is not registered: it is of this recording alone, and ``calibration.apply`` takes its folder (`sets`).
+    The same recording and params give the same name and bits.  The result tells path, checksum, each round with its
+    signal to noise and chi-squared of what is left, and why it stopped; where no round helped the task fails.
+    """
+    from absurd.tasks.calibration.calibrate import store
+    from absurd.tasks.calibration.recalibrate import recalibrate
+
+    def progress(rounds: int, most: int) -> None:
+        ctx.progress(rounds, most, "rounds")
+
+    made = recalibrate(params, progress)
+    stored = store(made.gain_set, params.out)
+    gains = made.gain_set.tables[0]
+    for warning in gains.warnings:
+        ctx.log.warning("calibration_remark", remark=warning)
+    ctx.log.info("gains_solved", path=stored.path, source=gains.source, stopped_by=made.stopped_by)
+    return {
+        "path": stored.path,
+        "checksum": stored.checksum,
+        "bytes": stored.bytes,
+        "source": gains.source,
+        "warnings": list(gains.warnings),
+        "rounds": made.rounds,
+        "stopped_by": made.stopped_by,
+    }
 
 
 @executor("calibration.apply", runs_in="process")

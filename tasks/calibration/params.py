@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from absurd.tasks.calibration.settings import MOST_ROUNDS, RECIPE
 from absurd.tasks.calibration.validity import BORROW_DAYS, BORROW_DEG, STRIP_DEG, WINDOW_HOURS
 from absurd.tasks.radio.errors import PipelineError
 from absurd.tasks.radio.quantity import duration_s, uv_range
@@ -69,10 +71,10 @@ class GainSolution(Solution):
     mode: Literal["p", "a", "ap"] = Field(default="ap", description="Phases, amplitudes, or both.")
 
 
-class SolveParams(_Model):
-    """What to solve gains from, against which sky, and how long they hold."""
+class RecordingParams(_Model):
+    """What to solve gains from, and against which sky."""
 
-    ms: Path = Field(description="The Measurement Set of the calibrator.")
+    ms: Path = Field(description="The Measurement Set to solve from.")
     out: Path = Field(description="The folder in which the gain set is stored, under a name of its own.")
     spectral_window: int | None = Field(default=None, ge=0, description="Of the Measurement Set; it may have one only.")
     fields: list[int | str] | None = Field(default=None, description="Numbers or names of fields; without it all.")
@@ -100,6 +102,18 @@ class SolveParams(_Model):
         default=None,
         description="A telescope by name, or its TOML file: its reference antennas are taken after `refant`.",
     )
+
+    @model_validator(mode="after")
+    def _one_sky(self) -> Self:
+        given = [name for name in ("calibrator", "flux_jy", "sky_model") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude one another: each is a model of the sky")
+        return self
+
+
+class SolveParams(RecordingParams):
+    """What to solve gains from, against which sky, and how long they hold."""
+
     engine: Literal["embedded", "casatasks"] = Field(default="embedded", description="What solves.")
     casa_python: Path | None = Field(
         default=None, description="A Python with casatasks and casadata, for that engine; without it the worker's own."
@@ -121,12 +135,44 @@ class SolveParams(_Model):
     )
     casa_tables: bool = Field(default=False, description="Write tables for CASA beside the set, .bcal and .gcal.")
 
-    @model_validator(mode="after")
-    def _one_sky(self) -> Self:
-        given = [name for name in ("calibrator", "flux_jy", "sky_model") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude one another: each is a model of the sky")
-        return self
+
+class SelfCalibrateParams(RecordingParams):
+    """What to solve gains from in rounds, against which sky, and when it is enough."""
+
+    column: str = Field(
+        default="DATA",
+        min_length=1,
+        description="Column of the visibilities: CORRECTED_DATA of a set that was corrected in place, whose gains are "
+        "then applied before these.",
+    )
+    rounds: list[GainSolution] = Field(
+        default=[
+            GainSolution(
+                mode=each.mode,
+                solint=f"{each.interval_s:g}s" if math.isfinite(each.interval_s) else "inf",
+                minsnr=each.min_snr,
+            )
+            for each in RECIPE
+        ],
+        min_length=1,
+        max_length=MOST_ROUNDS,
+        description="What is solved in each round, at most five; each from the visibilities as they are in the column.",
+    )
+    least_snr_gain: float = Field(
+        default=0.05,
+        ge=0,
+        allow_inf_nan=False,
+        description="A round that raises the signal to noise by a smaller share, and",
+    )
+    least_chi_squared_drop: float = Field(
+        default=0.05, ge=0, le=1, description="lowers chi-squared by a smaller one too, is the last."
+    )
+    most_flagged: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A round that leaves a larger share of its gains without a solution is given up: noise alone does.",
+    )
 
 
 class ApplyParams(_Model):

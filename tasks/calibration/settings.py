@@ -68,6 +68,17 @@ class GainSettings:
             raise ValidationError(f"gains cannot be solved with {found[0]}")
 
 
+MOST_ROUNDS = 5
+"""Of self-calibration."""
+RECIPE = (
+    GainSettings(mode="p", interval_s=300.0),
+    GainSettings(mode="p", interval_s=120.0),
+    GainSettings(mode="p", interval_s=60.0),
+    GainSettings(mode="ap", min_snr=10.0),
+)
+"""Of self-calibration: phases of ever shorter intervals, then amplitudes of the whole, which need a strong signal."""
+
+
 @dataclass(frozen=True, slots=True)
 class CalibratorSettings:
     """Of a scan of a calibrator: phases first, then bandpass and gains in turns.

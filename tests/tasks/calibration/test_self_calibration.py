@@ -140,7 +140,9 @@ def test_visibilities_are_corrected_as_by_apply(scene: Scene) -> None:
         assert not np.array_equal(expected.data, visibilities.data)
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": ()}, {"rounds": SHORT * 2}, {"least_snr_gain": -1}, {"beam_power": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{"rounds": ()}, {"rounds": SHORT * 2}, {"least_snr_gain": -1}, {"beam_power": 2}, {"most_flagged": -1}]
+)
 def test_settings_that_cannot_be_meant(wrong: dict[str, object]) -> None:
     """They are refused."""
     with pytest.raises(ValidationError):
