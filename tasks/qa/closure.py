@@ -41,6 +41,8 @@ REFERENCES = 5
 """How many reference antennas are tried."""
 COHERENT = 10.0
 """A triangle counts as coherent where |Z|^2 is so many times what noise has on average: by chance one in 22,000."""
+MOST_TRIANGLES = 400
+"""Of more, so many are taken evenly from the list of them where each is looked at by itself."""
 _SAME_TIME = 1e-3
 """Seconds by which rows of one integration may differ."""
 
@@ -104,6 +106,45 @@ def closure_of(
         log10_false_alarm=min(0.0, best.log10_false_alarm + tries),
         least_log10=min(0.0, best.least_log10 + tries),
     )
+
+
+def closure_phases(visibilities: Visibilities) -> tuple[NDArray[np.float64], int, NDArray[np.float64]]:
+    """Times of integrations, how many triangles, and phases (parallel correlation, time, triangle) in degrees.
+
+    Times are seconds of UTC since MJD 0.  A phase is that of the sum over channels of the triangle's phasors, for some
+    triangles of all antennas that have rows (`triangles_of`); NaN where a baseline has nothing.
+    """
+    parallel = [at for at, name in enumerate(visibilities.correlations) if name in PARALLEL]
+    integrations = [rows for rows in _integrations(visibilities) if len(rows)]
+    there = np.unique([visibilities.antenna1[~visibilities.is_auto], visibilities.antenna2[~visibilities.is_auto]])
+    p, q, r = there[np.stack(triangles_of(len(there)))]
+    size = len(visibilities.array.names)
+    phases = np.full((len(parallel), len(integrations), len(p)), np.nan)
+    for time, rows in enumerate(integrations):
+        phasors = _phasors(visibilities, None, rows, parallel)
+        phasors = np.concatenate([phasors, np.zeros_like(phasors[:1])])  # for what has no row
+        row = np.full((size, size), len(rows))
+        row[visibilities.antenna1[rows], visibilities.antenna2[rows]] = np.arange(len(rows))
+        total = np.ones((len(p), *phasors.shape[1:]), np.complex128)
+        for one, two in ((p, q), (q, r), (r, p)):
+            total *= phasors[row[one, two]] + phasors[row[two, one]].conj()  # whichever of both stands first
+        summed = total.sum(axis=1)
+        phases[:, time] = np.where(summed == 0, np.nan, np.degrees(np.angle(summed))).T
+    times = np.array([visibilities.time_s[rows[0]] for rows in integrations], np.float64)
+    return times, len(p), phases
+
+
+def triangles_of(antennas: int) -> tuple[NDArray[np.intp], ...]:
+    """Numbers of three antennas each, evenly from the list of all triangles, which is long: by their number in it."""
+    number = math.comb(antennas, 3)
+    chosen = np.unique(np.linspace(0, number - 1, min(number, MOST_TRIANGLES)).round().astype(np.int64))
+    found = np.zeros((3, len(chosen)), np.intp)
+    left = chosen if number else chosen[:0]
+    for place in (3, 2, 1):  # the combinatorial number system
+        sizes = np.array([math.comb(each, place) for each in range(antennas + 1)])
+        found[3 - place] = np.searchsorted(sizes, left, side="right") - 1
+        left = left - sizes[found[3 - place]]
+    return tuple(found)
 
 
 def mean_cosine_of(snr: float) -> float:

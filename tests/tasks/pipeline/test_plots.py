@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import tarfile
 from dataclasses import replace
@@ -16,7 +15,6 @@ from PIL import Image
 
 from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.pipeline.plots import style
-from absurd.tasks.pipeline.plots.closure import closure_phases, triangles_of
 from absurd.tasks.pipeline.plots.draw import OF_GAINS, OF_VISIBILITIES, draw_all
 from absurd.tasks.pipeline.simulation.settings import SimulationSettings
 from absurd.tasks.pipeline.simulation.simulate import simulate, simulate_in_memory
@@ -131,58 +129,6 @@ def test_flags_are_counted(small: Data) -> None:
     expected = np.zeros((4, 8))
     expected[0, 2] = expected[1:, 5] = 100
     assert np.array_equal(image, expected)
-
-
-def test_closure_phases_ignore_gains(small: Data) -> None:
-    """Gains of antennas change no closure phase, and those of a point are 0 but for the noise."""
-    quiet = replace(SMALL, noise_jy=0.0, beam="none", lost=0.0)
-    clean, *_ = simulate_in_memory(replace(quiet, gains="perfect", bandpass=False))
-    dirty, *_ = simulate_in_memory(quiet)
-
-    for each in (clean, dirty):
-        times, triangles, phases = closure_phases(each, [0, 1])
-        assert len(times) == 4
-        assert triangles == math.comb(7, 3)
-        assert np.abs(phases).max() < 1e-3
-
-
-def test_closure_phases_of_noise_are_anything() -> None:
-    """Without a source they are spread evenly: the mean of their phasors is 0 within its error."""
-    noise, *_ = simulate_in_memory(replace(SMALL, antennas=12, integrations=30, calibrator=None, declination_deg=37.0))
-
-    _, _, phases = closure_phases(noise, [0])
-
-    # Triangles share baselines: there are as many independent ones as baselines less antennas, plus one.
-    independent = 30 * (66 - 11)
-    assert abs(np.nanmean(np.exp(1j * np.radians(phases)))) < 4 / math.sqrt(independent)
-
-
-def test_lost_baselines_leave_no_closure_phase(small: Data) -> None:
-    """A triangle has a phase where each of its baselines has a visibility in some channel; zeros are none."""
-    one, two = small[0].antenna1, small[0].antenna2
-    data = small[0].data.copy()
-    data[(one == 0) & (two == 1)] = 0
-
-    _, _, phases = closure_phases(small[0].with_(data=data), [0])
-
-    p, q, r = triangles_of(7)
-    without = ((p == 0) | (q == 0) | (r == 0)) & ((p == 1) | (q == 1) | (r == 1))
-    assert np.all(np.isnan(phases[:, :, without]))
-    assert np.isfinite(phases[:, :, ~without]).mean() > 0.5
-
-
-@pytest.mark.parametrize("antennas", [0, 1, 2, 3, 4, 20, 96])
-def test_triangles_are_triangles(antennas: int) -> None:
-    """Each has three antennas, none is there twice, all are there where they are few, and else from the whole list."""
-    found = np.sort(np.array(triangles_of(antennas)), axis=0)
-
-    assert found.shape == (3, min(400, math.comb(antennas, 3)))
-    assert np.all(found[0] < found[1])
-    assert np.all(found[1] < found[2])
-    assert len({tuple(each) for each in found.T}) == found.shape[1]
-    if found.size:
-        assert found.min() == 0
-        assert found.max() == antennas - 1
 
 
 def test_delays_are_in_nanoseconds(small: Data) -> None:
