@@ -146,12 +146,14 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
     """Convert a group of sub-bands to one Measurement Set: `visibility.ingest` and `absurd pipeline watch` spawn it.
 
     Sub-bands that are missing are flagged channels.  What arrives once this has begun is late, and not in the product
-    until another conversion is asked for.  The result tells the product's path, and which sub-bands are in it.
+    until another conversion is asked for.  The result tells the product's path, bytes and checksum as it was made
+    (flagging changes it), and which sub-bands are in it.
     """
     from absurd.client_sync import SyncAbsurdClient
     from absurd.config import load_settings
     from absurd.tasks.radio.telescope import load_telescope
     from absurd.tasks.visibility.convert import convert_group as convert
+    from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 
     band = load_telescope(params.telescope).band if params.telescope else None
     with SyncAbsurdClient(settings=load_settings()) as client:
@@ -166,7 +168,9 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
             made = convert([each["path"] for each in files], path, band=band, on_subband=ctx.progress)
         except DataError as error:  # another attempt would read the same files
             raise Reject(error.message) from error
-        product = asdict(made) | {"path": str(path), "subbands": group["present"], "missing": group["missing"]}
+        size, checksum = size_and_checksum(path)
+        product = asdict(made) | {"path": str(path), "bytes": size, "checksum": checksum}
+        product |= {"subbands": group["present"], "missing": group["missing"]}
         if not client.end_conversion(params.group, params.round, product):
             raise Cancel(f"another conversion of sub-band group {params.group} was asked for since")
     ctx.log.info("group_converted", group=params.group, path=str(path), subbands=len(files))

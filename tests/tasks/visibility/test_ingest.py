@@ -68,6 +68,7 @@ def test_a_group_becomes_a_measurement_set(
 ) -> None:
     """A partial one with the missing channels flagged; once more on request with what came late, in the same place."""
     from absurd.tasks.visibility.measurement_set import read_measurement_set
+    from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 
     for number in (0, 1, 3):
         write_subband(incoming, number, jitter_s=-20)
@@ -81,10 +82,12 @@ def test_a_group_becomes_a_measurement_set(
 
     path = incoming.parent / "measurement_sets" / "2026-11-29T11:59:40.ms"
     assert (made["path"], made["subbands"], made["missing"]) == (str(path), [0, 1, 3], [2])
+    assert (made["bytes"], made["checksum"]) == size_and_checksum(path)
     flags = read_measurement_set(path).flags
     assert flags.shape[1] == 8
     assert [bool(flags[:, channel].all()) for channel in range(8)] == [False] * 2 + [True] * 2 + [False] * 4
-    assert run("visibility.convert_group", params)[0]["path"] == str(path)  # an attempt whose answer was lost
+    lost, _ = run("visibility.convert_group", params)  # an attempt whose answer was lost
+    assert lost == made | {"is_new": False}
     write_subband(incoming, 2)
     assert ingest(incoming)["recorded"] == {"late": 1}
     client.convert_subband_group(group["id"])
@@ -94,7 +97,9 @@ def test_a_group_becomes_a_measurement_set(
 
     assert (again["path"], again["missing"]) == (str(path), [])
     assert not read_measurement_set(path).flags.all(axis=(0, 2)).any()
-    assert (groups(client)[0]["state"], groups(client)[0]["product"]["path"]) == ("converted", str(path))
+    assert again["checksum"] != made["checksum"]
+    assert groups(client)[0]["state"] == "converted"
+    assert groups(client)[0]["product"].items() <= again.items()
     assert os.listdir(path.parent) == [path.name]
 
 
