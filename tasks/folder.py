@@ -39,8 +39,7 @@ def fill_aside(path: str | os.PathLike[str], *, unfinished: str | os.PathLike[st
     """
     final = folder_at(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    with naming(final.parent):
-        _recover(final)
+    clear_aside(final)
     with own_place(final, "part", is_folder=True) as aside:
         try:
             take_after(final, aside, least=0o700)
@@ -57,6 +56,16 @@ def fill_aside(path: str | os.PathLike[str], *, unfinished: str | os.PathLike[st
             raise
         sync(final.parent)
         remove(aside)  # it is what stood there before
+
+
+def clear_aside(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes on this machine left beside a folder; one that they had moved away is put back.
+
+    For who finds the folder made already, and so does not fill it again.
+    """
+    final = folder_at(path)
+    with naming(final.parent):
+        _recover(final)
 
 
 def folder_at(path: str | os.PathLike[str]) -> Path:

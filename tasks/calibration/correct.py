@@ -12,6 +12,7 @@ from typing import Any
 from absurd.tasks.calibration.apply import apply_gains, unapply_gains
 from absurd.tasks.calibration.chosen import Chosen, by_record, of_database, of_folders
 from absurd.tasks.calibration.params import ApplyParams
+from absurd.tasks.folder import clear_aside
 from absurd.tasks.radio.errors import CalibrationError, StateManagementError, ValidationError
 from absurd.tasks.visibility.measurement_set import writing
 from absurd.tasks.visibility.measurement_set_blocks import Reader, blocks, row_weights
@@ -46,6 +47,7 @@ def correct(params: ApplyParams, find: Find, get: Get, told: Told) -> dict[str, 
         record = chosen.record(calwt=params.calwt, missing=params.missing, bridge=params.bridge)
         before = _told_by(main)
         if params.out is None and before == record:
+            clear_aside(ms)
             return {"path": os.path.abspath(ms), "changed": False, **record}
         correction = _Correction(params, chosen, before, told)
         if params.out is not None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.folder import clear_aside
 from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.telescope import Band
 from absurd.tasks.visibility.group import Group, Part, put_together
@@ -78,6 +79,7 @@ def convert_group(
     group = put_together([read_subband_header(path) for path in paths], band)
     record = _record(group)
     if (done := _done(out, record)) is not None:
+        clear_aside(out)
         return done
     with new_measurement_set(out, size(group.description.shape)) as folder:
         widest = max(len(part.subband.frequencies_hz) for part in group.parts)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.folder import clear_aside
 from absurd.tasks.radio.errors import DataError, StateManagementError
 from absurd.tasks.visibility.flag_record import FlagRecord, Version
 from absurd.tasks.visibility.flagging.aoflagger import check
@@ -171,6 +172,7 @@ def flag_measurement_set(
     if strategy.aoflagger is not None:
         check(strategy.aoflagger)
     if (same := _made_by(path, spectral_window, key)) is not None:
+        clear_aside(path)
         return Done(same, resumed=True)
     with changing(path, COLUMNS) as main:
         recording, record = OnDisk(main, os.fspath(path), spectral_window), FlagRecord(main.name())
@@ -201,6 +203,7 @@ def restore_flags(
     version that there is not.
     """
     if (same := _made_by(path, spectral_window, key)) is not None:
+        clear_aside(path)
         return Done(same, resumed=True)
     with changing(path, COLUMNS) as main:
         recording, record = OnDisk(main, os.fspath(path), spectral_window), FlagRecord(main.name())

@@ -150,6 +150,24 @@ def test_a_kill_leaves_what_there_was(path: Path, at: str) -> None:
     assert sorted(each.name for each in (path / FOLDER / "window-0").iterdir()) == ["00000", "00001"]
 
 
+def test_a_kill_after_the_swap_leaves_no_old_files(path: Path) -> None:
+    """Killed before the older files are removed: the flags are the new ones, and the next attempt removes these."""
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=_killed, args=(path, "removal"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+    child.join(60)
+    assert child.exitcode == -9
+    assert len(FlagRecord(path).versions()) == 2
+    assert len(list(path.parent.iterdir())) == 2
+
+    done = flag_measurement_set(path, Strategy(), key="task")
+
+    assert done.resumed
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
 def _killed(path: Path, at: str) -> None:
     """Flag, and be killed at some point."""
     import os
@@ -160,8 +178,13 @@ def _killed(path: Path, at: str) -> None:
     def die(*_: Any, **__: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    put = on_disk.OnDisk.put
+    put, sync = on_disk.OnDisk.put, folder.sync
     seen: list[int] = []
+
+    def once_put(place: Path) -> None:  # the last that is flushed is the folder with the final names
+        if place == path.parent:
+            die()
+        sync(place)
 
     def some(self: on_disk.OnDisk, rows: Any, flags: Any) -> None:
         if seen:
@@ -170,6 +193,8 @@ def _killed(path: Path, at: str) -> None:
         put(self, rows, flags)
         if at == "swap":
             folder._exchange = die
+        if at == "removal":
+            folder.sync = once_put
 
     if at == "search":
         on_disk.flag_recording = die  # type: ignore[attr-defined]
