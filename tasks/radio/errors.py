@@ -39,6 +39,12 @@ class DataError(PipelineError, ExecutionError):
     code = "visibility_data"
 
 
+class UnreadableError(DataError):
+    """A file of visibilities cannot be read now, or changed while it was read: another attempt may."""
+
+    code = "visibility_unreadable"
+
+
 class StageError(PipelineError, ExecutionError):
     """A stage could not make its product."""
 

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.folder import clear_aside
-from absurd.tasks.radio.errors import DataError
+from absurd.tasks.radio.errors import DataError, StageError, UnreadableError
 from absurd.tasks.radio.telescope import Band
 from absurd.tasks.visibility.group import Group, Part, put_together
 from absurd.tasks.visibility.measurement_set_blocks import Writer, blocks
 from absurd.tasks.visibility.measurement_set_files import new_measurement_set
 from absurd.tasks.visibility.measurement_set_rows import open_table
 from absurd.tasks.visibility.measurement_set_tables import create, put_row_weights, size
+from absurd.tasks.visibility.subband_groups import DECLINATION_TOLERANCE_DEG
 from absurd.tasks.visibility.uvh5 import Blocks, Subband, open_subband, read_subband_header
 
 T = TypeVar("T", bound=np.generic)
@@ -62,21 +63,26 @@ def convert_group(
     out: str | os.PathLike[str],
     *,
     band: Band | None = None,
+    declination_tolerance_deg: float = DECLINATION_TOLERANCE_DEG,
     on_subband: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Convert files of one recording, in any order, into a Measurement Set with a field for each phase centre.
 
     With the `band` of the telescope the Measurement Set has all of its channels; without it, those from the lowest to
-    the highest that there are.  What is missing between them is flagged, as is what is no number.  `on_subband` is
-    called with the number of sub-bands that are done, and of all; what it raises stops the conversion.
+    the highest that there are.  What is missing between them is flagged, as is what is no number.  Times that are a
+    little off, and declinations by as much as the tolerance from that of the group, are turned to those of the file
+    with most rows, see `put_together`.  `on_subband` is called with the number of sub-bands that are done, and of all;
+    what it raises stops the conversion.
 
     The Measurement Set is whole or absent, see `write_measurement_set`; one that is there and was made from the same
-    files stays, and another one is replaced.  The same files give the same values.
+    files stays, and one that was made from some of them is replaced.  The same files give the same values.
 
-    Raises DataError with the reason for files that cannot be read or do not belong together, StageError where it cannot
-    be written or what is read back is not what was written, OSError.
+    Raises DataError with the reason for files that do not belong together or are not what they should be, and
+    UnreadableError, which is one, for those that cannot be read now or change meanwhile; StageError where it cannot be
+    written, what is read back is not what was written, or what is there was made from other files; OSError.
     """
-    group = put_together([read_subband_header(path) for path in paths], band)
+    headers = [read_subband_header(path) for path in paths]
+    group = put_together(headers, band, declination_tolerance_deg=declination_tolerance_deg)
     record = _record(group)
     if (done := _done(out, record)) is not None:
         clear_aside(out)
@@ -95,29 +101,50 @@ def convert_group(
                 written.flag(channels)
             put_row_weights(main, written.mean_weights(), written.is_flagged)
             conversion = written.conversion()
-            main.putkeyword(_KEYWORD, json.dumps(record | {"conversion": asdict(conversion)}, sort_keys=True))
+            result = {"conversion": asdict(conversion), "missing": [[each.start, each.stop] for each in group.missing]}
+            main.putkeyword(_KEYWORD, json.dumps(record | result, sort_keys=True))
             main.flush(recursive=True)
         writer.compare(folder)
     return conversion
 
 
+def missing_channels(main: Any) -> list[slice]:
+    """Channels of an open Measurement Set of which no sub-band came; none where `convert_group` did not make it."""
+    return [slice(*each) for each in _told(main).get("missing", [])]
+
+
 def _put_part(part: Part, written: _Written) -> None:
-    with open_subband(part.subband.path) as (subband, source):
-        if _digest(subband) != _digest(part.subband):
-            raise DataError(f"{subband.path} was changed while it was converted", path=str(subband.path))
+    before = part.subband
+    with open_subband(before.path) as (subband, source):
+        is_same = _digest(subband) == _digest(before)
         turn = subband.points_to_antenna_2()
         for rows, block in _blocks(part, source, written.rows, conjugate=turn):
             written.put(rows, part.channels, block)
+    now = before.path.stat()
+    if not is_same or {(before.bytes, before.modified_ns)} != {
+        (subband.bytes, subband.modified_ns),
+        (now.st_size, now.st_mtime_ns),
+    }:
+        raise UnreadableError(f"{before.path} was changed while it was converted", path=str(before.path))
 
 
 def _blocks(part: Part, source: Blocks, rows: int, *, conjugate: bool) -> Iterator[tuple[slice, Block]]:
     """The visibilities of a sub-band by rows of the group; flagged where it has none."""
+    from absurd.tasks.visibility.loops import rotate
+
     told, channels, correlations = shape = source.shape
+
+    def read(some: slice) -> Block:
+        block = source.read(some, conjugate=conjugate)
+        if part.path_m is not None:
+            rotate(block[0], part.path_m[some], part.subband.frequencies_hz)
+        return block
+
     if part.rows is None and part.is_reversed is None:
         for some in blocks(shape):
-            yield some, source.read(some, conjugate=conjugate)
+            yield some, read(some)
         return
-    data, flags, weights = source.read(slice(0, told), conjugate=conjugate)
+    data, flags, weights = read(slice(0, told))
     if part.is_reversed is not None:
         names = part.subband.correlations
         swapped = [names.index(_SWAPPED.get(name, name)) for name in names]
@@ -203,11 +230,11 @@ def _record(group: Group) -> dict[str, Any]:
     frequencies = group.description.frequencies_hz
     return {
         "files": [
-            [each.path.name, each.bytes, os.stat(each.path).st_mtime_ns, _digest(each)]  # data alone may be other ones
+            [each.path.name, each.bytes, each.modified_ns, _digest(each)]  # data alone may be other ones
             for each in (part.subband for part in group.parts)
         ],
         "channels": [float(frequencies[0]), float(frequencies[-1]), len(frequencies)],
-        "version": 2,
+        "version": 3,
     }
 
 
@@ -220,13 +247,31 @@ def _digest(subband: Subband) -> str:
 
 
 def _done(out: str | os.PathLike[str], record: dict[str, Any]) -> Conversion | None:
-    """What came of an earlier conversion of the same files that is in its place."""
+    """What came of an earlier conversion of the same files that is in its place.
+
+    Raises StageError where what is there was made from none of these files: that of another group is not replaced.
+    """
     if not (Path(out) / "table.dat").is_file():
         return None
     try:
         with open_table(out) as main:
-            told = json.loads(main.getkeyword(_KEYWORD)) if _KEYWORD in main.keywordnames() else {}
+            told = _told(main)
     except (DataError, ValueError):
         return None  # to be replaced
-    conversion = told.pop("conversion", None)
-    return Conversion(**conversion | {"is_new": False}) if told == record else None
+    conversion, _ = told.pop("conversion", None), told.pop("missing", None)
+    if told == record:
+        return Conversion(**conversion | {"is_new": False})
+    before, now = ({(each[0], each[-1]) for each in which.get("files", [])} for which in (told, record))
+    if before and before.isdisjoint(now):
+        raise StageError(
+            f"{os.fspath(out)} was made from other files ({min(before)[0]} and its like)",
+            advice="name another folder (out), or remove it",
+            path=os.fspath(out),
+        )
+    return None
+
+
+def _told(main: Any) -> dict[str, Any]:
+    """What a Measurement Set tells of how it was made."""
+    told: dict[str, Any] = json.loads(main.getkeyword(_KEYWORD)) if _KEYWORD in main.keywordnames() else {}
+    return told

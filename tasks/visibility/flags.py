@@ -33,8 +33,6 @@ class Reason(IntFlag):
     TOGETHER = 1 << 10
     GROWN = 1 << 11
     DEAD = 1 << 12
-    GAIN = 1 << 13
-    HAND = 1 << 14
 
 
 MEANING = {
@@ -51,8 +49,6 @@ MEANING = {
     Reason.TOGETHER: "is of a time and channel at which all baselines together stand out",
     Reason.GROWN: "lies among flagged ones: in time, in frequency or in the other correlations",
     Reason.DEAD: "is of an antenna of which nearly all is flagged",
-    Reason.GAIN: "is of an antenna, time and channel without a gain",
-    Reason.HAND: "was flagged by hand",
 }
 """What holds of a visibility with that bit."""
 

@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.telescope import Band
 from absurd.tasks.visibility.measurement_set_tables import Description
+from absurd.tasks.visibility.subband_groups import DECLINATION_TOLERANCE_DEG, SAME_TIME
 from absurd.tasks.visibility.uvh5 import Subband
 from absurd.tasks.visibility.uvw import meridian_centres, uvw_m
 from absurd.tasks.visibility.visibilities import PhaseCentre
 
 Floats = NDArray[np.float64]
 
-_SAME_TIME = 0.1
-"""Integrations by which times may differ and be the same."""
 _IN_COMMON = 0.5
 """Part of its times that a sub-band has in common with the others."""
 _SAME_CHANNEL = 0.1
 """Channels by which frequencies may differ and be the same."""
 _SAME_PLACE_M = 0.1
-_SAME_DIRECTION_RAD = 1e-4
+_SAME_HOUR_ANGLE_RAD = 1e-4
+_NO_WAY_M = 1e-5
+"""Differences of paths that times tell no better: Julian days are kept to 40 microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Part:
     """(row of the file,), number of the row of the group; None where they are the same, in the same order."""
     is_reversed: NDArray[np.bool_] | None
     """(row of the file,): whether its antennas are the other way round in the group; None where none is."""
+    path_m: Floats | None
+    """(row of the file,), by how much w is longer to the group's phase centre than to the file's; None where none is.
+
+    `rotate` by it has the phases be those of the group's phase centre.
+    """
 
     @property
     def channels(self) -> slice:
@@ -55,11 +61,19 @@ class Group:
     """Channels of which there is no sub-band."""
 
 
-def put_together(subbands: Sequence[Subband], band: Band | None = None) -> Group:
+def put_together(
+    subbands: Sequence[Subband],
+    band: Band | None = None,
+    *,
+    declination_tolerance_deg: float = DECLINATION_TOLERANCE_DEG,
+) -> Group:
     """Rows and channels of a group: each time and baseline that any of the files has, and all channels of a band.
 
     Without a band, the channels from the lowest to the highest that there are.  Antennas are known by their names, so
     they may be in another order in each file, as rows may; a baseline may have its antennas the other way round.
+
+    Times of the group are those of the file with most rows.  Others may be up to a tenth of an integration off, and
+    declinations each as much as the tolerance from that of their group: `Part.path_m` takes phases to its centres.
 
     Raises DataError with the reason for sub-bands that do not belong together: other times, antennas, phase centres,
     correlations or widths of channels, or the same channels.
@@ -69,7 +83,7 @@ def put_together(subbands: Sequence[Subband], band: Band | None = None) -> Group
     ordered = sorted(subbands, key=lambda each: (each.frequencies_hz[0], str(each.path)))
     reference = max(ordered, key=lambda each: len(each.time_s))
     for each in ordered:
-        _same_kind(each, reference)
+        _same_kind(each, reference, np.radians(2 * declination_tolerance_deg))
     frequencies, firsts, missing = _channels(ordered, band)
     times, slots = _times(ordered, reference)
     antennas = {name: number for number, name in enumerate(reference.array.names)}
@@ -91,6 +105,9 @@ def put_together(subbands: Sequence[Subband], band: Band | None = None) -> Group
         present[slot, rank] = True
     row_of = np.cumsum(present.ravel()).reshape(present.shape) - 1
     slot_of_row, baseline_of_row = np.nonzero(present)
+    low, high = np.divmod(baselines, number)
+    one, two = np.where(is_turned, high, low)[baseline_of_row], np.where(is_turned, low, high)[baseline_of_row]
+    description = _description(reference, ordered, frequencies, times[slot_of_row], slot_of_row, one, two)
     parts = []
     for place, each in enumerate(ordered):
         rows = row_of[slots[place], ranks[place]]
@@ -103,15 +120,21 @@ def put_together(subbands: Sequence[Subband], band: Band | None = None) -> Group
                 first_channel=firsts[place],
                 rows=None if len(rows) == len(slot_of_row) and np.array_equal(rows, np.arange(len(rows))) else rows,
                 is_reversed=is_reversed if is_reversed.any() else None,
+                path_m=_path_m(each, description, rows),
             )
         )
-    low, high = np.divmod(baselines, number)
-    one, two = np.where(is_turned, high, low)[baseline_of_row], np.where(is_turned, low, high)[baseline_of_row]
-    description = _description(reference, ordered, frequencies, times[slot_of_row], slot_of_row, one, two)
     return Group(description, tuple(parts), missing)
 
 
-def _same_kind(one: Subband, other: Subband) -> None:
+def _path_m(subband: Subband, description: Description, rows: NDArray[np.int64]) -> Floats | None:
+    """By how much w is longer to the phase centres of rows of the group than to those of the file, at its own times."""
+    field = description.field[rows]
+    there = uvw_m(subband.array, subband.antenna1, subband.antenna2, subband.time_s, field, description.phase_centres)
+    path: Floats = there[:, 2] - subband.uvw_m()[:, 2]
+    return path if np.abs(path).max() > _NO_WAY_M else None
+
+
+def _same_kind(one: Subband, other: Subband, apart_rad: float) -> None:
     """Raise DataError with the reason if two sub-bands are not of the same recording, as far as but times tell."""
     if len(set(one.array.names)) < len(one.array.names):
         raise DataError(f"{one.path.name} has antennas of the same name", path=str(one.path))
@@ -136,17 +159,21 @@ def _same_kind(one: Subband, other: Subband) -> None:
             raise refuse(f"antenna {name} stands {away:.3g} m apart")
     if np.isnan(one.declination_rad) != np.isnan(other.declination_rad):
         raise refuse("one is of a telescope that stands still, and one is not")
-    if abs(one.hour_angle_rad - other.hour_angle_rad) > _SAME_DIRECTION_RAD:
+    if abs(one.hour_angle_rad - other.hour_angle_rad) > _SAME_HOUR_ANGLE_RAD:
         raise refuse(f"hour angles are {one.hour_angle_rad:.5f} and {other.hour_angle_rad:.5f} radians")
-    if abs(one.declination_rad - other.declination_rad) > _SAME_DIRECTION_RAD:
+    if abs(one.declination_rad - other.declination_rad) > apart_rad + 1e-9:
         degrees = np.degrees([one.declination_rad, other.declination_rad])
         raise refuse(f"declinations are {degrees[0]:.4f} and {degrees[1]:.4f} degrees")
     if np.isnan(one.declination_rad):
-        told, wanted_centres = (
-            np.array([(each.ra_rad, each.dec_rad) for each in which.phase_centres]) for which in (one, other)
-        )
-        if told.shape != wanted_centres.shape or np.abs(told - wanted_centres).max() > _SAME_DIRECTION_RAD / 1e3:
+        directions, others = (_directions(each.phase_centres) for each in (one, other))
+        if directions.shape != others.shape or np.linalg.norm(directions - others, axis=1).max() > apart_rad + 1e-9:
             raise refuse("phase centres differ")
+
+
+def _directions(centres: Sequence[PhaseCentre]) -> Floats:
+    """Unit vectors, (phase centre, 3)."""
+    ra, dec = (np.array([getattr(each, name) for each in centres]) for name in ("ra_rad", "dec_rad"))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def _channels(ordered: Sequence[Subband], band: Band | None) -> tuple[Floats, list[int], tuple[slice, ...]]:
@@ -183,7 +210,7 @@ def _channels(ordered: Sequence[Subband], band: Band | None) -> tuple[Floats, li
 
 def _times(ordered: Sequence[Subband], reference: Subband) -> tuple[Floats, list[NDArray[np.intp]]]:
     """The times that there are, and for each row of each sub-band which of these it has."""
-    nearest = _SAME_TIME * float(np.median(reference.exposure_s))
+    nearest = SAME_TIME * float(np.median(reference.exposure_s))
     known = np.unique(reference.time_s)
     for each in ordered:
         mine = np.unique(each.time_s)

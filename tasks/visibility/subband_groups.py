@@ -16,6 +16,9 @@ FileState = Literal["waiting", "grouped", "late", "duplicate", "unreadable"]
 GroupState = Literal["collecting", "complete", "partial", "converting", "converted", "failed"]
 TAKING = ("collecting", "complete", "partial")
 """States of a group whose conversion has not begun: more sub-bands are welcome."""
+DECLINATION_TOLERANCE_DEG = 0.1
+SAME_TIME = 0.1
+"""Integrations by which times of one recording may differ from one file to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Policy:
     """With so many a group is converted once its time is out; with fewer it fails."""
     time_tolerance_s: float = 60.0
     """Of a stamp to the time of its group: stamps of one group lie within twice of that."""
-    declination_tolerance_deg: float = 0.1
+    declination_tolerance_deg: float = DECLINATION_TOLERANCE_DEG
+    """Of a file to its group: those of one group lie within twice of that."""
     timeout_s: float = 300.0
     """After the last file of a group."""
 
@@ -51,10 +55,10 @@ class Subband:
     integration_s: float = 0.0
 
     def same_recording(self, other: Subband) -> bool | None:
-        """Whether both begin at one time, to half an integration; None where one does not tell."""
+        """Whether both begin at one time, to a tenth of an integration; None where one does not tell."""
         if self.begins_at is None or other.begins_at is None:
             return None
-        return abs((self.begins_at - other.begins_at).total_seconds()) <= self.integration_s / 2 + 0.001
+        return abs((self.begins_at - other.begins_at).total_seconds()) <= SAME_TIME * self.integration_s + 0.001
 
 
 @dataclass(slots=True, eq=False)
@@ -121,9 +125,8 @@ class Groups:
         if known is not None:
             group, state = known
             if group.state not in TAKING and state != "duplicate":
-                group.grouped.pop(file.number, None)
-                group.late[file.number] = file
-                return group, "late"
+                (group.grouped if state == "grouped" else group.late)[file.number] = file
+                return group, state
             self._take_out(group, file.path)
         if not 0 <= file.number < self.policy.subbands:
             return None, "unreadable"

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.radio.earth import utc_s
-from absurd.tasks.radio.errors import DataError
+from absurd.tasks.radio.errors import DataError, UnreadableError
 from absurd.tasks.radio.telescope import geocentric_m
 from absurd.tasks.visibility.correlations import AIPS, in_order, named
 from absurd.tasks.visibility.directions import to_icrs
@@ -72,6 +72,8 @@ class Subband:
     history: tuple[str, ...]
     bytes: int
     """Of the file."""
+    modified_ns: int
+    """When the file was changed last, nanoseconds since 1970."""
 
     def uvw_m(self, rows: slice = slice(None)) -> Floats:
         """Coordinates of rows from the positions of antennas, (row, 3), metres."""
@@ -124,7 +126,8 @@ def read_subband_header(path: str | os.PathLike[str]) -> Subband:
 def open_subband(path: str | os.PathLike[str]) -> Iterator[tuple[Subband, Blocks]]:
     """A file's header, and its visibilities to be read by rows while the block runs.
 
-    Raises DataError for what cannot be read, also while it is read.
+    Nothing is locked: a program that writes the file is not disturbed.  Raises DataError for what is not as it should
+    be, also while it is read, and UnreadableError, which is one, for what cannot be read now.
     """
     import h5py
 
@@ -132,16 +135,19 @@ def open_subband(path: str | os.PathLike[str]) -> Iterator[tuple[Subband, Blocks
     with suppress(ImportError):  # more ways of compression, if it is installed
         import_module("hdf5plugin")
     try:
-        with h5py.File(told, "r", locking="best-effort") as file:
-            subband = _header(told, file)
+        status = told.stat()  # before anything is read: what changes later is told by it
+        with h5py.File(told, "r", locking=False) as file:
+            subband = _header(told, file, status)
             yield subband, Blocks(subband, file)
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{told} is not there", path=str(told)) from error
+        raise UnreadableError(f"{told} is not there", path=str(told)) from error
     except KeyError as error:
         raise DataError(f"{told}: {_said(error)}", advice=_OTHER_READER, path=str(told)) from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or "errno = " in str(error)):  # not of HDF5 itself
+            raise UnreadableError(f"{told} cannot be read: {_said(error)}", path=str(told)) from error
         advice = "install hdf5plugin, which has more ways of compression" if "filter" in str(error) else ""
         raise DataError(f"{told} cannot be read: {_said(error)}", advice=advice, path=str(told)) from error
 
@@ -180,7 +186,7 @@ class Blocks:
         return ordered
 
 
-def _header(path: Path, file: Any) -> Subband:
+def _header(path: Path, file: Any, status: os.stat_result) -> Subband:
     header = file["Header"]
     if _told(header, "Nspws", 1) != 1:
         raise DataError(f"{path} has several spectral windows", advice=_OTHER_READER, path=str(path))
@@ -218,7 +224,8 @@ def _header(path: Path, file: Any) -> Subband:
         declination_rad=pointing[1],
         hour_angle_rad=pointing[0],
         history=tuple(_told(header, "history", "").splitlines()),
-        bytes=path.stat().st_size,
+        bytes=status.st_size,
+        modified_ns=status.st_mtime_ns,
     )
 
 

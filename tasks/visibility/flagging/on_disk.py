@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from absurd.tasks.folder import clear_aside
 from absurd.tasks.radio.errors import DataError, StateManagementError
+from absurd.tasks.visibility.convert import missing_channels
 from absurd.tasks.visibility.flag_record import FlagRecord, Version
 from absurd.tasks.visibility.flagging.aoflagger import check
 from absurd.tasks.visibility.flagging.flagger import BYTES_AT_ONCE, BYTES_OF_VISIBILITY, flag_recording
@@ -22,7 +23,7 @@ from absurd.tasks.visibility.flagging.recording import with_input
 from absurd.tasks.visibility.flagging.sorted_file import Sorted
 from absurd.tasks.visibility.flagging.strategy import Strategy
 from absurd.tasks.visibility.flagging.waterfalls import Waterfalls, waterfalls
-from absurd.tasks.visibility.flags import Reasons, histogram, tally
+from absurd.tasks.visibility.flags import Reason, Reasons, histogram, tally
 from absurd.tasks.visibility.measurement_set_columns import changing
 from absurd.tasks.visibility.measurement_set_rows import open_table, read_array, read_phase_centres, read_times, select
 from absurd.tasks.visibility.visibilities import Visibilities
@@ -94,7 +95,10 @@ class OnDisk:
 
     def reasons(self, rows: NDArray[np.int64], flags: NDArray[np.bool_]) -> Reasons:
         if self.earlier is None:
-            return with_input(np.zeros(flags.shape, np.uint16), flags)
+            missing = np.zeros((self.channels, 1), np.uint16)
+            for channels in missing_channels(self._main):
+                missing[channels] = int(Reason.MISSING)
+            return with_input(np.where(flags, missing, np.uint16(0)), flags)
         record, number, place = self.earlier
         at = place[rows]
         first, last = int(at.min()), int(at.max()) + 1  # the same sorting made it, so this is the block

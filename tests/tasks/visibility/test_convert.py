@@ -7,21 +7,29 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
+from proof import seed_of
 from recordings import CHANNEL_HZ, LIGHT, LOWEST_HZ, Recording
 
-from absurd.tasks.radio.errors import DataError
+from absurd.tasks.radio.errors import DataError, StageError, UnreadableError
 from absurd.tasks.radio.telescope import Band
-from absurd.tasks.visibility.convert import convert_group
+from absurd.tasks.visibility.convert import convert_group, missing_channels
+from absurd.tasks.visibility.flag_record import FlagRecord
+from absurd.tasks.visibility.flagging.on_disk import flag_measurement_set
+from absurd.tasks.visibility.flagging.strategy import strategy_named
+from absurd.tasks.visibility.flags import Reason
 from absurd.tasks.visibility.measurement_set import read_measurement_set
-from absurd.tasks.visibility.uvh5 import read_subband
+from absurd.tasks.visibility.measurement_set_rows import open_table
+from absurd.tasks.visibility.uvh5 import Blocks, read_subband
 from absurd.tasks.visibility.visibilities import Visibilities
 
 RECORDING = Recording()
@@ -68,6 +76,37 @@ def direction_cosines(place: SkyCoord, ra: float, dec: float) -> tuple[float, fl
         np.sin(place.dec.rad) * np.cos(dec) - np.cos(place.dec.rad) * np.sin(dec) * np.cos(turn),
         np.sin(place.dec.rad) * np.sin(dec) + np.cos(place.dec.rad) * np.cos(dec) * np.cos(turn),
     )
+
+
+@dataclass(frozen=True)
+class SameSky(Recording):
+    """Of the sources of `RECORDING`, when it points to something else than that."""
+
+    @cached_property
+    def sky(self) -> tuple[SkyCoord, ...]:
+        return RECORDING.sky
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"begin": "2025-10-05T12:30:01.2"},
+        {"declination_deg": 37.19},
+        {"begin": "2025-10-05T12:29:58.8", "declination_deg": 36.9},
+    ],
+)
+def test_sub_bands_that_point_elsewhere_are_turned(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """By a tenth of an integration or twice the tolerance of declinations: sources stay where they are."""
+    other = SameSky(**changes)
+    files = [RECORDING.write_subband(tmp_path / "a.hdf5", 0), other.write_subband(tmp_path / "b.hdf5", 1)]
+    turned = np.random.default_rng(1).random(other.integrations * len(other.pairs[0])) < 0.5
+    files.append(other.write_subband(tmp_path / "c.hdf5", 2, turned=turned, row_order=np.arange(len(turned))[::-1]))
+
+    convert_group(files, tmp_path / "out.ms")
+
+    found = read_measurement_set(tmp_path / "out.ms")
+    apart = np.abs(found.data[..., 0] - predicted(found, 1))[~found.is_auto]
+    assert apart.max() < 0.06 + 4 * 0.02 + 0.03  # in 1.2 s the sky turns 350 m by 0.0012 turns
 
 
 def test_channels_ascend_whatever_the_order_of_files(tmp_path: Path) -> None:
@@ -178,6 +217,8 @@ def test_what_is_no_number(tmp_path: Path) -> None:
     [
         ({"begin": "2025-10-05T12:35:10"}, {}, "is of another time"),
         ({"begin": "2025-10-05T12:30:04"}, {}, "is of another time"),
+        ({"begin": "2025-10-05T12:30:01.4"}, {}, "is of another time"),
+        ({"declination_deg": 37.21}, {}, "declinations are 37.2100 and 37.0000 degrees"),
         ({"declination_deg": 38.0}, {}, "declinations are 38.0000 and 37.0000 degrees"),
         ({"correlations": (-5,)}, {}, "correlations are XX, and XX, YY"),
         ({"integration_s": 6.442451}, {}, "integrations are 6.442 s long, and 12.88"),
@@ -220,6 +261,56 @@ def test_a_file_with_other_data_is_another_file(tmp_path: Path) -> None:
     os.utime(files[0], ns=(told.st_atime_ns, told.st_mtime_ns + 1))  # clocks of file systems are coarse
 
     assert convert_group(files, tmp_path / "out.ms").is_new
+
+
+def test_a_file_that_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data alone, before they are read or while they are: that is told, and nothing is written."""
+    files = sorted(subbands(tmp_path))
+
+    def touch(file: Path) -> None:
+        told = file.stat()
+        os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns + 1))
+
+    with pytest.raises(UnreadableError, match=r"sb01\.hdf5 was changed while it was converted"):
+        convert_group(files, tmp_path / "out.ms", on_subband=lambda done, _: touch(files[1]) if done == 1 else None)
+    read = Blocks.read
+
+    def changed(self: Blocks, rows: slice, *, conjugate: bool) -> Any:
+        touch(files[0])
+        return read(self, rows, conjugate=conjugate)
+
+    monkeypatch.setattr(Blocks, "read", changed)
+    with pytest.raises(UnreadableError, match=r"sb00\.hdf5 was changed while it was converted"):
+        convert_group(files, tmp_path / "out.ms")
+    assert not (tmp_path / "out.ms").exists()
+
+
+def test_what_was_made_of_other_files_stays(tmp_path: Path) -> None:
+    """Another recording, of files of the same names, does not take the place of a Measurement Set."""
+    convert_group(subbands(tmp_path), tmp_path / "out.ms")
+    (tmp_path / "other").mkdir()
+    others = subbands(tmp_path / "other", RECORDING.with_(begin="2025-10-06T12:30:00"))
+    before = content(tmp_path / "out.ms")
+
+    with pytest.raises(StageError, match=r"out\.ms was made from other files"):
+        convert_group(others, tmp_path / "out.ms")
+
+    assert content(tmp_path / "out.ms") == before
+
+
+def test_missing_sub_bands_are_no_fault_of_antennas(tmp_path: Path) -> None:
+    """Flags tell that they are missing; however many they are, no antenna is dead of it."""
+    band = Band(LOWEST_HZ - CHANNEL_HZ / 2, CHANNEL_HZ, channels=4, subbands=40, descending=True)
+    convert_group(subbands(tmp_path, numbers=(1, 2)), tmp_path / "out.ms", band=band)
+    with open_table(tmp_path / "out.ms") as main:
+        assert missing_channels(main) == [slice(0, 4), slice(12, 160)]
+
+    done = flag_measurement_set(tmp_path / "out.ms", strategy_named("structure", {}))
+
+    assert done.version.report["dead_antennas"] == []
+    reasons = FlagRecord(tmp_path / "out.ms").reasons(0)
+    assert set(np.unique(reasons[:, :4])) == set(np.unique(reasons[:, 12:])) == {int(Reason.MISSING)}
+    assert not reasons[:, 4:12].any()
 
 
 def test_converting_again(tmp_path: Path) -> None:
@@ -268,8 +359,11 @@ def test_one_is_asked_after_each_subband(tmp_path: Path) -> None:
 
 _KILLED = """
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 from absurd.tasks.visibility.convert import convert_group
 def stop(done, _):
     if done == int(sys.argv[1]):
@@ -283,37 +377,37 @@ _ANY_TIME = """
 import sys
 from pathlib import Path
 from absurd.tasks.visibility.convert import convert_group
-from absurd.tasks.visibility import loops
-print("there", flush=True)
+files = sorted(Path(sys.argv[1]).glob("*.hdf5"))
 while True:
-    convert_group(sorted(Path(sys.argv[1]).glob("*.hdf5"))[:2], sys.argv[2])
-    convert_group(sorted(Path(sys.argv[1]).glob("*.hdf5")), sys.argv[2])
+    for some in (files[:2], files):
+        print(convert_group(some, sys.argv[2]).is_new, flush=True)
 """
 
 
 def test_kills_at_any_time(tmp_path: Path) -> None:
     """While one Measurement Set is replaced by another, again and again: what is there is one of them, and whole."""
     subbands(tmp_path)
-    random = np.random.default_rng()
+    random = np.random.default_rng(seed_of("kills of conversions"))
     for _ in range(4):
         seconds = float(random.uniform(0.02, 0.6))
         victim = subprocess.Popen(
             [sys.executable, "-c", _ANY_TIME, tmp_path, tmp_path / "o.ms"], stdout=subprocess.PIPE
         )
         assert victim.stdout is not None
-        assert victim.stdout.readline() == b"there\n"
+        assert victim.stdout.readline()
+        assert victim.stdout.readline() == b"True\n"  # it has replaced one, and is at the next
         with pytest.raises(subprocess.TimeoutExpired):
             victim.wait(seconds)
         victim.kill()
         victim.communicate(timeout=PATIENCE)
 
         print(f"killed after {seconds:.3f} s")
-        if (tmp_path / "o.ms").exists():
-            found = read_measurement_set(tmp_path / "o.ms")
-            assert found.data.shape[1] in {8, 12}
-            assert not found.flags.any()
-            assert np.abs(found.data).min() > 0
-    convert_group(sorted(tmp_path.glob("*.hdf5")), tmp_path / "o.ms")
+        found = read_measurement_set(tmp_path / "o.ms")
+        assert found.data.shape[1] in {8, 12}
+        assert not found.flags.any()
+        assert np.abs(found.data).min() > 0
+    files = sorted(tmp_path.glob("*.hdf5"))
+    assert {convert_group(some, tmp_path / "o.ms").channels for some in (files[:2], files)} == {8, 12}
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 

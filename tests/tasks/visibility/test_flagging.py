@@ -104,11 +104,11 @@ def test_numbers_of_any_size_spoil_nothing() -> None:
 def test_flags_only_grow() -> None:
     """What was flagged stays so, with its reason or as INPUT, and does not change what is found elsewhere by much."""
     before = np.random.default_rng(2).random(BASE.flags.shape) < 0.5
-    known = np.where(np.random.default_rng(3).random(before.shape) < 0.5, int(Reason.HAND), 0).astype(np.uint16)
+    known = np.where(np.random.default_rng(3).random(before.shape) < 0.5, int(Reason.ZERO), 0).astype(np.uint16)
     flagged, reasons, report = flag(BASE.with_(flags=before), earlier=np.where(before, known, 0).astype(np.uint16))
 
     assert (flagged.flags >= before).all() and report.before == before.sum()
-    np.testing.assert_array_equal(has(reasons, Reason.HAND), before & (known != 0))
+    np.testing.assert_array_equal(has(reasons, Reason.ZERO), before & (known != 0))
     np.testing.assert_array_equal(has(reasons, Reason.INPUT), before & (known == 0))
     assert report.new < 1e-3 * report.visibilities
     again, reasons_again, report_again = flag(flagged, earlier=reasons)

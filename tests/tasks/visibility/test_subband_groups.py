@@ -123,7 +123,7 @@ class _Play:
 
     def arrive(self) -> None:
         tile, number = self.chance.randrange(3), self.chance.choice([0, 0, 1, 1, 2, 2, 3])
-        begins = NIGHT + timedelta(seconds=tile * TILE_S + self.chance.choice([0, 0, 0, 0, 90]))
+        begins = NIGHT + timedelta(seconds=tile * TILE_S + self.chance.choice([0, 0, 0, 0, 90, 3]))
         stamp = NIGHT + timedelta(seconds=tile * TILE_S + self.chance.randint(-60, 60))
         file = Subband(
             f"/{self.chance.randrange(2)}/{tile}_{number}",
