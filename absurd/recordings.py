@@ -43,10 +43,9 @@ def list_intakes() -> Call[list[Document]]:
 def record_subbands(intake: str, files: Sequence[Document]) -> Call[list[Document]]:
     """Record files as they are found; all or none, and each once for each version.
 
-    A file is {path, version, state, number, stamp, declination_deg, content, begins_at, integration_s, reason,
-    look_again}; its state is waiting (for the rest of it), whole or unreadable.  The file that completes a group
-    spawns its conversion.  Gives path, state, group_id and reason of each.  Raises RecordingNotFoundError,
-    InvalidOptionError.
+    A file is {path, version, state, number, stamp, declination_deg, content, begins_at, integration_s, reason}; its
+    state is waiting (for the rest of it), whole or unreadable.  The file that completes a group spawns its conversion.
+    Gives path, state, group_id and reason of each.  Raises RecordingNotFoundError, InvalidOptionError.
     """
     return Call(
         "select to_jsonb(r)::text as document from {schema}.record_subbands($1::text, $2::text::jsonb) r",

@@ -25,7 +25,9 @@ Say = Callable[[dict[str, Any], str], None]
 @click.command(epilog="Example: absurd pipeline watch /data/incoming --out /data/ms")
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--intake", default="incoming", show_default=True, metavar="NAME", help="Under which all is recorded.")
-@click.option("--out", metavar="FOLDER", help="Where Measurement Sets go.  [as before; measurement_sets beside FOLDER]")
+@click.option(
+    "--out", metavar="FOLDER", help="Where Measurement Sets go.  [as before; measurement_sets/INTAKE beside FOLDER]"
+)
 @click.option("--telescope", metavar="NAME", help="Whose whole band Measurement Sets have.  [as before; none]")
 @click.option("--queue", "-q", metavar="NAME", help="Queue of the conversions.  [the executor's]")
 @click.option("--subbands", type=click.IntRange(1, 4096), metavar="N", help="Of a complete group.  [as before; 16]")

@@ -72,7 +72,6 @@ create table subband (
     begins_at       timestamptz,
     group_id        bigint,
     reason          text,
-    look_again      boolean not null default false,
     changed_at      timestamptz not null,
     unique (intake_id, path),
     constraint subband_state_known check (state in ('waiting', 'grouped', 'late', 'duplicate', 'unreadable')),
@@ -87,6 +86,5 @@ comment on table subband is 'Files of sub-bands that have arrived, and what beca
 comment on column subband.version is 'Size and time of the last change.';
 comment on column subband.stamp is 'The time in the name of the file.';
 comment on column subband.begins_at is 'The first time in the file itself; null: it does not tell.';
-comment on column subband.reason is 'Why it is in no group, or not in the conversion of its group.';
-comment on column subband.look_again is 'Whether it may be usable though its version is the same, as when its rights change.';
+comment on column subband.reason is 'Why it is in no group, or not as it is in the conversion of its group.';
 comment on column subband.changed_at is 'When this version was seen first, by the clock of the database.';

@@ -106,7 +106,7 @@ create or replace function _takes_subbands(p_state text) returns boolean
 
 -- The group that a whole file belongs to: its stamp is near those of all in it, and declination and content are theirs; of
 -- several one of whose files begins when it does, else the nearest in time.  Null: none.  Where the file's sub-band is another recording (it begins at another time by
--- more than half an integration), the file belongs to a group of its own: an observation that was started anew.
+-- more than a tenth of an integration), the file belongs to a group of its own: an observation that was started anew.
 create or replace function _group_of(p_intake intake, p_file subband, p_integration double precision) returns bigint
     language sql stable
     as $$
@@ -121,11 +121,11 @@ create or replace function _group_of(p_intake intake, p_file subband, p_integrat
           and not exists (
               select from subband s
               where s.group_id = g.id and s.number = p_file.number and s.state in ('grouped', 'late') and s.path <> p_file.path
-                and abs(extract(epoch from s.begins_at - p_file.begins_at)) > coalesce(p_integration, 0) / 2 + 0.001)
+                and abs(extract(epoch from s.begins_at - p_file.begins_at)) > 0.1 * coalesce(p_integration, 0) + 0.001)
         order by exists (
                      select from subband s
                      where s.group_id = g.id and s.state in ('grouped', 'late') and s.path <> p_file.path
-                       and abs(extract(epoch from s.begins_at - p_file.begins_at)) <= coalesce(p_integration, 0) / 2 + 0.001) desc,
+                       and abs(extract(epoch from s.begins_at - p_file.begins_at)) <= 0.1 * coalesce(p_integration, 0) + 0.001) desc,
                  abs(extract(epoch from g.first_stamp + (g.last_stamp - g.first_stamp) / 2 - p_file.stamp)), g.id
         limit 1
     $$;
@@ -201,7 +201,7 @@ begin
 end $$;
 
 -- Record files as they are found, once for each version: [{path, version, state: waiting, whole or unreadable, number, stamp,
--- declination_deg, content, begins_at, integration_s, reason, look_again}].  A whole file is put into the group it belongs to,
+-- declination_deg, content, begins_at, integration_s, reason}].  A whole file is put into the group it belongs to,
 -- which is made if there is none; the file that completes a group spawns its conversion with the same transaction.
 -- Returns what became of each.  Raises AB001, AB015.  Touches intake, subband, subband_group and what spawn_tasks() touches.
 create or replace function record_subbands(p_intake text, p_files jsonb)
@@ -229,7 +229,7 @@ begin
     for v_found in
         select * from jsonb_to_recordset(p_files) as f (
             path text, version text, state text, number integer, stamp timestamptz, declination_deg double precision, content text,
-            begins_at timestamptz, integration_s double precision, reason text, look_again boolean)
+            begins_at timestamptz, integration_s double precision, reason text)
         order by f.stamp, f.number, f.path collate "C"
     loop
         v_file := null;
@@ -243,7 +243,6 @@ begin
         v_file.content := v_found.content;
         v_file.begins_at := v_found.begins_at;
         v_file.reason := left(v_found.reason, 1000);
-        v_file.look_again := coalesce(v_found.look_again, false);
         v_file.changed_at := clock_time();
         perform _record_subband(v_intake, v_file, v_found.integration_s);
     end loop;
@@ -254,7 +253,7 @@ exception when data_exception or integrity_constraint_violation then
     raise exception 'files cannot be recorded: %', sqlerrm using errcode = 'AB001';
 end $$;
 comment on function record_subbands(text, jsonb) is
-    'Record files of sub-bands as they are found: [{path, version, state (waiting, whole, unreadable), number, stamp, declination_deg, content, begins_at, integration_s, reason, look_again}]. Whole ones are grouped, and a group that is complete gets its conversion. Returns what became of each.';
+    'Record files of sub-bands as they are found: [{path, version, state (waiting, whole, unreadable), number, stamp, declination_deg, content, begins_at, integration_s, reason}]. Whole ones are grouped, and a group that is complete gets its conversion. Returns what became of each.';
 
 create or replace function _record_subband(p_intake intake, p_file subband, p_integration double precision) returns void
     language plpgsql
@@ -276,8 +275,9 @@ begin
         select * into v_group from subband_group where id = v_old.group_id;
         if not _takes_subbands(v_group.state) and v_old.state <> 'duplicate' then
             if p_file.state = 'whole' then
-                update subband set (state, version, reason, changed_at, begins_at)
-                    = ('late', p_file.version, 'it changed after the conversion of its group had begun', p_file.changed_at, p_file.begins_at)
+                -- It stays what it is: the files of a conversion are the same at each of its attempts.
+                update subband set (version, reason, changed_at, begins_at)
+                    = (p_file.version, 'it changed after the conversion of its group had begun', p_file.changed_at, p_file.begins_at)
                     where id = v_old.id;
             end if;
             return;  -- what is not whole yet is looked at again
@@ -305,13 +305,13 @@ begin
             when 'late' then case when v_group.round = 0 then 'the time of its group was out'
                                   else 'the conversion of its group had begun' end end;
     end if;
-    insert into subband as s (intake_id, path, version, state, number, stamp, declination_deg, content, begins_at, group_id, reason, look_again, changed_at)
+    insert into subband as s (intake_id, path, version, state, number, stamp, declination_deg, content, begins_at, group_id, reason, changed_at)
         values (p_file.intake_id, p_file.path, p_file.version, p_file.state, p_file.number, p_file.stamp, p_file.declination_deg,
-                p_file.content, p_file.begins_at, p_file.group_id, p_file.reason, p_file.look_again, p_file.changed_at)
+                p_file.content, p_file.begins_at, p_file.group_id, p_file.reason, p_file.changed_at)
         on conflict (intake_id, path) do update
-            set (version, state, number, stamp, declination_deg, content, begins_at, group_id, reason, look_again, changed_at)
+            set (version, state, number, stamp, declination_deg, content, begins_at, group_id, reason, changed_at)
                 = (excluded.version, excluded.state, excluded.number, excluded.stamp, excluded.declination_deg, excluded.content,
-                   excluded.begins_at, excluded.group_id, excluded.reason, excluded.look_again, excluded.changed_at);
+                   excluded.begins_at, excluded.group_id, excluded.reason, excluded.changed_at);
     if p_file.state = 'grouped' then
         update subband_group
             set first_stamp = least(first_stamp, p_file.stamp), last_stamp = greatest(last_stamp, p_file.stamp),

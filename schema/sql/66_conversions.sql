@@ -105,7 +105,7 @@ begin
             raise exception 'sub-band group % is being converted by task %', p_group, v_group.task_id using errcode = 'AB004';
         end if;
     end if;
-    update subband set state = 'grouped', reason = null where group_id = p_group and state = 'late';
+    update subband set state = 'grouped', reason = null where group_id = p_group and (state = 'late' or state = 'grouped' and reason is not null);
     v_count := (select count(*) from subband where group_id = p_group and state = 'grouped');
     if v_count = 0 then
         raise exception 'sub-band group % has no files', p_group using errcode = 'AB004';
@@ -116,7 +116,7 @@ end $$;
 comment on function convert_subband_group(bigint) is
     'Have a group converted as it is now, or once more, with the sub-bands that came late; returns the task.';
 
--- The conversion of a group begins: from now on its files are settled, and what else arrives is late.  Made again it tells
+-- The conversion of a group begins: from now on its files are settled, and what else arrives is late; what changes is noted beside it.  Made again it tells
 -- the same.  Null: another conversion was asked for since, and this one is not wanted.  Raises AB015.
 create or replace function begin_conversion(p_group bigint, p_round integer, p_task uuid) returns jsonb
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off
@@ -138,6 +138,7 @@ begin
         update subband_group set state = 'converting', task_id = p_task, begun_at = coalesce(begun_at, clock_time()), ended_at = null,
                                  reason = null, name = v_name
             where id = p_group;
+        update subband set reason = null where group_id = p_group and state = 'grouped' and reason is not null;  -- they are read as they are now
     end if;
     return get_subband_group(p_group);
 end $$;
@@ -170,11 +171,11 @@ create or replace function _group_document(p_group subband_group) returns jsonb
         select jsonb_build_object(
             'id', p_group.id, 'intake', i.name, 'state', case when l.reason is null then p_group.state else 'failed' end,
             'name', p_group.name, 'first_stamp', p_group.first_stamp, 'last_stamp', p_group.last_stamp,
-            'declination_deg', p_group.declination_deg, 'content', p_group.content, 'expected', p_group.expected,
+            'declination_deg', p_group.declination_deg, 'declination_tolerance_deg', i.declination_tolerance, 'content', p_group.content, 'expected', p_group.expected,
             'present', coalesce(f.present, '[]'),
             'missing', (select coalesce(jsonb_agg(n order by n), '[]') from generate_series(0, p_group.expected - 1) n
                         where not coalesce(f.present, '[]') @> to_jsonb(n)),
-            'late', coalesce(f.late, '[]'), 'duplicates', coalesce(f.duplicates, 0), 'round', p_group.round, 'task_id', p_group.task_id,
+            'late', coalesce(f.late, '[]'), 'changed', coalesce(f.changed, '[]'), 'duplicates', coalesce(f.duplicates, 0), 'round', p_group.round, 'task_id', p_group.task_id,
             'created_at', p_group.created_at, 'due_at', p_group.due_at, 'begun_at', p_group.begun_at, 'ended_at', p_group.ended_at,
             'product', p_group.product, 'reason', coalesce(l.reason, p_group.reason))
         from intake i
@@ -182,6 +183,7 @@ create or replace function _group_document(p_group subband_group) returns jsonb
         cross join lateral (
             select jsonb_agg(number order by number) filter (where state = 'grouped') as present,
                    jsonb_agg(number order by number) filter (where state = 'late') as late,
+                   jsonb_agg(number order by number) filter (where state = 'grouped' and reason is not null) as changed,
                    count(*) filter (where state = 'duplicate') as duplicates
             from subband where group_id = p_group.id) f
         where i.id = p_group.intake_id
@@ -234,11 +236,11 @@ begin
         select f.n::integer
         from unnest(p_paths, p_versions) with ordinality as f (path, version, n)
         left join subband s on s.intake_id = v_intake and s.path = f.path
-        where s.id is null or s.version <> f.version or s.state = 'waiting' or s.look_again
+        where s.id is null or s.version <> f.version or s.state in ('waiting', 'unreadable')
         order by f.n;
 end $$;
 comment on function changed_subbands(text, text[], text[]) is
-    'Which of these files, by number from 1, an intake does not know in this version, or not yet as whole.';
+    'Which of these files, by number from 1, an intake does not know in this version, or not as one that can be used.';
 
 create or replace function list_subbands(
     p_intake text, p_states text[] default null, p_open boolean default false, p_after text default null, p_limit integer default 1000)

@@ -108,6 +108,8 @@ class Arrivals:
         self._alive = alive
         self._settled: dict[str, str] = {}
         self._young: dict[str, _Young] = {}
+        self._unread: set[str] | None = None
+        """Files that the first look has found and that are yet to be read; None: it is to come."""
         self._is_due = True
         """Whether recorded files may be gone: what went while nobody looked, and what this process misses."""
 
@@ -115,6 +117,11 @@ class Arrivals:
     def waits(self) -> int:
         """Files that are not recorded as whole, and may become so."""
         return len(self._young)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether files that were there at first are yet to be read: what may be theirs has not waited in vain."""
+        return self._unread is None or bool(self._unread)
 
     @property
     def next_s(self) -> float | None:
@@ -140,16 +147,18 @@ class Arrivals:
         seen = dict(files_below(str(self.folder), look) if paths is None else self._some(some, look))
         look.files = len(seen)
         for path in some - seen.keys():  # gone: it is new when it comes again
-            self._young.pop(path, None)
-            self._settled.pop(path, None)
+            self._lose(path)
             self._is_due = True
         fresh = [(path, version) for path, version in seen.items() if self._settled.get(path) != version]
         self._note([each for each in fresh if each[0] not in self._young])
         self._grow([each for each in fresh if each[0] in self._young])
+        if paths is None and self._unread is None:
+            self._unread = set(self._young)
         self._record(seen, look)
         if paths is None:
             self._forget(seen, look)
-            look.settled = self._client.settle_subband_groups(self._intake)
+            if not self.is_behind:
+                look.settled = self._client.settle_subband_groups(self._intake)
         return look
 
     # What is there --------------------------------------------------------------------------------
@@ -188,6 +197,7 @@ class Arrivals:
             young = self._young[path]
             if young.version != version:
                 self._young[path] = _Young(version, self._clock(), young.told)
+                self._is_read(path)  # the database is told that it grows
 
     def _record(self, seen: dict[str, str], look: Look) -> None:
         """Record young files: those that are whole for good, others as waiting, once for each version."""
@@ -208,7 +218,7 @@ class Arrivals:
         name = parse_name(path)
         assert name is not None
         now = self._clock()
-        state, reason, facts, again = "waiting", "it has only just come, or changed", {}, False
+        state, reason, facts = "waiting", "it has only just come, or changed", {}
         if now - young.since >= self._steady_s:
             if now < young.next_try:
                 return None
@@ -221,13 +231,14 @@ class Arrivals:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                state, reason, again = "unreadable", f"it cannot be opened: {error.strerror}", True
+                state, reason = "unreadable", f"it cannot be opened: {error.strerror}"
             except DataError as error:
                 reason = error.message
             except Exception as error:  # no file, however odd, may keep the others out
                 reason = f"{type(error).__name__}: {error}"
             if not self._is_still(path, young.version):
                 return None  # it was being written while it was read
+            self._is_read(path)
         if state != "whole" and young.told == (young.version, reason):
             return None
         return {
@@ -237,9 +248,12 @@ class Arrivals:
             "number": name.number,
             "stamp": name.stamp.isoformat(),
             "reason": reason or None,
-            "look_again": again,
             **facts,
         }
+
+    def _is_read(self, path: str) -> None:
+        if self._unread is not None:
+            self._unread.discard(path)
 
     def _is_still(self, path: str, version: str) -> bool:
         return dict(_version(path, Look())).get(path) == version
@@ -261,12 +275,16 @@ class Arrivals:
 
     # What is gone ---------------------------------------------------------------------------------
 
+    def _lose(self, path: str) -> None:
+        self._young.pop(path, None)
+        self._settled.pop(path, None)
+        self._is_read(path)
+
     def _forget(self, seen: dict[str, str], look: Look) -> None:
         """Forget files that are gone; nothing where there is no sub-band file at all: its disk may not be mounted."""
         lost = (self._settled.keys() | self._young.keys()) - seen.keys()
         for path in lost:
-            self._settled.pop(path, None)
-            self._young.pop(path, None)
+            self._lose(path)
         self._is_due |= bool(lost)
         if not seen or not self._is_due:
             return

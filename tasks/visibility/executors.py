@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from absurd.context import RunContext
 from absurd.executor import executor
 from absurd.outcome import Cancel, Reject
-from absurd.tasks.radio.errors import DataError
+from absurd.tasks.radio.errors import DataError, UnreadableError
 
 if TYPE_CHECKING:
     from absurd.tasks.visibility.flagging.on_disk import Done
@@ -114,7 +114,9 @@ def ingest(ctx: RunContext, params: IngestParams) -> dict[str, Any]:
                 break
             time.sleep(min(pause, params.steady_s))
             looks.append(arrivals.look(()))
-        settled = looks[0].settled + client.settle_subband_groups(params.intake)
+        settled = looks[0].settled
+        if not arrivals.is_behind:
+            settled += client.settle_subband_groups(params.intake)
     became = {each["path"]: each["state"] for look in looks for each in look.recorded}
     found: Look = looks[0]
     counts = {state: sum(each == state for each in became.values()) for state in sorted(set(became.values()))}
@@ -165,8 +167,16 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
         if not files:
             raise Reject(f"sub-band group {params.group} has lost all its files")
         try:
-            made = convert([each["path"] for each in files], path, band=band, on_subband=ctx.progress)
-        except DataError as error:  # another attempt would read the same files
+            made = convert(
+                [each["path"] for each in files],
+                path,
+                band=band,
+                declination_tolerance_deg=group["declination_tolerance_deg"],
+                on_subband=ctx.progress,
+            )
+        except UnreadableError:  # another attempt may read it
+            raise
+        except DataError as error:  # it would read the same files
             raise Reject(error.message) from error
         size, checksum = size_and_checksum(path)
         product = asdict(made) | {"path": str(path), "bytes": size, "checksum": checksum}

@@ -86,7 +86,11 @@ def near(groups: Iterable[Document], paths: Iterable[str], policy: Policy) -> li
 def what_next(group: Document, now: datetime, min_subbands: int) -> str:
     """What will be done with a recorded group, or why nothing, in a line."""
     again = f"`absurd pipeline convert {group['id']}`"
-    late = f"; {_numbers(group['late'])} came late: {again} takes that in" if group["late"] else ""
+    late = "".join(
+        f"; {_numbers(group[which])} {what}: {again} takes that in"
+        for which, what in (("late", "came late"), ("changed", "changed since"))
+        if group[which]
+    )
     match group["state"]:
         case "collecting":
             left = (datetime.fromisoformat(group["due_at"]) - now).total_seconds()

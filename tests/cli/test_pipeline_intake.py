@@ -73,6 +73,8 @@ def test_plan_of_what_is_recorded(
     client.begin_conversion(late, 1, client.get_subband_group(late)["task_id"])
     client.end_conversion(late, 1, {"path": "/ms/it.ms"})
     write_subband(incoming, 3, 2)
+    (incoming / name_of(1, 2)).unlink()
+    write_subband(incoming, 1, 2, declination_deg=16.11)
 
     found = run("pipeline", "plan", str(incoming), "--json").document
 
@@ -84,7 +86,8 @@ def test_plan_of_what_is_recorded(
     assert (foreseen["id"], foreseen["next"]) == (late, "sb03 would be late")
     arrivals.look()
     text = run("pipeline", "plan").out
-    assert f"/ms/it.ms without sb03; sb03 came late: `absurd pipeline convert {late}` takes that in" in text
+    takes = f"`absurd pipeline convert {late}` takes that in"
+    assert f"/ms/it.ms without sb03; sb03 came late: {takes}; sb01 changed since: {takes}" in text
     assert "late   the conversion of its group had begun" in text
 
     asked = run("pipeline", "convert", str(late), str(waiting))

@@ -215,17 +215,22 @@ def test_what_comes_after_the_conversion_has_begun_is_late(queue: Queue) -> None
 
     assert record(queue, file(3)) == ["late"]
     assert record(queue, file(3, folder="/copy"), file(0, folder="/copy")) == ["duplicate", "duplicate"]
-    assert record(queue, file(0, version="2")) == ["late"]
-    assert [each["number"] for each in begin(queue, first)["files"] if each["state"] == "grouped"] == [1, 2]
+    assert record(queue, file(0, version="2")) == ["grouped"]
+    assert (group(queue)["present"], group(queue)["changed"]) == ([0, 1, 2], [0])
+    again = begin(queue, first)  # another attempt is of the same files, as they are now
+    assert [each["number"] for each in again["files"] if each["state"] == "grouped"] == [0, 1, 2]
+    assert again["changed"] == []
+    assert record(queue, file(1, version="2")) == ["grouped"]
     with pytest.raises(psycopg.Error, match="is being converted by task"):
         queue.call("convert_subband_group(%s)", first["id"])
     assert queue.call("end_conversion(%s, 1, %s)", first["id"], '{"path": "/ms"}') is True
-    assert (group(queue)["state"], group(queue)["late"]) == ("converted", [0, 3])
+    assert (group(queue)["state"], group(queue)["late"], group(queue)["changed"]) == ("converted", [3], [1])
 
     task = queue.call("convert_subband_group(%s)", first["id"])
     assert queue.call("convert_subband_group(%s)", first["id"]) == task
     again = group(queue)
     assert (again["state"], again["round"], again["late"], str(task)) == ("complete", 2, [], again["task_id"])
+    assert again["changed"] == []
     assert begin(queue, first) is None
     assert queue.call("end_conversion(%s, 1, '{}')", first["id"]) is False
     assert begin(queue, again)["name"] == held["name"]

@@ -88,10 +88,76 @@ def test_a_file_that_stays_half_written(client: SyncAbsurdClient, incoming: Path
     moved("301 s")
     assert arrivals.look().read == 0  # not at each look
     assert set(states(client).values()) == {"unreadable"}
-    assert looker(client, incoming).look().recorded == []  # another process agrees
+    look = looker(client, incoming).look()  # another process looks at them anew, and agrees
+    assert (look.read, {each["state"] for each in look.recorded}) == (3, {"unreadable"})
     whole.write_bytes(content)
     arrivals.look()
     assert states(client)[whole.name] == "grouped"
+
+
+def test_an_unreadable_file_that_can_be_read(
+    client: SyncAbsurdClient, incoming: Path, moved: Callable[[str], None]
+) -> None:
+    """Though it has neither another size nor time, as when another machine's cache was late; after a pause."""
+    clock = Clock()
+    path = write_subband(incoming, 1)
+    content, told = path.read_bytes(), path.stat()
+    path.write_bytes(bytes(len(content)))
+    os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns))
+    arrivals = looker(client, incoming, clock=clock)
+    arrivals.look()
+    moved("301 s")
+    arrivals.look()
+    assert states(client) == {path.name: "unreadable"}
+    path.write_bytes(content)
+    os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns))
+
+    assert arrivals.look().read == 0
+    assert looker(client, incoming).look().read == 1
+
+    assert states(client) == {path.name: "grouped"}
+
+
+def test_a_watcher_that_was_away_reads_before_time_is_out(
+    client: SyncAbsurdClient, incoming: Path, moved: Callable[[str], None]
+) -> None:
+    """Files that had only just come when it was killed are read before their group is given up."""
+    clock = Clock()
+    for number in (0, 1):
+        write_subband(incoming, number)
+    looker(client, incoming).look()
+    for number in (2, 3):
+        write_subband(incoming, number)
+    looker(client, incoming, steady_s=5, clock=clock).look()
+    assert sorted(states(client).values()) == ["grouped"] * 2 + ["waiting"] * 2
+    moved("1 hour")
+
+    arrivals = looker(client, incoming, steady_s=5, clock=clock)
+    assert (arrivals.look().settled, arrivals.is_behind) == ([], True)
+    clock.now += 6
+    arrivals.look(())
+    assert (arrivals.look().settled, arrivals.is_behind) == ([], False)
+
+    assert [each["state"] for each in client.list_subband_groups("incoming")] == ["complete"]
+
+
+def test_one_file_that_grows_holds_up_nothing_else(
+    client: SyncAbsurdClient, incoming: Path, moved: Callable[[str], None]
+) -> None:
+    """Though it is not read: the database is told that it grows."""
+    clock = Clock()
+    for number in range(3):
+        write_subband(incoming, number)
+    looker(client, incoming).look()
+    grows = incoming / name_of(0, 5)
+    grows.write_bytes(b"1")
+    moved("301 s")
+    arrivals = looker(client, incoming, steady_s=5, clock=clock)
+    assert arrivals.look().settled == []
+    grows.write_bytes(b"12")
+    clock.now += 6
+
+    assert [each["state"] for each in arrivals.look().settled] == ["partial"]
 
 
 def test_other_files_are_left_alone(client: SyncAbsurdClient, incoming: Path) -> None:

@@ -16,6 +16,8 @@ from subband_files import name_of, write_subband
 
 from absurd import SyncAbsurdClient
 from absurd.outcome import Cancelled
+from absurd.tasks.visibility.arrivals import Arrivals
+from absurd.tasks.visibility.intake import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +82,7 @@ def test_a_group_becomes_a_measurement_set(
 
     made, _ = run("visibility.convert_group", params)
 
-    path = incoming.parent / "measurement_sets" / "2026-11-29T11:59:40.ms"
+    path = incoming.parent / "measurement_sets" / "incoming" / "2026-11-29T11:59:40.ms"
     assert (made["path"], made["subbands"], made["missing"]) == (str(path), [0, 1, 3], [2])
     assert (made["bytes"], made["checksum"]) == size_and_checksum(path)
     flags = read_measurement_set(path).flags
@@ -116,4 +118,53 @@ def test_sub_bands_that_do_not_belong_together_fail_with_the_reason(
     error = fail("visibility.convert_group", conversion(connection, group["id"]))
 
     assert "time" in json.dumps(error)
-    assert not (incoming.parent / "measurement_sets").exists() or not os.listdir(incoming.parent / "measurement_sets")
+    assert error["code"] == "rejected"
+    assert not (incoming.parent / "measurement_sets" / "incoming").exists()
+
+
+def test_a_file_that_is_away_for_a_moment(
+    client: SyncAbsurdClient, incoming: Path, connection: psycopg.Connection[Any]
+) -> None:
+    """Fails the attempt, and not the task: the next one has it, and those that changed meanwhile too."""
+    for number in range(4):
+        write_subband(incoming, number)
+    ingest(incoming)
+    (group,) = groups(client)
+    params = conversion(connection, group["id"])
+    away = incoming / name_of(2)
+    away.rename(incoming.parent / "away")
+
+    assert fail("visibility.convert_group", params)["code"] == "visibility_unreadable"
+
+    (incoming.parent / "away").rename(away)
+    os.utime(incoming / name_of(1))
+    assert ingest(incoming)["recorded"] == {"grouped": 1}
+    assert groups(client)[0]["changed"] == [1]
+    assert run("visibility.convert_group", params)[0]["subbands"] == [0, 1, 2, 3]
+    assert groups(client)[0]["changed"] == []
+
+
+def test_ingest_after_a_pause_reads_before_time_is_out(
+    client: SyncAbsurdClient, incoming: Path, moved: Callable[[str], None]
+) -> None:
+    """Files that had only just come when the last one ended are read before their group is given up."""
+    for number in range(2):
+        write_subband(incoming, number)
+    ingest(incoming)
+    for number in (2, 3):
+        write_subband(incoming, number)
+    Arrivals(client, "incoming", incoming).look()
+    moved("1 hour")
+
+    assert ingest(incoming, steady_s=0.05)["settled"] == []
+
+    assert [each["state"] for each in groups(client)] == ["complete"]
+
+
+def test_products_of_two_intakes_do_not_meet(client: SyncAbsurdClient, incoming: Path) -> None:
+    """Of folders side by side, with recordings that began in the same second."""
+    made = {prepare(client, name, str(incoming), {}, {}) for name in ("one", "two")}
+
+    assert made == {"created"}
+    folders = [each["params"]["out"] for each in client.list_intakes() if each["name"] in {"one", "two"}]
+    assert folders == [str(incoming.parent / "measurement_sets" / name) for name in ("one", "two")]
