@@ -161,6 +161,8 @@ class Event(StrEnum):
     """Ended tasks that were too old were removed."""
     THREAD_LEFT_BEHIND = "thread_left_behind"
     """A run in a thread did not end when it was told to; threads cannot be killed."""
+    VISIBILITIES_CONVERTED = "visibilities_converted"
+    """A file of visibilities became a Measurement Set."""
     VISIBILITIES_FLAGGED = "visibilities_flagged"
     """The flags of a Measurement Set grew."""
     WORKER_DRAINING = "worker_draining"

@@ -28,7 +28,7 @@ class Beam(Protocol):
 
 
 class AiryBeam:
-    """A disc that is lit uniformly: (2 J1(x) / x)^2 with x = pi D sin(distance) / wavelength.
+    """A disc that is lit uniformly: (2 J1(x) / x)^2 with x = pi D sin(distance) / wavelength; 0 of what is behind it.
 
     Born and Wolf, Principles of Optics, 8.5.2.
     """
@@ -42,7 +42,8 @@ class AiryBeam:
         x = math.pi * self.diameter_m * np.sin(distance_rad) * np.asarray(frequency_hz) / SPEED_OF_LIGHT
         near = np.abs(x) < 1e-4  # where the quotient loses its digits: 1 - x^2 / 4 holds to 1e-17
         far = np.where(near, 1.0, x)
-        power: Floats = np.where(near, 1 - x**2 / 4, (2 * j1(far) / far) ** 2)
+        before = np.where(near, 1 - x**2 / 4, (2 * j1(far) / far) ** 2)
+        power: Floats = np.where(np.abs(distance_rad) < math.pi / 2, before, 0.0)  # sin is the same on both sides
         return power
 
     def fwhm_rad(self, frequency_hz: float) -> float:

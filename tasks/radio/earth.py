@@ -1,12 +1,14 @@
 """Where directions stand over a telescope: hour angle and declination as observed, without refraction.
 
 Times are seconds of UTC since MJD 0.  How the Earth turned is taken from the tables that are installed (IERS Bulletin A
-of astropy-iers-data), however old: nothing is downloaded.  ERFA is called directly, since astropy's own frames ask
-settings of the whole process whether to download newer tables.
+of astropy-iers-data), however old: nothing is downloaded, and times beyond their ends are warned of.  ERFA is called
+directly, since astropy's own frames ask settings of the whole process whether to download newer tables.
 """
 
 from __future__ import annotations
 
+import warnings
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 _MJD_0 = 2_400_000.5
+_MJD_ORDINAL = date(1858, 11, 17).toordinal()
 _DAY = 86_400.0
 SIDEREAL_DAY_S = 86_164.0905
 """Mean seconds of UTC from one transit of a star to the next."""
@@ -59,7 +62,7 @@ def _orientation() -> _Orientation:
 
 
 def _ut1_utc_s(days: Floats) -> Floats:
-    """UT1 - UTC; beyond the ends of the table what stands there."""
+    """UT1 - UTC; beyond the ends of the table what stands there, see `_check_known`."""
     known = _orientation()
     inside = np.clip(days, known.days[0], known.days[-1])
     index = np.clip(np.searchsorted(known.days, inside, side="right"), 1, len(known.days) - 1)
@@ -96,6 +99,7 @@ def _astrometry(time_s: ArrayLike, site: Site) -> tuple[Any, Floats]:
     """What ERFA has to know of each time, and the equation of the origins, radians."""
     known = _orientation()
     days = np.asarray(time_s, np.float64) / _DAY
+    _check_known(days, known.days)
     astrometry, origins, _ = erfa.ufunc.apco13(  # erfa.apco13 warns of years that are far ahead
         _MJD_0,
         _erfa_days(days),
@@ -111,6 +115,19 @@ def _astrometry(time_s: ArrayLike, site: Site) -> tuple[Any, Floats]:
         1.0,
     )
     return astrometry, origins
+
+
+def _check_known(days: Floats, known: Floats) -> None:
+    """Warn of times that the tables do not reach: the Earth is taken to turn on as at their ends."""
+    if days.size and (days.min() < known[0] or days.max() > known[-1]):
+        first, last = (date.fromordinal(_MJD_ORDINAL + int(each)) for each in (known[0], known[-1]))
+        warnings.warn(
+            f"how the Earth turns is known from {first} to {last}, and not at all times from MJD {days.min():.0f} to "
+            f"{days.max():.0f}: directions are off by 15 arcsec for each second that UT1 has gone by since; "
+            "upgrade astropy-iers-data",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def sidereal_rad(time_s: ArrayLike, site: Site) -> Floats:

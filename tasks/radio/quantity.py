@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SPEED_OF_LIGHT = 299_792_458.0
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµμ]*)\s*")
 
@@ -86,6 +85,8 @@ class UvRange:
         `uvw_m` is (row, 3) in metres, `frequencies_hz` (channel,).
         """
         import numpy as np
+
+        from absurd.tasks.radio.telescope import SPEED_OF_LIGHT
 
         length = np.hypot(uvw_m[:, 0], uvw_m[:, 1])[:, None]
         if self.in_wavelengths:

@@ -136,55 +136,35 @@ def load_telescope(name: str) -> Telescope:
         )
     try:
         return _telescope(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"telescope {name}: {_said(error)}", telescope=name) from error
-
-
-_TABLES = {
-    "": ("name", "casa_name", "correlations", "site", "dish", "recording", "band", "antennas"),
-    "site": ("latitude_deg", "longitude_deg", "height_m"),
-    "dish": ("diameter_m", "system_temperature_k", "aperture_efficiency"),
-    "recording": ("integration_s", "integrations"),
-    "band": ("lowest_hz", "channel_width_hz", "channels", "subbands", "descending"),
-    "antennas": ("prefix", "stations", "unused", "reference"),
-}
+    except ValueError as error:  # that of TOML is one
+        raise ConfigurationError(f"telescope {name}: {error}", telescope=name) from error
 
 
 def _telescope(told: dict[str, Any]) -> Telescope:
-    for table, keys in _TABLES.items():
-        if unknown := set(told[table] if table else told) - set(keys):
-            raise ValueError(f"{table or 'the file'} has no key {', '.join(sorted(unknown))}; it has {', '.join(keys)}")
-    site, dish, recording, antennas = told["site"], told["dish"], told["recording"], told["antennas"]
-    prefix, unused = antennas["prefix"], set(antennas["unused"])
-    stations = tuple(
-        (f"{prefix}{number:03d}", *place) for number, *place in antennas["stations"] if number not in unused
-    )
-    if len(stations) < 2 or any(len(each) != 4 for each in stations):
-        raise ValueError("stations are two or more of [number, latitude, longitude, height]")
-    band = Band(**told["band"])
-    if min(band.channel_width_hz, band.channels, band.subbands, recording["integration_s"], dish["diameter_m"]) <= 0:
-        raise ValueError("widths, numbers of channels and sub-bands, times and diameters are above 0")
+    from absurd.tasks.radio.telescope_file import checked
+
+    found = checked(told)
+    antennas = found.antennas
+    prefix, unused = antennas.prefix, set(antennas.unused)
     return Telescope(
-        name=told["name"],
-        casa_name=told["casa_name"],
-        latitude_deg=site["latitude_deg"],
-        longitude_deg=site["longitude_deg"],
-        height_m=site["height_m"],
-        dish_diameter_m=dish["diameter_m"],
-        system_temperature_k=dish["system_temperature_k"],
-        aperture_efficiency=dish["aperture_efficiency"],
-        correlations=tuple(told["correlations"]),
-        integration_s=recording["integration_s"],
-        integrations=recording["integrations"],
-        band=band,
-        reference_antennas=tuple(f"{prefix}{number:03d}" for number in antennas["reference"]),
-        stations=stations,
+        name=found.name,
+        casa_name=found.casa_name,
+        latitude_deg=found.site.latitude_deg,
+        longitude_deg=found.site.longitude_deg,
+        height_m=found.site.height_m,
+        dish_diameter_m=found.dish.diameter_m,
+        system_temperature_k=found.dish.system_temperature_k,
+        aperture_efficiency=found.dish.aperture_efficiency,
+        correlations=tuple(found.correlations),
+        integration_s=found.recording.integration_s,
+        integrations=found.recording.integrations,
+        band=Band(**found.band.model_dump()),
+        reference_antennas=tuple(f"{prefix}{number:03d}" for number in antennas.reference),
+        stations=tuple(
+            (f"{prefix}{number:03d}", *place) for number, *place in antennas.stations if number not in unused
+        ),
     )
 
 
 def _shipped() -> Traversable:
     return files(__package__) / "telescopes"
-
-
-def _said(error: Exception) -> str:
-    return f"key {error} is missing" if isinstance(error, KeyError) else str(error)

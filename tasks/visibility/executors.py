@@ -154,7 +154,7 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
     from absurd.client_sync import SyncAbsurdClient
     from absurd.config import load_settings
     from absurd.tasks.radio.telescope import load_telescope
-    from absurd.tasks.visibility.convert import convert_group as convert
+    from absurd.tasks.visibility.convert import convert_group as convert_files
     from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 
     band = load_telescope(params.telescope).band if params.telescope else None
@@ -167,7 +167,7 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
         if not files:
             raise Reject(f"sub-band group {params.group} has lost all its files")
         try:
-            made = convert(
+            made = convert_files(
                 [each["path"] for each in files],
                 path,
                 band=band,
@@ -185,6 +185,43 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
             raise Cancel(f"another conversion of sub-band group {params.group} was asked for since")
     ctx.log.info("group_converted", group=params.group, path=str(path), subbands=len(files))
     return {"group": params.group, "name": group["name"]} | product
+
+
+class ConvertParams(BaseModel):
+    """Which visibilities, and where to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Place = Field(description="UVFITS, UVH5, MIRIAD or Measurement Set, told by what is in it.")
+    ms: Place = Field(description="Measurement Set to be made; what is there is replaced when the new one is whole.")
+    spectral_window: int | None = Field(
+        default=None, ge=0, description="Number of the spectral window; without it there must be one only."
+    )
+
+
+@executor("visibility.convert", runs_in="process")
+def convert(ctx: RunContext, params: ConvertParams) -> dict[str, Any]:
+    """Convert visibilities of any array, in whatever form, to a Measurement Set of one spectral window.
+
+    All of them are in memory, see `read_visibilities`.  The result counts rows, channels, correlations and fields, and
+    tells the part that is flagged.
+    """
+    from absurd.tasks.visibility.foreign import read_visibilities
+    from absurd.tasks.visibility.measurement_set import write_measurement_set
+
+    found = read_visibilities(params.source, spectral_window=params.spectral_window)
+    write_measurement_set(found, params.ms)
+    rows, channels, correlations = found.data.shape
+    ctx.log.info("visibilities_converted", source=params.source, ms=params.ms, rows=rows)
+    return {
+        "ms": params.ms,
+        "telescope": found.array.telescope,
+        "rows": rows,
+        "channels": channels,
+        "correlations": correlations,
+        "fields": [each.name for each in found.phase_centres],
+        "flagged": float(found.flags.mean()),
+    }
 
 
 class FlagParams(BaseModel):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.quiet import quiet
-from absurd.tasks.radio.errors import DataError, ValidationError
+from absurd.tasks.radio.errors import DataError, UnreadableError, ValidationError
 from absurd.tasks.visibility.correlations import AIPS, in_order, named
 from absurd.tasks.visibility.directions import to_icrs
 from absurd.tasks.visibility.measurement_set import read_measurement_set
@@ -61,7 +61,10 @@ def read_visibilities(
 
 
 def file_type(path: str | os.PathLike[str]) -> str:
-    """``ms``, ``uvh5``, ``uvfits`` or ``miriad``, by content.  Raises DataError for anything else."""
+    """``ms``, ``uvh5``, ``uvfits`` or ``miriad``, by content.  Raises DataError for anything else.
+
+    UnreadableError, which is one, for what is not there or cannot be read now.
+    """
     told = Path(path)
     try:
         if told.is_dir():
@@ -73,9 +76,9 @@ def file_type(path: str | os.PathLike[str]) -> str:
         with told.open("rb") as file:
             start = file.read(16)
     except FileNotFoundError as error:
-        raise DataError(f"{told} is not there", path=str(told)) from error
+        raise UnreadableError(f"{told} is not there", path=str(told)) from error
     except OSError as error:
-        raise DataError(f"{told} cannot be read: {error.strerror}", path=str(told)) from error
+        raise UnreadableError(f"{told} cannot be read: {error.strerror}", path=str(told)) from error
     if start.startswith(_HDF5):
         return "uvh5"
     if start.startswith(_FITS):

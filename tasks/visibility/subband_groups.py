@@ -7,7 +7,7 @@ say beforehand what it would do, and tests hold the two against each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -90,6 +90,16 @@ class Group:
         """The file that is this sub-band."""
         return self.grouped.get(number) or self.late.get(number)
 
+    @property
+    def files(self) -> Iterator[tuple[FileState, Subband]]:
+        """Each of its files, and as what it is there."""
+        for state, some in (
+            ("grouped", self.grouped.values()),
+            ("late", self.late.values()),
+            ("duplicate", self.duplicates),
+        ):
+            yield from ((state, each) for each in some)  # type: ignore[misc]
+
     def measure(self) -> None:
         """Bring the stamps up to what is grouped; they stay where nothing is."""
         stamps = [each.stamp for each in self.grouped.values()]
@@ -103,18 +113,12 @@ class Groups:
     def __init__(self, policy: Policy, groups: Iterable[Group] = ()) -> None:
         self.policy = policy
         self.groups = list(groups)
+        self._group_with = {file.path: group for group in self.groups for _, file in group.files}
 
     def find(self, path: str) -> tuple[Group, FileState] | None:
         """The group that has a file, and as what."""
-        for group in self.groups:
-            for state, files in (
-                ("grouped", group.grouped.values()),
-                ("late", group.late.values()),
-                ("duplicate", group.duplicates),
-            ):
-                if any(each.path == path for each in files):
-                    return group, state  # type: ignore[return-value]
-        return None
+        group = self._group_with.get(path)
+        return None if group is None else (group, next(state for state, each in group.files if each.path == path))
 
     def add(self, file: Subband, now_s: float = 0.0) -> tuple[Group | None, FileState]:
         """Put a whole file where it belongs; no group: its number is none of the policy's, and it is unreadable.
@@ -135,6 +139,7 @@ class Groups:
             stamps = (file.stamp, file.stamp)
             found = Group(self.policy.subbands, stamps, file.declination_deg, file.content)
             self.groups.append(found)
+        self._group_with[file.path] = found
         if found.holder(file.number) is not None:
             found.duplicates.append(file)
             return found, "duplicate"
@@ -147,39 +152,6 @@ class Groups:
         found.measure()
         self._review(found)
         return found, "grouped"
-
-    def forget(self, path: str) -> bool:
-        """Drop a file that is gone; not one that a conversion has begun with, or that was late for one."""
-        known = self.find(path)
-        if known is None or (known[0].state not in TAKING and known[1] != "duplicate"):
-            return False
-        self._take_out(known[0], path)
-        return True
-
-    def settle(self, now_s: float, waiting: Iterable[datetime] = ()) -> list[Group]:
-        """The groups that have waited long enough: partial or failed now.  Those of which files are `waiting` go on."""
-        stamps = list(waiting)
-        settled = []
-        for group in self.groups:
-            if group.state == "collecting" and group.due_s <= now_s:
-                first, last = group.stamps
-                if any(last - self.policy.span <= each <= first + self.policy.span for each in stamps):
-                    continue
-                if len(group.grouped) < self.policy.min_subbands:
-                    group.state, group.due_s = "failed", math.inf
-                else:
-                    self._ask(group, "partial")
-                settled.append(group)
-        return settled
-
-    def ask(self, group: Group) -> None:
-        """Ask for a conversion of a group as it is now, with what came late; a no-op while one is to come."""
-        if group.state in ("complete", "partial"):
-            return
-        group.grouped |= group.late
-        group.late.clear()
-        group.measure()
-        self._ask(group, "partial" if group.missing else "complete")
 
     def _ask(self, group: Group, state: GroupState) -> None:
         group.state, group.due_s, group.round = state, math.inf, group.round + 1
@@ -205,6 +177,7 @@ class Groups:
         return group.content == file.content and (holder is None or file.same_recording(holder) is not False)
 
     def _take_out(self, group: Group, path: str) -> None:
+        del self._group_with[path]
         for files in (group.grouped, group.late):
             for number, each in list(files.items()):
                 if each.path == path:

@@ -9,14 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from absurd.tasks.radio.errors import DataError
+from absurd.tasks.visibility.correlations import AIPS
 
 _JD_OF_UNIX = 2440587.5
-_POLARISATIONS = {-5: "XX", -6: "YY", -7: "XY", -8: "YX", -1: "RR", -2: "LL", -3: "RL", -4: "LR"} | {
-    1: "I",
-    2: "Q",
-    3: "U",
-    4: "V",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,7 @@ def _facts(file: Any) -> SubbandHeader:
     if not 0 < integration_s < math.inf:
         raise ValueError(f"its integration time is {integration_s} s")
     codes = [int(each) for each in np.atleast_1d(header["polarization_array"][()])]
-    polarisations = ",".join(_POLARISATIONS.get(each, str(each)) for each in codes)
+    polarisations = ",".join(AIPS.get(each, str(each)) for each in codes)
     return SubbandHeader(
         begins_at=datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=float(times.min()) - _JD_OF_UNIX),
         integration_s=integration_s,

@@ -45,6 +45,14 @@ def test_the_width_is_that_of_the_dish() -> None:
     )
 
 
+def test_nothing_comes_in_from_behind() -> None:
+    """The dish is not as open to what is behind it as to what is before it."""
+    power = AiryBeam(DIAMETER).power(np.radians([89.0, 91.0, 135.0, 180.0, -180.0]), np.array(FREQUENCY))
+
+    assert power[0] > 0
+    assert not power[1:].any()
+
+
 def test_the_first_null_is_where_it_is() -> None:
     """The disc receives nothing at sin(distance) = 1.21967 wavelengths per diameter, and something on both sides."""
     null = math.asin(1.2196698912665 * WAVE / DIAMETER)

@@ -12,6 +12,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from conftest import SHARED
+from single_run import run
 
 from absurd.tasks.quiet import quiet
 from absurd.tasks.radio.errors import DataError
@@ -107,6 +108,27 @@ def test_other_files(entry: dict[str, Any], tmp_path: Path) -> None:
     np.testing.assert_allclose(amplitude(found), entry["abs_sum_unflagged"], rtol=1e-7)
     # Of which only the lengths are the same whatever the phase centre.
     assert np.linalg.norm(found.uvw_m, axis=1).max() == pytest.approx(longest(entry), rel=1e-4)
+
+
+def first_of_each_kind() -> list[Any]:
+    """The smallest UVFITS and UVH5 files, and a Measurement Set."""
+    files = {Path(each.values[0]["file"]).suffix: each for each in entries(tables=False)}
+    return [*files.values(), *entries(tables=True)[:1]]
+
+
+@pytest.mark.parametrize("entry", first_of_each_kind())
+def test_conversions_on_the_queue(entry: dict[str, Any], tmp_path: Path) -> None:
+    """`visibility.convert` makes of each kind of file a Measurement Set that holds what was read."""
+    source = unpacked(entry, tmp_path) if "table" in entry else DATA / entry["file"]
+
+    told, kinds = run("visibility.convert", {"source": str(source), "ms": str(tmp_path / "made.ms")})
+
+    found, read = read_measurement_set(tmp_path / "made.ms"), read_visibilities(source)
+    assert (told["rows"], told["channels"], told["correlations"]) == found.data.shape == read.data.shape
+    assert told["flagged"] == entry["flag_fraction"]
+    assert np.array_equal(found.data, read.data, equal_nan=True)
+    assert np.array_equal(found.uvw_m, read.uvw_m)
+    assert kinds == []
 
 
 def longest(entry: dict[str, Any]) -> float:

@@ -161,6 +161,23 @@ def test_ingest_after_a_pause_reads_before_time_is_out(
     assert [each["state"] for each in groups(client)] == ["complete"]
 
 
+def test_a_file_by_itself(incoming: Path) -> None:
+    """Is converted without a group; one that is not there, or holds something else, is told by its name."""
+    from absurd.tasks.visibility.measurement_set import read_measurement_set
+
+    source, made = write_subband(incoming, 3), incoming.parent / "made.ms"
+
+    told, _ = run("visibility.convert", {"source": str(source), "ms": str(made)})
+
+    assert (told["rows"], told["channels"], told["correlations"], told["flagged"]) == (12, 2, 2, 0.0)
+    assert told["fields"] == [each.name for each in read_measurement_set(made).phase_centres]
+    for name, code in (("none.uvfits", "visibility_unreadable"), ("text.uvfits", "visibility_data")):
+        (incoming / "text.uvfits").write_text("nothing")
+        error = fail("visibility.convert", {"source": str(incoming / name), "ms": str(made)})
+        assert (error["code"], name in error["message"]) == (code, True)
+    assert read_measurement_set(made).data.shape == (12, 2, 2)
+
+
 def test_products_of_two_intakes_do_not_meet(client: SyncAbsurdClient, incoming: Path) -> None:
     """Of folders side by side, with recordings that began in the same second."""
     made = {prepare(client, name, str(incoming), {}, {}) for name in ("one", "two")}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from proof import amount, seed_of
 
-from absurd.tasks.visibility.subband_groups import Group, Groups, Policy, Subband
+from absurd.tasks.visibility.subband_groups import TAKING, Group, Groups, Policy, Subband
 from absurd.tasks.visibility.subband_name import SubbandName, parse_name
 
 NIGHT = datetime(2026, 11, 29, 12, 0, 0, tzinfo=UTC)
@@ -99,13 +101,50 @@ def test_the_database_keeps_the_same_rules(session: psycopg.Connection[Any], run
         assert play.of_database() == play.of_rules(), play.told
 
 
+class Rules(Groups):
+    """What the database does beside taking files in: forgets, settles and asks for conversions."""
+
+    def forget(self, path: str) -> bool:
+        """Drop a file that is gone; not one that a conversion has begun with, or that was late for one."""
+        known = self.find(path)
+        if known is None or (known[0].state not in TAKING and known[1] != "duplicate"):
+            return False
+        self._take_out(known[0], path)
+        return True
+
+    def settle(self, now_s: float, waiting: Iterable[datetime] = ()) -> list[Group]:
+        """The groups that have waited long enough: partial or failed now.  Those of which files are `waiting` go on."""
+        stamps = list(waiting)
+        settled = []
+        for group in self.groups:
+            if group.state == "collecting" and group.due_s <= now_s:
+                first, last = group.stamps
+                if any(last - self.policy.span <= each <= first + self.policy.span for each in stamps):
+                    continue
+                if len(group.grouped) < self.policy.min_subbands:
+                    group.state, group.due_s = "failed", math.inf
+                else:
+                    self._ask(group, "partial")
+                settled.append(group)
+        return settled
+
+    def ask(self, group: Group) -> None:
+        """Ask for a conversion of a group as it is now, with what came late; a no-op while one is to come."""
+        if group.state in ("complete", "partial"):
+            return
+        group.grouped |= group.late
+        group.late.clear()
+        group.measure()
+        self._ask(group, "partial" if group.missing else "complete")
+
+
 class _Play:
     """The same steps on the database and on the rules."""
 
     def __init__(self, session: psycopg.Connection[Any], chance: random.Random) -> None:
         self.session = session
         self.chance = chance
-        self.groups = Groups(POLICY)
+        self.groups = Rules(POLICY)
         self.now_s = 0.0
         self.version = 0
         self.unreadable: set[str] = set()
@@ -201,16 +240,7 @@ class _Play:
 
     def files(self) -> list[tuple[str, str, int]]:
         """Of the rules: path, state, and which group by its number among them."""
-        return [
-            (each.path, state, at)
-            for at, group in enumerate(self.groups.groups)
-            for state, files in (
-                ("grouped", group.grouped.values()),
-                ("late", group.late.values()),
-                ("duplicate", group.duplicates),
-            )
-            for each in files
-        ]
+        return [(each.path, state, at) for at, group in enumerate(self.groups.groups) for state, each in group.files]
 
     def of_rules(self) -> tuple[Any, ...]:
         parts: dict[int, list[tuple[str, str]]] = {}
