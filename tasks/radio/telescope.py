@@ -161,7 +161,9 @@ def _telescope(told: dict[str, Any]) -> Telescope:
         band=Band(**found.band.model_dump()),
         reference_antennas=tuple(f"{prefix}{number:03d}" for number in antennas.reference),
         stations=tuple(
-            (f"{prefix}{number:03d}", *place) for number, *place in antennas.stations if number not in unused
+            (f"{prefix}{number:03d}", latitude, longitude, height)
+            for number, latitude, longitude, height in antennas.stations
+            if number not in unused
         ),
     )
 
