@@ -77,8 +77,8 @@ def test_a_stage_that_is_killed_ends_as_one_that_is_not(
             point = chance.randint(0, changes)
             print(f"turn {turn}: after change {point} of {changes}")
             watch = Watch(client, stage, task)
-            until(lambda at=point, seen=watch: seen.has_come_to(at), PATIENCE)  # type: ignore[misc]
-            until(lambda seen=watch: kill_run(workers) or seen.is_over(), PATIENCE)  # type: ignore[misc]
+            until(lambda at=point, seen=watch: seen.has_come_to(at), PATIENCE)
+            until(lambda seen=watch: kill_run(workers) or seen.is_over(), PATIENCE)
             now = stage.state()
             assert [each for each in now if now[each] not in (before[each], expected[each])] == [], (point, now)
             stage.check()
@@ -86,7 +86,7 @@ def test_a_stage_that_is_killed_ends_as_one_that_is_not(
 
         assert stage.state() == expected
         stage.check()
-        until(lambda folder=stage.folder: hidden(folder) == [])  # type: ignore[misc]
+        until(lambda folder=stage.folder: hidden(folder) == [])
 
 
 class Watch:

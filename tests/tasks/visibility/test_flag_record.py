@@ -178,7 +178,7 @@ def _killed(path: Path, at: str) -> None:
     def die(*_: Any, **__: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    put, sync = on_disk.OnDisk.put, folder.sync
+    put, sync = on_disk.OnDisk.put, vars(folder)["sync"]
     seen: list[int] = []
 
     def once_put(place: Path) -> None:  # the last that is flushed is the folder with the final names
@@ -194,7 +194,7 @@ def _killed(path: Path, at: str) -> None:
         if at == "swap":
             folder._exchange = die
         if at == "removal":
-            folder.sync = once_put
+            vars(folder)["sync"] = once_put
 
     if at == "search":
         on_disk.flag_recording = die  # type: ignore[attr-defined]
