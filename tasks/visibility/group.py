@@ -129,6 +129,12 @@ def put_together(
 def _path_m(subband: Subband, description: Description, rows: NDArray[np.int64]) -> Floats | None:
     """By how much w is longer to the phase centres of rows of the group than to those of the file, at its own times."""
     field = description.field[rows]
+    mine, theirs = (
+        np.array([(each.ra_rad, each.dec_rad) for each in centres])[number]
+        for centres, number in ((subband.phase_centres, subband.field), (description.phase_centres, field))
+    )
+    if np.array_equal(mine, theirs):  # mostly so, and soon told
+        return None
     there = uvw_m(subband.array, subband.antenna1, subband.antenna2, subband.time_s, field, description.phase_centres)
     path: Floats = there[:, 2] - subband.uvw_m()[:, 2]
     return path if np.abs(path).max() > _NO_WAY_M else None
