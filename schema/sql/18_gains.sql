@@ -50,7 +50,7 @@ create table gain_set (
 create index gain_set_nearest on gain_set (telescope, observed_at) where state = 'valid';
 create index gain_set_observed on gain_set (observed_at desc, id desc);
 comment on table gain_set is
-    'Gains that were solved and stored in a folder. A row is written once that folder is whole; of it only state, reason, superseded_by, quality and decided_at change.';
+    'Gains that were solved and stored in a folder. A row is written once that folder is whole; of it only for what it holds (valid_from, valid_until, strip), state, reason, superseded_by, quality and decided_at change.';
 comment on column gain_set.checksum is 'SHA-256 of what the folder holds: whoever applies it compares.';
 comment on column gain_set.kinds is 'Of its tables, in the order in which they are applied.';
 comment on column gain_set.source is 'The calibrator that was looked at.';

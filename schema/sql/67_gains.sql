@@ -8,16 +8,22 @@ create or replace function _hold_gain_sets(p_telescope text) returns void
         select pg_advisory_xact_lock(hashtextextended('absurd.gains.' || current_schema() || '.' || p_telescope, 0))
     $$;
 
--- The sets that may not be valid beside this one: those of the constraint gain_set_one_valid.
+-- Whether two sets may not be valid beside one another: as the constraint gain_set_one_valid has it.
+create or replace function _are_rivals(p_one gain_set, p_other gain_set) returns boolean
+    language sql immutable
+    as $$
+        select p_one.id is distinct from p_other.id and p_one.telescope = p_other.telescope
+           and tstzrange(p_one.observed_from, p_one.observed_until) && tstzrange(p_other.observed_from, p_other.observed_until)
+           and numrange((p_one.declination - p_one.strip / 2)::numeric, (p_one.declination + p_one.strip / 2)::numeric)
+               && numrange((p_other.declination - p_other.strip / 2)::numeric, (p_other.declination + p_other.strip / 2)::numeric)
+           and numrange(p_one.lowest_hz::numeric, p_one.highest_hz::numeric) && numrange(p_other.lowest_hz::numeric, p_other.highest_hz::numeric)
+    $$;
+
+-- The valid sets that may not be so beside this one.
 create or replace function _rivals_of_gain_set(p_set gain_set) returns setof bigint
     language sql stable
     as $$
-        select g.id from gain_set g
-        where g.state = 'valid' and g.id is distinct from p_set.id and g.telescope = p_set.telescope
-          and tstzrange(g.observed_from, g.observed_until) && tstzrange(p_set.observed_from, p_set.observed_until)
-          and numrange((g.declination - g.strip / 2)::numeric, (g.declination + g.strip / 2)::numeric)
-              && numrange((p_set.declination - p_set.strip / 2)::numeric, (p_set.declination + p_set.strip / 2)::numeric)
-          and numrange(g.lowest_hz::numeric, g.highest_hz::numeric) && numrange(p_set.lowest_hz::numeric, p_set.highest_hz::numeric)
+        select g.id from gain_set g where g.state = 'valid' and g.telescope = p_set.telescope and _are_rivals(g, p_set)
     $$;
 
 -- Its row, locked.  Raises AB016.
@@ -40,7 +46,8 @@ begin
 end $$;
 
 -- Touches the advisory lock of the telescope's sets, gain_set.  The same folder with the same content is the same set,
--- in whatever state that is now: a task that runs again changes nothing.
+-- in whatever state that is now: a task that runs again changes nothing.  For when and where it holds is not of its
+-- content, and is what was told last, but of a quarantined one.
 create or replace function register_gain_set(p_set jsonb, p_state text default 'valid')
     returns table (id bigint, state text, created boolean, superseded bigint[])
     language plpgsql security definer set search_path from current
@@ -71,6 +78,10 @@ begin
     perform _hold_gain_sets(v_set.telescope);
     select * into v_known from gain_set g where g.path = v_set.path and g.checksum = v_set.checksum;
     if v_known.id is not null then
+        if v_known.state <> 'quarantined' and (v_known.valid_from, v_known.valid_until, v_known.strip)
+           is distinct from (v_set.valid_from, v_set.valid_until, v_set.strip) then
+            v_known := _hold_elsewhere(v_known, v_set.valid_from, v_set.valid_until, v_set.strip);
+        end if;
         return query select v_known.id, v_known.state, false, '{}'::bigint[];
         return;
     end if;
@@ -88,7 +99,7 @@ exception when data_exception or integrity_constraint_violation then
     raise exception 'a gain set cannot be registered: %', sqlerrm using errcode = 'AB001';
 end $$;
 comment on function register_gain_set(jsonb, text) is
-    'Register a gain set once its folder is whole, as valid or as a candidate that accept_gain_set makes valid: {telescope, path, checksum, bytes, kinds, source, ra, declination, strip, lowest_hz, highest_hz, observed_from, observed_until, valid_from, valid_until, quality, provenance, task_id}. Valid sets of the same recording are superseded. Of a path and checksum that are known returns that set as it is.';
+    'Register a gain set once its folder is whole, as valid or as a candidate that accept_gain_set makes valid: {telescope, path, checksum, bytes, kinds, source, ra, declination, strip, lowest_hz, highest_hz, observed_from, observed_until, valid_from, valid_until, quality, provenance, task_id}. Valid sets of the same recording are superseded. Of a path and checksum that are known returns that set in the state it has; unless it is quarantined, it holds then for what was told.';
 
 -- Make it valid in place of its rivals, which are returned; where one of them was registered later and not p_again, it is
 -- superseded itself.
@@ -106,6 +117,43 @@ begin
     update gain_set set state = 'superseded', superseded_by = p_set.id, decided_at = clock_time() where id = any (v_rivals);
     update gain_set set state = 'valid', reason = null, superseded_by = null, decided_at = clock_time() where id = p_set.id;
     return v_rivals;
+end $$;
+
+-- Have a set hold for other times and declinations.
+create or replace function _hold_elsewhere(p_set gain_set, p_from timestamptz, p_until timestamptz, p_strip double precision)
+    returns gain_set
+    language plpgsql
+    as $$
+declare
+    v_set gain_set;
+begin
+    -- With a wider strip it may have rivals that it had not: it is as if it had been registered in its turn.
+    update gain_set set valid_from = p_from, valid_until = p_until, strip = p_strip, decided_at = clock_time(),
+        state = case state when 'valid' then 'candidate' else state end
+        where id = p_set.id returning * into v_set;
+    if p_set.state = 'valid' then
+        perform _validate_gain_set(v_set, false);
+        perform _restore_gain_sets(p_set);
+    end if;
+    return (select g from gain_set g where g.id = p_set.id);
+end $$;
+
+-- Make valid again what this set had superseded, the latest first, where no valid set is in the way.
+create or replace function _restore_gain_sets(p_set gain_set) returns void
+    language plpgsql
+    as $$
+declare
+    v_other gain_set;
+begin
+    for v_other in
+        select g.* from gain_set g
+        where g.state = 'superseded' and g.telescope = p_set.telescope and _are_rivals(g, p_set)
+        order by g.id desc
+    loop
+        if not exists (select from _rivals_of_gain_set(v_other)) then
+            update gain_set set state = 'valid', superseded_by = null, decided_at = clock_time() where id = v_other.id;
+        end if;
+    end loop;
 end $$;
 
 -- Touches the advisory lock of the telescope's sets, gain_set.
@@ -130,7 +178,8 @@ end $$;
 comment on function accept_gain_set(bigint, jsonb, boolean) is
     'Make a candidate valid in place of those of the same recording, or superseded where one of these was registered later; returns its state. A set that is superseded or quarantined becomes valid only with p_again. p_quality is what gates have measured.';
 
--- Touches the advisory lock of the telescope's sets, gain_set.  What it had superseded stays so: nobody has looked at it anew.
+-- Touches the advisory lock of the telescope's sets, gain_set.  Without it the latest of those that it had superseded is
+-- what there is of the recording: that had been valid, or would have been if this one had not come.
 create or replace function quarantine_gain_set(p_id bigint, p_reason text, p_quality jsonb default null) returns boolean
     language plpgsql security definer set search_path from current
     as $$
@@ -147,10 +196,13 @@ begin
     end if;
     update gain_set set state = 'quarantined', reason = left(p_reason, 4000), superseded_by = null,
         quality = coalesce(p_quality, quality), decided_at = clock_time() where id = p_id;
+    if v_set.state = 'valid' then
+        perform _restore_gain_sets(v_set);
+    end if;
     return true;
 end $$;
 comment on function quarantine_gain_set(bigint, text, jsonb) is
-    'Have a gain set never be chosen, for a reason; false if it is quarantined already, for the reason that was told first.';
+    'Have a gain set never be chosen, for a reason; false if it is quarantined already, for the reason that was told first. The latest of those that it had superseded is valid again.';
 
 -- Touches the advisory lock of the telescope's sets, gain_set.
 create or replace function forget_gain_set(p_id bigint) returns boolean

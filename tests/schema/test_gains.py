@@ -78,6 +78,52 @@ def test_registering_again_changes_nothing(queue: Queue) -> None:
     assert states(queue) == {"/g/1": "quarantined", "/g/2": "valid"}
 
 
+def test_what_it_holds_for_is_what_was_told_last(queue: Queue) -> None:
+    """The times and the strip do not follow from its content; of a quarantined set nothing changes."""
+    number = register(queue, gain_set())["id"]
+
+    again = register(queue, gain_set(valid_until="2026-03-05T00:00Z", strip=4))
+
+    assert again == {"id": number, "state": "valid", "created": False, "superseded": []}
+    row = queue.call("get_gain_set(%s)", number)
+    assert (row["strip"], row["valid_until"][:10]) == (4, "2026-03-05")
+    assert (
+        refusal(queue, "count(*) from register_gain_set(%s)", gain_set(valid_until="2026-03-01T12:00Z"))[0] == "AB001"
+    )
+    queue.call("quarantine_gain_set(%s, 'noise')", number)
+    assert register(queue, gain_set())["state"] == "quarantined"
+    assert queue.call("get_gain_set(%s)", number)["strip"] == 4
+
+
+def test_a_wider_strip_may_have_rivals(queue: Queue) -> None:
+    """One valid set of a recording is left: the one registered later; narrowed again, both are valid."""
+    register(queue, gain_set("/one"))
+    register(queue, gain_set("/two", declination=56.6))
+
+    register(queue, gain_set("/two", declination=56.6, strip=4))
+    assert states(queue) == {"/one": "superseded", "/two": "valid"}
+    register(queue, gain_set("/two", declination=56.6))
+    assert states(queue) == {"/one": "valid", "/two": "valid"}
+    register(queue, gain_set("/one", strip=4))
+    assert states(queue) == {"/one": "superseded", "/two": "valid"}
+
+
+def test_without_a_quarantined_set_the_one_before_it_is_valid(queue: Queue) -> None:
+    """The latest of those that it had superseded and that has not been quarantined; none where another is valid."""
+    numbers = {path: register(queue, gain_set(path))["id"] for path in ("/one", "/two", "/three")}
+    assert states(queue) == {"/one": "superseded", "/two": "superseded", "/three": "valid"}
+
+    queue.call("quarantine_gain_set(%s, 'noise')", numbers["/two"])
+    assert states(queue) == {"/one": "superseded", "/two": "quarantined", "/three": "valid"}
+    queue.call("quarantine_gain_set(%s, 'noise')", numbers["/three"])
+
+    assert states(queue) == {"/one": "valid", "/two": "quarantined", "/three": "quarantined"}
+    assert queue.call("get_gain_set(%s) -> 'superseded_by'", numbers["/one"]) is None
+    candidate = register(queue, gain_set("/four"), "candidate")["id"]
+    queue.call("quarantine_gain_set(%s, 'noise')", candidate)
+    assert states(queue)["/one"] == "valid"
+
+
 def test_a_later_set_of_the_recording_supersedes(queue: Queue) -> None:
     """By overlapping time, declination and frequencies of one telescope; others are valid beside it."""
     first = register(queue, gain_set())
@@ -143,6 +189,38 @@ def test_many_that_register_at_once_leave_one(sessions: Callable[[], Session], q
     assert [row[1:3] for row in rows] == [(8, 1)] * 5
     assert all(row[5] for row in rows)
     assert [row[3] for row in rows] == [row[4] for row in rows], "the one that was registered last"
+
+
+def test_registering_and_quarantining_at_once_leave_one(sessions: Callable[[], Session], queue: Queue) -> None:
+    """As long as a set of a recording is not quarantined, one of them is valid, whoever does what when."""
+    opened = [sessions() for _ in range(6)]
+    start = threading.Barrier(len(opened))
+    failures: list[BaseException] = []
+
+    def many(number: int, session: Session) -> None:
+        try:
+            for turn in range(6):
+                start.wait(60)
+                made = register(session, gain_set(f"/g/{number}/{turn}", hours=turn // 3))
+                if (number + turn) % 3:
+                    session.call("quarantine_gain_set(%s, 'noise')", made["id"])
+        except BaseException as error:
+            failures.append(error)
+            start.abort()
+
+    threads = [threading.Thread(target=many, args=each) for each in enumerate(opened)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert failures == []
+    rows = queue.connection.execute(
+        "select count(*), count(*) filter (where state = 'valid'),"
+        " max(id) filter (where state <> 'quarantined') = max(id) filter (where state = 'valid')"
+        " from gain_set group by observed_from"
+    ).fetchall()
+    assert rows == [(18, 1, True)] * 2
 
 
 def test_a_registration_waits_for_another_that_has_not_committed(
