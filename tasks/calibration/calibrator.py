@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.calibration.finish import by_antenna, finish, normalise, refer_all
+from absurd.tasks.calibration.finish import by_antenna, finish, normalise, project, refer_all
 from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.calibration.reference import reference_order
 from absurd.tasks.calibration.rows import Rows, intervals, select
-from absurd.tasks.calibration.settings import CalibratorSettings, GainSettings
+from absurd.tasks.calibration.settings import CalibratorSettings, Mode
 from absurd.tasks.calibration.solve import Step, change, nothing, take_step, told, without_weak
 from absurd.tasks.calibration.stefcal import LOW_SNR, NO_DATA, SOLVED
 from absurd.tasks.calibration.sums import Term
@@ -27,7 +27,8 @@ class CalibratorSolution:
     """A visibility of antennas p and q is b_p g_p * model * conj(b_q g_q), b the bandpass and g the gain."""
 
     bandpass: Gains
-    """The mean phase of each antenna over its channels is 0; the mean square of its amplitudes is 1 if normalised."""
+    """The mean phase of each antenna over its channels is 0, but where gains have none (mode a); the mean square of its
+    amplitudes is 1 if normalised, but where gains have none (mode p)."""
     gain: Gains
     rounds: int
     converged: bool
@@ -58,7 +59,7 @@ def solve_calibrator(
     gain_term = nothing(of_gain, gain_when, "gain", len(names))
     early = _early(visibilities, model, settings)
     present = (early.solved.state != NO_DATA).any(axis=(0, 2))
-    known, lost = early.term, present & ((early.term.values != 0).mean(axis=(0, 2)) < _HELD)
+    known, lost = _as_known(early.term, "p"), present & ((early.term.values != 0).mean(axis=(0, 2)) < _HELD)
 
     before: tuple[Step, Step] | None = None
     converged, number = False, 0
@@ -69,10 +70,10 @@ def solve_calibrator(
             told_of = ", ".join(names[each] for each in np.flatnonzero(lost.any(axis=1))[:8])
             remarks.append(f"no phase of {told_of} held over the band: these began with the middle of the scan")
             bandpass = _with_middle(bandpass, of_bandpass, visibilities, known, bandpass_term, settings)
-        bandpass_term = _steady(bandpass, names, settings.bandpass)
+        bandpass_term = _steady(bandpass, names, settings)
         bandpass = replace(bandpass, term=bandpass_term)
         gain = take_step(of_gain, bandpass_term, gain_term, of_gain_loosely)
-        known = gain_term = gain.term
+        gain_term, known = gain.term, _as_known(gain.term, settings.gain.mode)
         if before:
             changes = (
                 change(before[0], bandpass, settings.bandpass.min_snr), change(before[1], gain, settings.gain.min_snr)
@@ -141,15 +142,21 @@ def _with_middle(
     return found
 
 
-def _steady(found: Step, names: tuple[str, ...], settings: GainSettings) -> Term:
-    """The bandpass without what gains in time could have as well: the mean of its phases, and of its amplitudes."""
+def _as_known(term: Term, mode: Mode) -> Term:
+    """Gains as they will be applied: what they do not have by their mode is left to the bandpass."""
+    return Term(project(term.values, mode), term.number)
+
+
+def _steady(found: Step, names: tuple[str, ...], settings: CalibratorSettings) -> Term:
+    """The bandpass without what gains in time have as well: the mean of its phases, and of its amplitudes."""
     values, usable = found.term.values.copy(), found.term.values != 0
     if not usable.any():
         return found.term
-    order, _ = reference_order(by_antenna(usable), by_antenna(found.solved.snr), names, settings.reference)
+    order, _ = reference_order(by_antenna(usable), by_antenna(found.solved.snr), names, settings.bandpass.reference)
     refer_all(values, usable, order, "bandpass")
-    mean = values.sum(axis=2, keepdims=True)
-    values *= np.where(mean != 0, np.conj(mean) / np.maximum(np.abs(mean), 1e-300), 1)
-    if settings.normalise:
+    if settings.gain.mode != "a":
+        mean = values.sum(axis=2, keepdims=True)
+        values *= np.where(mean != 0, np.conj(mean) / np.maximum(np.abs(mean), 1e-300), 1)
+    if settings.normalises:
         normalise(values, usable, axis=2)
     return Term(values, found.term.number)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.calibration.reference import refer, reference_order
 from absurd.tasks.calibration.rows import Intervals, Rows
-from absurd.tasks.calibration.settings import GainSettings
-from absurd.tasks.calibration.stefcal import SOLVED, Solved
+from absurd.tasks.calibration.settings import GainSettings, Mode
+from absurd.tasks.calibration.stefcal import LOW_SNR, NO_DATA, SOLVED, Solved
 from absurd.tasks.calibration.sums import Complex, Floats, Term
 from absurd.tasks.radio.errors import CalibrationError
 from absurd.tasks.visibility.visibilities import Visibilities
@@ -35,7 +35,7 @@ def finish(
     usable = solved.state == SOLVED
     if not usable.any():
         raise CalibrationError(f"no {kind} passes", advice="; ".join(warnings), warnings=warnings)
-    values, snr = np.where(usable, solved.values, 1), np.where(usable, solved.snr, 0.0)
+    values, snr = np.where(usable, solved.values, 1), solved.snr.copy()
     names = visibilities.array.names
     order, said = reference_order(by_antenna(usable), by_antenna(solved.snr), names, settings.reference)
     taken = refer_all(values, usable, order, kind)
@@ -45,13 +45,12 @@ def finish(
             f"reference antenna {names[order[0]]} has no solution in {stand_ins} of {int((taken >= 0).sum())} "
             "places, where others stand in with the phases that they had"
         )
-    if settings.mode == "a":
-        values = np.where(usable, np.abs(values), 1).astype(np.complex128)
+    values = project(values, settings.mode)
     if kind == "bandpass" and settings.fill_gaps:
-        _fill(values, usable, snr, settings.fill_gaps)
+        _fill(values, usable, snr, np.isin(solved.state, (NO_DATA, LOW_SNR)), settings.fill_gaps)
     if settings.normalise:
         normalise(values, usable, axis=2 if kind == "bandpass" else 0)
-    values[~usable], snr[~usable] = 1, 0
+    values[~usable] = 1
     frequencies = visibilities.frequencies_hz
     centre = visibilities.phase_centres[int(visibilities.field[len(visibilities.field) // 2])]
     return Gains(
@@ -64,7 +63,7 @@ def finish(
         frequencies_hz=frequencies.copy() if kind == "bandpass" else np.array([frequencies.mean()]),
         polarisations=rows.polarisations,
         antennas=names,
-        reference=_reference_names(taken, names, order),
+        reference=reference_names(taken, names, order),
         source=centre.name,
         ra_rad=centre.ra_rad,
         dec_rad=centre.dec_rad,
@@ -94,6 +93,14 @@ def refer_all(values: Complex, usable: Bools, order: Sequence[int], kind: Kind) 
             taken[:, 0, hand] = refer(series, usable[:, :, 0, hand], order)
             values[:, :, 0, hand] = series
     return taken
+
+
+def project(values: Complex, mode: Mode) -> Complex:
+    """What a mode has of gains of amplitude and phase: phases of amplitude 1, or amplitudes; 0 stays 0."""
+    if mode == "ap":
+        return values
+    size = np.abs(values)
+    return size.astype(np.complex128) if mode == "a" else values / np.where(size > 0, size, 1)
 
 
 def normalise(values: Complex, usable: Bools, axis: int) -> None:
@@ -132,10 +139,11 @@ def prior_term(visibilities: Visibilities, rows: Rows, prior: Sequence[Gains]) -
     return Term(np.ascontiguousarray(values), number.reshape(-1).astype(np.int64))
 
 
-def _fill(values: Complex, usable: Bools, snr: Floats, most: int) -> None:
+def _fill(values: Complex, usable: Bools, snr: Floats, may: Bools, most: int) -> None:
     """Interpolate gaps of up to `most` channels between two that have a solution, amplitude and phase, in place.
 
-    The SNR there is the lower of the two.
+    Only where there `may` be a solution: what interference fills is to stay flagged.  The SNR there is the lower of
+    the two.
     """
     intervals, antennas, channels, hands = values.shape
     for at, antenna, hand in np.ndindex(intervals, antennas, hands):
@@ -147,6 +155,7 @@ def _fill(values: Complex, usable: Bools, snr: Floats, most: int) -> None:
             if not 1 < right - left <= most + 1:
                 continue
             gap = np.arange(left + 1, right)
+            gap = gap[may[at, antenna, gap, hand]]
             share = (gap - left) / (right - left)
             turn = np.angle(line[right] * np.conj(line[left]))
             size = abs(line[left]) * (1 - share) + abs(line[right]) * share
@@ -155,7 +164,7 @@ def _fill(values: Complex, usable: Bools, snr: Floats, most: int) -> None:
             snr[at, antenna, gap, hand] = min(snr[at, antenna, left, hand], snr[at, antenna, right, hand])
 
 
-def _reference_names(taken: NDArray[np.int64], names: Sequence[str], order: Sequence[int]) -> tuple[str, ...]:
+def reference_names(taken: NDArray[np.int64], names: Sequence[str], order: Sequence[int]) -> tuple[str, ...]:
     """(interval,): the antenna that was taken most often."""
     found = []
     for each in taken.reshape(len(taken), -1):

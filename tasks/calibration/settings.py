@@ -33,7 +33,7 @@ class GainSettings:
     min_baselines: int = 4
     """An antenna with fewer has no solution (CASA's `minblperant`)."""
     fill_gaps: int = 0
-    """Of a bandpass: so many channels without a solution in a row are interpolated."""
+    """Of a bandpass: so many channels in a row without data, or too weak, are interpolated; not bad fits."""
     normalise: bool = False
     """Have the mean square of each antenna's amplitudes be 1: over channels of a bandpass, over time of gains."""
     robust: bool = True
@@ -94,6 +94,11 @@ class CalibratorSettings:
     """Of bandpass and gains in turns."""
     tolerance: float = 0.1
     """A round that changes solutions by less, in their standard deviations and root mean square, is the last."""
+
+    @property
+    def normalises(self) -> bool:
+        """Whether bandpass amplitudes have a mean square of 1: not where gains in time have none to take the rest."""
+        return self.bandpass.normalise and self.gain.mode != "p"
 
     def __post_init__(self) -> None:
         if self.max_rounds < 1 or not 0 < self.tolerance < 1:

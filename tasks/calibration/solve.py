@@ -33,7 +33,7 @@ _SETTLED = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one pass over the visibilities gave."""
+    """What one pass over the visibilities gave: amplitudes and phases, whatever the mode: a fit is to tell outliers."""
 
     solved: Solved
     term: Term
@@ -101,13 +101,12 @@ def take_step(rows: Rows, known: Term, sought: Term, settings: GainSettings) -> 
     if not summed.used:
         raise CalibrationError(
             "no visibility can be used: all are flagged, without a number or weight, outside of the range of "
-            "baselines, or have a model of 0"
+            "baselines, or have a model of 0 or no gain that goes before"
         )
     solved = solve_sums(
         summed,
         rows.pairs,
         sought.values,
-        mode=settings.mode,
         min_baselines=settings.min_baselines,
         tolerance=settings.tolerance,
         max_iterations=settings.max_iterations,

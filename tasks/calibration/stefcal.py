@@ -52,7 +52,6 @@ def solve_sums(
     pairs: Numbers,
     start: Complex,
     *,
-    mode: str,
     min_baselines: int,
     tolerance: float,
     max_iterations: int,
@@ -73,7 +72,7 @@ def solve_sums(
         np.zeros(without),
     )
     _solve_all(
-        sums.cross, sums.model, sums.data, sums.count, sums.seen, pairs, {"ap": 0, "p": 1, "a": 2}[mode],
+        sums.cross, sums.model, sums.data, sums.count, sums.seen, pairs,
         min_baselines, tolerance, max_iterations,
         made.values, made.state, made.snr, made.iterations, made.chi_squared, made.freedom,
     )  # fmt: skip
@@ -83,7 +82,7 @@ def solve_sums(
 @kernel
 def _solve_all(
     cross: Complex, model: Floats, data: Floats, count: Floats, seen: Floats, pairs: Numbers,
-    mode: int, min_baselines: int, tolerance: float, max_iterations: int,
+    min_baselines: int, tolerance: float, max_iterations: int,
     values: Complex, state: States, snr: Floats, iterations: Numbers, chi_squared: Floats, freedom: Floats,
 ) -> None:  # fmt: skip
     n = values.shape[1]
@@ -110,7 +109,7 @@ def _solve_all(
                     iterations[i, c, hand], chi_squared[i, c, hand], freedom[i, c, hand] = _solve_one(
                         x_real[c - begin], x_imag[c - begin], y[c - begin],
                         data[i, :, hand, c], count[i, :, hand, c], seen[i, hand, c], pairs,
-                        mode, min_baselines, tolerance, max_iterations,
+                        min_baselines, tolerance, max_iterations,
                         values[i, :, c, hand], state[i, :, c, hand], snr[i, :, c, hand],
                     )  # fmt: skip
 
@@ -118,7 +117,7 @@ def _solve_all(
 @kernel
 def _solve_one(
     x_real: Floats, x_imag: Floats, y: Floats, data: Floats, count: Floats, seen: float, pairs: Numbers,
-    mode: int, min_baselines: int, tolerance: float, max_iterations: int,
+    min_baselines: int, tolerance: float, max_iterations: int,
     values: Complex, why: States, snr: Floats,
 ) -> tuple[int, float, float]:  # fmt: skip
     """Solve one matrix, of which the rows and columns of unusable antennas are made 0."""
@@ -144,9 +143,9 @@ def _solve_one(
     if left == 0:
         values[:] = 0.0
         return 0, 0.0, 0.0
-    if not known_before or mode != 0:
+    if not known_before:
         _begin(x_real, x_imag, y, why, real, imag)
-    took, converged = _iterate(x_real, x_imag, y, why, real, imag, False, tolerance, max_iterations)
+    took, converged = _iterate(x_real, x_imag, y, why, real, imag, tolerance, max_iterations)
     squares, visibilities = _left(x_real, x_imag, y, real, imag, data, count, pairs, why)
     kept = min(1.0, np.sum(count) / seen) if seen > 0.0 else 0.0  # of the weights, where there are outliers
     freedom = max(0.0, 2.0 * visibilities - kept * (2.0 * left - 1.0))
@@ -159,12 +158,6 @@ def _solve_one(
             known += y[p, q] * (real[q] * real[q] + imag[q] * imag[q])
         size = np.sqrt(real[p] * real[p] + imag[p] * imag[p])
         snr[p] = size * np.sqrt(known / variance) if why[p] == SOLVED and variance > 0.0 else 0.0
-        if mode == 2:
-            real[p] = size
-            imag[p] = 0.0
-    if mode == 1:
-        more, converged = _iterate(x_real, x_imag, y, why, real, imag, True, tolerance, max_iterations)
-        took += more
     for p in range(n):
         values[p] = complex(real[p], imag[p]) if why[p] == SOLVED else 0.0j
         if not converged and why[p] == SOLVED:
@@ -304,44 +297,33 @@ def _times(
 @kernel
 def _iterate(
     x_real: Floats, x_imag: Floats, y: Floats, why: States, real: Floats, imag: Floats,
-    phase_only: bool, tolerance: float, max_iterations: int,
+    tolerance: float, max_iterations: int,
 ) -> tuple[int, bool]:  # fmt: skip
     """Improve the gains in place: how many iterations it took, and whether they converged."""
     n = y.shape[0]
     new_real = np.zeros(n)
     new_imag = np.zeros(n)
     below = np.ones(n)
-    if phase_only:
-        for p in range(n):
-            size = np.sqrt(real[p] * real[p] + imag[p] * imag[p])
-            real[p] = real[p] / size if size > 0.0 else (1.0 if why[p] == SOLVED else 0.0)
-            imag[p] = imag[p] / size if size > 0.0 else 0.0
     for iteration in range(1, max_iterations + 1):
         _times(x_real, x_imag, real, imag, new_real, new_imag)
-        if not phase_only:
+        for p in range(n):
+            below[p] = 0.0
+        for q in range(n):
+            power = real[q] * real[q] + imag[q] * imag[q]
             for p in range(n):
-                below[p] = 0.0
-            for q in range(n):
-                power = real[q] * real[q] + imag[q] * imag[q]
-                for p in range(n):
-                    below[p] += y[q, p] * power
+                below[p] += y[q, p] * power
         change = 0.0
         norm = 0.0
         for p in range(n):
             if why[p] != SOLVED:
                 continue
-            size = np.sqrt(new_real[p] ** 2 + new_imag[p] ** 2) if phase_only else below[p]
-            a = new_real[p] / size if size > 0.0 else real[p]
-            b = new_imag[p] / size if size > 0.0 else imag[p]
+            a = new_real[p] / below[p] if below[p] > 0.0 else real[p]
+            b = new_imag[p] / below[p] if below[p] > 0.0 else imag[p]
             change += (a - real[p]) ** 2 + (b - imag[p]) ** 2
             norm += a * a + b * b
             if iteration % 2 == 0:
                 a = 0.5 * (a + real[p])
                 b = 0.5 * (b + imag[p])
-                if phase_only:
-                    size = np.sqrt(a * a + b * b)
-                    a = a / size if size > 0.0 else real[p]
-                    b = b / size if size > 0.0 else imag[p]
             real[p] = a
             imag[p] = b
         if not (norm > 0.0 and norm < np.inf):

@@ -113,7 +113,7 @@ def test_noise_alone_has_an_snr_that_is_known(antennas: int, seed: int) -> None:
 
 
 def test_weak_solutions_are_flagged(seed: int) -> None:
-    """Below `min_snr` there is no solution: the value is 1, the SNR 0, and it is told of whom."""
+    """Below `min_snr` there is no solution: the value is 1, and it is told of whom; the SNR is that for which it is."""
     scene = point(20, flux=1.0, noise=0.3, seed=seed)
     data = scene.visibilities.data.copy()
     quiet = (scene.visibilities.antenna1 == 7) | (scene.visibilities.antenna2 == 7)
@@ -125,7 +125,8 @@ def test_weak_solutions_are_flagged(seed: int) -> None:
 
     assert gains.flags[:, 7].all()
     assert (gains.values[:, 7] == 1).all()
-    assert (gains.snr[:, 7] == 0).all()
+    assert (gains.snr[:, 7] < 6).all()
+    assert (gains.snr[:, 7] > 0).all()
     assert any("pad008" in each and "SNR below 6" in each for each in gains.warnings), gains.warnings
 
 
