@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from absurd.tasks.calibration.engines.engine import engine_named
 from absurd.tasks.calibration.field_model import FieldModel, field_model
 from absurd.tasks.calibration.gain_record import moment
 from absurd.tasks.calibration.gain_table import GainSet, Stored, write_gains
-from absurd.tasks.calibration.params import BandpassSolution, GainSolution, RecordingParams, Solution, SolveParams
+from absurd.tasks.calibration.params import RecordingParams, Solution, SolveParams
 from absurd.tasks.calibration.predict import predict
 from absurd.tasks.calibration.settings import CalibratorSettings, GainSettings
 from absurd.tasks.radio.beam import Beam, beam_named
@@ -65,14 +64,15 @@ def calibrate(params: SolveParams, told: Callable[[str], object], scratch: Calla
     told("predicting")
     model = predict(visibilities, field.sky, beam=beam)
     told("solving")
-    settings = _settings(params, visibilities)
+    settings = _settings(params, visibilities, field)
     if params.engine == "casatasks":
-        engine = engine_named("casa", **({"python": params.casa_python} if params.casa_python else {}))
+        engine = engine_named(params.engine, **({"python": params.casa_python} if params.casa_python else {}))
         place = scratch() / "calibrator.ms"
         write_measurement_set(visibilities, place, model=np.ascontiguousarray(model))
         solution = engine.solve(visibilities, model, _present(settings, visibilities), measurement_set=place)
     else:
         solution = engine_named(params.engine).solve(visibilities, model, settings)
+    solution = replace(solution, remarks=(*field.warnings, *solution.remarks))
     tables = tuple(replace(each, source=field.source) for each in (solution.bandpass, solution.gain))
     provenance = provenance_of(params, visibilities, field) | {
         "rounds": solution.rounds,
@@ -90,28 +90,31 @@ def store(gain_set: GainSet, folder: str | os.PathLike[str]) -> Stored:
     return write_gains(Path(folder) / f"{name}_{at:%Y%m%dT%H%M%S}_{gain_set.checksum[:12]}{SUFFIX}", gain_set)
 
 
-def _settings(params: SolveParams, visibilities: Visibilities) -> CalibratorSettings:
+def _settings(params: SolveParams, visibilities: Visibilities, field: FieldModel) -> CalibratorSettings:
     known = reference_antennas(params.telescope)
-    bandpass = gain_settings(params.bcal, visibilities, known)
-    if "spw" in params.bcal.combine:
-        raise ValidationError("spectral windows are solved one by one", advice="take spw out of bcal.combine")
+
+    def of(told: Solution) -> GainSettings:
+        return gain_settings(told, visibilities, known, field)
+
     return CalibratorSettings(
-        phase=None if params.prebp is None else replace(gain_settings(params.prebp, visibilities, known), mode="p"),
+        phase=None if params.prebp is None else replace(of(params.prebp), mode="p"),
         bandpass=replace(
-            bandpass,
+            of(params.bcal),
             combine=tuple(params.bcal.combine),
             fill_gaps=params.bcal.fillgaps,
             min_baselines=params.bcal.minblperant,
             normalise=params.bcal.solnorm,
         ),
-        gain=replace(gain_settings(params.gcal, visibilities, known), mode=params.gcal.mode),
+        gain=replace(of(params.gcal), mode=params.gcal.mode),
     )
 
 
 def sky_of(params: RecordingParams, visibilities: Visibilities) -> tuple[FieldModel, Beam | None]:
     """The sky to solve against, and how a dish receives it.  Raises what `field_model` does."""
+    beam = None if params.beam == "none" else beam_named(params.beam, visibilities.array.dish_diameter_m)
     field = field_model(
         visibilities,
+        beam=beam,
         calibrator=params.calibrator,
         flux_jy=params.flux_jy,
         sky_model=params.sky_model,
@@ -120,7 +123,7 @@ def sky_of(params: RecordingParams, visibilities: Visibilities) -> tuple[FieldMo
         most_sources=params.most_sources,
         faintest_jy=params.faintest_jy,
     )
-    return field, None if params.beam == "none" else beam_named(params.beam, visibilities.array.dish_diameter_m)
+    return field, beam
 
 
 def reference_antennas(telescope: str | None) -> tuple[str, ...]:
@@ -129,16 +132,26 @@ def reference_antennas(telescope: str | None) -> tuple[str, ...]:
 
 
 def gain_settings(
-    told: Solution | BandpassSolution | GainSolution, visibilities: Visibilities, known: tuple[str, ...]
+    told: Solution, visibilities: Visibilities, known: tuple[str, ...], field: FieldModel
 ) -> GainSettings:
-    """Of either kind; which antenna is the reference, and why another than was asked for, the solver tells."""
-    within = uv_range(told.uvrange)
-    scale = 1.0 if within.in_wavelengths else float(visibilities.frequencies_hz.mean()) / SPEED_OF_LIGHT
+    """Of either kind; which antenna is the reference, and why another than was asked for, the solver tells.
+
+    Raises ValidationError where the source is a point on none of the baselines that are asked for.
+    """
+    asked = uv_range(told.uvrange)
+    scale = 1.0 if asked.in_wavelengths else float(visibilities.frequencies_hz.mean()) / SPEED_OF_LIGHT
+    least = max(asked.shortest * scale, field.uv_range_wavelengths[0])
+    most = min(asked.longest * scale, field.uv_range_wavelengths[1])
+    if not least < most:
+        raise ValidationError(
+            f"{field.source} is a point up to {most:.4g} wavelengths, and baselines from {least:.4g} on are asked for",
+            advice="take another calibrator, a sky_model, or a wider uvrange",
+        )
     return GainSettings(
         interval_s=duration_s(told.solint),
         reference=tuple(dict.fromkeys((*told.refant, *known))),
         min_snr=told.minsnr,
-        uv_range_wavelengths=(within.shortest * scale, within.longest * scale),
+        uv_range_wavelengths=(least, most),
     )
 
 
@@ -162,17 +175,8 @@ def provenance_of(params: RecordingParams, visibilities: Visibilities, field: Fi
         "ms": os.path.basename(os.path.normpath(params.ms)),
         "visibilities": _digest(visibilities),
         "settings": settings,
-        "sky": {
-            "scale": field.scale,
-            "sources": len(field.sky),
-            "jy": {each.name: round(_flux(each, visibilities), 6) for each in list(field.sky)[:20]},
-        },
+        "sky": field.told(visibilities.frequencies_hz),
     }
-
-
-def _flux(component: Any, visibilities: Visibilities) -> float:
-    flux = float(component.flux_at(np.array([visibilities.frequencies_hz.mean()]))[0])
-    return flux if math.isfinite(flux) else 0.0
 
 
 def _digest(visibilities: Visibilities) -> str:

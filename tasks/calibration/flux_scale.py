@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from absurd.tasks.radio.errors import ValidationError
 
 Floats = NDArray[np.float64]
+_LOST = 0.1
+"""Share of the flux density of a Gaussian as wide as a source that the longest baseline may lose to its width."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class FluxCalibrator:
     """Largest angular size, roughly: a point is no model of it on baselines that resolve this."""
     variable: bool = False
     """Seen to vary by some per cent in decades: what the scale gives is of about 2016."""
+
+    @property
+    def longest_wavelengths(self) -> float:
+        """Projected baselines up to which a point is a model of it, as if it were a Gaussian of its largest size."""
+        width = np.radians(self.extent_arcsec / 3600)
+        return float(np.sqrt(-np.log(1 - _LOST) * 4 * np.log(2)) / (np.pi * width))
 
     @cached_property
     def ra_rad(self) -> float:

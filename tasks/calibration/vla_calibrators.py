@@ -7,21 +7,25 @@ position, and one for each band it was measured in.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from absurd.tasks.calibration.sky_model import Component, separation_rad
+from absurd.tasks.calibration.sky_model import Component
 from absurd.tasks.radio.errors import DataError, ValidationError
 
-Floats = NDArray[np.float64]
 BAND_HZ = {"P": 327.5e6, "L": 1425e6, "C": 4860e6, "X": 8460e6, "U": 14.94e9, "K": 22.46e9, "Q": 43.34e9}
 """Where the manual's flux densities of a band were measured, by its letter."""
 CONFIGURATIONS = "ABCD"
+_REACH_M = {"D": 1.03e3, "C": 3.4e3, "B": 11.1e3, "A": 36.4e3}
+"""The longest baseline of each configuration of the VLA."""
 QUALITIES = "PSWCX?"
 """Errors of closure to expect: P below 3 %, S 3 to 10 %, W above 10 %; C confused, X not to be used, ? unknown."""
+_WORSE = {
+    "W": "more than 10 % away from a point",
+    "C": "confused with other sources",
+    "X": "not to be used as a calibrator",
+}
 _BEYOND = 1.25
 """How far outside of the bands with a flux density one is still taken, as a factor of frequency."""
 _PLACE = re.compile(
@@ -85,6 +89,20 @@ class VlaCalibrator:
         x, y = np.log(np.array(known).T)
         return float(np.exp(np.interp(np.log(frequency_hz), x, y)))
 
+    def band_at(self, frequency_hz: float) -> Band:
+        """The nearest one with a flux density.  Raises ValidationError as `flux_jy` does."""
+        self.flux_jy(frequency_hz)
+        known = (each for each in self.bands if each.flux_jy > 0)
+        return min(known, key=lambda each: abs(np.log(each.frequency_hz / frequency_hz)))
+
+    def closure_error(self, frequency_hz: float, longest_m: float) -> str:
+        """How bad it is as a point for an array of such baselines, in words; empty where nothing is said against it.
+
+        Raises ValidationError as `flux_jy` does.
+        """
+        like = next((each for each, reach in _REACH_M.items() if longest_m <= reach), "A")
+        return _WORSE.get(self.band_at(frequency_hz).qualities[CONFIGURATIONS.index(like)], "")
+
     def component(self, frequency_hz: float) -> Component:
         """A point with its flux density at that frequency and the slope of the spectrum there, for one band.
 
@@ -130,35 +148,6 @@ def parse_vla_calibrators(text: str) -> list[VlaCalibrator]:
     return found
 
 
-def calibrators_near(
-    calibrators: Sequence[VlaCalibrator],
-    ra_rad: float,
-    dec_rad: float,
-    *,
-    within_rad: float,
-    frequency_hz: float,
-    least_jy: float = 0.0,
-) -> list[tuple[VlaCalibrator, float, float]]:
-    """Those within an angle that have a flux density at the frequency, of at least that much: with both.
-
-    Each with its angle in radians and its flux density in Jy, the strongest first.
-    """
-    found = []
-    for each in calibrators:
-        angle = float(
-            separation_rad(np.array(ra_rad), np.array(dec_rad), np.array(each.ra_rad), np.array(each.dec_rad))
-        )
-        if angle > within_rad:
-            continue
-        try:
-            flux = each.flux_jy(frequency_hz)
-        except ValidationError:
-            continue  # not measured near that frequency: no candidate
-        if flux >= least_jy:
-            found.append((each, angle, flux))
-    return sorted(found, key=lambda each: -each[2])
-
-
 def _calibrator(head: re.Match[str], b1950: str, bands: list[Band]) -> VlaCalibrator:
     size = float(head["deg"]) + float(head["min"]) / 60 + float(head["sec"]) / 3600
     hours = float(head["h"]) + float(head["m"]) / 60 + float(head["s"]) / 3600
@@ -189,3 +178,16 @@ def _band(found: re.Match[str], number: int) -> Band:
             shortest = 1e3 * float(each[0])
     qualities = "".join(found["quality"].split()).upper().ljust(len(CONFIGURATIONS), "?")
     return Band(found["letter"], qualities, flux, shortest, longest)
+
+
+SHIPPED = tuple(
+    parse_vla_calibrators("""\
+0834+555   J2000  A 08h34m54.904117s  55d34'21.070980"  Aug01
+0831+557   B1950  A 08h31m04.379700s  55d44'41.323000"
+ 90cm    P  S S S S          9
+ 20cm L  S P P P       8.80                      100
+  6cm    C  X S P P       5.60                      100
+3.7cm    X  X X S P       3.30                      100
+""")
+)
+"""What is known without a list: the calibrator of DSA-110 that the simulator has transit."""

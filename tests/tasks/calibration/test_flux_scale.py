@@ -10,11 +10,7 @@ from conftest import SHARED
 
 from absurd.tasks.calibration.flux_scale import FLUX_CALIBRATORS, flux_calibrator
 from absurd.tasks.calibration.sky_model import Component, SkyModel, calibrator_component, separation_rad
-from absurd.tasks.calibration.vla_calibrators import (
-    VlaCalibrator,
-    calibrators_near,
-    parse_vla_calibrators,
-)
+from absurd.tasks.calibration.vla_calibrators import VlaCalibrator, parse_vla_calibrators
 from absurd.tasks.radio.errors import DataError, ValidationError
 
 LIST = SHARED / "data" / "radio-tables" / "vla_calibrators_ra00-11h.txt"
@@ -145,22 +141,6 @@ def test_both_lists_agree(name: str, listed_as: str, listed: list[VlaCalibrator]
     angle = separation_rad(*(np.array(each) for each in (source.ra_rad, source.dec_rad, entry.ra_rad, entry.dec_rad)))
     assert np.degrees(angle) * 3600 < 1.0
     assert entry.flux_jy(1.425e9) == pytest.approx(source.flux_jy(np.array([1.425e9]))[0], rel=0.08)
-
-
-@needs_list
-def test_candidates_near_a_field(listed: list[VlaCalibrator]) -> None:
-    """Within an angle, strong enough at the frequency, the strongest first; sources not measured there are none."""
-    source = flux_calibrator("3C48")
-
-    found = calibrators_near(
-        listed, source.ra_rad, source.dec_rad, within_rad=math.radians(4), frequency_hz=1.4e9, least_jy=0.3
-    )
-
-    assert found[0][0].name == "0137+331"
-    fluxes = [flux for _, _, flux in found]
-    assert fluxes == sorted(fluxes, reverse=True)
-    assert min(fluxes) >= 0.3
-    assert max(angle for _, angle, _ in found) <= math.radians(4)
 
 
 @needs_list
