@@ -54,7 +54,7 @@ def measure(
             from absurd.tasks.visibility.measurement_set import write_measurement_set
 
             write_measurement_set(seen, place, model=np.array(model))
-            engines["casa"] = engine_named("casa", python=casa)
+            engines["casa"] = engine_named("casatasks", python=casa)
         for number in range(rounds):
             figures: list[Figure] = []
             for each, engine in engines.items():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.radio.errors import CalibrationError, DependencyError
+from absurd.tasks.visibility.visibilities import unique_names
 
 VisCal = Literal["G Jones", "B Jones", "K Jones", "T Jones"]
 KINDS: Mapping[str, Kind] = {"G Jones": "gain", "T Jones": "gain", "B Jones": "bandpass", "K Jones": "delay"}
@@ -65,8 +66,7 @@ def _read(tables: Any, main: Any, place: str, polarisations: tuple[str, str] | N
         )
     if not main.nrows():
         raise CalibrationError(f"{place} holds no solutions")
-    # Places of an array where no antenna stands have rows without a name.
-    antennas = tuple(name or f"#{number}" for number, name in enumerate(_column(tables, place, "ANTENNA", "NAME")))
+    antennas = unique_names(_column(tables, place, "ANTENNA", "NAME"))
     fields = tuple(_column(tables, place, "FIELD", "NAME"))
     directions = np.asarray(_column(tables, place, "FIELD", "PHASE_DIR"))[:, 0, :]
     basis = polarisations or POLARISATIONS.get(str(keywords.get("PolBasis", "")), ("X", "Y"))
@@ -113,32 +113,59 @@ def _window(
         raise CalibrationError(
             f"a {kind} table has {values.shape[1]} channels, and {len(frequencies_hz)} frequencies of its window"
         )
-    times, at = np.unique(columns["TIME"], return_inverse=True)
-    at, antenna = at.reshape(-1), columns["ANTENNA1"]
-    shape = (len(times), len(antennas), values.shape[1], len(polarisations))
-    nothing = 0.0 if kind == "delay" else 1.0
-    whole = np.full(shape, nothing, np.complex128)
-    flags = np.ones(shape, np.bool_)
-    signal = np.zeros(shape, np.float32)
-    whole[at, antenna], flags[at, antenna], signal[at, antenna] = values, columns["FLAG"], snr  # one of T goes for both
-    flags |= ~np.isfinite(whole)
-    whole[flags], signal[flags] = nothing, 0
-    first = np.searchsorted(at[np.argsort(at, kind="stable")], np.arange(len(times)))
-    of_time = np.argsort(at, kind="stable")[first]
-    order = np.argsort(frequencies_hz, kind="stable") if shape[2] > 1 else np.zeros(1, np.intp)
+    arranged = by_time_and_antenna(
+        columns, values, snr, (len(antennas), len(polarisations)), 0.0 if kind == "delay" else 1.0
+    )
+    order = np.argsort(frequencies_hz, kind="stable") if values.shape[1] > 1 else np.zeros(1, np.intp)
+    of_time = arranged.row_of_time
     reference = columns["ANTENNA2"][of_time]
     return {
         "kind": kind,
-        "values": whole[:, :, order],
-        "flags": flags[:, :, order],
-        "snr": signal[:, :, order],
-        "time_s": times,
+        "values": arranged.values[:, :, order],
+        "flags": arranged.flags[:, :, order],
+        "snr": arranged.snr[:, :, order],
+        "time_s": arranged.time_s,
         "interval_s": columns["INTERVAL"][of_time].astype(np.float64),
-        "frequencies_hz": frequencies_hz[order] if shape[2] > 1 else np.atleast_1d(frequencies_hz.mean()),
+        "frequencies_hz": frequencies_hz[order] if values.shape[1] > 1 else np.atleast_1d(frequencies_hz.mean()),
         "polarisations": tuple(polarisations),
         "antennas": antennas,
         "reference": tuple(antennas[each] if 0 <= each < len(antennas) else "" for each in reference.tolist()),
     }, columns["FIELD_ID"][of_time].astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """Rows of a calibration table by time and antenna."""
+
+    values: NDArray[np.complex128]
+    """(time, antenna, channel, polarisation), as `flags` and `snr`."""
+    flags: NDArray[np.bool_]
+    snr: NDArray[np.float32]
+    time_s: NDArray[np.float64]
+    row_of_time: NDArray[np.intp]
+    """(time,), one of the rows of each time."""
+
+
+def by_time_and_antenna(
+    columns: Mapping[str, NDArray[Any]],
+    values: NDArray[Any],
+    snr: NDArray[Any],
+    size: tuple[int, int],
+    nothing: float = 1.0,
+) -> Arranged:
+    """Arrange rows by their TIME and ANTENNA1; `values` (row, channel, polarisation), `size` antennas, polarisations.
+
+    What is flagged, is no number or has no row is flagged, with `nothing` in its place.
+    """
+    times, at = np.unique(columns["TIME"], return_inverse=True)
+    at, antenna = at.reshape(-1), columns["ANTENNA1"]
+    shape = (len(times), size[0], values.shape[1], size[1])
+    whole, flags, signal = np.full(shape, nothing, np.complex128), np.ones(shape, np.bool_), np.zeros(shape, np.float32)
+    whole[at, antenna], flags[at, antenna], signal[at, antenna] = values, columns["FLAG"], snr  # one of T goes for both
+    flags |= ~np.isfinite(whole)
+    whole[flags], signal[flags] = nothing, 0
+    order = np.argsort(at, kind="stable")
+    return Arranged(whole, flags, signal, times, order[np.searchsorted(at[order], np.arange(len(times)))])
 
 
 def _column(tables: Any, place: str, subtable: str, name: str) -> Any:

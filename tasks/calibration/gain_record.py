@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from absurd.tasks.calibration.gain_table import GainSet, Stored
+from absurd.tasks.calibration.gain_table import GainSet, Stored, table_names
 from absurd.tasks.calibration.gains import Gains
 from absurd.tasks.calibration.validity import STRIP_DEG, WINDOW_HOURS, Target, window
 from absurd.tasks.radio.errors import DataError
@@ -106,21 +106,7 @@ def record(
 
 def quality(gain_set: GainSet) -> dict[str, Any]:
     """What the tables tell of themselves, by kind: share flagged, median SNR of the rest, antennas with solutions."""
-    return {
-        name: _quality(each)
-        for name, each in zip(
-            [f"{each.kind}" if not n else f"{each.kind}_{n + 1}" for each, n in _numbered(gain_set)],
-            gain_set.tables,
-            strict=True,
-        )
-    }
-
-
-def _numbered(gain_set: GainSet) -> list[tuple[Gains, int]]:
-    return [
-        (each, sum(other.kind == each.kind for other in gain_set.tables[:number]))
-        for number, each in enumerate(gain_set.tables)
-    ]
+    return dict(zip(table_names(gain_set.tables), map(_quality, gain_set.tables), strict=True))
 
 
 def _quality(gains: Gains) -> dict[str, Any]:

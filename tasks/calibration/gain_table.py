@@ -93,7 +93,7 @@ def write_gains(path: str | os.PathLike[str], gains: GainSet, *, replace: bool =
             )
     zarr = _zarr()
     with fill_aside(final) as folder:
-        names = _names(gains.tables)
+        names = table_names(gains.tables)
         root = zarr.open_group(folder, mode="w", zarr_format=3)
         root.attrs.update(
             {
@@ -139,8 +139,8 @@ def read_gains(path: str | os.PathLike[str], *, checksum: str | None = None) -> 
     return gains
 
 
-def _names(tables: Sequence[Gains]) -> list[str]:
-    """Of the tables' groups: their kinds, with a number where one comes again."""
+def table_names(tables: Sequence[Gains]) -> list[str]:
+    """Of tables of a set: their kinds, with a number where one comes again."""
     names: list[str] = []
     for each in tables:
         before = sum(other.kind == each.kind for other in tables[: len(names)])

@@ -28,7 +28,7 @@ class Gains:
     flags: NDArray[np.bool_]
     """Of the same shape; true where there is no solution."""
     snr: NDArray[np.float32]
-    """Of the same shape: |gain| over its standard deviation; 0 where flagged."""
+    """Of the same shape: |gain| over its standard deviation, also of what is flagged for it; 0 where none was found."""
     time_s: NDArray[np.float64]
     """(time,), middle of the solution interval: seconds of UTC since MJD 0."""
     interval_s: NDArray[np.float64]
@@ -38,6 +38,7 @@ class Gains:
     polarisations: tuple[str, ...]
     """X and Y, or R and L."""
     antennas: tuple[str, ...]
+    """Each name once: gains go to visibilities by it."""
     reference: tuple[str, ...]
     """(time,), the antenna whose phase is 0 there."""
     source: str = ""
@@ -64,6 +65,9 @@ class Gains:
             "antennas": (antennas,),
             "reference": (times,),
         }
+        if len(set(self.antennas)) < len(self.antennas):
+            twice = sorted({each for each in self.antennas if self.antennas.count(each) > 1})
+            raise CalibrationError(f"gains are of several antennas called {', '.join(map(repr, twice[:5]))}")
         for name, expected in wanted.items():
             if np.shape(getattr(self, name)) != expected:
                 raise CalibrationError(

@@ -20,7 +20,7 @@ from absurd.tasks.visibility.correlations import AIPS, in_order, named
 from absurd.tasks.visibility.directions import to_icrs
 from absurd.tasks.visibility.measurement_set import read_measurement_set
 from absurd.tasks.visibility.uvw import place_of, uvw_m
-from absurd.tasks.visibility.visibilities import Array, PhaseCentre, Visibilities
+from absurd.tasks.visibility.visibilities import Array, PhaseCentre, Visibilities, unique_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +151,7 @@ def _array(data: Any, path: str) -> tuple[Array, NDArray[np.int32]]:
     return (
         Array(
             telescope=str(telescope.name),
-            names=tuple(str(each) for each in telescope.antenna_names),
+            names=unique_names(str(each) for each in telescope.antenna_names),
             positions_m=np.asarray(telescope.antenna_positions, np.float64) + centre,
             dish_diameter_m=float(np.median(diameters)) if diameters is not None else 0.0,
             position_m=centre,

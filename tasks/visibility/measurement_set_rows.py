@@ -15,7 +15,7 @@ from absurd.tasks.radio.errors import DataError, PipelineError, StageError, Vali
 from absurd.tasks.visibility.correlations import CASA, named
 from absurd.tasks.visibility.directions import to_icrs
 from absurd.tasks.visibility.measurement_set_tables import beside
-from absurd.tasks.visibility.visibilities import Array, PhaseCentre
+from absurd.tasks.visibility.visibilities import Array, PhaseCentre, unique_names
 
 _DAY_S = 86_400.0
 
@@ -169,7 +169,7 @@ def read_array(main: Any, path: str) -> Array:
     measured = diameters[diameters > 0]
     return Array(
         telescope=telescope,
-        names=tuple(names),
+        names=unique_names(names),
         positions_m=positions,
         dish_diameter_m=float(np.median(measured)) if len(measured) else 0.0,
         position_m=np.asarray(centre, np.float64),

@@ -28,7 +28,7 @@ from absurd.tasks.radio.telescope import geocentric_m
 from absurd.tasks.visibility.correlations import AIPS, in_order, named
 from absurd.tasks.visibility.directions import to_icrs
 from absurd.tasks.visibility.uvw import meridian_centres, uvw_m
-from absurd.tasks.visibility.visibilities import Array, PhaseCentre, Visibilities
+from absurd.tasks.visibility.visibilities import Array, PhaseCentre, Visibilities, unique_names
 
 Floats = NDArray[np.float64]
 
@@ -235,7 +235,7 @@ def _array(path: Path, header: Any) -> tuple[Array, dict[int, int]]:
         raise DataError(f"{path}: the telescope stands in frame {frame}, not on Earth", path=str(path))
     latitude, longitude, height = (np.float64(header[name][()]) for name in ("latitude", "longitude", "altitude"))
     centre = geocentric_m(*(np.array(each) for each in (latitude, longitude, height)))
-    names = tuple(_text(each) for each in header["antenna_names"][()])
+    names = unique_names(_text(each) for each in header["antenna_names"][()])
     diameters = np.asarray(header["antenna_diameters"], np.float64) if "antenna_diameters" in header else np.zeros(1)
     array = Array(
         telescope=_told(header, "telescope_name", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from dataclasses import field as made
 from typing import Any
@@ -14,12 +15,24 @@ from absurd.tasks.radio.errors import DataError
 Floats = NDArray[np.float64]
 
 
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of antennas, each once: one without a name, or with that of another before it, has its number behind it.
+
+    Gains go to visibilities by names, and some programs write empty or equal ones.
+    """
+    found: dict[str, None] = {}
+    for number, name in enumerate(names):
+        found[name if name and name not in found else f"{name}#{number}"] = None
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Array:
     """The antennas of a recording."""
 
     telescope: str
     names: tuple[str, ...]
+    """Each once, see `unique_names`."""
     positions_m: Floats
     """(antenna, 3), geocentric (ITRF), metres."""
     dish_diameter_m: float

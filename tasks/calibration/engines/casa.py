@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.calibration.calibrator import CalibratorSolution
+from absurd.tasks.calibration.casa_table import by_time_and_antenna
 from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.calibration.rows import aligned
 from absurd.tasks.calibration.settings import CalibratorSettings, GainSettings
@@ -48,7 +49,7 @@ class CasaEngine:
     python: str = sys.executable
     """Path of a Python with casatasks and casadata."""
     timeout_s: float = 1800.0
-    name: str = "casa"
+    name: str = "casatasks"
 
     def solve(
         self,
@@ -111,7 +112,7 @@ def casa_steps(settings: CalibratorSettings) -> list[dict[str, Any]]:
         **_parameters(settings.bandpass),
         "bandtype": "B",
         "fillgaps": settings.bandpass.fill_gaps,
-        "solnorm": settings.bandpass.normalise,
+        "solnorm": settings.normalises,
     }
     del bandpass["calmode"]
     steps.append({"task": "bandpass", "table": "bandpass", "apply": before, "with": bandpass})
@@ -123,32 +124,34 @@ def casa_steps(settings: CalibratorSettings) -> list[dict[str, Any]]:
 def casa_gains(kind: Kind, table: Mapping[str, NDArray[Any]], visibilities: Visibilities) -> Gains:
     """Gains of the columns of a calibration table of CASA, arrays with the row first."""
     names, frequencies = visibilities.array.names, visibilities.frequencies_hz
-    times, number = np.unique(table["TIME"], return_inverse=True)
-    number = number.reshape(-1)
     hands = aligned(visibilities.correlations)
-    rows, channels, polarisations = table["CPARAM"].shape
+    _, channels, polarisations = table["CPARAM"].shape
     if polarisations < len(hands) or (kind == "bandpass" and channels != len(frequencies)):
         raise CalibrationError(f"CASA's {kind} has {channels} channels and {polarisations} polarisations")
-    shape = (len(times), len(names), channels, len(hands))
-    values, flags, snr = np.ones(shape, np.complex128), np.ones(shape, bool), np.zeros(shape, np.float32)
-    interval, reference = np.zeros(len(times)), [names[0]] * len(times)
-    for row in range(rows):
-        at = number[row], int(table["ANTENNA1"][row])
-        flags[at] = table["FLAG"][row][:, : len(hands)]
-        values[at] = np.where(flags[at], 1, table["CPARAM"][row][:, : len(hands)])
-        snr[at] = np.where(flags[at], 0, table["SNR"][row][:, : len(hands)])
-        interval[number[row]] = table["INTERVAL"][row]
-        if 0 <= table["ANTENNA2"][row] < len(names):
-            reference[number[row]] = names[int(table["ANTENNA2"][row])]
+    own = {name: each[..., : len(hands)] if each.ndim == 3 else each for name, each in table.items()}
+    found = by_time_and_antenna(own, own["CPARAM"], own["SNR"], (len(names), len(hands)))
+    reference = table["ANTENNA2"][found.row_of_time]
     if kind == "gain":
         frequencies = np.array([frequencies.mean()])
     centre = visibilities.phase_centres[int(visibilities.field[len(visibilities.field) // 2])]
-    lost = [names[each] for each in np.flatnonzero(flags.all(axis=(0, 2, 3)))]
+    lost = [names[each] for each in np.flatnonzero(found.flags.all(axis=(0, 2, 3)))]
     told = (f"{len(lost)} of {len(names)} antennas have no solution: {', '.join(lost[:8])}",) if lost else ()
     return Gains(
-        kind, values, flags, snr, times, interval, frequencies, hands, names, tuple(reference),
-        centre.name, centre.ra_rad, centre.dec_rad, told,
-    )  # fmt: skip
+        kind,
+        found.values,
+        found.flags,
+        found.snr,
+        found.time_s,
+        table["INTERVAL"][found.row_of_time].astype(np.float64),
+        frequencies,
+        hands,
+        names,
+        tuple(names[each] if 0 <= each < len(names) else names[0] for each in reference.tolist()),
+        centre.name,
+        centre.ra_rad,
+        centre.dec_rad,
+        told,
+    )
 
 
 def _parameters(settings: GainSettings) -> dict[str, Any]:

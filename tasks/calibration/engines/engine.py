@@ -12,7 +12,7 @@ from absurd.tasks.calibration.settings import CalibratorSettings
 from absurd.tasks.radio.errors import ValidationError
 from absurd.tasks.visibility.visibilities import Visibilities
 
-ENGINES = ("embedded", "casa")
+ENGINES = ("embedded", "casatasks")
 
 
 class Engine(Protocol):
@@ -53,10 +53,13 @@ class EmbeddedEngine:
 
 
 def engine_named(name: str, **options: Any) -> Engine:
-    """The engine ``embedded`` or ``casa``; `options` are those of `CasaEngine`.  Raises ValidationError for others."""
+    """The engine ``embedded`` or ``casatasks``; `options` are those of `CasaEngine`.
+
+    Raises ValidationError for others.
+    """
     if name == "embedded":
         return EmbeddedEngine()
-    if name == "casa":
+    if name == "casatasks":
         from absurd.tasks.calibration.engines.casa import CasaEngine
 
         return CasaEngine(**options)

@@ -91,7 +91,7 @@ def test_tables_of_casa_are_gains(scene: known_gains.Scene) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("casatasks") is not None, reason="this Python has casatasks")
 def test_a_python_without_casa(scene: known_gains.Scene, tmp_path: Path) -> None:
     """The error says that CASA is not there and what to install; nothing is left behind."""
-    engine = engine_named("casa", python=sys.executable)
+    engine = engine_named("casatasks", python=sys.executable)
 
     with pytest.raises(DependencyError, match="has no casatasks: install casatasks and casadata"):
         engine.solve(scene.visibilities, scene.model, SETTINGS, measurement_set=tmp_path)
@@ -102,7 +102,7 @@ def test_casa_needs_a_measurement_set(scene: known_gains.Scene, tmp_path: Path) 
     """It reads the visibilities itself: without their place it is not begun."""
     for place in (None, tmp_path / "away.ms"):
         with pytest.raises(ValidationError, match="measurement_set"):
-            engine_named("casa").solve(scene.visibilities, scene.model, SETTINGS, measurement_set=place)
+            engine_named("casatasks").solve(scene.visibilities, scene.model, SETTINGS, measurement_set=place)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_a_process_that_fails(script: str, said: str, scene: known_gains.Scene, 
     program.chmod(0o755)
 
     with pytest.raises(CalibrationError, match=said):
-        engine_named("casa", python=str(program), timeout_s=0.5 if "pause" in script else 60.0).solve(
+        engine_named("casatasks", python=str(program), timeout_s=0.5 if "pause" in script else 60.0).solve(
             scene.visibilities, scene.model, SETTINGS, measurement_set=tmp_path
         )

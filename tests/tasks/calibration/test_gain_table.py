@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -209,3 +210,10 @@ def test_killed_at_any_time_it_is_whole_or_absent(tmp_path: Path) -> None:
         last.wait()
     assert read_gains(path).checksum == sums[number]
     assert os.listdir(tmp_path) == ["gains"]
+
+
+def test_gains_of_two_antennas_of_one_name_are_refused() -> None:
+    """One would get the other's."""
+    gains = make_gains()
+    with pytest.raises(CalibrationError, match="several antennas called 'pad001'"):
+        replace(gains, antennas=("pad001", "pad001", *gains.antennas[2:]))

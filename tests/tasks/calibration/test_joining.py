@@ -9,6 +9,7 @@ import pytest
 from gain_examples import T0, make_gains, make_visibilities
 
 from absurd.tasks.calibration.apply import apply_gains
+from absurd.tasks.calibration.gains import Kind
 from absurd.tasks.calibration.joining import join, refer
 from absurd.tasks.radio.errors import CalibrationError
 
@@ -16,7 +17,7 @@ from absurd.tasks.radio.errors import CalibrationError
 def test_joined_they_do_to_parallel_hands_what_each_did() -> None:
     """At the times of either, whatever the reference antennas were, and in either order."""
     one, other = make_gains(seed=1, times=2), make_gains(seed=2, times=2, start_s=T0 + 1000)
-    other = refer(other, "pad003")
+    other = refer(other, ["pad003"])
 
     for joined in (join(one, other), join(other, one)):
         assert joined.time_s.tolist() == [T0, T0 + 100, T0 + 1000, T0 + 1100]
@@ -54,16 +55,45 @@ def test_antennas_that_one_does_not_have_are_flagged_there() -> None:
 
 
 def test_the_reference_has_solutions_everywhere() -> None:
-    """One that lacks some is not it; where none has all, they cannot be joined."""
+    """One that lacks some is not it as long as another has all."""
     one, other = make_gains(seed=1, times=1), make_gains(seed=2, times=1, start_s=T0 + 50)
     other.flags[0, 0, 0, 1] = True
 
-    assert join(one, other).reference[0] != "pad000"
-    with pytest.raises(CalibrationError, match="cannot be the reference"):
-        refer(other, "pad000")
+    joined = join(one, other)
+
+    assert joined.reference[0] != "pad000"
+    assert joined.warnings == one.warnings
     other.flags[:] = True
-    with pytest.raises(CalibrationError, match="no antenna has solutions at all times"):
+    one.flags[:] = True
+    with pytest.raises(CalibrationError, match="no antenna has a solution"):
         join(one, other)
+
+
+@pytest.mark.parametrize("kind", ["gain", "delay"])
+def test_where_no_antenna_has_all_solutions_others_stand_in(kind: Kind) -> None:
+    """Gains do what they did, and phases go on: each antenna is away once.  It is told."""
+    one = make_gains(kind, seed=1, antennas=4, times=4)
+    steady = replace(one, values=np.broadcast_to(one.values[:1], one.values.shape).copy())
+    for time in range(4):
+        steady.flags[time, time] = True
+    parts = [
+        replace(
+            steady,
+            **{name: getattr(steady, name)[rows] for name in ("values", "flags", "snr", "time_s", "interval_s")},
+            reference=steady.reference[rows],
+        )
+        for rows in (slice(0, 2), slice(2, 4))
+    ]
+
+    joined = join(parts[1], parts[0])
+
+    assert np.array_equal(joined.flags, steady.flags)
+    assert any("stand in" in each for each in joined.warnings)
+    turned = joined.values * np.conj(steady.values) if kind == "gain" else joined.values - steady.values
+    for hand in range(2):
+        left = turned[:, :, 0, hand][~steady.flags[:, :, 0, hand]]
+        left = left / np.abs(left) if kind == "gain" else left * 1e9
+        assert np.allclose(left, left[0])  # the same turn of all antennas at all times
 
 
 def test_delays_are_joined_by_their_differences() -> None:

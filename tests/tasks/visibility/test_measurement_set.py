@@ -233,3 +233,15 @@ def test_room_is_asked_for_first(visibilities: Visibilities, tmp_path: Path, mon
         write_measurement_set(visibilities, tmp_path / "out.ms")
 
     assert not (tmp_path / "out.ms").exists()
+
+
+def test_antennas_have_names_of_their_own(visibilities: Visibilities, tmp_path: Path) -> None:
+    """Some programs write empty or equal names: gains, which go by name, would be another antenna's."""
+    path = tmp_path / "a.ms"
+    write_measurement_set(visibilities, path)
+    with tables.table(f"{path}/ANTENNA", readonly=False, ack=False) as table:
+        table.putcol("NAME", ["pad", "", "pad", "", "pad#2"])
+
+    names = read_measurement_set(path).array.names
+
+    assert names == ("pad", "#1", "pad#2", "#3", "pad#2#4")
