@@ -130,7 +130,10 @@ def _casa_tables(calibrated: Calibrated, stored: Stored, params: SolveParams) ->
 
 
 def _registered(ctx: RunContext, calibrated: Calibrated, stored: Stored, params: SolveParams) -> dict[str, Any]:
-    """Register the set, whose folder is whole by now; nothing happens to one that is registered."""
+    """Register the set, whose folder is whole by now, and tell what the database has of it.
+
+    Of one that is registered only for when and where it holds changes, and of a quarantined one nothing.
+    """
     from absurd.client_sync import SyncAbsurdClient
     from absurd.tasks.calibration.gain_record import record
 
@@ -143,10 +146,16 @@ def _registered(ctx: RunContext, calibrated: Calibrated, stored: Stored, params:
         provenance={**calibrated.gain_set.provenance, "ms_path": os.path.abspath(params.ms)},
         task_id=str(ctx.task_id),
     )
-    known = {name: told[name] for name in ("telescope", "declination", "valid_from", "valid_until", "quality")}
+    names = ("telescope", "declination", "strip", "valid_from", "valid_until", "quality")
     if params.register_as == "none":
-        return known
+        return {name: told[name] for name in names}
     ctx.heartbeat()  # ends the run where its claim is lost: what replaced it registers the same
     with SyncAbsurdClient.from_env() as client:
         row = client.register_gain_set(told, params.register_as)
-    return {"gain_set": row["id"], "state": row["state"], "superseded": row["superseded"], **known}
+        known = client.get_gain_set(row["id"]) or told
+    return {
+        "gain_set": row["id"],
+        "state": row["state"],
+        "superseded": row["superseded"],
+        **{name: known[name] for name in names},
+    }

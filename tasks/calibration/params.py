@@ -35,11 +35,13 @@ Interval = Annotated[float | str, AfterValidator(_seconds)]
 Baselines = Annotated[str, AfterValidator(_baselines)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class Params(BaseModel):
+    """Params with these keys and no others; numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Solution(_Model):
+class Solution(Params):
     """How one kind of gains is solved."""
 
     solint: Interval = Field(
@@ -47,7 +49,11 @@ class Solution(_Model):
         description="Length of a solution, as 60s or 30min; inf: all of the recording, int: an integration.",
     )
     minsnr: float = Field(default=3.0, ge=0, description="Solutions with less signal to noise are flagged.")
-    uvrange: Baselines = Field(default="", description="Baselines to solve by, as >1klambda; without it all.")
+    uvrange: Baselines = Field(
+        default="",
+        description="Baselines to solve by, as >1klambda, at each channel; without it all.  Metres are "
+        "wavelengths at the middle of the band.",
+    )
     refant: list[str] = Field(
         default=[], description="Antennas whose phase is 0, the best first; then those of `telescope`."
     )
@@ -57,7 +63,7 @@ class BandpassSolution(Solution):
     """How the bandpass is solved."""
 
     minsnr: float = Field(default=5.0, ge=0, description="Solutions with less signal to noise are flagged.")
-    combine: list[Literal["scan", "field", "spw"]] = Field(
+    combine: list[Literal["scan", "field"]] = Field(
         default=["scan", "field"], description="Boundaries that a solution reaches over."
     )
     fillgaps: int = Field(default=3, ge=0, description="Channels in a row without a solution that are interpolated.")
@@ -71,7 +77,7 @@ class GainSolution(Solution):
     mode: Literal["p", "a", "ap"] = Field(default="ap", description="Phases, amplitudes, or both.")
 
 
-class RecordingParams(_Model):
+class RecordingParams(Params):
     """What to solve gains from, and against which sky."""
 
     ms: Path = Field(description="The Measurement Set to solve from.")
@@ -130,8 +136,9 @@ class SolveParams(RecordingParams):
         default=STRIP_DEG, gt=0, le=180, description="It holds for declinations so near to its own, degrees."
     )
     register_as: Literal["valid", "candidate", "none"] = Field(
-        default="valid",
-        description="State under which the set is put into the database: a candidate is not used until it is accepted.",
+        default="candidate",
+        description="State under which the set is put into the database: a candidate is not used until qa.calibration, "
+        "or somebody, accepts it.",
     )
     casa_tables: bool = Field(default=False, description="Write tables for CASA beside the set, .bcal and .gcal.")
 
@@ -175,7 +182,7 @@ class SelfCalibrateParams(RecordingParams):
     )
 
 
-class ApplyParams(_Model):
+class ApplyParams(Params):
     """What to correct, and by which gains."""
 
     ms: Path = Field(description="The Measurement Set to correct.")

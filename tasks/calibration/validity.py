@@ -72,7 +72,7 @@ class Target:
     """The middle of the recording."""
     declination_deg: float
     lowest_hz: float
-    """Lower edge of the lowest channel."""
+    """Centre of the lowest channel, which has to lie within the edges of the set's; of `highest_hz` the highest."""
     highest_hz: float
 
 

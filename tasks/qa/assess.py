@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from absurd.tasks.qa.gates import gates_with
 from absurd.tasks.qa.params import CalibrationParams
 from absurd.tasks.qa.quarantine import find_in_quarantine, put_into_quarantine
 from absurd.tasks.qa.report import QualityReport
-from absurd.tasks.radio.errors import DataError, QualityError, ValidationError
+from absurd.tasks.radio.errors import CalibrationError, DataError, QualityError, ValidationError
 from absurd.tasks.visibility.visibilities import Visibilities
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ SUFFIX = ".quality.json"
 def assess(
     params: CalibrationParams,
     sets: Mapping[str, str | None],
+    row: Mapping[str, Any] | None = None,
     told: Callable[[str], object] = lambda _: None,
 ) -> QualityReport:
     """Judge a recording with gain sets by their folders, each with the SHA-256 it must have, or None.
 
-    Raises DataError for a recording that cannot be read, CalibrationError for such a set, and QualityError for a set
-    that is in quarantine already.
+    `row` is what the database has of the set, if it is one of the database.  Raises DataError for a recording that
+    cannot be read, CalibrationError for such a set and for one that does not hold for the recording, ValidationError
+    for another sky than it was solved against, and QualityError for a set that is in quarantine already.
     """
     from absurd.tasks.calibration.apply import apply_gains
     from absurd.tasks.calibration.gain_table import read_gains
@@ -48,6 +51,8 @@ def assess(
         return read_visibilities(params.ms, spectral_window=params.spectral_window, column=name, fields=params.fields)
 
     observed = column(params.column)
+    if row is not None:
+        _refuse_other(row, observed, params.ms)
     stored = [read_gains(path, checksum=checksum) for path, checksum in sets.items()]
     gains = [table for each in stored for table in each.tables]
     told("measuring")
@@ -59,6 +64,7 @@ def assess(
         gains=gains,
         model=_sky(params, observed, stored) if params.model is None else column(params.model).data,
         corrected=corrected,
+        sefd_jy=_sefd_jy(params, stored),
         gates=gates_with(params.limits),
         subject=_subject(params.ms, list(sets)),
     )
@@ -92,20 +98,59 @@ def _sky(params: CalibrationParams, observed: Visibilities, stored: Sequence[Gai
     from absurd.tasks.calibration.predict import predict
     from absurd.tasks.radio.beam import beam_named
 
-    settings: dict[str, Any] = {}
-    for each in stored:
-        settings = settings or dict(each.provenance.get("settings", {}))
+    solved = next((each.provenance for each in stored if each.provenance.get("settings")), {})
+    settings: dict[str, Any] = dict(solved.get("settings", {}))
     asked = {name: getattr(params, name) for name in ("calibrator", "flux_jy", "sky_model")}
-    if all(each is None for each in asked.values()):
+    is_named = any(each is not None for each in asked.values())
+    if not is_named:
         if not settings:
             return None
         if settings.get("sky_model") is not None:
             raise ValidationError("the gain set was solved against a file of the sky", advice="name it in sky_model")
         asked = {name: settings.get(name) for name in ("calibrator", "flux_jy")}
     others = {name: settings[name] for name in ("radius_deg", "most_sources", "faintest_jy") if name in settings}
-    sky = field_model(observed, **asked, catalogs=params.catalogs, **others).sky
-    beam = settings.get("beam", "airy")
-    return predict(observed, sky, beam=None if beam == "none" else beam_named(beam, observed.array.dish_diameter_m))
+    named = settings.get("beam", "airy")
+    beam = None if named == "none" else beam_named(named, observed.array.dish_diameter_m)
+    field = field_model(observed, **asked, catalogs=params.catalogs, beam=beam, **others)
+    if not is_named:
+        _refuse_another_sky(solved.get("sky", {}), field.told(observed.frequencies_hz))
+    return predict(observed, field.sky, beam=beam)
+
+
+def _refuse_another_sky(solved: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Gains that are right for one sky are not judged by another: the lists that both are of may differ."""
+    before, now = solved.get("jy", {}), found["jy"]
+    differ = [
+        name for name in {**before, **now} if not math.isclose(before.get(name, 0), now.get(name, 0), rel_tol=0.01)
+    ]
+    if solved and (differ or solved.get("sources") != found["sources"]):
+        told = ", ".join(f"{each}: {before.get(each, 0):g} and {now.get(each, 0):g} Jy" for each in differ[:5])
+        raise ValidationError(
+            f"the gain set was solved against a sky of {solved.get('sources')} sources, and the catalogs here give "
+            f"{found['sources']}" + (f" ({told})" if told else ""),
+            advice="give the catalogs that it was solved with, or name the sky",
+        )
+
+
+def _sefd_jy(params: CalibrationParams, stored: Sequence[GainSet]) -> float | None:
+    """Of the telescope that is named, or by which the gains were solved."""
+    from absurd.tasks.radio.telescope import load_telescope
+
+    told = (each.provenance.get("settings", {}).get("telescope") for each in stored)
+    name = params.telescope or next((each for each in told if each), None)
+    return load_telescope(name).sefd_jy if name else None
+
+
+def _refuse_other(row: Mapping[str, Any], observed: Visibilities, ms: str) -> None:
+    """A set is judged on its own recording, or on one that it may be applied to."""
+    from absurd.tasks.calibration.gain_record import target_of, telescope_of
+    from absurd.tasks.calibration.validity import Candidate, refusals
+
+    reasons = refusals(Candidate.of(row), target_of(observed))
+    if (telescope := telescope_of(observed)) != row["telescope"]:
+        reasons = [f"it is of {row['telescope']}, the recording of {telescope}"]
+    if reasons:
+        raise CalibrationError(f"gain set {row['id']} is not judged on {Path(ms).name}: {' and '.join(reasons)}")
 
 
 def _refuse_quarantined(path: str) -> None:

@@ -20,6 +20,8 @@ DEAD = 0.05
 """An antenna with at most so many of its visibilities usable is none."""
 OUTLIER = 1e3
 """Amplitudes above so many medians are no source's."""
+_NOISE_SAMPLES = 4_000_000
+"""Visibilities that the noise is taken of, at most about."""
 FEWEST = 3
 """Differences from which a scatter is told."""
 
@@ -31,6 +33,7 @@ def check_calibration(
     model: Complex | None = None,
     corrected: Visibilities | None = None,
     flux_jy: float | None = None,
+    sefd_jy: float | None = None,
     gates: Mapping[str, Gate] = GATES,
     subject: str = "calibration",
 ) -> QualityReport:
@@ -38,8 +41,9 @@ def check_calibration(
 
     `visibilities` are those observed, before any gains, and `corrected` the same with the gains taken off, with their
     weights.  `model` are the sky's, (row, channel, correlation); `flux_jy` stands in for those of a point source at the
-    phase centre.  The model has to come from a catalogue: one that was made from
-    the same visibilities agrees with their noise.  What cannot be measured fails where it has to be.
+    phase centre.  The model has to come from a catalogue: one that was made from the same visibilities agrees with
+    their noise.  `sefd_jy` is the system equivalent flux density of an antenna, Jy.  What cannot be measured fails
+    where it has to be.
     """
     usable = visibilities.usable & (visibilities.data != 0) & ~visibilities.is_auto[:, None, None]
     measures = [*_of_data(visibilities, usable, gates), _antennas(visibilities, usable, gains, gates["antennas"])]
@@ -50,6 +54,7 @@ def check_calibration(
         model = _point(visibilities, flux_jy)
     if gains or corrected is not None:
         measures += _of_corrected(usable, corrected, model, gates)
+        measures.append(_sensitivity(usable, corrected, model, sefd_jy, gates["sensitivity"]))
     return report_on(subject, measures)
 
 
@@ -116,6 +121,9 @@ def _closure(visibilities: Visibilities, model: Complex | None, gates: Mapping[s
     limit = gates[alarm].limits.fail_above or 0.0
     if told.least_log10 > limit:
         note = f"{told.triangles} independent triangles are too few to tell noise from anything: {note}"
+        shortest, longest = float(visibilities.exposure_s.min()), float(visibilities.exposure_s.max())
+        if longest > 1.5 * shortest:
+            note = f"rows are averaged over {shortest:g} to {longest:g} s, and few baselines share times; {note}"
     elif told.log10_false_alarm > limit:
         note = f"closure phases are not to be told from those of noise: {note}"
     yield measure(alarm, gates[alarm], told.log10_false_alarm, note=note)
@@ -141,9 +149,12 @@ def _of_gains(gains: Gains, with_data: Mapping[str, bool], gates: Mapping[str, G
         of=gains.kind,
         note=_grade(1 - float(good.mean())) if good.size else "there is none",
     )
-    value = float(np.median(snr[good])) if good.any() else None
+    found = snr[np.isfinite(snr) & (snr > 0)]  # of flagged solutions too: what is left of noise looks like a signal
+    value = float(np.median(found)) if found.size else None
     yield measure("solution_snr", gates["solution_snr"], value, of=gains.kind, may_lack=False)
     if gains.kind != "delay":
+        middle = float(np.median(np.abs(values[good]))) if good.any() else None
+        yield measure("gain_amplitude", gates["gain_amplitude"], middle, of=gains.kind)
         yield _amplitude_range(values, good, names, gains.kind, gates["amplitude_range"])
         yield _phase_scatter(values, good, gains.kind, gates["phase_scatter_deg"])
 
@@ -219,6 +230,37 @@ def _of_corrected(
     yield measure("residual_phase_deg", gates["residual_phase_deg"], scatter, note=f"{ratios.size} baselines")
     scale = float(np.sum(weights * ratios.real) / np.sum(weights))
     yield measure("flux_scale", gates["flux_scale"], scale)
+
+
+def _sensitivity(
+    usable: NDArray[np.bool_],
+    corrected: Visibilities | None,
+    model: Complex | None,
+    sefd_jy: float | None,
+    gate: Gate,
+) -> Measure:
+    """From what is left of neighbouring channels: the noise of a part is sqrt(median |difference|^2 / (4 ln 2)).
+
+    That of the system is SEFD / sqrt(2 bandwidth time) (Thompson, Moran and Swenson 2017, eq. 6.62).
+    """
+    name = "sensitivity"
+    if corrected is None or sefd_jy is None:
+        missing = "corrected visibilities" if corrected is None else "a telescope whose noise is known"
+        return measure(name, gate, None, note=f"without {missing}")
+    parallel = [at for at, each in enumerate(corrected.correlations) if each in PARALLEL]
+    every = slice(None, None, -(-corrected.data[..., parallel].size // _NOISE_SAMPLES) or 1)
+    used = (usable & corrected.usable)[every][..., parallel]
+    left = corrected.data[every][..., parallel] - (0 if model is None else model[every][..., parallel])
+    both = used[:, 1:] & used[:, :-1]
+    if np.count_nonzero(both) < FEWEST:
+        return measure(name, gate, None, note="too few channels beside one another are usable")
+    steps = np.abs(np.diff(left, axis=1)[both].astype(np.complex128)) ** 2
+    noise = math.sqrt(float(np.median(steps)) / (4 * math.log(2)))
+    bandwidth, time = float(np.median(np.abs(corrected.channel_width_hz))), float(np.median(corrected.exposure_s))
+    if not bandwidth * time > 0:
+        return measure(name, gate, None, note="neither bandwidth nor time is told")
+    system = sefd_jy / math.sqrt(2 * bandwidth * time)
+    return measure(name, gate, noise / system, note=f"{noise:.3g} Jy, of {sefd_jy:.4g} Jy of the system {system:.3g}")
 
 
 def _baselines(

@@ -19,6 +19,10 @@ at 2 s / Q.  This is the test of a uniform circle against a known direction (the
 Directional Statistics, 6.3) with a bound for its tail that holds for any number of triangles.  Several references are
 tried, for the first may be deaf, and the probability is multiplied by their number.
 
+What has to hold for that is that noise of one baseline tells nothing of that of another: so it is of receivers, whose
+products over many samples are normal and uncorrelated between baselines, and so it is not of what several antennas
+receive together, which is a signal.
+
 Averaging visibilities after gains were applied, and then closing triangles, would not do: gains that were solved on
 noise make the average close.  So the phasors of triangles are averaged, never the visibilities.
 """

@@ -35,9 +35,10 @@ def calibration(ctx: RunContext, params: CalibrationParams) -> dict[str, Any]:
     def progress(stage: str) -> None:
         ctx.progress(_STAGES.index(stage), len(_STAGES), stage)
 
-    sets = _sets(params)
+    row = _row(params)
+    sets = dict.fromkeys(params.sets) if row is None else {row["path"]: row["checksum"]}
     try:
-        report = assess(params, sets, progress)
+        report = assess(params, sets, row, progress)
     except QualityError as error:  # of a run that was killed between its two decisions
         _quarantine(params, error.message, error.details)
         raise
@@ -59,19 +60,19 @@ def calibration(ctx: RunContext, params: CalibrationParams) -> dict[str, Any]:
     return result
 
 
-def _sets(params: CalibrationParams) -> dict[str, str | None]:
-    """Folders of the gain sets to judge, with their checksums where the database knows them."""
+def _row(params: CalibrationParams) -> dict[str, Any] | None:
+    """What the database has of the gain set that is judged, if it is one of the database."""
     from absurd.tasks.radio.errors import DataError
 
     if params.gain_set is None:
-        return dict.fromkeys(params.sets)
+        return None
     from absurd.client_sync import SyncAbsurdClient
 
     with SyncAbsurdClient.from_env() as client:
         row = client.get_gain_set(params.gain_set)
     if row is None:
         raise DataError(f"there is no gain set {params.gain_set}", gain_set=params.gain_set)
-    return {row["path"]: row["checksum"]}
+    return row
 
 
 def _quarantine(params: CalibrationParams, reason: str, told: dict[str, Any]) -> None:

@@ -93,6 +93,10 @@ GATES: Mapping[str, Gate] = {
         "The farthest antenna's median gain amplitude from that of all, as a ratio of 1 or more.",
         Limits(warn_above=5, fail_above=10),
     ),
+    "gain_amplitude": Gate(
+        "Median gain amplitude.  Without limits of its own: 0.1 to 10 are those of recordings that are in janskys.",
+        Limits(),
+    ),
     "phase_scatter_deg": Gate(
         "Scatter of an antenna's gain phase from one solution to the next, of the median antenna.",
         Limits(warn_above=15, fail_above=30),
@@ -108,6 +112,11 @@ GATES: Mapping[str, Gate] = {
     "flux_scale": Gate(
         "Corrected flux of the calibrator over the one that it should have.",
         Limits(warn_below=0.9, fail_below=0.7, warn_above=1.1, fail_above=1.4),
+    ),
+    "sensitivity": Gate(
+        "Noise of the corrected visibilities over that of the telescope's system, which no model of the sky has a part "
+        "in: a flux density ten times too high makes it 10.",
+        Limits(warn_below=0.5, fail_below=0.2, warn_above=2, fail_above=5),
     ),
 }
 

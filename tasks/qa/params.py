@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from absurd.tasks.calibration.params import Params, Path
 from absurd.tasks.qa.gates import gates_with
 from absurd.tasks.radio.errors import PipelineError
 
-Path = Annotated[str, Field(min_length=1)]
 
-
-class CalibrationParams(BaseModel):
+class CalibrationParams(Params):
     """Which recording, which gains, which sky, and what becomes of gains that do not pass."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ms: Path = Field(description="The recording before any gains: a Measurement Set, or UVH5 or uvfits.")
     spectral_window: int | None = Field(default=None, ge=0, description="Of the recording; it may have one only.")
@@ -37,14 +34,19 @@ class CalibrationParams(BaseModel):
     flux_jy: float | None = Field(
         default=None,
         gt=0,
-        allow_inf_nan=False,
         description="Flux density of a point source at the phase centre, Jy: the sky, instead of these.",
     )
     sky_model: Path | None = Field(
         default=None, description="A model of the sky (JSON), instead of these.  Without any it is the gain set's."
     )
     catalogs: Path | None = Field(
-        default=None, description="Folder with lists of calibrators as the VLA's manual gives them (*.txt)."
+        default=None,
+        description="Folder with lists of calibrators as the VLA's manual gives them (*.txt).  The sky by them has "
+        "to be the one that the gain set was solved against.",
+    )
+    telescope: str | None = Field(
+        default=None,
+        description="A telescope by name, or its TOML file, whose noise is compared with; without it the gain set's.",
     )
     gain_set: int | None = Field(
         default=None,

@@ -31,7 +31,7 @@ HOUR = 3600.0
 FLUX = 12.0
 HOWS = ((2.0, "pad001"), (3.0, "pad002"))
 """Settings of two solutions of one recording: least signal to noise, reference antenna."""
-SOLVE = {"flux_jy": FLUX, "beam": "none", "bcal": {"minblperant": 2}}
+SOLVE = {"flux_jy": FLUX, "beam": "none", "bcal": {"minblperant": 2}, "register_as": "valid"}
 
 
 @pytest.fixture
@@ -171,19 +171,40 @@ def test_limits_may_be_others(client: SyncAbsurdClient, recordings: dict[str, Pa
     assert apply(recordings, "calibrator", tmp_path / "c.ms", gains=str(tmp_path / "cal"))["without_gains"] == 0
 
 
+def test_the_result_is_what_the_database_has(
+    client: SyncAbsurdClient, recordings: dict[str, Path], tmp_path: Path
+) -> None:
+    """Solved again to hold for longer it is the same set, which holds for longer; unless it is quarantined."""
+    first = solve(recordings, tmp_path / "cal")
+
+    longer = solve(recordings, tmp_path / "cal", validity_hours=48, declination_tolerance_deg=3)
+
+    assert (longer["gain_set"], longer["strip"]) == (first["gain_set"], 3)
+    row = client.get_gain_set(first["gain_set"])
+    assert row is not None
+    assert [longer[name] for name in ("valid_from", "valid_until")] == [row["valid_from"], row["valid_until"]]
+    assert longer["valid_until"] > first["valid_until"]
+    assert apply(recordings, "tomorrow", tmp_path / "a.ms")["gains"][0]["gain_set"] == first["gain_set"]
+    client.quarantine_gain_set(first["gain_set"], "noise")
+    again = solve(recordings, tmp_path / "cal")
+    assert (again["state"], again["valid_until"], again["strip"]) == ("quarantined", longer["valid_until"], 3)
+
+
 def test_what_is_not_valid_is_never_applied(
     client: SyncAbsurdClient, recordings: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A candidate waits for its gates; a quarantined set is not applied, whatever is asked for."""
-    number = solve(recordings, tmp_path / "cal", register_as="candidate")["gain_set"]
+    """A candidate, which it is without a word, waits for its gates; a quarantined set is never applied."""
+    params = {name: value for name, value in SOLVE.items() if name != "register_as"}
+    result, _ = run("calibration.solve", params | {"ms": str(recordings["calibrator"]), "out": str(tmp_path / "cal")})
+    number = result["gain_set"]
     assert "there is no valid gain set" in refused(recordings, "calibrator", tmp_path / "x.ms")["message"]
     assert client.accept_gain_set(number) == "valid"
     assert apply(recordings, "calibrator", tmp_path / "a.ms")["gains"][0]["gain_set"] == number
 
     client.quarantine_gain_set(number, "noise")
 
-    for params in ({}, {"borrow": True}):
-        assert "there is no valid gain set" in refused(recordings, "calibrator", tmp_path / "x.ms", **params)["message"]
+    for asked in ({}, {"borrow": True}):
+        assert "there is no valid gain set" in refused(recordings, "calibrator", tmp_path / "x.ms", **asked)["message"]
     named = refused(recordings, "calibrator", tmp_path / "x.ms", gain_set=number, borrow=True)
     assert f"gain set {number} is quarantined" in named["message"]
 
