@@ -9,6 +9,7 @@ import click
 
 from absurd.cli.connection import database_of
 from absurd.cli.output import Table, clean, emit, json_option, moment
+from absurd.cli.pipeline import need_the_extra
 
 
 @click.group()
@@ -62,17 +63,34 @@ def show(ctx: click.Context, number: int, as_json: bool) -> None:
 
 @gains.command(epilog="Example: absurd pipeline gains accept 7")
 @click.argument("number", type=int)
-@click.option("--again", is_flag=True, help="Also where it was superseded or quarantined.")
+@click.option("--again", is_flag=True, help="Also where it was superseded or quarantined; its folder is released.")
 @json_option
 @click.pass_context
 def accept(ctx: click.Context, number: int, again: bool, as_json: bool) -> None:
-    """Make gain set NUMBER valid: others of the same recording are superseded."""
-    from absurd.gains import accept_gain_set
+    """Make gain set NUMBER valid: others of the same recording are superseded.
 
+    With --again its folder is first taken out of quarantine, if it lies there, and has to be what was registered.
+    """
+    from absurd.gains import accept_gain_set, get_gain_set
+
+    released = None
     with database_of(ctx) as database:
+        row = database.run(get_gain_set(number)) if again else None
+        if row is not None and row["state"] == "quarantined":
+            released = _reinstated(row["path"], row["checksum"])
         state = database.run(accept_gain_set(number, again=again))
     hint = "" if state == "valid" else "; --again changes it"
-    emit({"gain_set": number, "state": state}, as_json=as_json, text=f"Gain set {number} is {state}{hint}.")
+    told = f"Gain set {number} is {state}{hint}."
+    if released is not None:
+        told += f"  It was in {clean(released)}."
+    emit({"gain_set": number, "state": state, "released_from": released}, as_json=as_json, text=told)
+
+
+def _reinstated(path: str, checksum: str) -> str | None:
+    need_the_extra("numpy", "zarr")
+    from absurd.tasks.qa.reinstate import reinstate
+
+    return reinstate(path, checksum)
 
 
 @gains.command(epilog="Example: absurd pipeline gains quarantine 7 --reason 'antennas 3 and 4 were swapped'")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gain_examples import make_gains
 
 from absurd import SyncAbsurdClient
+from absurd.tasks.calibration.gain_table import GainSet, read_gains, write_gains
+from absurd.tasks.qa import put_into_quarantine
 
 if TYPE_CHECKING:
     from cli.conftest import Run
@@ -59,6 +64,7 @@ def test_gain_sets_are_accepted_quarantined_and_forgotten(run: Run, sets: list[i
     assert run("pipeline", "gains", "accept", one, "--again", "--json").document == {
         "gain_set": int(one),
         "state": "valid",
+        "released_from": None,
     }
     assert f"superseded by {one}" in run("pipeline", "gains", "show", two).out
     quarantined = run("pipeline", "gains", "quarantine", one, "--reason", "swapped antennas")
@@ -69,3 +75,36 @@ def test_gain_sets_are_accepted_quarantined_and_forgotten(run: Run, sets: list[i
     assert (refused.code, "swapped antennas" in refused.err) == (5, True)
     assert run("pipeline", "gains", "forget", one).out == f"Gain set {one} is forgotten.\n"
     assert run("pipeline", "gains", "forget", one).code == 3
+
+
+def test_a_set_that_is_accepted_again_comes_out_of_quarantine(
+    run: Run, sets: list[int], database_url: str, tmp_path: Path
+) -> None:
+    """Before its row is valid, and only with what was registered: a folder that is gone or another stays refused."""
+    stored = write_gains(tmp_path / "night.gains", GainSet((make_gains(),)))
+    with SyncAbsurdClient(database_url) as client:
+        row = client.get_gain_set(sets[0])
+        assert row is not None
+        names = ("telescope", "kinds", "source", "declination", "strip", "lowest_hz", "highest_hz")
+        times = ("observed_from", "observed_until", "valid_from", "valid_until")
+        told = {name: row[name] for name in (*names, *times)}
+        told |= {"path": stored.path, "checksum": stored.checksum, "bytes": stored.bytes}
+        number = client.register_gain_set(told)["id"]
+        client.quarantine_gain_set(number, "noise")
+        place = put_into_quarantine(stored.path, {"reasons": ["noise"]})
+        away = place.rename(tmp_path / "away")
+
+        refused = run("pipeline", "gains", "accept", str(number), "--again")
+        assert "nor in quarantine" in refused.err
+        write_gains(place, GainSet((make_gains(seed=9),)))
+        refused = run("pipeline", "gains", "accept", str(number), "--again")
+        assert "not those that were registered" in refused.err
+        assert (client.get_gain_set(number) or {})["state"] == "quarantined"
+        assert not Path(stored.path).exists()
+        shutil.rmtree(place)
+        away.rename(place)
+
+        accepted = run("pipeline", "gains", "accept", str(number), "--again", "--json").document
+
+        assert accepted == {"gain_set": number, "state": "valid", "released_from": str(place)}
+        read_gains(stored.path, checksum=stored.checksum)
