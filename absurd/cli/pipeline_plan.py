@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from absurd.cli.connection import client_of
 from absurd.cli.output import Table, emit, json_option, plural
 from absurd.cli.pipeline import need_the_extra
+from absurd.cli.pipeline_configured import configured, remark, told
 from absurd.cli.pipeline_watch import stamp
 
 if TYPE_CHECKING:
@@ -24,27 +26,33 @@ MOST_GROUPS = 10_000
 @click.argument("folder", required=False, type=click.Path(file_okay=False, exists=True))
 @click.option("--intake", default="incoming", show_default=True, metavar="NAME", help="Under which all is recorded.")
 @click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many groups.")
+@configured("pipeline plan")
 @json_option
 @click.pass_context
-def plan(ctx: click.Context, folder: str | None, intake: str, limit: int, as_json: bool) -> None:
+def plan(ctx: click.Context, /, folder: str | None, intake: str, limit: int, as_json: bool) -> None:
     """Show what will be done with each group of sub-bands, and why not.
 
-    The latest come first.  With FOLDER also what its files would become that are not recorded.  Nothing is changed.
+    The latest come first.  With FOLDER, or a configuration with that, also what its files would become that are not
+    recorded; of an intake that is yet to be made by the policy of the configuration.  Nothing is changed.
     """
     need_the_extra("h5py", "numpy")
     from absurd.errors import RecordingNotFoundError
     from absurd.tasks.visibility.plan import policy_of
 
+    folder = folder or told().get("folder")
     with client_of(ctx) as client:
         known = next((each for each in client.list_intakes() if each["name"] == intake), None)
         if known is None and folder is None:
             raise RecordingNotFoundError(f"there is no intake called {intake!r}; name the FOLDER to plan for it")
-        policy = policy_of(known)
+        policy = policy_of(known, told().get("policy"))
         groups = _groups(client, intake, limit, policy) if known else []
         files = (
             client.list_subbands(intake, ["waiting", "late", "duplicate", "unreadable"], limit=limit) if known else []
         )
         foreseen = _foreseen(client, intake if known else None, folder, policy) if folder else {}
+    remark(f"{plural(len(groups), 'group')} recorded in intake {intake}")
+    for problem in foreseen.get("problems", []):
+        remark(problem, logging.WARNING)
     document = {"intake": known, "groups": groups, "files": files} | foreseen
     emit(document, as_json=as_json, text=_text(document, folder))
 

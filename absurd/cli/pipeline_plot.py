@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from absurd.cli.output import clean, emit, json_option
+from absurd.cli.output import clean, emit, json_option, plural
 from absurd.cli.pipeline import need_the_extra
+from absurd.cli.pipeline_configured import configured, remark
 
 KINDS = ("gains", "bandpass", "coverage", "flags", "closure")
 
@@ -19,6 +20,7 @@ KINDS = ("gains", "bandpass", "coverage", "flags", "closure")
 @click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Draw this; repeatable.  [what fits]")
 @click.option("--column", default="DATA", metavar="NAME", help="Of a Measurement Set.  [DATA]")
 @click.option("--window", type=int, metavar="N", help="Its spectral window, where it has several.")
+@configured("pipeline plot")
 @json_option
 def plot(path: str, out: str, kinds: Sequence[str], column: str, window: int | None, as_json: bool) -> None:
     """Draw visibilities or gains as PNG.
@@ -29,6 +31,7 @@ def plot(path: str, out: str, kinds: Sequence[str], column: str, window: int | N
     """
     need_the_extra("matplotlib", "numpy")
     written = _drawn(path, out, kinds, column, window)
+    remark(f"{plural(len(written), 'picture')} of {path} in {out}")
     emit({"pictures": written}, as_json=as_json, text="\n".join(map(clean, written)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +12,10 @@ import click
 
 from absurd.cli.output import clean, emit, json_option, plural, size
 from absurd.cli.pipeline import need_the_extra
+from absurd.cli.pipeline_configured import configured, given_or_told, remark, required, told
 from absurd.cli.signals import unwinding
 from absurd.cli.waiting import Painter
+from absurd.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from absurd.tasks.pipeline.simulation.simulate import Simulated
@@ -58,7 +61,7 @@ def how_many(text: str) -> int | None:
 
 
 @click.command(epilog="Example: absurd pipeline simulate incoming --antennas 16 --noise 0.5 --rfi 0.02 --missing 3,7")
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", type=click.Path(file_okay=False), required=False)
 @click.option("--telescope", metavar="NAME", default="dsa110", help="One that comes along, or a .toml file.  [dsa110]")
 @click.option("--antennas", type=how_many, default="16", metavar="N", help="How many, or all.  [16]")
 @click.option("--subbands", type=int, metavar="N", help="How many, from sub-band 0 on.  [the telescope's]")
@@ -86,16 +89,47 @@ def how_many(text: str) -> int | None:
 @click.option("--missing", type=numbers, default="", metavar="A,B,…", help="Sub-bands without a file.")
 @click.option("--jitter", "jitter_s", type=int, default=0, metavar="SECONDS", help="Of times in file names.  [0]")
 @click.option("--seed", type=int, default=0, metavar="N", help="The same seed gives the same bytes.  [0]")
+@configured("pipeline simulate")
 @json_option
-def simulate(folder: str, as_json: bool, **given: Any) -> None:
+def simulate(folder: str | None, as_json: bool, **given: Any) -> None:
     """Simulate a drift scan into UVH5 files of sub-bands.
+
+    With a configuration FOLDER is its hdf5_dir, if that is for what is simulated (ms_creation.test_mode).
 
     FOLDER gets `YYYY-MM-DDThh:mm:ss_sbNN.hdf5` for each sub-band, as DSA-110 writes them, and a folder `…_truth` with
     the gains, the bandpass, the interference and the sources that went in.
     """
     need_the_extra("astropy_iers_data", "erfa", "h5py", "numba", "numpy", "scipy", "zarr")
-    result = _simulated(folder, given, show=not as_json)
+    settings = _settings(given, told().get("settings", {}))
+    folder = folder or required(_for_simulations(told()), "FOLDER")
+    result = _simulated(folder, settings, show=not as_json)
+    for each in result.files:
+        remark(f"{each} is written", logging.DEBUG)
+    remark(f"{plural(len(result.files), 'sub-band')} simulated into {folder}")
     emit(_document(result), as_json=as_json, text="\n".join(_lines(result)))
+
+
+def _settings(given: dict[str, Any], configured: dict[str, Any]) -> dict[str, Any]:
+    """Of the simulation: options, those that were not given by the configuration, and what no option is for."""
+    named = dict(configured)
+    if named:
+        named["fluxes"] = named.pop("faintest_jy"), named.pop("brightest_jy")
+        named["declination"] = named.pop("declination_deg")
+    settings = {**named, **given_or_told(given, named)}
+    settings["faintest_jy"], settings["brightest_jy"] = settings.pop("fluxes")
+    settings["declination_deg"] = settings.pop("declination")
+    if settings["calibrator"] == "none":
+        settings["calibrator"] = None
+    return settings
+
+
+def _for_simulations(params: dict[str, Any]) -> str | None:
+    """The folder of the configuration.  Raises ConfigurationError where what arrives there is real."""
+    if params and not params["test_mode"]:
+        raise ConfigurationError(
+            f"{params['folder']} is for what a telescope records: ms_creation.test_mode is false; name another FOLDER"
+        )
+    return params.get("folder")
 
 
 def _simulated(folder: str, given: dict[str, Any], *, show: bool) -> Simulated:
@@ -103,10 +137,6 @@ def _simulated(folder: str, given: dict[str, Any], *, show: bool) -> Simulated:
     from absurd.tasks.pipeline.simulation.simulate import simulate as run
     from absurd.tasks.radio.errors import StageError
 
-    given["faintest_jy"], given["brightest_jy"] = given.pop("fluxes")
-    given["declination_deg"] = given.pop("declination")
-    if given["calibrator"] == "none":
-        given["calibrator"] = None
     settings = SimulationSettings(**given)
     painter = Painter()
 

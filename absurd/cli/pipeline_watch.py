@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import click
 from absurd.cli.connection import client_of
 from absurd.cli.output import clean, json_option, note, plural, to_json
 from absurd.cli.pipeline import need_the_extra
+from absurd.cli.pipeline_configured import configured, given_or_told, remark, required, told
 from absurd.cli.values import seconds
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ Say = Callable[[dict[str, Any], str], None]
 
 
 @click.command(epilog="Example: absurd pipeline watch /data/incoming --out /data/ms")
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", type=click.Path(file_okay=False), required=False)
 @click.option("--intake", default="incoming", show_default=True, metavar="NAME", help="Under which all is recorded.")
 @click.option(
     "--out", metavar="FOLDER", help="Where Measurement Sets go.  [as before; measurement_sets/INTAKE beside FOLDER]"
@@ -40,25 +42,24 @@ Say = Callable[[dict[str, Any], str], None]
 )
 @click.option("--every", type=seconds, default="30s", show_default=True, help="Between looks at the whole folder.")
 @click.option("--events/--no-events", default=True, help="Whether to go by what the system tells, too.  [events]")
+@configured("pipeline watch")
 @json_option
 @click.pass_context
 def watch(
     ctx: click.Context,
     /,
-    folder: str,
+    folder: str | None,
     intake: str,
-    out: str | None,
-    telescope: str | None,
     every: float,
     steady: float,
     events: bool,
     as_json: bool,
-    **policy: Any,
+    **given: Any,
 ) -> None:
     """Record the sub-bands that arrive in FOLDER, and have each group converted once.
 
-    Several may watch one folder.  With --json, one line for each thing that happens.  Ctrl-C ends it; what is recorded
-    stays, and the next watch goes on.
+    With a configuration FOLDER is its hdf5_dir.  Several may watch one folder.  With --json, one line for each thing
+    that happens.  Ctrl-C ends it; what is recorded stays, and the next watch goes on.
     """
     need_the_extra("h5py", "numpy")
     from absurd.systemd import ServiceManager, stop_signals
@@ -67,6 +68,9 @@ def watch(
     from absurd.tasks.visibility.intake import prepare
     from absurd.tasks.visibility.watching import watch as watch_folder
 
+    folder = folder or required(told().get("folder"), "FOLDER")
+    policy = given_or_told(given, told())
+    out, telescope = policy.pop("out"), policy.pop("telescope")
     if telescope is not None:
         load_telescope(telescope)  # what is wrong is said here, once, and not by each conversion
     manager = ServiceManager.take()
@@ -75,7 +79,14 @@ def watch(
         signal.signal(each, lambda *_: stop.set())
 
     def say(document: dict[str, Any], text: str) -> None:
-        click.echo(to_json(document, indent=None) if as_json else clean(text))
+        if as_json:
+            click.echo(to_json(document, indent=None))
+        if not remark(text) and not as_json:
+            click.echo(clean(text))
+
+    def trouble(text: str) -> None:
+        if not remark(text, logging.WARNING):
+            note(clean(text))
 
     def alive() -> None:
         if manager.watchdog_seconds is not None:
@@ -96,14 +107,14 @@ def watch(
             stop,
             every_s=max(every, 0.05),
             events=events,
-            told=lambda look: tell(client, look, say),
-            trouble=lambda text: note(clean(text)),
+            told=lambda look: tell(client, look, say, trouble),
+            trouble=trouble,
             alive=alive,
         )
         manager.tell(STOPPING=1)
 
 
-def tell(client: SyncAbsurdClient, look: Look, say: Say) -> None:
+def tell(client: SyncAbsurdClient, look: Look, say: Say, trouble: Callable[[str], None]) -> None:
     """Say what a look has brought: each file that is in no conversion, and each group that stands otherwise."""
     from absurd.errors import RecordingNotFoundError
 
@@ -124,7 +135,7 @@ def tell(client: SyncAbsurdClient, look: Look, say: Say) -> None:
             f"{plural(look.forgotten, 'file')} gone before a conversion",
         )
     for problem in look.problems:
-        note(clean(problem))
+        trouble(problem)
 
 
 def group_line(group: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ NEXT = "(next)"
 class Section(BaseModel):
     """Keys that belong together: ``config.imaging.niter``, or ``config["imaging"]["niter"]``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, allow_inf_nan=False)
 
     def __getitem__(self, name: str) -> Any:
         if name not in type(self).model_fields:
@@ -62,6 +62,11 @@ def _bare(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _listed(value: Any) -> Any:
+    """A text with commas as a list."""
+    return [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+
+
 def _antennas(text: str) -> str:
     names = [each.strip() for each in text.split(",")]
     if text and (not all(names) or len(set(names)) < len(names)):
@@ -75,10 +80,13 @@ Angle = Annotated[str, BeforeValidator(_bare), _quantity(angle_deg)]
 UvText = Annotated[str, _quantity(uv_range)]
 AntennaNames = Annotated[str, AfterValidator(_antennas)]
 Folder = Annotated[str, Field(min_length=1)]
+Boundaries = Annotated[list[Literal["scan", "field"]], BeforeValidator(_listed)]
 Size = Annotated[list[Annotated[int, Field(ge=16, le=65_536)]], Field(min_length=2, max_length=2)]
 Mode = Literal["p", "a", "ap"]
 SOLVE, APPLY, FLAG, QA = "calibration.solve", "calibration.apply", "visibility.flag", "qa.calibration"
 INGEST, SIMULATE = "visibility.ingest", "pipeline simulate"
+WATCH, PLAN, PLOT = "pipeline watch", "pipeline plan", "pipeline plot"
+ARRIVE, COMMANDS = (INGEST, WATCH, PLAN), (SIMULATE, WATCH, PLAN, PLOT)
 IMAGE, MOSAIC = f"imaging.image {NEXT}", f"imaging.mosaic {NEXT}"
 FORCED, BLOCKS = f"photometry.forced {NEXT}", f"PipelineOrchestrator {NEXT}"
 
@@ -93,40 +101,47 @@ class Paths(Section):
         SOLVE,
         APPLY,
         QA,
-        SIMULATE,
+        *COMMANDS,
     )
-    hdf5_dir: Folder = _key("data/hdf5", "Where sub-bands arrive.", INGEST, SIMULATE)
-    ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", INGEST)
+    hdf5_dir: Folder = _key("data/hdf5", "Where sub-bands arrive.", *ARRIVE, SIMULATE)
+    ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", INGEST, WATCH)
     cal_tables_dir: Folder = _key("data/cal_tables", "Gain tables.", SOLVE, APPLY)
-    skymodels_dir: Folder = _key("data/skymodels", "Catalogues of calibrators and sky models.", SOLVE, QA)
-    log_dir: Folder = _key("logs", "Reports of the gates; what tasks print is kept with the tasks.", QA)
+    skymodels_dir: Folder | None = _key(
+        None,
+        "Lists of calibrators, as the VLA's manual gives them (*.txt); none: those sources that are known without.",
+        SOLVE,
+        QA,
+    )
+    log_dir: Folder = _key(
+        "logs", "Reports of the gates, and what commands say; what tasks print is kept with the tasks.", QA, *COMMANDS
+    )
     images_dir: Folder = _key("data/images", "Images.", IMAGE)
     mosaics_dir: Folder = _key("data/mosaics", "Mosaics.", MOSAIC)
     photometry_dir: Folder = _key("data/photometry", "Fluxes and light curves.", FORCED)
 
-    def folder(self, name: str) -> Path:
-        """One of them, with `base_dir` before it where it is relative."""
-        relative: str = self[name]
-        return Path(self.base_dir) / relative
+    def folder(self, name: str) -> str | None:
+        """One of them, with `base_dir` before it where it is relative; None if it is none."""
+        relative: str | None = self[name]
+        return None if relative is None else str(Path(self.base_dir) / relative)
 
 
 class Services(Section):
     """How recordings become groups, and groups blocks."""
 
     group_tolerance_s: float = _key(
-        60.0, "Sub-bands whose times differ by at most so much are of one group, seconds.", INGEST, ge=0, le=600
+        60.0, "Sub-bands whose times differ by at most so much are of one group, seconds.", *ARRIVE, ge=0, le=600
     )
     expected_subbands: int | None = _key(
-        None, "Sub-bands of a whole group; none: the telescope's.", INGEST, ge=1, le=1024
+        None, "Sub-bands of a whole group; none: the telescope's.", *ARRIVE, ge=1, le=1024
     )
     min_subbands: int | None = _key(
-        None, "With fewer a group that was waited for is not converted; none: three quarters.", INGEST, ge=1, le=1024
+        None, "With fewer a group that was waited for is not converted; none: three quarters.", *ARRIVE, ge=1, le=1024
     )
     group_declination_tolerance_deg: float = _key(
-        0.1, "Sub-bands of one group may differ so much in declination, degrees.", INGEST, gt=0, le=10
+        0.1, "Sub-bands of one group may differ so much in declination, degrees.", *ARRIVE, gt=0, le=10
     )
     partial_after_min: float = _key(
-        5.0, "A group that lacks sub-bands is waited for so long, minutes.", INGEST, gt=0, le=10_080
+        5.0, "A group that lacks sub-bands is waited for so long, minutes.", *ARRIVE, gt=0, le=10_080
     )
     mosaic_duration_min: float = _key(60.0, "What a block covers, minutes.", BLOCKS, gt=0, le=1440)
     mosaic_overlap_min: float = _key(10.0, "What a block has in common with the next, minutes.", BLOCKS, ge=0)
@@ -169,15 +184,17 @@ class Calibration(Section):
     )
     gcal_mode: Mode = _key("ap", "Solve for phases (p), amplitudes (a) or both (ap).", SOLVE)
     gcal_solint: Duration = _key(
-        "30min", "Length of a solution; inf: one for each scan, int: for each integration.", SOLVE
+        "30min", "Length of a solution; inf: all of the recording, int: each integration.", SOLVE
     )
     gcal_minsnr: float = _key(3.0, "Solutions with less signal to noise are flagged.", SOLVE, ge=0, le=1000)
     gcal_uvrange: UvText = _key("", "Baselines to solve by, as in >1klambda; without it all.", SOLVE)
     bcal_refant: AntennaNames = _key("", "As gcal_refant; without it that.", SOLVE)
-    bcal_solint: Duration = _key("inf", "As gcal_solint.", SOLVE)
+    bcal_solint: Duration = _key("inf", "As gcal_solint, within what bcal_combine parts.", SOLVE)
     bcal_minsnr: float = _key(5.0, "As gcal_minsnr.", SOLVE, ge=0, le=1000)
     bcal_uvrange: UvText = _key(">1klambda", "As gcal_uvrange.", SOLVE)
-    bcal_combine: str = _key("scan,field", "What is solved together: scan, field, spw, or several.", SOLVE)
+    bcal_combine: Boundaries = _key(
+        ["scan", "field"], "Boundaries that a solution reaches over; a text such as scan,field is such a list.", SOLVE
+    )
     bcal_fillgaps: int = _key(
         3, "Flagged channels in a row that are filled from their neighbours.", SOLVE, ge=0, le=1000
     )
@@ -185,9 +202,9 @@ class Calibration(Section):
     prebp_solint: Duration = _key("60s", "As gcal_solint.", SOLVE)
     prebp_minsnr: float = _key(3.0, "As gcal_minsnr.", SOLVE, ge=0, le=1000)
     prebp_uvrange: UvText = _key(">1klambda", "As gcal_uvrange.", SOLVE)
-    validity_hours: float = _key(12.0, "Gains hold for so long before and after.", SOLVE, APPLY, gt=0, le=720)
+    validity_hours: float = _key(12.0, "Gains hold for so long before and after.", SOLVE, gt=0, le=720)
     declination_tolerance_deg: float = _key(
-        1.0, "Gains hold for fields whose declination differs by at most so much, degrees.", SOLVE, APPLY, gt=0, le=180
+        1.0, "Gains hold for fields whose declination differs by at most so much, degrees.", SOLVE, gt=0, le=180
     )
     flagging: Flagging = Field(default_factory=Flagging)
 
@@ -328,7 +345,12 @@ class MsCreation(Section):
     """What is simulated."""
 
     test_mode: bool = _key(
-        False, "Whether sub-bands are simulated into hdf5_dir instead of being recorded.", INGEST, BLOCKS
+        False,
+        "Whether sub-bands are simulated into hdf5_dir instead of being recorded.",
+        INGEST,
+        WATCH,
+        SIMULATE,
+        BLOCKS,
     )
     n_antennas: int = _key(96, "Antennas, of the telescope's the first.", SIMULATE, ge=3, le=1000)
     n_frequencies: int = _key(768, "Channels of all sub-bands together.", SIMULATE, ge=1, le=1_000_000)
@@ -336,11 +358,11 @@ class MsCreation(Section):
 
 
 class Logging(Section):
-    """What commands of the pipeline say."""
+    """What commands of the pipeline say beside their results, if they take a configuration."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _key("INFO", "The least that is said.", BLOCKS)
-    console_output: bool = _key(True, "Whether to the terminal.", BLOCKS)
-    file_output: bool = _key(True, "Whether to a file in log_dir.", BLOCKS)
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _key("INFO", "The least that is said.", *COMMANDS)
+    console_output: bool = _key(True, "Whether to the terminal.", *COMMANDS)
+    file_output: bool = _key(True, "Whether to pipeline.log in log_dir.", *COMMANDS)
 
 
 class PipelineConfig(Section):
@@ -348,7 +370,7 @@ class PipelineConfig(Section):
 
     environment: str = _key("production", "Which environment's layer this is made of.", BLOCKS)
     telescope: str = _key(
-        "dsa110", "Name of a telescope, or the path of its TOML file.", INGEST, SOLVE, SIMULATE, min_length=1
+        "dsa110", "Name of a telescope, or the path of its TOML file.", *ARRIVE, SOLVE, QA, SIMULATE, min_length=1
     )
     paths: Paths = Field(default_factory=Paths)
     services: Services = Field(default_factory=Services)

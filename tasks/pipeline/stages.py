@@ -6,6 +6,7 @@ What a run is about, as its files, comes from who spawns it; all else from here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from absurd.tasks.pipeline.config import Calibration, PipelineConfig
@@ -37,14 +38,38 @@ def _ingest(config: PipelineConfig) -> Params:
     subbands = services.expected_subbands or _subbands(config)
     told: Params = {} if config.ms_creation.test_mode else {"telescope": config.telescope}  # what is simulated is less
     return told | {
-        "folder": str(config.paths.folder("hdf5_dir")),
-        "out": str(config.paths.folder("ms_stage1_dir")),
+        "folder": config.paths.folder("hdf5_dir"),
+        "out": config.paths.folder("ms_stage1_dir"),
         "time_tolerance_s": services.group_tolerance_s,
         "declination_tolerance_deg": services.group_declination_tolerance_deg,
         "subbands": subbands,
         "min_subbands": services.min_subbands or max(1, 3 * subbands // 4),
         "timeout_s": 60 * services.partial_after_min,
     }
+
+
+def _watch(config: PipelineConfig) -> Params:
+    """What it has other names for than the executor."""
+    told = _ingest(config) | {"log": _log(config)}
+    names = {"time_tolerance_s": "tolerance", "declination_tolerance_deg": "dec_tolerance", "timeout_s": "timeout"}
+    return {names.get(name, name): value for name, value in told.items()}
+
+
+def _plan(config: PipelineConfig) -> Params:
+    told = _ingest(config)
+    policy = ("time_tolerance_s", "declination_tolerance_deg", "subbands", "min_subbands", "timeout_s")
+    return {"folder": told["folder"], "policy": {name: told[name] for name in policy}, "log": _log(config)}
+
+
+def _plot(config: PipelineConfig) -> Params:
+    return {"log": _log(config)}
+
+
+def _log(config: PipelineConfig) -> Params:
+    """What a command says: the least level, whether to the terminal, and to which file."""
+    logging, folder = config.logging, config.paths.folder("log_dir")
+    file = str(Path(folder) / "pipeline.log") if logging.file_output and folder is not None else None
+    return {"level": logging.level, "console": logging.console_output, "file": file}
 
 
 def _flag(config: PipelineConfig) -> Params:
@@ -62,8 +87,8 @@ def _solve(config: PipelineConfig) -> Params:
     calibration, sky = config.calibration, config.skymodel
     return {
         "telescope": config.telescope,
-        "out": str(config.paths.folder("cal_tables_dir")),
-        "catalogs": str(config.paths.folder("skymodels_dir")),
+        "out": config.paths.folder("cal_tables_dir"),
+        "catalogs": config.paths.folder("skymodels_dir"),
         "engine": calibration.engine,
         "radius_deg": sky.field.radius_deg,
         "most_sources": sky.field.n_sources,
@@ -71,7 +96,7 @@ def _solve(config: PipelineConfig) -> Params:
         "prebp": _solution(calibration, "prebp"),
         "bcal": _solution(calibration, "bcal")
         | {
-            "combine": [each.strip() for each in calibration.bcal_combine.split(",") if each.strip()],
+            "combine": list(calibration.bcal_combine),
             "fillgaps": calibration.bcal_fillgaps,
             "minblperant": calibration.bcal_minblperant,
         },
@@ -93,17 +118,15 @@ def _solution(calibration: Calibration, which: str) -> Params:
 
 
 def _apply(config: PipelineConfig) -> Params:
-    return {
-        "gains": str(config.paths.folder("cal_tables_dir")),
-        "validity_hours": config.calibration.validity_hours,
-        "declination_tolerance_deg": config.calibration.declination_tolerance_deg,
-    }
+    """For how long sets hold, each of them says: the keys of that are for those that are solved."""
+    return {"gains": config.paths.folder("cal_tables_dir")}
 
 
 def _qa(config: PipelineConfig) -> Params:
     return {
-        "reports": str(config.paths.folder("log_dir")),
-        "catalogs": str(config.paths.folder("skymodels_dir")),
+        "telescope": config.telescope,
+        "reports": config.paths.folder("log_dir"),
+        "catalogs": config.paths.folder("skymodels_dir"),
         "quarantine": config.quality.quarantine,
         "limits": config.quality.limits,
     }
@@ -111,8 +134,7 @@ def _qa(config: PipelineConfig) -> Params:
 
 def _simulate(config: PipelineConfig) -> Params:
     creation, sky = config.ms_creation, config.skymodel
-    return {
-        "folder": str(config.paths.folder("hdf5_dir")),
+    settings = {
         "telescope": config.telescope,
         "antennas": creation.n_antennas,
         "channels": -(-creation.n_frequencies // _subbands(config)),
@@ -124,6 +146,12 @@ def _simulate(config: PipelineConfig) -> Params:
         "brightest_jy": sky.flux.max_flux_jy,
         "counts_index": sky.flux.power_law_index,
     }
+    return {
+        "folder": config.paths.folder("hdf5_dir"),
+        "test_mode": creation.test_mode,
+        "settings": settings,
+        "log": _log(config),
+    }
 
 
 def _subbands(config: PipelineConfig) -> int:
@@ -134,6 +162,9 @@ def _subbands(config: PipelineConfig) -> int:
 
 _STAGES: dict[str, Callable[[PipelineConfig], Params]] = {
     "pipeline simulate": _simulate,
+    "pipeline watch": _watch,
+    "pipeline plan": _plan,
+    "pipeline plot": _plot,
     "visibility.ingest": _ingest,
     "visibility.flag": _flag,
     "calibration.solve": _solve,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,10 +26,10 @@ class Foreseen:
     """Files that would be in no group as they are now, with the reason."""
 
 
-def policy_of(intake: Document | None) -> Policy:
+def policy_of(intake: Document | None, yet_to_be: Mapping[str, Any] | None = None) -> Policy:
     """The policy of an intake as `list_intakes` gives it; None: that of one that is yet to be made."""
     if intake is None:
-        return Policy()
+        return Policy(**(yet_to_be or {}))
     return Policy(
         subbands=intake["subbands"],
         min_subbands=intake["min_subbands"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -208,4 +207,4 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.imaging.niter = 5
     assert isinstance(config, BaseModel)
-    assert os.fspath(config.paths.folder("log_dir")) == "logs"
+    assert config.paths.folder("log_dir") == "logs"

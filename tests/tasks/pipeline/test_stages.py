@@ -24,6 +24,7 @@ load_modules(list(EXECUTOR_MODULES), shipped=False)
 
 OTHER: dict[str, Any] = {
     "telescope": "OTHER.toml",
+    "paths.skymodels_dir": "lists",
     "services.expected_subbands": 8,
     "services.min_subbands": 6,
     "calibration.engine": "casatasks",
@@ -37,7 +38,7 @@ OTHER: dict[str, Any] = {
     "calibration.gcal_uvrange": "<500m",
     "calibration.bcal_uvrange": "<500m",
     "calibration.prebp_uvrange": "<500m",
-    "calibration.bcal_combine": "scan",
+    "calibration.bcal_combine": ["scan"],
     "quality.limits": {"antennas": {"fail_below": 6}},
     "skymodel.flux.power_law_index": -2.0,
     "imaging.deconvolver": "multiscale",
@@ -114,9 +115,7 @@ def test_params_are_those_that_the_stages_take(environment: str) -> None:
         if (executor := registry.get(stage)) is not None:
             fields = executor.params_type.model_fields
             executor.load_params({name: value for name, value in about.items() if name in fields} | params)
-    told = stage_params(config, "pipeline simulate")
-    del told["folder"]
-    SimulationSettings(**told)
+    SimulationSettings(**stage_params(config, "pipeline simulate")["settings"])
 
 
 def test_every_stage_that_is_named_is_one() -> None:
