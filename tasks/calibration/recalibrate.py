@@ -53,7 +53,9 @@ def recalibrate(params: SelfCalibrateParams, told: Callable[[int, int], object])
     model = predict(visibilities, field.sky, beam=beam)
     known = reference_antennas(params.telescope)
     settings = SelfCalibrationSettings(
-        rounds=tuple(replace(gain_settings(each, visibilities, known, field), mode=each.mode) for each in params.rounds),
+        rounds=tuple(
+            replace(gain_settings(each, visibilities, known, field), mode=each.mode) for each in params.rounds
+        ),
         least_snr_gain=params.least_snr_gain,
         least_chi_squared_drop=params.least_chi_squared_drop,
         most_flagged=params.most_flagged,

@@ -113,7 +113,7 @@ def test_limits_decide(noise: dict[str, Any], calibrator: dict[str, Any]) -> Non
 def test_what_is_not_there_is_told(calibrator: dict[str, Any], tmp_path: Path) -> None:
     """A set or recording that does not exist is an error of its own, not one of quality."""
     assert fail("qa.calibration", calibrator | {"sets": [str(tmp_path / "none")]})["code"] == "visibility_data"
-    assert fail("qa.calibration", calibrator | {"ms": str(tmp_path / "none.ms")})["code"] == "visibility_data"
+    assert fail("qa.calibration", calibrator | {"ms": str(tmp_path / "none.ms")})["code"] == "visibility_unreadable"
 
 
 ANY = {"antennas": {"fail_below": None}}
