@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from interference import KINDS, Sky, interfered, recording
 from numpy.typing import NDArray
 
+from absurd.tasks.pipeline.simulation.recording import plan
+from absurd.tasks.pipeline.simulation.settings import SimulationSettings
+from absurd.tasks.pipeline.simulation.simulate import simulate_in_memory
 from absurd.tasks.visibility.flagging.flagger import flag
+from absurd.tasks.visibility.flagging.recording import take
 from absurd.tasks.visibility.flagging.strategy import strategy_named
 from absurd.tasks.visibility.visibilities import Visibilities
 
@@ -30,8 +34,25 @@ class Case:
     truth: NDArray[np.bool_]
 
 
+SIMULATED = {
+    "0834+555 by DSA-110": SimulationSettings(antennas=8),
+    "3C286 by DSA-110": SimulationSettings(antennas=8, calibrator="3C286"),
+    "0834+555, 40 times the noise": SimulationSettings(antennas=8, noise_jy=0.2),
+}
+"""Recordings of `absurd pipeline simulate`: sky, beam, bandpasses with sub-bands that fall off at their edges."""
+
+
+def simulated(name: str, settings: SimulationSettings) -> Case:
+    """A recording as the simulator makes it, without antennas with themselves."""
+    made = simulate_in_memory(settings)[0]
+    made = take(made, np.flatnonzero(~made.is_auto))
+    truth = plan(settings).interference(0)[1]
+    by_row = np.repeat(truth, len(made.data) // len(truth), axis=0)
+    return Case(name, made, np.repeat(by_row[:, :, None], made.data.shape[2], axis=2))
+
+
 def cases() -> Iterator[Case]:
-    """Noise and skies without interference, then one kind after the other in noise."""
+    """Skies without interference, then one kind after the other in noise, then all kinds in recordings."""
     at = np.linspace(-1, 1, CHANNELS)
     band = 1 / (1 + (np.abs(at) / 0.9) ** 16) * (1 + 0.3 * np.sin(4 * at))
     quiet = recording(antennas=ANTENNAS, channels=CHANNELS)
@@ -51,9 +72,13 @@ def cases() -> Iterator[Case]:
     }
     for name, visibilities in skies.items():
         yield Case(name, visibilities, np.zeros(visibilities.data.shape, np.bool_))
+    for name, settings in SIMULATED.items():
+        yield simulated(f"simulated: {name}", settings)
     for inject in KINDS.values():
         told = str(inject.__doc__).rstrip(".")
         yield Case(told[0].lower() + told[1:], *interfered(quiet, inject))
+    for name, settings in SIMULATED.items():
+        yield simulated(f"simulated: {name}, with interference", replace(settings, interference=0.03))
 
 
 def measured(case: Case, strategy: str) -> tuple[float, float]:

@@ -13,8 +13,8 @@ from absurd.tasks.visibility.flagging.strategy import SigmaClip, Smooth, SumThre
 from absurd.tasks.visibility.flagging.sum_threshold import lengths, limits, sum_threshold
 from absurd.tasks.visibility.flagging.trend import TALLEST, prepare
 
-Search = Callable[[Floats, float, bool, Bools], None]
-"""Of deviations, by what limits are higher, whether it is the last time; it fills the flags."""
+Search = Callable[[Floats, float, Bools], None]
+"""Of deviations, by what limits are higher; it fills the flags."""
 LEAST = 16
 """Usable samples of a waterfall below which little can be said of its noise."""
 FEWEST = 3
@@ -26,7 +26,7 @@ class Waterfall:
     """One correlation of one baseline; arrays are (time, channel)."""
 
     values: Floats
-    """Amplitudes without what all channels have in common, or of either sign."""
+    """Amplitudes without what all channels have in common and without hollows of the band, or of either sign."""
     shown: Floats
     """The same for the surface: without what is far too tall for its time and its channel."""
     usable: Bools
@@ -36,7 +36,7 @@ def of_amplitudes(amplitude: Floats, usable: Bools, smooth: Smooth) -> Waterfall
     """The waterfall of amplitudes in any unit, with any noise."""
     values = amplitude.copy()
     shown = np.empty(amplitude.shape, np.float32)
-    prepare(values, usable, smooth.times, shown)
+    prepare(values, usable, smooth.times, smooth.channels, shown)
     return Waterfall(values, shown, usable)
 
 
@@ -45,15 +45,16 @@ def by_sum_threshold(
 ) -> Bools:
     """Find interference by SumThreshold, first what is strong, then, with a surface without that, what is weaker.
 
-    Negative deviations count in the last round alone: until then there may be hollows in the surface's neighbourhood
-    of what is strong.  They count never where interference can only add (`only_above`).
+    Deviations of both signs are left out of the next surface: interference in antiphase with a source takes from its
+    amplitude, and would draw the surface down.  What is beside something strong, where a surface is too high, is left
+    out with it, and comes back: each round searches anew.  Those below count never where interference can only add
+    (`only_above`).
     """
     of_time, of_channel = (lengths(settings.longest, size) for size in waterfall.values.shape)
     chi = limits(settings.first_threshold, settings.rho, settings.longest)
 
-    def search(values: Floats, limit: float, both_signs: bool, found: Bools) -> None:
-        both = both_signs and not only_above
-        sum_threshold(values, waterfall.usable, of_time, of_channel, chi * limit, both, found)
+    def search(values: Floats, limit: float, found: Bools) -> None:
+        sum_threshold(values, waterfall.usable, of_time, of_channel, chi * limit, not only_above, found)
 
     return _rounds(waterfall, smooth, settings.rounds, settings.strictness, search)
 
@@ -63,8 +64,8 @@ def by_sigma_clip(waterfall: Waterfall, smooth: Smooth, settings: SigmaClip) -> 
     alone = np.ones(1, np.int64)
     chi = np.array([np.inf, settings.sigma])
 
-    def search(values: Floats, limit: float, both_signs: bool, found: Bools) -> None:
-        sum_threshold(values, waterfall.usable, alone, alone, chi * limit, both_signs, found)
+    def search(values: Floats, limit: float, found: Bools) -> None:
+        sum_threshold(values, waterfall.usable, alone, alone, chi * limit, True, found)
 
     return _rounds(waterfall, smooth, settings.rounds, 1.0, search)
 
@@ -91,7 +92,7 @@ def _rounds(waterfall: Waterfall, smooth: Smooth, rounds: int, strictness: float
         if without(waterfall.usable, found, clean) < LEAST:
             break
         _look(waterfall, clean, smooth, smooth.fits, far)
-        search(far, strictness**left, not left, found)
+        search(far, strictness**left, found)
     return found
 
 

@@ -208,6 +208,32 @@ def test_what_is_far_too_tall_spoils_no_neighbour() -> None:
         assert (found & ~where).sum() <= 3
 
 
+def test_steps_of_the_band_are_no_interference() -> None:
+    """Channels that are lower at all times, as at the edges of sub-bands, are flagged no more than others, nor are
+    their neighbours; a carrier beside them is found.
+    """
+    shape = np.ones(192)
+    shape[np.arange(192) % 48 == 0] = shape[np.arange(192) % 48 == 47] = 0.6
+    values = (100 * shape + np.random.default_rng(3).standard_normal((24, 192))).astype(np.float32)
+    values[:, 50] += 3
+    all_ = np.ones(values.shape, np.bool_)
+
+    found = by_sum_threshold(of_amplitudes(values, all_, Smooth()), Smooth(), SumThreshold())
+
+    assert found[:, 50].mean() > 0.9 and np.delete(found, 50, axis=1).mean() < 2e-3
+
+
+def test_interference_in_antiphase_spoils_no_neighbour() -> None:
+    """What takes from the amplitude of a source is found, and what is beside it is not."""
+    values = (40 + np.random.default_rng(4).standard_normal((24, 192))).astype(np.float32)
+    values[8:11, 60:120] -= 30
+    all_ = np.ones(values.shape, np.bool_)
+
+    found = by_sum_threshold(of_amplitudes(values, all_, Smooth()), Smooth(), SumThreshold())
+
+    assert found[8:11, 60:120].all() and found.sum() < 1.05 * 180
+
+
 def test_a_passing_source_is_not_cut_down() -> None:
     """What is tall for all channels of its time stays as it is in the surface; single samples do not."""
     values = noise((50, 100), 5)
@@ -215,7 +241,7 @@ def test_a_passing_source_is_not_cut_down() -> None:
     values[40, 50] = 1e6
     prepared, shown = values.copy(), np.empty_like(values)
 
-    prepare(prepared, np.ones(values.shape, np.bool_), 7.5, shown)
+    prepare(prepared, np.ones(values.shape, np.bool_), 7.5, 5.0, shown)
 
     assert (shown[20:30] == prepared[20:30]).all()
     assert prepared[40, 50] > 9e5 and shown[40, 50] < 200
