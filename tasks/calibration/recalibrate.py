@@ -76,7 +76,7 @@ def recalibrate(params: SelfCalibrateParams, told: Callable[[int, int], object])
             rounds=rounds,
         )
     provenance = provenance_of(params, visibilities, field) | {"rounds": rounds, "stopped_by": found.stopped_by}
-    gains = replace(found.gains, source=field.source)
+    gains = replace(found.gains, source=field.source, warnings=(*field.warnings, *found.gains.warnings))
     return SelfCalibrated(GainSet((gains,), provenance), rounds, found.stopped_by)
 
 
