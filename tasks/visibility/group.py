@@ -142,8 +142,6 @@ def _path_m(subband: Subband, description: Description, rows: NDArray[np.int64])
 
 def _same_kind(one: Subband, other: Subband, apart_rad: float) -> None:
     """Raise DataError with the reason if two sub-bands are not of the same recording, as far as but times tell."""
-    if len(set(one.array.names)) < len(one.array.names):
-        raise DataError(f"{one.path.name} has antennas of the same name", path=str(one.path))
     if one is other:
         return
 

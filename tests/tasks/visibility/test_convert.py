@@ -224,7 +224,7 @@ def test_what_is_no_number(tmp_path: Path) -> None:
         ({"integration_s": 6.442451}, {}, "integrations are 6.442 s long, and 12.88"),
         ({}, {"channel_width": 2 * CHANNEL_HZ}, "channels are 488.281 kHz wide, and 244.141"),
         ({}, {"antenna_names": np.array([f"other{each}" for each in range(5)], "S6")}, "there is an antenna other0"),
-        ({}, {"antenna_names": np.array(["same"] * 5, "S6")}, "has antennas of the same name"),
+        ({}, {"antenna_names": np.array(["same"] * 5, "S6")}, "there is an antenna same"),
         ({}, {"freq_array": LOWEST_HZ + CHANNEL_HZ * (4.5 + np.arange(4))}, "is between the channels of the others"),
         ({}, {"freq_array": LOWEST_HZ + CHANNEL_HZ * (2 + np.arange(4))}, "have the same channels"),
     ],
