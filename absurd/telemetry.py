@@ -83,6 +83,8 @@ class Event(StrEnum):
     """The process that gives signs of life in a worker's stead has died; another is started."""
     HEART_MISSING = "heart_missing"
     """The process that gives signs of life in a worker's stead could not be started; the worker goes on without."""
+    IMAGE_MADE = "image_made"
+    """Visibilities became an image; it says where it is, why cleaning stopped, and its noise."""
     IMAGES_INDEXED = "images_indexed"
     """The headers of image files were read into an index."""
     LEASE_OVER = "lease_over"

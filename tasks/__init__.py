@@ -5,6 +5,7 @@ EXECUTOR_MODULES = (
     "absurd.tasks.cutout.executors",
     "absurd.tasks.export.executors",
     "absurd.tasks.export.butler.executors",
+    "absurd.tasks.imaging.executors",
     "absurd.tasks.maintenance.executors",
     "absurd.tasks.qa.executors",
     "absurd.tasks.visibility.executors",

@@ -136,7 +136,8 @@ def executors_page() -> str:
 
 def _extra(executor: str) -> str:
     """What brings that which an executor's kernels import."""
-    extras = {"calibration": "radio", "cutout": "astro", "export": "export", "qa": "radio", "visibility": "radio"}
+    radio = dict.fromkeys(("calibration", "imaging", "qa", "visibility"), "radio")
+    extras = {"cutout": "astro", "export": "export", **radio}
     extra = extras.get(executor.partition(".")[0])
     extra = "butler" if executor == "export.butler_catalog" else extra
     return "no extra" if extra is None else f"the extra `{extra}`"
