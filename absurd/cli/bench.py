@@ -259,6 +259,24 @@ def calibration(antennas: int, channels: int, times: int, casa: str | None, **op
     )
 
 
+@bench.command(epilog="Example: absurd bench imaging --size 2048")
+@_number_option("--size", 256, 4800, "Pixels of a side.")
+@_number_option("--antennas", 30, 110, "Of the array.")
+@_number_option("--channels", 2, 48, "Of the band.")
+@_number_option("--times", 1, 24, "Integrations.")
+@bench_options
+def imaging(size: int, antennas: int, channels: int, times: int, **options: Any) -> None:
+    """How fast images are made, and how right they are.
+
+    A tile is simulated whose sources are known, and imaged by WSClean as well where it is installed; no database is
+    needed.  Memory for it is 2 GB by default, and as much room on the disk.
+    """
+    from absurd.bench.imaging import measure
+
+    sizes = {"size": size, "antennas": antennas, "channels": channels, "times": times}
+    _run_with("imaging", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+
+
 def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> None:
     """Measure in an arena, a new one for each round, print, keep."""
 
