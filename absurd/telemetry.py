@@ -105,6 +105,8 @@ class Event(StrEnum):
     """A part of the regular upkeep failed; the others were done, and it is tried again with the next round."""
     MEMORY_LIMIT_WATCHED = "memory_limit_watched"
     """A control group could not be used for a run's memory limit; what its processes hold is watched instead."""
+    MOSAIC_REMARK = "mosaic_remark"
+    """Images were combined, and something about them is to be known."""
     OUTCOME_REFUSED = "outcome_refused"
     """The database will never take the outcome of a run, or what it has spawned; the run fails for good."""
     PARTS_KEPT = "parts_kept"

@@ -6,7 +6,9 @@ EXECUTOR_MODULES = (
     "absurd.tasks.export.executors",
     "absurd.tasks.export.butler.executors",
     "absurd.tasks.imaging.executors",
+    "absurd.tasks.imaging.mosaicking.executors",
     "absurd.tasks.maintenance.executors",
+    "absurd.tasks.photometry.executors",
     "absurd.tasks.qa.executors",
     "absurd.tasks.visibility.executors",
 )

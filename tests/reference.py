@@ -136,8 +136,9 @@ def executors_page() -> str:
 
 def _extra(executor: str) -> str:
     """What brings that which an executor's kernels import."""
-    radio = dict.fromkeys(("calibration", "imaging", "qa", "visibility"), "radio")
-    extras = {"cutout": "astro", "export": "export", **radio}
+    extras = {"cutout": "astro", "export": "export"} | dict.fromkeys(
+        ("calibration", "imaging", "photometry", "qa", "visibility"), "radio"
+    )
     extra = extras.get(executor.partition(".")[0])
     extra = "butler" if executor == "export.butler_catalog" else extra
     return "no extra" if extra is None else f"the extra `{extra}`"

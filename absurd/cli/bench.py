@@ -277,6 +277,36 @@ def imaging(size: int, antennas: int, channels: int, times: int, **options: Any)
     _run_with("imaging", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
+@bench.command(epilog="Example: absurd bench mosaic --rounds 3")
+@_number_option("--tiles", 1, 12, "Images to combine.")
+@click.option("--side", type=click.IntRange(200), default=4800, show_default=True, help="Of the tiles, pixels.")
+@bench_options
+def mosaic(tiles: int, side: int, **options: Any) -> None:
+    """How long a mosaic takes, in how much memory, and how right it is.
+
+    Tiles of 4 degrees, five minutes apart, are made in a temporary folder (1.8 GB by default); no database is needed.
+    """
+    from absurd.bench.mosaic import measure
+
+    sizes = {"tiles": tiles, "side": side}
+    _run_with("mosaic", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+
+
+@bench.command(epilog="Example: absurd bench photometry --rounds 5")
+@_number_option("--sources", 20, 10_000, "Sources, of 1 mJy to 1 Jy in a noise of 0.3.")
+@click.option("--side", type=click.IntRange(200), default=4800, show_default=True, help="Of the image, pixels.")
+@bench_options
+def photometry(sources: int, side: int, **options: Any) -> None:
+    """How many flux densities a second are measured, and how sources are found.
+
+    An image is made in a temporary folder; no database is needed.
+    """
+    from absurd.bench.photometry import measure
+
+    sizes = {"sources": sources, "side": side}
+    _run_with("photometry", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+
+
 def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> None:
     """Measure in an arena, a new one for each round, print, keep."""
 

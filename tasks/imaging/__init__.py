@@ -1,4 +1,4 @@
-"""Images of visibilities: gridded, cleaned, restored, and written as FITS."""
+"""Images of visibilities, gridded, cleaned, restored and written as FITS; mosaics of them."""
 
 from __future__ import annotations
 

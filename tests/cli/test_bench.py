@@ -88,6 +88,29 @@ def test_calibration_is_measured_without_a_database(run: Run) -> None:
     assert figures["embedded, with interference, error of gains"]["value"] < 5
 
 
+def test_mosaics_are_measured_without_a_database(run: Run) -> None:
+    """Seconds, memory, and how right flux densities and the noise map are."""
+    found = run("bench", "mosaic", "--tiles", "2", "--side", "300", "--json")
+
+    assert found.code == 0, found.err
+    figures = {each["name"]: each["value"] for each in found.document["figures"]}
+    assert figures["2 tiles"] > 0
+    assert 0.8 < figures["chi squared of pixels"] < 1.2
+    assert abs(figures["bias of bright sources"]) < 1
+
+
+def test_photometry_is_measured_without_a_database(run: Run) -> None:
+    """Positions a second, how right they are, and what is found."""
+    found = run("bench", "photometry", "--sources", "60", "--side", "500", "--json")
+
+    assert found.code == 0, found.err
+    figures = {each["name"]: each["value"] for each in found.document["figures"]}
+    assert figures["forced photometry"] > 0
+    assert figures["bias above 20 errors"] < 0.5
+    assert 0.7 < figures["scatter in errors"] < 1.4
+    assert figures["found above 10 sigma"] > 90
+
+
 def databases(connection: Connection) -> list[str]:
     """Databases of benchmarks that are on the server."""
     return [name for (name,) in connection.execute("select datname from pg_database where datname ^@ 'absurd_bench_'")]

@@ -1,0 +1,1 @@
+"""Images combined to mosaics."""

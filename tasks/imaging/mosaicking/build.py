@@ -1,0 +1,106 @@
+"""Tiles and grid of a mosaic as params ask for them, and what is told of the mosaic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from absurd.tasks.imaging.mosaicking.combine import Combined
+from absurd.tasks.imaging.mosaicking.grid import Grid, make_grid
+from absurd.tasks.imaging.mosaicking.params import MosaicParams, TileParams
+from absurd.tasks.imaging.mosaicking.tile import Tile, tile_of
+from absurd.tasks.radio.beam import beam_named
+from absurd.tasks.radio.telescope import load_telescope
+
+_ARCSEC = 3600.0
+_ALIKE = 0.02
+"""Share by which beams and frequencies of tiles may differ without a remark."""
+_FITTING = (0.9, 1.1)
+"""Chi squared of a noise map that fits."""
+
+
+def name_of_noise(out: str) -> str:
+    """The path of the noise map beside a mosaic: ``night.fits`` and ``night-noise.fits``."""
+    base, suffix = os.path.splitext(out)
+    return f"{base}-noise{suffix}"
+
+
+def read_tiles(params: MosaicParams) -> tuple[list[Tile], Grid]:
+    """The tiles, with their noise, and the grid on which they meet.
+
+    Raises DataError, ValidationError and MosaickingError.
+    """
+    diameter = params.dish_diameter_m or load_telescope(params.telescope).dish_diameter_m
+    model = beam_named(params.beam_model, diameter)
+    tiles = []
+    for each in params.tiles:
+        one = TileParams(image=each) if isinstance(each, str) else each
+        pointing = None if one.ra is None or one.dec is None else (one.ra, one.dec)
+        tiles.append(
+            tile_of(
+                one.image,
+                one.beam or model,
+                noise=one.noise,
+                pointing=pointing,
+                corrected=one.corrected,
+                least_gain=params.pblimit,
+            )
+        )
+    grid = make_grid(
+        tiles,
+        least_gain=params.pblimit,
+        centre=None if params.ra is None or params.dec is None else (params.ra, params.dec),
+        cell_deg=None if params.cell_arcsec is None else params.cell_arcsec / _ARCSEC,
+        shape=None if params.ny is None or params.nx is None else (params.ny, params.nx),
+    )
+    return tiles, grid
+
+
+def told(tiles: Sequence[Tile], combined: Combined) -> dict[str, Any]:
+    """The result of a mosaic, as JSON."""
+    wcs = combined.grid.wcs
+    cell = float(wcs.wcs.cdelt[1])
+    return {
+        "shape": list(combined.grid.shape),
+        "centre": [float(each) for each in wcs.wcs.crval],
+        "cell_arcsec": cell * _ARCSEC,
+        "area_deg2": combined.pixels * cell**2,
+        "lowest_noise_jy": combined.lowest_noise_jy,
+        "median_noise_jy": combined.median_noise_jy,
+        "chi_squared": combined.chi_squared,
+        "tiles": [
+            {"path": os.path.abspath(each.image.path), "noise_jy": each.noise_jy, "used": used}
+            for each, used in zip(tiles, combined.used, strict=True)
+        ],
+        "warnings": list(_remarks(tiles, combined)),
+    }
+
+
+def _remarks(tiles: Sequence[Tile], combined: Combined) -> list[str]:
+    found = [
+        f"{each.image.path} has no value on the mosaic where its beam is high enough: it takes no part"
+        for each, used in zip(tiles, combined.used, strict=True)
+        if not used
+    ]
+    areas = [each.image.beam.area_deg2 for each in tiles if each.image.beam is not None]
+    if len(areas) < len(tiles):
+        found.append("not all tiles tell their beam: flux densities of extended sources cannot be summed")
+    found += _differing("areas of the tiles' beams", areas)
+    found += _differing("frequencies of the tiles", [each.image.frequency_hz or np.nan for each in tiles])
+    low, high = _FITTING
+    if not low <= combined.chi_squared <= high:
+        found.append(
+            f"pixels scatter by {np.sqrt(combined.chi_squared):.2f} times what the noise map tells: sidelobes, or "
+            f"a noise of tiles that is not theirs"
+        )
+    return found
+
+
+def _differing(name: str, values: Sequence[float]) -> list[str]:
+    if len(values) < 2 or not np.isfinite(values).all():
+        return []
+    spread = max(values) / min(values) - 1
+    return [f"{name} differ by {spread:.1%}"] if spread > _ALIKE else []

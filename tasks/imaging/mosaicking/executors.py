@@ -1,0 +1,41 @@
+"""``imaging.mosaic``: images combined, on the queue."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+from absurd.context import RunContext
+from absurd.executor import executor
+from absurd.tasks.imaging.mosaicking.params import MosaicParams
+
+for module in ("astropy", "numba", "numpy", "scipy"):
+    if find_spec(module) is None:  # not registered then: a worker that has it will serve the tasks
+        raise ImportError(f"{module} is missing, install absurd[radio]", name=module)
+
+
+@executor("imaging.mosaic", runs_in="process")
+def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
+    """Combine images to one, each pixel weighted by primary beam^2 / noise^2, with its noise map.
+
+    The result tells both files, the pixels, noise, beam, how the noise map fits the scatter of the pixels, each tile
+    with its noise, and warnings.
+    """
+    from absurd.tasks.imaging.mosaicking.build import name_of_noise, read_tiles, told
+    from absurd.tasks.imaging.mosaicking.combine import combine
+
+    tiles, grid = read_tiles(params)
+    noise = name_of_noise(params.out)
+    combined = combine(
+        tiles,
+        ctx.artifact(params.out, kind="mosaic"),
+        ctx.artifact(noise, kind="noise_map"),
+        grid=grid,
+        least_gain=params.pblimit,
+        progress=lambda done, total: ctx.progress(done, total, "combining"),
+    )
+    result = told(tiles, combined)
+    for warning in result["warnings"]:
+        ctx.log.warning("mosaic_remark", remark=warning)
+    return {"path": os.path.abspath(params.out), "noise_path": os.path.abspath(noise), **result}

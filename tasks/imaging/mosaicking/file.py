@@ -1,0 +1,103 @@
+"""FITS files of mosaics: header first, then pixels, block by block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.imaging.mosaicking.grid import Grid
+from absurd.tasks.imaging.mosaicking.tile import Tile
+
+_RECORD = 2880
+
+
+class MosaicFile:
+    """An image of 32-bit floats that is written in boxes; it is whole once the block ends.
+
+    It has the axes of a radio image: the two on the sky, frequency, Stokes parameter.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], header: Any, shape: tuple[int, int]) -> None:
+        self._path, self._shape = path, shape
+        self._text = header.tostring(sep="", endcard=True, padding=True).encode("ascii")
+
+    def __enter__(self) -> Self:
+        size = len(self._text) + -(-4 * self._shape[0] * self._shape[1] // _RECORD) * _RECORD
+        with open(self._path, "wb") as file:
+            file.write(self._text)
+            file.truncate(size)
+        return self
+
+    def write(self, rows: range, columns: range, pixels: NDArray[np.float32]) -> None:
+        """Put pixels (y, x) in a box."""
+        # Mapped anew for each box: pages that were written would count as this process's memory for as long.
+        lines = np.memmap(
+            self._path,
+            ">f4",
+            "r+",
+            len(self._text) + 4 * rows.start * self._shape[1],
+            (len(rows), self._shape[1]),
+        )
+        lines[:, columns.start : columns.stop] = pixels
+        del lines
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            with open(self._path, "rb+") as file:
+                os.fsync(file.fileno())
+
+
+def mosaic_header(tiles: Sequence[Tile], grid: Grid) -> Any:
+    """The header of a mosaic: where its pixels are, its beam, frequency, times, and the tiles it was made of.
+
+    The beam is the tiles' median: each pixel is a mean over tiles, in whose beams the same flux density of a point
+    source has the same peak.
+    """
+    from astropy.io import fits
+
+    told = fits.Header()
+    told["SIMPLE"], told["BITPIX"], told["NAXIS"] = True, -32, 4
+    told["NAXIS1"], told["NAXIS2"], told["NAXIS3"], told["NAXIS4"] = grid.shape[1], grid.shape[0], 1, 1
+    told["BUNIT"], told["BTYPE"] = "JY/BEAM", "Intensity"
+    told.update(grid.wcs.to_header())
+    told["WCSAXES"] = 4
+    images = [each.image for each in tiles]
+    frequencies = [each.frequency_hz for each in images if each.frequency_hz is not None]
+    told["CTYPE3"], told["CRPIX3"], told["CDELT3"], told["CUNIT3"] = "FREQ", 1.0, 1.0, "Hz"
+    told["CRVAL3"] = float(np.median(frequencies)) if frequencies else 0.0
+    told["CTYPE4"], told["CRPIX4"], told["CDELT4"], told["CRVAL4"], told["CUNIT4"] = "STOKES", 1.0, 1.0, 1.0, ""
+    if str(images[0].header.get("CTYPE3", "")).startswith("FREQ"):
+        told["CDELT3"] = images[0].header.get("CDELT3", 1.0)
+    if frequencies:
+        told["RESTFRQ"] = told["CRVAL3"]
+    beams = [each.beam for each in images if each.beam is not None]
+    if beams:
+        told["BMAJ"] = float(np.median([each.major_deg for each in beams]))
+        told["BMIN"] = float(np.median([each.minor_deg for each in beams]))
+        turn = np.exp(2j * np.radians([each.angle_deg for each in beams]))
+        told["BPA"] = float(np.degrees(np.angle(turn.mean())) / 2)
+    times = sorted(each.observed for each in images if each.observed is not None)
+    if times:
+        told["DATE-OBS"], told["DATE-END"] = _iso(times[0]), _iso(times[-1])
+        told["TIMESYS"] = "UTC"
+    for key in ("TELESCOP", "INSTRUME", "OBJECT", "OBSERVER"):
+        values = {each.header.get(key) for each in images}
+        if len(values) == 1 and (value := values.pop()) is not None:
+            told[key] = value
+    told["NTILES"] = (len(tiles), "images combined")
+    told["ORIGIN"] = "absurd"
+    for each in tiles:
+        told.add_history(f"{os.path.basename(each.image.path)} noise {each.noise_jy:.6g} Jy/beam")
+    return told
+
+
+def _iso(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds")

@@ -1,0 +1,156 @@
+"""Pixels of one image on the grid of another, gathered once by interpolation that knows the beam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.radio.compiled import kernel
+from absurd.tasks.radio.sky_pixels import frame_of, pixels_to_sky, sky_to_pixels
+
+Floats = NDArray[np.float64]
+Pixels = NDArray[np.float32]
+WIDEST_STEP = 32
+"""Pixels of the output between positions that are computed exactly."""
+_TOLERANCE = 0.01
+"""Pixels that an interpolated position may be off."""
+_FINE = 2048
+"""Fractions of a pixel for which weights are kept."""
+REACH = 3
+_WHITE = 1e-6
+"""Share of noise that no beam has smoothed."""
+
+
+def interpolation_weights(width_pixels: float) -> Pixels:
+    """Weights of the 6 nearest pixels by fraction of a pixel, shape (2049, 6); each row's sum is 1.
+
+    They are those of least squares for what a Gaussian beam of that full width at half maximum has smoothed: C w = c,
+    with the covariance exp(-r^2 / 4 s^2) among pixels and with the place between them (kriging; Wiener's filter).
+    The peak of a beam of 3 pixels comes out 0.24 % low on average, of 4 0.05 %, of 5 0.016 %; by Lanczos' weights for
+    as many pixels it is 0.18 %, 0.18 % and 0.11 % high.
+    """
+    sigma = min(max(width_pixels, 2.5), 8.0) / np.sqrt(8 * np.log(2))
+    taps = np.arange(1 - REACH, REACH + 1)
+    among = np.exp(-((taps[:, None] - taps) ** 2) / (4 * sigma**2)) + _WHITE * np.eye(len(taps))
+    to = np.exp(-((np.arange(_FINE + 1) / _FINE - taps[:, None]) ** 2) / (4 * sigma**2))
+    weights = np.linalg.solve(among, to).T
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelMap:
+    """Where pixels of one grid lie on another one."""
+
+    target: Any
+    """`astropy.wcs.WCS` whose pixels are asked for."""
+    source: Any
+    """That on which they lie."""
+    step: int
+    """Pixels between exact positions."""
+
+    def exact(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Positions on the source of positions on the target, 0-based; NaN where there are none."""
+        return sky_to_pixels(self.source, *pixels_to_sky(self.target, x, y), frame_of(self.target))
+
+    def nodes(self, rows: range, columns: range) -> tuple[Floats, Floats]:
+        """Exact positions every `step` pixels from the first of a box, to the last or beyond: two arrays (y, x)."""
+        y, x = np.meshgrid(
+            rows.start + self.step * np.arange(-(-len(rows) // self.step) + 1),
+            columns.start + self.step * np.arange(-(-len(columns) // self.step) + 1),
+            indexing="ij",
+        )
+        found_x, found_y = self.exact(x.ravel().astype(float), y.ravel().astype(float))
+        return found_x.reshape(x.shape), found_y.reshape(y.shape)
+
+
+def pixel_map(target: Any, source: Any, rows: range, columns: range) -> PixelMap:
+    """A map with the widest step, of 32 pixels or fewer, whose interpolation is right to 0.01 pixel in a box."""
+    step = WIDEST_STEP
+    while step > 1:
+        made = PixelMap(target, source, step)
+        x = np.linspace(columns.start, max(columns.stop - step, columns.start), 9)
+        y = np.linspace(rows.start, max(rows.stop - step, rows.start), 9)
+        y, x = (each.ravel() for each in np.meshgrid(y, x, indexing="ij"))
+        middle = np.array(made.exact(x + step / 2, y + step / 2))
+        corners = np.mean([made.exact(x + dx, y + dy) for dx in (0, step) for dy in (0, step)], axis=0)
+        off = np.abs(middle - corners)
+        if not np.any(off > _TOLERANCE):
+            return made
+        step //= 2
+    return PixelMap(target, source, 1)
+
+
+@kernel
+def gather(
+    weighted: Pixels,
+    weights: Pixels,
+    node_x: Floats,
+    node_y: Floats,
+    step: int,
+    pixels: Pixels,
+    first_x: int,
+    first_y: int,
+    gain: Pixels,
+    precision: Pixels,
+    every: int,
+    least_gain: float,
+    power: int,
+    table: Pixels,
+) -> None:
+    """Add a tile to a block: D B / s^2 to `weighted` and B^2 / s^2 to `weights`, both (y, x).
+
+    D is the tile at the block's pixels, whose positions on it are interpolated between nodes every `step` pixels;
+    `pixels` is a box of the tile from (first_x, first_y).  B and 1 / s^2 are known at
+    every so many pixels of the tile, and interpolated between.  Nothing is added
+    where B is below `least_gain`, or where a pixel that takes part is NaN.  `power` is that of B beside D: 1 for what
+    the beam attenuates, 2 for what is corrected.
+    """
+    height, width = pixels.shape
+    lattice_rows, lattice_columns = gain.shape
+    for row in range(weighted.shape[0]):
+        cell_y, part_y = row // step, (row % step) / step
+        for cell_x in range(node_x.shape[1] - 1):
+            x = node_x[cell_y, cell_x] * (1 - part_y) + node_x[cell_y + 1, cell_x] * part_y
+            y = node_y[cell_y, cell_x] * (1 - part_y) + node_y[cell_y + 1, cell_x] * part_y
+            next_x = node_x[cell_y, cell_x + 1] * (1 - part_y) + node_x[cell_y + 1, cell_x + 1] * part_y
+            next_y = node_y[cell_y, cell_x + 1] * (1 - part_y) + node_y[cell_y + 1, cell_x + 1] * part_y
+            if not (np.isfinite(x) and np.isfinite(next_x)):
+                continue
+            dx, dy = (next_x - x) / step, (next_y - y) / step
+            for within in range(min(step, weighted.shape[1] - cell_x * step)):
+                at_x, at_y = x + within * dx, y + within * dy
+                u, v = at_x / every, at_y / every
+                node_u, node_v = int(np.floor(u)), int(np.floor(v))
+                if node_u < 0 or node_v < 0 or node_u > lattice_columns - 2 or node_v > lattice_rows - 2:
+                    continue
+                part_u, part_v = u - node_u, v - node_v
+                seen = (gain[node_v, node_u] * (1 - part_u) + gain[node_v, node_u + 1] * part_u) * (1 - part_v) + (
+                    gain[node_v + 1, node_u] * (1 - part_u) + gain[node_v + 1, node_u + 1] * part_u
+                ) * part_v
+                if not seen >= least_gain:
+                    continue
+                left, bottom = int(np.floor(at_x)), int(np.floor(at_y))
+                i, j = left - first_x - REACH + 1, bottom - first_y - REACH + 1
+                if i < 0 or j < 0 or i + 2 * REACH > width or j + 2 * REACH > height:
+                    continue
+                across = table[int((at_x - left) * _FINE + 0.5)]
+                up = table[int((at_y - bottom) * _FINE + 0.5)]
+                value = np.float32(0)
+                for tap in range(2 * REACH):
+                    line = pixels[j + tap]
+                    value += up[tap] * (
+                        (line[i] * across[0] + line[i + 1] * across[1])
+                        + (line[i + 2] * across[2] + line[i + 3] * across[3])
+                        + (line[i + 4] * across[4] + line[i + 5] * across[5])
+                    )
+                known = (precision[node_v, node_u] * (1 - part_u) + precision[node_v, node_u + 1] * part_u) * (
+                    1 - part_v
+                ) + (precision[node_v + 1, node_u] * (1 - part_u) + precision[node_v + 1, node_u + 1] * part_u) * part_v
+                if np.isnan(value) or not known > 0:
+                    continue
+                weighted[row, cell_x * step + within] += value * known * (seen if power == 1 else seen * seen)
+                weights[row, cell_x * step + within] += known * seen * seen

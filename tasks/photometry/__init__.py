@@ -1,0 +1,1 @@
+"""Flux densities of sources in images, and how they change."""

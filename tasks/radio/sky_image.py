@@ -1,0 +1,151 @@
+"""Radio images as FITS: two celestial axes among others of one plane, a restoring beam, a frequency, a time."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from absurd.tasks.quiet import quiet
+from absurd.tasks.radio.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class RestoringBeam:
+    """The Gaussian that a point source is shown as."""
+
+    major_deg: float
+    """Full width at half maximum of the long axis, degrees."""
+    minor_deg: float
+    angle_deg: float
+    """Of the long axis, from north through east, degrees."""
+
+    @property
+    def area_deg2(self) -> float:
+        """Its integral, square degrees."""
+        return math.pi * self.major_deg * self.minor_deg / (4 * math.log(2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SkyImage:
+    """An image on the disk, of which windows are read."""
+
+    path: str
+    hdu: int
+    shape: tuple[int, int]
+    """Pixels along (y, x)."""
+    wcs: Any
+    """`astropy.wcs.WCS` of the two celestial axes, longitude first, for 0-based pixels."""
+    unit: str
+    """BUNIT in lower case without blanks: ``jy/beam``; empty where the header has none."""
+    beam: RestoringBeam | None
+    frequency_hz: float | None
+    observed: datetime | None
+    """DATE-OBS, or MJD-OBS, taken for UTC."""
+    header: Any
+    """`astropy.io.fits.Header`."""
+
+    @property
+    def cell_deg(self) -> float:
+        """Side of a square as large as a pixel at the reference point, degrees."""
+        return math.sqrt(abs(np.linalg.det(self.wcs.pixel_scale_matrix)))
+
+    def window(self, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """Pixels (y, x) of a box; what is no number is NaN.  Only the box is read where the file is not compressed."""
+        from astropy.io import fits
+
+        with quiet(), fits.open(self.path, memmap=True) as hdus:
+            planes = hdus[self.hdu]
+            lead = (0,) * (int(planes.header["NAXIS"]) - 2)
+            read = np.asarray(planes.section[(*lead, rows, columns)])
+            pixels = np.array(read, dtype=np.float32)  # native byte order, and no page of the file any more
+        pixels[np.isinf(pixels)] = np.nan
+        return pixels
+
+    def pixels(self) -> NDArray[np.float32]:
+        """All of it."""
+        return self.window(slice(0, self.shape[0]), slice(0, self.shape[1]))
+
+
+def open_sky_image(path: str | os.PathLike[str]) -> SkyImage:
+    """The first image on the sky in a FITS file.
+
+    Axes beside the two celestial ones have one plane, as those of frequency and Stokes parameter.
+
+    Raises DataError: no such file, no FITS, no celestial image, several planes.
+    """
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    name = os.fspath(path)
+    try:
+        with quiet(), fits.open(name, memmap=True) as hdus:
+            for number, each in enumerate(hdus):
+                axes = int(each.header.get("NAXIS", 0))
+                if axes < 2 or not getattr(each, "is_image", False):
+                    continue
+                whole = WCS(each.header)
+                if not whole.has_celestial:
+                    continue
+                _refuse_planes(name, each.header, whole)
+                return _described(name, number, each.header, whole)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{name} cannot be read as a FITS image ({error})", path=name) from None
+    raise DataError(f"{name} has no image with celestial coordinates", path=name)
+
+
+def _refuse_planes(name: str, header: Any, whole: Any) -> None:
+    if (whole.wcs.lng, whole.wcs.lat) != (0, 1):
+        raise DataError(f"{name}: the first axis is not longitude and the second latitude", path=name)
+    more = [header[f"NAXIS{n}"] for n in range(3, int(header["NAXIS"]) + 1)]
+    if any(each != 1 for each in more):
+        raise DataError(f"{name} has several planes (axes of {more}): an image of one is needed", path=name)
+
+
+def _described(name: str, number: int, header: Any, whole: Any) -> SkyImage:
+    major = header.get("BMAJ")
+    beam = None
+    if major:
+        beam = RestoringBeam(float(major), float(header.get("BMIN", major)), float(header.get("BPA", 0.0)))
+    return SkyImage(
+        path=name,
+        hdu=number,
+        shape=(int(header["NAXIS2"]), int(header["NAXIS1"])),
+        wcs=whole.celestial,
+        unit=str(header.get("BUNIT", "")).replace(" ", "").lower(),
+        beam=beam,
+        frequency_hz=_frequency(header),
+        observed=_observed(header),
+        header=header,
+    )
+
+
+def _frequency(header: Any) -> float | None:
+    for number in range(3, int(header["NAXIS"]) + 1):
+        if str(header.get(f"CTYPE{number}", "")).startswith("FREQ"):
+            return float(header[f"CRVAL{number}"])
+    for key in ("RESTFRQ", "RESTFREQ", "FREQ", "OBSFREQ"):
+        if header.get(key):
+            return float(header[key])
+    return None
+
+
+def _observed(header: Any) -> datetime | None:
+    from astropy.time import Time
+
+    told = header.get("DATE-OBS")
+    try:
+        if told:
+            time = datetime.fromisoformat(str(told))
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+        if header.get("MJD-OBS") is not None:
+            found: datetime = Time(float(header["MJD-OBS"]), format="mjd").to_datetime(timezone=UTC)
+            return found
+    except ValueError:
+        return None
+    return None
