@@ -31,7 +31,7 @@ _STEP = 1.25
 _FIELD = 4.0
 """Side of a tile, degrees."""
 _NOISE_JY = 0.0003
-_SOURCES = 400
+_MOST_SOURCES = 400
 _DISH_M = 4.65
 
 _PROGRAM = """
@@ -92,11 +92,12 @@ def run(folder: Path, tiles: int) -> dict[str, float]:
 def _simulate(folder: Path, tiles: int, side: int) -> radio_images.Sky:
     rng = np.random.default_rng(_SEED)
     half = (tiles - 1) / 2 * _STEP
-    places = radio_images.spread(rng, _SOURCES, 0, 1, 0.02)
+    count = min(_MOST_SOURCES, tiles * side // 10)  # so that they stay apart
+    places = radio_images.spread(rng, count, 0, 1, 0.02)
     sky = radio_images.Sky(
         ra=(_RA + (2 * places[:, 0] - 1) * (half + 1.5)) % 360,
         dec=_DEC + (2 * places[:, 1] - 1) * 1.0,
-        flux=10 ** rng.uniform(-2, 0, _SOURCES),
+        flux=10 ** rng.uniform(-2, 0, count),
     )
     beam = beam_named("airy", _DISH_M)
     for n in range(tiles):

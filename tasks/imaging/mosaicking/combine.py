@@ -17,6 +17,7 @@ from absurd.tasks.imaging.mosaicking.grid import Box, Grid, box_of, make_grid
 from absurd.tasks.imaging.mosaicking.resample import REACH, PixelMap, gather, interpolation_weights, pixel_map
 from absurd.tasks.imaging.mosaicking.tile import Tile
 from absurd.tasks.radio.errors import MosaickingError
+from absurd.tasks.radio.robust import robust_rms
 
 Pixels = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -36,7 +37,7 @@ class Combined:
     lowest_noise_jy: float
     median_noise_jy: float
     chi_squared: float
-    """(1.4826 median deviation)^2 of pixels over their noise: 1 where the noise map tells the scatter."""
+    """Robust variance of pixels over their noise (see `robust_rms`): 1 where the noise map tells the scatter."""
     used: tuple[bool, ...]
     """By tile: whether it added to a pixel."""
 
@@ -74,7 +75,9 @@ def combine(
     placed = []
     for each in tiles:
         box = box_of(each, grid, least_gain)
-        placed.append(_Placed(each, box, pixel_map(grid.wcs, each.image.wcs, box.rows, box.columns), least_gain))
+        widest = int(2 * each.every * each.image.cell_deg / grid.wcs.wcs.cdelt[1])  # as the beam is known
+        where = pixel_map(grid.wcs, each.image.wcs, box.rows, box.columns, widest)
+        placed.append(_Placed(each, box, where, least_gain))
     blocks = list(_blocks(grid.shape))
     header = mosaic_header(tiles, grid)
     table = interpolation_weights(_narrowest(tiles))
@@ -104,14 +107,13 @@ def combine(
             progress(done, len(blocks))
         if not count:
             raise MosaickingError("no tile has a value where its beam is high enough: nothing can be combined")
-    all_noise, all_ratios = np.concatenate(noises), np.concatenate(ratios)
-    off = np.abs(all_ratios - np.median(all_ratios))
+    all_noise = np.concatenate(noises)
     return Combined(
         grid=grid,
         pixels=count,
         lowest_noise_jy=float(all_noise.min()),
         median_noise_jy=float(np.median(all_noise)),
-        chi_squared=float((1.4826 * np.median(off)) ** 2),
+        chi_squared=robust_rms(np.concatenate(ratios)) ** 2,
         used=tuple(bool(each) for each in used),
     )
 

@@ -67,9 +67,11 @@ class PixelMap:
         return found_x.reshape(x.shape), found_y.reshape(y.shape)
 
 
-def pixel_map(target: Any, source: Any, rows: range, columns: range) -> PixelMap:
-    """A map with the widest step, of 32 pixels or fewer, whose interpolation is right to 0.01 pixel in a box."""
+def pixel_map(target: Any, source: Any, rows: range, columns: range, widest: int = WIDEST_STEP) -> PixelMap:
+    """A map with the widest step, of 32 pixels, 16, 8 and so on, that interpolates right to 0.01 pixel in a box."""
     step = WIDEST_STEP
+    while step > max(widest, 1):
+        step //= 2
     while step > 1:
         made = PixelMap(target, source, step)
         x = np.linspace(columns.start, max(columns.stop - step, columns.start), 9)
@@ -104,13 +106,12 @@ def gather(
     """Add a tile to a block: D B / s^2 to `weighted` and B^2 / s^2 to `weights`, both (y, x).
 
     D is the tile at the block's pixels, whose positions on it are interpolated between nodes every `step` pixels;
-    `pixels` is a box of the tile from (first_x, first_y).  B and 1 / s^2 are known at
-    every so many pixels of the tile, and interpolated between.  Nothing is added
-    where B is below `least_gain`, or where a pixel that takes part is NaN.  `power` is that of B beside D: 1 for what
-    the beam attenuates, 2 for what is corrected.
+    `pixels` is a box of the tile from (first_x, first_y).  B and 1 / s^2 are known at every `every`-th pixel of the
+    tile, and interpolated to the same nodes and between them.  Nothing is added where B is below `least_gain`, or where
+    a pixel that takes part is no number.  `power` is that of B beside D: 1 for what the beam attenuates, 2 where it is
+    corrected.
     """
     height, width = pixels.shape
-    lattice_rows, lattice_columns = gain.shape
     for row in range(weighted.shape[0]):
         cell_y, part_y = row // step, (row % step) / step
         for cell_x in range(node_x.shape[1] - 1):
@@ -120,19 +121,16 @@ def gather(
             next_y = node_y[cell_y, cell_x + 1] * (1 - part_y) + node_y[cell_y + 1, cell_x + 1] * part_y
             if not (np.isfinite(x) and np.isfinite(next_x)):
                 continue
+            gain_here, gain_next = _at(gain, x / every, y / every), _at(gain, next_x / every, next_y / every)
+            if not (gain_here >= least_gain or gain_next >= least_gain):
+                continue
+            here, following = _at(precision, x / every, y / every), _at(precision, next_x / every, next_y / every)
             dx, dy = (next_x - x) / step, (next_y - y) / step
             for within in range(min(step, weighted.shape[1] - cell_x * step)):
-                at_x, at_y = x + within * dx, y + within * dy
-                u, v = at_x / every, at_y / every
-                node_u, node_v = int(np.floor(u)), int(np.floor(v))
-                if node_u < 0 or node_v < 0 or node_u > lattice_columns - 2 or node_v > lattice_rows - 2:
-                    continue
-                part_u, part_v = u - node_u, v - node_v
-                seen = (gain[node_v, node_u] * (1 - part_u) + gain[node_v, node_u + 1] * part_u) * (1 - part_v) + (
-                    gain[node_v + 1, node_u] * (1 - part_u) + gain[node_v + 1, node_u + 1] * part_u
-                ) * part_v
+                seen = gain_here + within / step * (gain_next - gain_here)
                 if not seen >= least_gain:
                     continue
+                at_x, at_y = x + within * dx, y + within * dy
                 left, bottom = int(np.floor(at_x)), int(np.floor(at_y))
                 i, j = left - first_x - REACH + 1, bottom - first_y - REACH + 1
                 if i < 0 or j < 0 or i + 2 * REACH > width or j + 2 * REACH > height:
@@ -147,10 +145,20 @@ def gather(
                         + (line[i + 2] * across[2] + line[i + 3] * across[3])
                         + (line[i + 4] * across[4] + line[i + 5] * across[5])
                     )
-                known = (precision[node_v, node_u] * (1 - part_u) + precision[node_v, node_u + 1] * part_u) * (
-                    1 - part_v
-                ) + (precision[node_v + 1, node_u] * (1 - part_u) + precision[node_v + 1, node_u + 1] * part_u) * part_v
-                if np.isnan(value) or not known > 0:
+                known = here + within / step * (following - here)
+                if not (np.isfinite(value) and known > 0):
                     continue
                 weighted[row, cell_x * step + within] += value * known * (seen if power == 1 else seen * seen)
                 weights[row, cell_x * step + within] += known * seen * seen
+
+
+@kernel
+def _at(plane: Pixels, x: float, y: float) -> float:
+    """A plane between its four nodes around a place; beyond the last ones it goes on as between them."""
+    rows, columns = plane.shape
+    i, j = min(max(int(np.floor(x)), 0), columns - 2), min(max(int(np.floor(y)), 0), rows - 2)
+    u, v = x - i, y - j
+    value: float = (plane[j, i] * (1 - u) + plane[j, i + 1] * u) * (1 - v) + (
+        plane[j + 1, i] * (1 - u) + plane[j + 1, i + 1] * u
+    ) * v
+    return value

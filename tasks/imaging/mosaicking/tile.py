@@ -139,14 +139,9 @@ def measured_noise(image: SkyImage, gain: Pixels, *, corrected: bool, least_gain
     ny, nx = image.shape
     step = spacing(image.shape)
     every = max(1, math.isqrt(ny * nx // _SAMPLED))
-    found = []
-    for start in range(0, ny, 512):
-        rows = slice(start, min(start + 512, ny))
-        values = image.window(rows, slice(0, nx))[::every, ::every]
-        at = gain[np.arange(start, rows.stop, every) // step][:, np.arange(0, nx, every) // step]
-        seen = at >= least_gain
-        found.append((values * at if corrected else values)[seen])
-    return robust_rms(np.concatenate(found))
+    values = image.window(slice(0, ny, every), slice(0, nx))[:, ::every]
+    at = gain[np.arange(0, ny, every) // step][:, np.arange(0, nx, every) // step]
+    return robust_rms((values * at if corrected else values)[at >= least_gain])
 
 
 def tile_of(
