@@ -68,8 +68,9 @@ def find_changes(params: VariabilityParams) -> Changes:
     changing = variable(found, false_alarm=params.false_alarm, least_epochs=params.min_epochs, least_v=params.min_v)
     passing = transient(flux, error, detection_sigma=params.transient_sigma)
     score, confidence = scattering_score(found, params.ese_preset)
-    kinds = np.where(passing, "transient", np.where(changing, "variable", "steady"))
-    kinds[found.epochs < params.min_epochs] = "not judged"
+    kinds = np.select(
+        [found.epochs < params.min_epochs, passing, changing], ["not judged", "transient", "variable"], "steady"
+    )
     sources = _table(
         {
             "source_id": (list(curves.sources), "name of the source"),

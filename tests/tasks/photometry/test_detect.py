@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
+from house import ROOT
 from radio_skies import WIDTH, Field, add, draw, scattered, write
 from single_run import fail, run
 
@@ -15,6 +17,7 @@ from absurd.tasks.photometry.detect import background_and_noise, detect
 from absurd.tasks.photometry.positions import position_name
 
 SEED = 31
+IMAGES = ROOT.parent / "shared" / "data" / "radio-images"
 FIELD = Field(359.95, 40.0, side=512, cell_arcsec=3.0, noise=0.0003, attenuated=False)
 ROUND = np.array([8 * np.log(2) / 25.0, 0.0, 8 * np.log(2) / 25.0])
 
@@ -105,3 +108,26 @@ def test_engines_that_are_not_there(tmp_path: Path) -> None:
     error = fail("photometry.detect", params | {"python": str(tmp_path / "nowhere")})
 
     assert (error["code"], "cannot be run" in error["message"]) == ("pipeline_dependency", True)
+
+
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="the radio images are not beside the checkout")
+def test_published_images(tmp_path: Path) -> None:
+    """Of a published image the four components of Selavy are found, and no other source; of another one nearly all that
+    Aegean found above 10 deviations and that are no blends.
+    """
+    out = tmp_path / "vast.parquet"
+    run("photometry.detect", {"image": str(IMAGES / "vast" / "epoch01.fits"), "out": str(out), "detection_sigma": 6})
+    found = pq.read_table(out)
+    text = (IMAGES / "vast" / "epoch01.selavy.components.txt").read_text()
+    rows = np.array([line.split()[5:7] for line in text.splitlines() if line[:1] == " "], dtype=float)
+    match = cross_match(rows[:, 0], rows[:, 1], found.column("ra").to_numpy(), found.column("dec").to_numpy(), 1.0)
+    assert (len(match.first), found.num_rows) == (4, 4)
+
+    out = tmp_path / "aegean.parquet"
+    run("photometry.detect", {"image": str(IMAGES / "aegean" / "1904-66_SIN.fits"), "out": str(out)})
+    found = pq.read_table(out)
+    table = Table.read(IMAGES / "aegean" / "1904_comp.fits")
+    strong = np.array(table["peak_flux"] > 10 * table["local_rms"])
+    ra, dec = (np.array(table[name], float)[strong] for name in ("ra", "dec"))
+    match = cross_match(ra, dec, found.column("ra").to_numpy(), found.column("dec").to_numpy(), 240.0)
+    assert len(match.first) >= 0.85 * strong.sum()

@@ -167,5 +167,7 @@ def test_simulated_night(tmp_path: Path) -> None:
     assert 0.7 < np.median([each["eta"] for each in steady]) < 1.4
     error = fail("photometry.variability", params | {"references": ["nobody", "s03", "s04"]})
     assert (error["code"], "nobody" in error["message"]) == ("photometry_failed", True)
+    few, _ = run("photometry.variability", params | {"min_epochs": 13, "normalise": False})
+    assert few["counts"]["not judged"] == 42
     twice = fail("photometry.variability", params | {"photometry": [str(rows), str(rows)]})
     assert "measured twice" in twice["message"]
