@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.photometry.forced import measure
+from absurd.tasks.photometry.forced_kernel import cell_statistics
 from absurd.tasks.photometry.shapes import areas, width_pixels
-from absurd.tasks.radio.robust import robust_rms
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]
@@ -113,12 +113,7 @@ def background_and_noise(pixels: Pixels, side: int) -> tuple[Pixels, Pixels]:
     level, scatter = np.full((2, rows, columns), np.nan)
     edges_y, edges_x = np.linspace(0, ny, rows + 1).astype(int), np.linspace(0, nx, columns + 1).astype(int)
     every = max(1, side // _MESH_SAMPLES)
-    for j in range(rows):
-        for i in range(columns):
-            cell = pixels[edges_y[j] : edges_y[j + 1] : every, edges_x[i] : edges_x[i + 1] : every]
-            scatter[j, i] = robust_rms(cell)
-            near = cell[np.abs(cell - np.nanmedian(cell)) <= 3 * scatter[j, i]] if np.isfinite(scatter[j, i]) else cell
-            level[j, i] = np.median(near) if near.size and np.isfinite(scatter[j, i]) else np.nan
+    cell_statistics(np.ascontiguousarray(pixels), edges_y, edges_x, every, level, scatter)
     y = np.clip((np.arange(ny) + 0.5) * rows / ny - 0.5, 0, rows - 1)
     x = np.clip((np.arange(nx) + 0.5) * columns / nx - 0.5, 0, columns - 1)
     made = []

@@ -55,22 +55,49 @@ def surroundings(
                 if not np.isnan(value):
                     values[count] = value
                     count += 1
-        for _ in range(3):
-            if count < _FEWEST:
-                break
-            middle = np.median(values[:count])
-            for k in range(count):
-                off[k] = abs(values[k] - middle)
-            scatter = 1.4826 * np.median(off[:count])
-            background[n], rms[n] = middle, scatter
-            kept = 0
-            for k in range(count):
-                if off[k] <= 3 * scatter:
-                    values[kept] = values[k]
-                    kept += 1
-            if kept == count:
-                break
-            count = kept
+        background[n], rms[n] = _clipped(values, off, count)
+
+
+@kernel
+def cell_statistics(
+    pixels: Pixels, rows: Integers, columns: Integers, every: int, background: Floats, rms: Floats
+) -> None:
+    """The same of every `every`-th pixel of cells (y, x), which lie between `rows` and between `columns`."""
+    side_y, side_x = np.max(rows[1:] - rows[:-1]) // every + 1, np.max(columns[1:] - columns[:-1]) // every + 1
+    values = np.empty(side_y * side_x, np.float32)
+    off = np.empty(side_y * side_x, np.float32)
+    for j in range(len(rows) - 1):
+        for i in range(len(columns) - 1):
+            count = 0
+            for row in range(rows[j], rows[j + 1], every):
+                for column in range(columns[i], columns[i + 1], every):
+                    value = pixels[row, column]
+                    if not np.isnan(value):
+                        values[count] = value
+                        count += 1
+            background[j, i], rms[j, i] = _clipped(values, off, count)
+
+
+@kernel
+def _clipped(values: Pixels, off: Pixels, count: int) -> tuple[float, float]:
+    """Median and robust scatter of the first `count` values, which are put in another order; `off` is room for work."""
+    middle, scatter = np.nan, np.nan
+    for _ in range(3):
+        if count < _FEWEST:
+            break
+        middle = float(np.median(values[:count]))
+        for k in range(count):
+            off[k] = abs(values[k] - middle)
+        scatter = 1.4826 * float(np.median(off[:count]))
+        kept = 0
+        for k in range(count):
+            if off[k] <= 3 * scatter:
+                values[kept] = values[k]
+                kept += 1
+        if kept == count:
+            break
+        count = kept
+    return middle, scatter
 
 
 @kernel
