@@ -21,7 +21,7 @@ from astropy.time import Time
 from house import ROOT
 from interference import Mask, interfered, recording
 from interferometer import observed
-from known_gains import Complex
+from numpy.typing import NDArray
 from pyuvdata_places import TELESCOPE, array, pyuvdata_uvw
 
 from absurd.tasks.calibration.settings import GainSettings
@@ -96,7 +96,7 @@ def _flagging(ratio: float) -> Numbers:
         return _add(data, random, (slice(8, 16), slice(70, 86)))
 
     def single(random: np.random.Generator, data: np.ndarray[Any, Any]) -> Mask:
-        mask = random.random(data.shape) < 1e-3
+        mask: Mask = random.random(data.shape) < 1e-3
         data[mask] += (ratio * np.exp(2j * np.pi * random.random(int(mask.sum())))).astype(np.complex64)
         return mask
 
@@ -148,7 +148,7 @@ def _gains(snr: float) -> Numbers:
     silent = np.where(of_dead[:, None, None], noise, seen.data)
     settings = GainSettings(min_snr=3.0, reference=(seen.array.names[dead[0]], seen.array.names[0]))
 
-    def error(data: Complex, without: tuple[int, ...] = ()) -> float:
+    def error(data: NDArray[np.complexfloating], without: tuple[int, ...] = ()) -> float:
         gains = solve_bandpass(seen.with_(data=data.astype(np.complex64)), scene.model, settings)
         left = np.setdiff1d(np.arange(antennas), without)
         found = np.where(gains.flags, np.nan, gains.values)
