@@ -188,6 +188,13 @@ def _channels(ordered: Sequence[Subband], band: Band | None) -> tuple[Floats, li
         frequencies = lowest + width * np.arange(round((highest - lowest) / width) + 1)
     else:
         frequencies = band.frequencies_hz
+        if abs(width / band.channel_width_hz - 1) > _SAME_CHANNEL / len(ordered[0].frequencies_hz):
+            raise DataError(
+                f"{ordered[0].path.name} has channels {width / 1e3:.6g} kHz wide, and the telescope's have "
+                f"{band.channel_width_hz / 1e3:.6g}",
+                path=str(ordered[0].path),
+                advice="convert it without the telescope, or with a file that describes it",
+            )
     filled = np.full(len(frequencies), -1)
     firsts = []
     for place, each in enumerate(ordered):

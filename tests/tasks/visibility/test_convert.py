@@ -242,6 +242,14 @@ def test_subbands_that_do_not_belong_together(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.hdf5", "b.hdf5"]
 
 
+def test_channels_of_another_width_than_the_telescopes(tmp_path: Path) -> None:
+    """Are refused as such."""
+    band = Band(LOWEST_HZ - CHANNEL_HZ / 4, CHANNEL_HZ / 2, channels=8, subbands=4, descending=True)
+
+    with pytest.raises(DataError, match=r"has channels 244\.141 kHz wide, and the telescope's have 122\.07"):
+        convert_group(subbands(tmp_path, numbers=(1, 2)), tmp_path / "out.ms", band=band)
+
+
 def test_antennas_that_moved(tmp_path: Path) -> None:
     """An antenna that stands elsewhere is another one: its files are refused."""
     first = RECORDING.write_subband(tmp_path / "a.hdf5", 0)
