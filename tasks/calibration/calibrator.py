@@ -81,10 +81,13 @@ def solve_calibrator(
             converged = max(changes) < settings.tolerance
         before = bandpass, gain
     bandpass, gain = without_weak(bandpass, settings.bandpass.min_snr), without_weak(gain, settings.gain.min_snr)
-    for step in (bandpass, gain):
+    held = [(step.term.values != 0).any(axis=(0, 2), keepdims=True) for step in (bandpass, gain)]
+    for step, own in zip((bandpass, gain), held, strict=True):
         # What each has left out because the other has nothing there was there, and too weak.
         there = present[None, :, None, :] & (step.solved.state == NO_DATA)
-        step.solved.state[there & ~(step.term.values != 0).any(axis=(0, 2), keepdims=True)] = LOW_SNR
+        step.solved.state[there & ~own] = LOW_SNR
+        # Through a bandpass that was fitted to noise the gain of a dead antenna seems strong, and says nothing.
+        step.solved.state[(step.solved.state == SOLVED) & ~np.logical_and(*held)] = LOW_SNR
     if not converged:
         remarks.append(f"bandpass and gains still change after {number} rounds")
     solved = replace(bandpass.solved, values=bandpass_term.values)

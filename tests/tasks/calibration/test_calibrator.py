@@ -92,6 +92,22 @@ def test_interference_dead_antennas_and_a_dead_reference() -> None:
     assert "10.0% of the visibilities lie more than 6 standard deviations" in told
 
 
+def test_an_antenna_that_gives_noise_alone_is_flagged() -> None:
+    """In the gains too: a bandpass fitted to its noise would have them look strong, and fail the gates for all."""
+    scene = tile(20, 96, 6, noise=3.0)
+    rng = np.random.default_rng(12)
+    dead = np.logical_or(scene.visibilities.antenna1 == 7, scene.visibilities.antenna2 == 7)
+    data = scene.visibilities.data.copy()
+    data[dead] = 3 / np.sqrt(2) * (rng.standard_normal((dead.sum(), *data.shape[1:], 2)) @ [1, 1j])
+    seen = scene.visibilities.with_(data=data)
+
+    found = solve_calibrator(seen, scene.model, CalibratorSettings(gain=GainSettings(interval_s=np.inf)))
+
+    assert found.gain.flags[:, 7].all()
+    assert found.bandpass.flags[:, 7].all()
+    assert not np.delete(found.gain.flags, 7, axis=1).any()
+
+
 @pytest.mark.parametrize("settings", ["robust", "plain", "recipe"])
 def test_channels_full_of_interference_are_flagged(settings: str | CalibratorSettings) -> None:
     """What all baselines see alike looks like gains: it is known by its bad fit, and the other channels are right.
