@@ -54,6 +54,8 @@ MEANING = {
 
 INTERFERENCE = Reason.CLIP | Reason.SIGMA | Reason.SUM | Reason.TOGETHER | Reason.AOFLAGGER
 """What is flagged since something else than the sky was received; only this grows."""
+SEARCHED = INTERFERENCE | Reason.GROWN | Reason.DEAD
+"""What each search finds anew.  What an earlier one has found takes no part: it would grow further every time."""
 STRUCTURE = Reason.AUTO | Reason.EDGE | Reason.MISSING
 """What says nothing about the antennas: it is the same for each."""
 

@@ -14,12 +14,17 @@ _STRUCTURE = int(STRUCTURE)
 @kernel
 def count_pairs(
     reasons: Reasons,
+    known: Reasons,
     antenna1: NDArray[np.int32],
     antenna2: NDArray[np.int32],
     total: NDArray[np.int64],
+    found: NDArray[np.int64],
     flagged: NDArray[np.int64],
 ) -> None:
-    """Add to the counts, (antenna, antenna, correlation) with the lower number first, of what is not structure."""
+    """Add to the counts, (antenna, antenna, correlation) with the lower number first, of what is not structure.
+
+    They are of all, of those with reasons, and of those with reasons or with some that were known before.
+    """
     rows, channels, correlations = reasons.shape
     for row in range(rows):
         low, high = min(antenna1[row], antenna2[row]), max(antenna1[row], antenna2[row])
@@ -30,7 +35,8 @@ def count_pairs(
                 bits = reasons[row, channel, correlation]
                 if not bits & _STRUCTURE:
                     total[low, high, correlation] += 1
-                    flagged[low, high, correlation] += bits != 0
+                    found[low, high, correlation] += bits != 0
+                    flagged[low, high, correlation] += (bits | known[row, channel, correlation]) != 0
 
 
 def flagged_parts(total: NDArray[np.int64], flagged: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -21,11 +21,11 @@ from absurd.tasks.visibility.flagging.detect import (
 from absurd.tasks.visibility.flagging.elementary import add, amplitudes, edges, flag_values
 from absurd.tasks.visibility.flagging.grow import grow
 from absurd.tasks.visibility.flagging.low_pass import Bools
-from absurd.tasks.visibility.flagging.recording import Held, InMemory, Recording, Store
+from absurd.tasks.visibility.flagging.recording import Held, InMemory, Recording, Store, with_input
 from absurd.tasks.visibility.flagging.strategy import Clip, Strategy, SumThreshold, Values
 from absurd.tasks.visibility.flagging.together import changes, gather
 from absurd.tasks.visibility.flagging.waterfalls import Waterfalls, waterfalls
-from absurd.tasks.visibility.flags import INTERFERENCE, Reason, Reasons, histogram, tally
+from absurd.tasks.visibility.flags import INTERFERENCE, SEARCHED, Reason, Reasons, histogram, tally
 from absurd.tasks.visibility.visibilities import Visibilities
 
 BYTES_AT_ONCE = 256 << 20
@@ -81,7 +81,10 @@ class _Seen:
     count: NDArray[np.int64]
     pairs: NDArray[np.int64]
     """(antenna, antenna, correlation)."""
+    found: NDArray[np.int64]
+    """Of these, flagged by this search or by what it goes by."""
     flagged: NDArray[np.int64]
+    """Of these, flagged by that or by an earlier search."""
     before: int = 0
     combinations: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
 
@@ -91,7 +94,8 @@ def flag(
 ) -> tuple[Visibilities, Reasons, Report]:
     """Flag visibilities: the same with more flags, the reasons of all flags, and their numbers.
 
-    Flags only grow.  `earlier`, (row, channel, correlation), are reasons of flags that are known.
+    Flags only grow.  `earlier`, (row, channel, correlation), are reasons of flags that are known: of what is `SEARCHED`
+    the search begins anew, and adds to it.
     """
     strategy = strategy or Strategy()
     recording = InMemory(visibilities, earlier)
@@ -114,6 +118,7 @@ def flag_recording(
 ) -> Report:
     """Flag a recording and put the reasons into the store: first each waterfall by itself, then by what all tell.
 
+    What an earlier search has found is kept, and takes no part, so the same strategy again changes nothing.
     `told` is called after each block with rows done and to do, of both times that rows are gone through.
     """
     bytes_of_row = recording.channels * recording.correlations * BYTES_OF_VISIBILITY
@@ -143,7 +148,10 @@ def flag_recording(
                     settings.channel_part,
                     settings.correlations,
                 )
-        count_pairs(reasons, recording.antenna1[rows], recording.antenna2[rows], seen.pairs, seen.flagged)
+        known = recording.known(rows)
+        pairs = recording.antenna1[rows], recording.antenna2[rows]
+        count_pairs(reasons, known, *pairs, seen.pairs, seen.found, seen.flagged)
+        reasons |= known
         seen.combinations += histogram(reasons)
         store.write(low, reasons)
         told(len(order.rows) + high, rows_in_all)
@@ -159,6 +167,7 @@ def _seen(recording: Recording, strategy: Strategy) -> _Seen:
         times.astype(np.int64),
         np.zeros(sums),
         np.zeros(sums, np.int64),
+        np.zeros(pairs, np.int64),
         np.zeros(pairs, np.int64),
         np.zeros(pairs, np.int64),
     )
@@ -177,8 +186,9 @@ def _search(
     low, high = (int(order.starts[each]) for each in block)
     rows = order.rows[low:high]
     data, flags = recording.read(rows)
-    reasons = recording.reasons(rows, flags)
+    reasons = with_input(recording.known(rows), flags)
     seen.before += int(np.count_nonzero(reasons))
+    reasons &= np.uint16(0xFFFF ^ int(SEARCHED))
     values = strategy.values or Values(largest=np.inf, zeros=False, autos=False)
     clip = strategy.clip or Clip()
     flag_values(data, reasons, values.largest, values.zeros, clip.lowest, clip.highest)
@@ -250,7 +260,7 @@ def _bury(
     """Flag all of the antennas that are dead; (antenna, correlation)."""
     if strategy.dead is None:
         return np.zeros((len(recording.antennas), recording.correlations), np.bool_)
-    dead = dead_antennas(seen.pairs, seen.flagged, strategy.dead.flagged)
+    dead = dead_antennas(seen.pairs, seen.found, strategy.dead.flagged)
     if not dead.any():
         return dead
     for first, last in blocks:

@@ -93,16 +93,21 @@ class OnDisk:
         flags: NDArray[np.bool_] = self._some("FLAG", rows) | self._some("FLAG_ROW", rows)[:, None, None]
         return flags
 
-    def reasons(self, rows: NDArray[np.int64], flags: NDArray[np.bool_]) -> Reasons:
+    def reasons_of_input(self, flags: NDArray[np.bool_]) -> Reasons:
+        """Reasons of flags, (row, channel, correlation), of which there is no record."""
+        missing = np.zeros((self.channels, 1), np.uint16)
+        for channels in missing_channels(self._main):
+            missing[channels] = int(Reason.MISSING)
+        return with_input(np.where(flags, missing, np.uint16(0)), flags)
+
+    def known(self, rows: NDArray[np.int64]) -> Reasons:
         if self.earlier is None:
-            missing = np.zeros((self.channels, 1), np.uint16)
-            for channels in missing_channels(self._main):
-                missing[channels] = int(Reason.MISSING)
-            return with_input(np.where(flags, missing, np.uint16(0)), flags)
+            return np.zeros((len(rows), self.channels, self.correlations), np.uint16)
         record, number, place = self.earlier
         at = place[rows]
         first, last = int(at.min()), int(at.max()) + 1  # the same sorting made it, so this is the block
-        return with_input(record.places(self.window, number, first, last)[at - first], flags)
+        known: Reasons = record.places(self.window, number, first, last)[at - first]
+        return known
 
     def put(self, rows: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
         """Write the flags of some rows."""
@@ -175,12 +180,14 @@ def flag_measurement_set(
     """
     if strategy.aoflagger is not None:
         check(strategy.aoflagger)
-    if (same := _made_by(path, spectral_window, key)) is not None:
-        clear_aside(path)
-        return Done(same, resumed=True)
+    if (same := _done_before(path, spectral_window, key)) is not None:
+        return same
     with changing(path, COLUMNS) as main:
         recording, record = OnDisk(main, os.fspath(path), spectral_window), FlagRecord(main.name())
-        window, order = recording.window, recording.order()
+        window = recording.window
+        if (same := _made_by(record, window, key)) is not None:
+            return same
+        order = recording.order()
         if not len(order.rows):
             raise DataError(f"{os.fspath(path)} has no rows")
         newest = _newest(record, recording, bytes_at_once)
@@ -206,12 +213,13 @@ def restore_flags(
     Flags that others have set since the newest version are kept as a version before that.  Raises DataError for a
     version that there is not.
     """
-    if (same := _made_by(path, spectral_window, key)) is not None:
-        clear_aside(path)
-        return Done(same, resumed=True)
+    if (same := _done_before(path, spectral_window, key)) is not None:
+        return same
     with changing(path, COLUMNS) as main:
         recording, record = OnDisk(main, os.fspath(path), spectral_window), FlagRecord(main.name())
         window = recording.window
+        if (same := _made_by(record, window, key)) is not None:
+            return same
         rows = record.rows(window, number)
         newest = _keep_others(record, recording, _newest(record, recording, bytes_at_once), bytes_at_once)
         combinations = np.zeros(1 << 16, np.int64)
@@ -236,13 +244,21 @@ def _sorted(recording: OnDisk, order: Waterfalls, folder: Path, bytes_at_once: i
         yield
 
 
-def _made_by(path: str | os.PathLike[str], spectral_window: int | None, key: str | None) -> Version | None:
-    """The version that a task has made, if it has."""
+def _done_before(path: str | os.PathLike[str], spectral_window: int | None, key: str | None) -> Done | None:
+    """What an earlier attempt has done, if it has; the set is not copied for that, and nobody waited for."""
     if key is None:
         return None
     with open_table(path) as main:
         window = select(main, os.fspath(path), spectral_window, None).spectral_window
-    return next((each for each in FlagRecord(path).versions(window) if each.key == key), None)
+    if (same := _made_by(FlagRecord(path), window, key)) is not None:
+        clear_aside(path)
+    return same
+
+
+def _made_by(record: FlagRecord, window: int, key: str | None) -> Done | None:
+    """The version that a task has made, if it has; to be asked again where nobody else can be making it."""
+    versions = record.versions(window) if key is not None else []
+    return next((Done(each, resumed=True) for each in versions if each.key == key), None)
 
 
 def _check_same(record: FlagRecord, recording: OnDisk, number: int) -> None:
@@ -265,8 +281,7 @@ def _newest(record: FlagRecord, recording: OnDisk, bytes_at_once: int) -> int:
     combinations = np.zeros(1 << 16, np.int64)
     with record.new_version(recording.window, 0, order.rows, _shape(recording), _chunk(recording)) as made:
         for first, last in _stretches(recording, bytes_at_once):
-            rows = order.rows[first:last]
-            reasons = recording.reasons(rows, recording.flags(rows))
+            reasons = recording.reasons_of_input(recording.flags(order.rows[first:last]))
             combinations += histogram(reasons)
             made.write(first, reasons)
         made.describe("input", {}, _told(combinations), None)

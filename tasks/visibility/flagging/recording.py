@@ -32,8 +32,8 @@ class Recording(Protocol):
     def visibilities(self, rows: NDArray[np.int64]) -> Visibilities:
         """All that there is of some rows, in that order."""
 
-    def reasons(self, rows: NDArray[np.int64], flags: NDArray[np.bool_]) -> Reasons:
-        """Why these rows are flagged as they are; an array of its own."""
+    def known(self, rows: NDArray[np.int64]) -> Reasons:
+        """Why these rows were flagged before, as far as that is known."""
 
 
 class Store(Protocol):
@@ -49,7 +49,7 @@ class InMemory:
 
     def __init__(self, visibilities: Visibilities, reasons: Reasons | None = None) -> None:
         self._all = visibilities
-        self._reasons = reasons
+        self._known = np.zeros(visibilities.data.shape, np.uint16) if reasons is None else reasons
         self.antenna1, self.antenna2 = visibilities.antenna1, visibilities.antenna2
         self.scan, self.time_s, self.exposure_s = visibilities.scan, visibilities.time_s, visibilities.exposure_s
         self.antennas = visibilities.array.names
@@ -61,9 +61,8 @@ class InMemory:
     def visibilities(self, rows: NDArray[np.int64]) -> Visibilities:
         return take(self._all, rows)
 
-    def reasons(self, rows: NDArray[np.int64], flags: NDArray[np.bool_]) -> Reasons:
-        earlier = np.zeros(flags.shape, np.uint16) if self._reasons is None else self._reasons[rows]
-        return with_input(earlier, flags)
+    def known(self, rows: NDArray[np.int64]) -> Reasons:
+        return self._known[rows]
 
 
 class Held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from absurd.tasks.radio.errors import DataError, StateManagementError
 from absurd.tasks.visibility.flag_record import FOLDER, FlagRecord
 from absurd.tasks.visibility.flagging import on_disk
 from absurd.tasks.visibility.flagging.flagger import flag
-from absurd.tasks.visibility.flagging.on_disk import flag_measurement_set, restore_flags
+from absurd.tasks.visibility.flagging.on_disk import Done, flag_measurement_set, restore_flags
 from absurd.tasks.visibility.flagging.recording import take
 from absurd.tasks.visibility.flagging.strategy import Strategy, strategy_named
 from absurd.tasks.visibility.flags import Reason
@@ -126,6 +127,50 @@ def test_the_same_task_flags_once(path: Path) -> None:
 
     assert again.resumed and again.version == first.version
     assert len(FlagRecord(path).versions()) == 2
+
+
+def test_the_same_strategy_again_changes_no_flag(path: Path) -> None:
+    """A second pass by another task is a version of its own, with the same reasons, a baseline in memory or all."""
+    flag_measurement_set(path, Strategy(), key="one")
+    flag_measurement_set(path, Strategy(), key="two", bytes_at_once=60_000)
+
+    record = FlagRecord(path)
+    np.testing.assert_array_equal(record.reasons(2), record.reasons(1))
+    np.testing.assert_array_equal(now(path).flags, record.reasons(1) != 0)
+
+
+@pytest.mark.parametrize("change", [flag_measurement_set, restore_flags])
+def test_two_attempts_at_once_make_one_version(path: Path, change: Callable[..., Done]) -> None:
+    """Attempts of the same task that both began before either had done anything: the later one finds the version."""
+    flag_measurement_set(path, strategy_named("structure"), key="before")
+    context = multiprocessing.get_context("fork")
+    both, told = context.Barrier(2), context.SimpleQueue()
+    argument = Strategy() if change is flag_measurement_set else 0
+
+    def attempt() -> None:
+        changing = vars(on_disk)["changing"]
+
+        def after_both_have_asked(*arguments: Any) -> Any:
+            both.wait(60)
+            return changing(*arguments)
+
+        vars(on_disk)["changing"] = after_both_have_asked
+        done = change(path, argument, key="task")
+        told.put((done.version.number, done.resumed))
+
+    children = [context.Process(target=attempt) for _ in range(2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for each in children:
+            each.start()
+    for each in children:
+        each.join(60)
+
+    assert [each.exitcode for each in children] == [0, 0]
+    assert sorted(told.get() for _ in children) == [(2, False), (2, True)]
+    assert [each.key for each in FlagRecord(path).versions()] == [None, "before", "task"]
+    np.testing.assert_array_equal(now(path).flags, FlagRecord(path).reasons(2) != 0)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("at", ["search", "put", "swap"])

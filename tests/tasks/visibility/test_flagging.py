@@ -116,6 +116,45 @@ def test_flags_only_grow() -> None:
     assert report_again.before == report.after
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_search_again_changes_nothing(kind: str) -> None:
+    """Flags, reasons and numbers of a second pass are those of the first; another strategy adds its own, no more.
+
+    Beside interference there are flags of others, an antenna without signal, and one that others have flagged.
+    """
+    some, _ = interfered(BASE, KINDS[kind])
+    data, flags = some.data.copy(), np.random.default_rng(8).random(some.flags.shape) < 0.02
+    data[some.antenna2 == 2] = 0
+    flags[(some.antenna1 == 5) | (some.antenna2 == 5)] |= np.random.default_rng(9).random(flags.shape[1:]) < 0.97
+    some = some.with_(data=data, flags=flags)
+    first, reasons, report = flag(some)
+
+    again, reasons_again, report_again = flag(first, earlier=reasons)
+
+    np.testing.assert_array_equal(reasons_again, reasons)
+    np.testing.assert_array_equal(again.flags, first.flags)
+    assert (report_again.before, report_again.after) == (report.after, report.after)
+    assert (report_again.dead, report_again.parts) == (report.dead, report.parts)
+
+    quick = strategy_named("quick")
+    _, both, _ = flag(first, quick, earlier=reasons)
+    np.testing.assert_array_equal(both, reasons | flag(some, quick)[1])
+
+
+def test_flags_of_others_take_part_in_the_search() -> None:
+    """What was flagged by hand since an earlier search is not looked at, and what it hid comes out."""
+    some, _ = interfered(BASE, KINDS["carriers"])
+    first, reasons, _ = flag(some)
+    by_hand = first.flags.copy()
+    by_hand[:, 20:150] = True
+
+    _, again, _ = flag(first.with_(flags=by_hand), earlier=reasons)
+
+    np.testing.assert_array_equal(has(again, Reason.INPUT), by_hand & (reasons == 0))
+    _, alone, _ = flag(some.with_(flags=by_hand & (reasons == 0)))
+    np.testing.assert_array_equal(again, reasons | alone)
+
+
 @pytest.mark.parametrize("case", ["all flagged", "nothing but NaN", "nothing but zeros", "no rows"])
 def test_nothing_left_is_no_error(case: str) -> None:
     """A recording of which nothing can be used is flagged to the end, and its antennas are dead."""
