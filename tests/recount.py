@@ -169,7 +169,7 @@ select format('worker %s has noted %s tasks', worker_id, count(*))
 from reservation group by worker_id having count(*) > 1
 union all
 select format('level %s of queue %s is unknown', level, queue_id) from ready r
-where not exists (select from level l where l.queue_id = r.queue_id and l.level = r.level and l.base <= r.seq)
+where not exists (select from _levels() l where l.queue_id = r.queue_id and l.level = r.level and l.base <= r.seq)
 union all
 select format('sub-band group %s is %s and has %s of %s', g.id, g.state, c.n, g.expected)
 from subband_group g

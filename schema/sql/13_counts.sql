@@ -22,18 +22,27 @@ create table total (
     running   bigint not null default 0,
     completed bigint not null default 0,
     failed    bigint not null default 0,
-    cancelled bigint not null default 0
+    cancelled bigint not null default 0,
+    upto      bigint not null default 0
 );
+comment on column total.upto is 'The highest tally of the queue that was folded: a queue without new ones stands still.';
 comment on table total is 'Folded tallies: a queue counts total + tallies from horizon.tally_base up.';
 
 create table level (
     queue_id integer not null,
     level    integer not null,
-    base     bigint not null default 0,
     primary key (queue_id, level)
-) with (fillfactor = 50);
-comment on table level is
-    'Levels a queue has used. No row of `ready` can ever appear below `base`, so claims start there and skip what died below.';
+);
+comment on table level is 'Levels a queue has used.';
+
+create table base_mark (
+    queue_id integer not null,
+    level    integer not null,
+    seq      bigint not null,
+    primary key (queue_id, level, seq)
+);
+comment on table base_mark is
+    'No row of `ready` can ever appear below the highest mark of its level, so claims start there and skip what died below. Raised by another row, see _levels().';
 
 create table horizon (
     singleton   boolean primary key default true check (singleton),
@@ -48,7 +57,7 @@ create table horizon (
 ) with (fillfactor = 50);
 insert into horizon default values;
 comment on table horizon is
-    'How far the marks may rise: see advance_marks(). tally_base is the mark of `tally`; those of `ready` stand in `level`.';
+    'How far the marks may rise: see advance_marks(). tally_base is the mark of `tally`; those of `ready` stand in `base_mark`.';
 comment on column horizon.swept_at is 'When holdings that count no more were last looked for.';
 
 create table timer_mark (

@@ -10,17 +10,33 @@ begin
     end if;
 end $$;
 
+-- Levels with their base marks.  A mark is raised by a new row, and the one before is deleted: beside an old snapshot an
+-- updated row would be walked version by version by every claim, while the highest of a level stands at the end of the
+-- index.  Planned as part of the statement that calls it.
+create or replace function _levels() returns table (queue_id integer, level integer, base bigint)
+    language sql stable
+    as $$
+        select l.queue_id, l.level, coalesce((
+            select b.seq from base_mark b where b.queue_id = l.queue_id and b.level = l.level
+            order by b.queue_id desc, b.level desc, b.seq desc limit 1), 0)
+        from level l
+    $$;
+
 -- Advance the base marks.  A seq may be committed long after a higher one, so "the lowest row I
 -- see" is no mark.  Instead: note the highest seq handed out; in a later transaction take an xid;
 -- every seq up to the note was drawn by a transaction with a lower xid, so once all of those have
 -- ended, what a later statement sees at or below the note is all there will ever be there.
 -- Called about once a second, alone in its transaction; each call moves one note and judges one.
--- Returns whether marks were advanced.
+-- A base is raised by a thousand numbers or not at all, and only in a queue that has moved: what a claim walks for one
+-- that stays behind is a thousand dead entries at most, and most levels stand still at any time.
+-- Returns whether notes were judged.
 create or replace function advance_marks() returns boolean
     language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
+    c_step    constant integer := 1000;
     v_horizon horizon;
+    v_moved   integer[];
     v_level   record;
     v_lowest  bigint;
     v_risen   boolean := false;
@@ -40,7 +56,12 @@ begin
     end if;
 
     if v_horizon.xid is not null and pg_snapshot_xmin(pg_current_snapshot()) > v_horizon.xid then
-        for v_level in select * from level where base <= v_horizon.seq order by queue_id, level loop
+        -- All tallies up to the note are committed, so none of this window is missed; some of the next may be among them.
+        v_moved := array(select queue_id from total where upto >= v_horizon.tally_base
+                         union select queue_id from tally where id >= v_horizon.tally_base);
+        for v_level in
+            select * from _levels() where queue_id = any (v_moved) and base < v_horizon.seq - c_step order by queue_id, level
+        loop
             select least(
                 (select r.seq from ready r
                  where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base and r.needs is null
@@ -49,8 +70,9 @@ begin
                  where r.queue_id = v_level.queue_id and r.level = v_level.level and r.seq >= v_level.base and r.needs is not null
                  order by r.seq limit 1)) into v_lowest;
             v_lowest := least(v_lowest, v_horizon.seq + 1);
-            if v_lowest > v_level.base then
-                update level set base = v_lowest where queue_id = v_level.queue_id and level = v_level.level;
+            if v_lowest > v_level.base + c_step then
+                delete from base_mark where queue_id = v_level.queue_id and level = v_level.level and seq = v_level.base;
+                insert into base_mark (queue_id, level, seq) values (v_level.queue_id, v_level.level, v_lowest);
             end if;
         end loop;
         -- Tallies that are committed but not yet folded hold their mark back in the same way.

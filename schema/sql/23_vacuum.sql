@@ -10,7 +10,7 @@ do $$
 declare
     v_table text;
 begin
-    foreach v_table in array array['ready', 'lease', 'tally', 'timer', 'blocked', 'late', 'wait', 'waiter', 'listener'] loop
+    foreach v_table in array array['ready', 'lease', 'tally', 'timer', 'blocked', 'late', 'wait', 'waiter', 'listener', 'base_mark'] loop
         execute format('alter table %I set (vacuum_truncate = off, autovacuum_vacuum_cost_delay = 0,
                                             toast.vacuum_truncate = off, toast.autovacuum_vacuum_cost_delay = 0)', v_table);
     end loop;

@@ -208,7 +208,7 @@ create or replace function _lane_candidates(p_queue queue, p_free jsonb, p_wante
 #variable_conflict use_column
 declare
     v_last text := (select last_lane from throttle where queue_id = p_queue.id);
-    v_base bigint := (select min(base) from level where queue_id = p_queue.id);
+    v_base bigint := (select min(base) from _levels() where queue_id = p_queue.id);
 begin
     return query
         with recursive
@@ -251,13 +251,13 @@ begin
                 where l.needs is null or l.task_id = p_first or (l.task_id <> all (p_deferred) and _fits(l.needs, p_free))
                 limit least(p_wanted, p_queue.max_running_per_lane - o.running, greatest(1, 10000 / o.lanes))) h),
         first as (
-            select h.* from (select * from level l where l.queue_id = p_queue.id order by l.level desc) m
+            select h.* from (select * from _levels() l where l.queue_id = p_queue.id order by l.level desc) m
             cross join lateral (
                 select r.task_id, r.level, r.seq, r.lane from ready r
                 where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.base and r.needs is null order by r.seq limit 10000) h
             limit 10000),
         needy as (
-            select h.* from (select * from level l where l.queue_id = p_queue.id order by l.level desc) m
+            select h.* from (select * from _levels() l where l.queue_id = p_queue.id order by l.level desc) m
             cross join lateral (
                 select r.task_id, r.level, r.seq, r.lane, r.needs from ready r
                 where r.queue_id = p_queue.id and r.level = m.level and r.seq >= m.base and r.needs is not null order by r.seq limit 10000) h
@@ -272,7 +272,7 @@ begin
         beyond as (
             select h.* from (
                 select l.level, k.needy, l.base + floor(random() * (last.seq - l.base + 1))::bigint as start
-                from level l cross join (values (false), (true)) k (needy) cross join lateral (
+                from _levels() l cross join (values (false), (true)) k (needy) cross join lateral (
                     select case when k.needy
                         then (select r.seq from ready r where r.queue_id = l.queue_id and r.level = l.level and r.needs is not null order by r.seq desc limit 1)
                         else (select r.seq from ready r where r.queue_id = l.queue_id and r.level = l.level and r.needs is null order by r.seq desc limit 1) end as seq) last

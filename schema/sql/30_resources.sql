@@ -50,7 +50,7 @@ create or replace function _waiting_for(p_name text) returns integer
     language sql stable
     as $$
         select count(*)::integer
-        from level l cross join lateral (
+        from _levels() l cross join lateral (
             select r.needs from ready r
             where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null
             order by r.seq limit 1000) n
@@ -81,7 +81,7 @@ begin
             select q.id from queue q
             where exists (select from listener l where l.queue_id = q.id)
               and exists (
-                select from level l cross join lateral (
+                select from _levels() l cross join lateral (
                     select r.needs from ready r
                     where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null
                     order by r.seq limit 1000) n

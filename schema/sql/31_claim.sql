@@ -58,7 +58,7 @@ begin
     elsif p_wanted > 0 then
         select * into v_queue from queue where id = p_queue_id and paused_at is null;
         select w.offers, exists (
-            select from level l cross join lateral (
+            select from _levels() l cross join lateral (
                 select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null limit 1) n
             where l.queue_id = p_queue_id)
         into v_offers, v_needy from worker w where w.id = lease_worker(p_lease) and w.state in ('running', 'stopping');
@@ -92,7 +92,7 @@ begin
                 where ctid = any (array(
                     select r.ctid
                     from (select l.level, greatest(known.mark, l.base) as mark
-                          from level l left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
+                          from _levels() l left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
                           where l.queue_id = p_queue_id order by l.level desc) m
                     cross join lateral (
                         select ctid from ready

@@ -29,7 +29,7 @@ begin
         select null, p.level, p.seq, null, false, false from (
             select m.level, r.seq
             from (select l.level, greatest(known.mark, l.base) as mark
-                  from level l left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
+                  from _levels() l left join unnest(p_levels, p_marks) as known (level, mark) on known.level = l.level
                   where l.queue_id = p_queue.id order by l.level desc) m
             cross join lateral (
                 select seq from ready where queue_id = p_queue.id and level = m.level and seq >= m.mark and needs is null

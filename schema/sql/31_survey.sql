@@ -14,7 +14,7 @@ create or replace function _candidates(
 #variable_conflict use_column
 begin
     with first as materialized (
-        select r.* from (select l.level, l.base from level l where l.queue_id = p_queue_id order by l.level desc) m
+        select r.* from (select l.level, l.base from _levels() l where l.queue_id = p_queue_id order by l.level desc) m
         cross join lateral (
             select r.task_id, r.level, r.seq, r.needs from ready r
             where r.queue_id = p_queue_id and r.level = m.level and r.seq >= m.base and r.needs is not null
@@ -25,7 +25,7 @@ begin
         union all
         select r.* from (
             select l.level, l.base + floor(random() * (last.seq - l.base + 1))::bigint as start
-            from level l cross join lateral (
+            from _levels() l cross join lateral (
                 select r.seq from ready r
                 where r.queue_id = l.queue_id and r.level = l.level and r.needs is not null order by r.seq desc limit 1) last
             where p_beyond and l.queue_id = p_queue_id) m

@@ -125,7 +125,7 @@ comment on function register_executors(jsonb, text[]) is 'Tell what a worker can
 create or replace function beat(
     p_worker integer, p_leases bigint[], p_state text default 'running', p_started uuid[] default '{}', p_load jsonb default '{}',
     out leases bigint[], out tasks uuid[], out draining boolean, out concurrency integer)
-    language plpgsql security definer set search_path from current
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -180,7 +180,7 @@ end $$;
 
 -- A worker that leaves in good order.  What it still holds goes back, attempts intact.
 create or replace function unregister_worker(p_worker integer) returns void
-    language plpgsql security definer set search_path from current
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 begin
@@ -210,7 +210,7 @@ comment on function set_listening(integer, integer[], boolean) is 'An idle worke
 -- Is this claim still held?  Raises AB002 when not.  The row is locked: what the caller writes next
 -- in this transaction cannot outlive the claim.
 create or replace function check_claim(p_lease bigint, p_task uuid) returns void
-    language plpgsql security definer set search_path from current
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 begin
     perform _require_read_committed();

@@ -63,8 +63,8 @@ create or replace function _has_started(p_task uuid) returns boolean
         select case
             when exists (select from run r where r.task_id = p_task and r.started_at is not null
                          and r.finished_at >= _ran_from(p_task)) then true
-            when not exists (select from lease where p_task = any (task_ids)) then false
-            when exists (select from lease l left join worker w on w.id = lease_worker(l.id)
-                         where p_task = any (l.task_ids) and ((cardinality(l.task_ids) = 1 and not l.narrowed) or p_task = any (w.started))) then true
+            when not exists (select from _leases_of(array[p_task])) then false
+            when exists (select from _leases_of(array[p_task]) l left join worker w on w.id = lease_worker(l.id)
+                         where (cardinality(l.task_ids) = 1 and not l.narrowed) or p_task = any (w.started)) then true
         end
     $$;

@@ -58,7 +58,7 @@ comment on function promote_timers(integer) is 'Make due sleepers ready; returns
 -- lease any more and changes nothing.  One that cannot be given up keeps nobody from the others: its error is
 -- raised once there is nobody else to give up.  Returns how many runs were recovered.
 create or replace function recover_runs() returns integer
-    language plpgsql security definer set search_path from current
+    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 declare
     v_now       timestamptz := clock_time();
@@ -244,13 +244,14 @@ begin
         delete from tally where id = any (array(select id from tally where id >= v_base order by id limit p_limit)) returning *),
     summed as (
         select queue_id, sum(blocked) as blocked, sum(pending) as pending, sum(sleeping) as sleeping, sum(running) as running,
-               sum(completed) as completed, sum(failed) as failed, sum(cancelled) as cancelled, count(*) as n
+               sum(completed) as completed, sum(failed) as failed, sum(cancelled) as cancelled, count(*) as n, max(id) as upto
         from gone group by queue_id),
     added as (
         update total t
-        set (blocked, pending, sleeping, running, completed, failed, cancelled)
+        set (blocked, pending, sleeping, running, completed, failed, cancelled, upto)
           = (t.blocked + s.blocked, t.pending + s.pending, t.sleeping + s.sleeping, t.running + s.running,
-             t.completed + s.completed, t.failed + s.failed, t.cancelled + s.cancelled)
+             t.completed + s.completed, t.failed + s.failed, t.cancelled + s.cancelled,
+             greatest(t.upto, s.upto))
         from summed s where t.queue_id = s.queue_id)
     select coalesce(sum(n), 0) into v_folded from summed;
     return v_folded;
@@ -264,7 +265,8 @@ create or replace function _lacks_marks() returns boolean
         select clock_time() not between h.at and h.at + interval '0.9 seconds'
            and ((r.last_value - (not r.is_called)::integer, t.last_value - (not t.is_called)::integer, h.noted_seq, h.noted_tally)
                     is distinct from (h.noted_seq, h.noted_tally, h.seq, h.tally)
-                or exists (select from level where base <= h.seq) or h.tally_base <= h.tally)
+                -- Numbers are drawn together with tallies: while there is one to judge, so are they.
+                or h.tally_base <= h.tally)
         from horizon h, ready_seq r, tally_id_seq t
     $$;
 
@@ -318,9 +320,11 @@ begin
         'marks', _lacks_marks(),
         'unpublished', exists (select from get_overdue_publications()),
         'ready', (
-            select coalesce(jsonb_agg(distinct l.queue_id), '[]') from level l join queue q on q.id = l.queue_id
+            select coalesce(jsonb_agg(distinct l.queue_id), '[]') from _levels() l join queue q on q.id = l.queue_id
             where q.paused_at is null
-              and exists (select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base)),
+              -- Two looks, one for each of the partial indexes: a single one would fit neither, and read the whole table.
+              and (exists (select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is null)
+                   or exists (select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null))),
         'newest', pg_current_xact_id()::text::bigint,
         'oldest', pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
         'now', extract(epoch from clock_time()),

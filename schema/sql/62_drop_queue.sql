@@ -52,6 +52,7 @@ begin
     delete from listener where queue_id = v_id;
     delete from task_key where queue_id = v_id;
     delete from level where queue_id = v_id;
+    delete from base_mark where queue_id = v_id;
     delete from throttle where queue_id = v_id;
     delete from pruning where queue_id = v_id;
     delete from total where queue_id = v_id;  -- a tally without a total is folded into nothing

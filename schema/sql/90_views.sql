@@ -6,7 +6,7 @@ create or replace function _counts() returns table (queue_id integer, stats queu
     set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
         select c.queue_id, row(sum(blocked), sum(pending), sum(sleeping), sum(running), sum(completed), sum(failed), sum(cancelled))::queue_stats
-        from (select * from total
+        from (select queue_id, blocked, pending, sleeping, running, completed, failed, cancelled from total
               union all
               select queue_id, blocked, pending, sleeping, running, completed, failed, cancelled
               from tally where id >= (select tally_base from horizon)) c
@@ -44,7 +44,7 @@ create or replace function list_queues()
                     select r.task_id from ready r
                     where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null
                     order by r.seq limit 1)))) as created_at
-            from level l where l.queue_id = q.id) oldest on true
+            from _levels() l where l.queue_id = q.id) oldest on true
         order by q.name
     $$;
 comment on function list_queues() is 'Queues with their counts, the age of their oldest pending task, and their limits.';
@@ -53,7 +53,7 @@ create or replace function list_workers(p_all boolean default false)
     returns table (id integer, name text, host text, pid integer, state text, queues text[], concurrency integer, running integer,
                    started_at timestamptz, last_seen timestamptz, versions jsonb, offers jsonb, load jsonb,
                    held_up_since timestamptz, draining boolean, wanted_concurrency integer, held jsonb, lease_seconds double precision)
-    language sql stable security definer set search_path from current
+    language sql stable security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
         select id, name, host, pid, state, queues, concurrency,
                (select coalesce(sum(cardinality(l.task_ids)), 0)::integer from lease l
@@ -81,7 +81,7 @@ create or replace function list_executors()
 comment on function list_executors() is 'Executors that workers have registered.';
 
 create or replace function get_task(p_task uuid) returns jsonb
-    language plpgsql stable security definer set search_path from current
+    language plpgsql stable security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -100,7 +100,7 @@ begin
     -- A stable function sees one snapshot: state, place and history agree.
     v_state := get_state(p_task);
     v_from := case when v_state in ('completed', 'failed', 'cancelled') then _ended_from(p_task) else _ran_from(p_task) end;
-    select * into v_lease from lease where p_task = any (task_ids);
+    select * into v_lease from _leases_of(array[p_task]);
     select * into v_timer from timer where task_id = p_task;
     select * into v_last from run
         where task_id = p_task and finished_at >= v_from

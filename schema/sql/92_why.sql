@@ -193,7 +193,7 @@ begin
               and (r.level > p_ready.level or (r.level = p_ready.level and r.seq < p_ready.seq)) limit v_most) x;
     else
         for v_level in
-            select * from level where queue_id = p_ready.queue_id and level >= p_ready.level order by level desc
+            select * from _levels() where queue_id = p_ready.queue_id and level >= p_ready.level order by level desc
         loop
             v_ahead := v_ahead + (select count(*) from (
                 (select from ready r
@@ -222,7 +222,7 @@ declare
     v_run    jsonb := p_document -> 'runs' -> -1;
     v_done   jsonb := p_document -> 'progress';
 begin
-    select * into v_lease from lease where p_task = any (task_ids);
+    select * into v_lease from _leases_of(array[p_task]);
     select * into v_worker from worker where id = lease_worker(v_lease.id);
     return concat_ws(' ',
         format('It runs on %s since %s, in attempt %s%s.', coalesce(v_worker.name, 'a worker that is gone'), _moment(v_lease.claimed_at),

@@ -107,7 +107,7 @@ create or replace function _unmet() returns table (queue text, needs jsonb, task
     language sql stable
     as $$
         select q.name, n.needs, count(*)
-        from queue q join level l on l.queue_id = q.id cross join lateral (
+        from queue q join _levels() l on l.queue_id = q.id cross join lateral (
             select r.needs from ready r
             where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null
             order by r.seq limit 1000) n
