@@ -4,7 +4,8 @@
 drop function if exists list_tasks(text, text, text, text, uuid, integer);
 
 -- Tasks, newest first, from below p_after.  Null means any.  p_params: {"a.b": value}, all of which must be equal.
--- A state is read from its own place by task id, a thousand at a time, and nothing is sorted as a whole:
+-- A state is read from its own place by task id, first as many as are wanted, then a thousand at a time, and nothing is
+-- sorted as a whole:
 --   pending, sleeping, blocked  the index of the place by task;
 --   running                     all leases (as many runs as workers execute);
 --   failed, cancelled           the partial index of unfortunate ends;
@@ -33,6 +34,7 @@ declare
         when 'failed' then $s$select distinct task_id as id from run where ends and state <> 'completed' and ($1 is null or task_id < $1) order by task_id desc$s$
         when 'cancelled' then $s$select distinct task_id as id from run where ends and state <> 'completed' and ($1 is null or task_id < $1) order by task_id desc$s$
         else 'select id from task where ($1 is null or id < $1) order by id desc' end;
+    v_look     integer := v_left;
     v_ids      uuid[];
     v_found    jsonb[];
 begin
@@ -47,7 +49,7 @@ begin
         return;
     end if;
     loop
-        execute 'select array(' || v_places || ' limit 1000)' into v_ids using v_below;
+        execute 'select array(' || v_places || ' limit $2)' into v_ids using v_below, v_look;
         exit when cardinality(v_ids) = 0;
         v_found := array(
             select jsonb_build_object('id', t.id, 'queue', q.name, 'name', x.name, 'state', s.state, 'priority', t.priority,
@@ -70,6 +72,7 @@ begin
             order by t.id desc limit v_left);
         return query select unnest(v_found);
         v_left := v_left - cardinality(v_found);
+        v_look := 1000;
         v_below := v_ids[cardinality(v_ids)];
         exit when v_left = 0 or v_below < v_low;
     end loop;

@@ -41,7 +41,7 @@ SINGLE_LIMITS = {
     "get_state": 60,
     "get_states": 600,
     "get_task": 150,
-    "list_tasks": 1500,
+    "list_tasks": 3000,
     "cancel_task": 200,
     "prune_ended": 20000,
 }
@@ -77,7 +77,12 @@ ended as (
     select id, clock_time(), clock_time(), 1, 'completed', 1, true from made)
 insert into tally (queue_id, completed) select queue_id, count(*) from made group by 1
 """
+HELD = """
+insert into lease (id, claimed_at, queue_id, task_ids, attempts)
+select %s + n, clock_time(), %s, array[gen_random_uuid()], '{1}' from generate_series(1, %s) n
+"""
 DEAD = 60_000
+DEAD_LEASES = 20_000
 ROUNDS = 50
 """How much has passed through the dead queue, and in how many rounds of a second each."""
 PASSED = """
@@ -157,10 +162,15 @@ def dead(busy: Busy, database_url: str) -> Iterator[Busy]:
         holder.execute("set transaction isolation level repeatable read")
         holder.execute("select count(*) from pg_class")
         for _ in range(ROUNDS):
+            first = busy.lease + 1
             passed = busy.connection.execute(PASSED, (busy.queue_id, DEAD // ROUNDS, busy.queue_id)).fetchone()
             busy.connection.execute("delete from ready where task_id = any (%s)", passed)
+            busy.connection.execute(HELD, (busy.lease, busy.queue_id, DEAD_LEASES // ROUNDS))
+            busy.lease += DEAD_LEASES // ROUNDS + 1
+            busy.connection.execute("delete from lease where id between %s and %s", (first, busy.lease))
             busy.queue.call("fold_tallies()")
             busy.queue.call("advance_marks()")
+            busy.queue.call("beat(%s, %s::bigint[])", busy.queue.worker, [busy.lease + 1])
         yield busy
 
 
