@@ -23,6 +23,10 @@ LONGEST_REST = 30.0
 """How long somebody rests who has nothing to do, is told of what is due before, and knows that he hears of it."""
 LONGEST_BACKOFF = 5.0
 """Longest pause after failures in a row: all are back within seconds of a database that was away."""
+PRUNE_BATCH = 1000
+"""How many ended tasks one call of `prune_ended` removes, if there are so many."""
+PRUNE_CALLS = 5
+"""Calls of one round, while each finds all it may: the recovery of lost runs, with the next round, is not to wait."""
 TELL_SECONDS = 60.0
 """How often a part of the round that fails the same way again and again is logged."""
 
@@ -107,7 +111,9 @@ async def make_round(database: AsyncDatabase) -> Round:
     # tables, and the marks need an xid that is not older than what they judge.
     counted = await _alone(database, "sweep_late") if done["late"] else 0
     if done["prune"]:
-        await _alone(database, "prune_ended")
+        for _ in range(PRUNE_CALLS):
+            if await _alone(database, "prune_ended") < PRUNE_BATCH:
+                break
     if done["partitions"]:
         await _alone(database, "ensure_partitions")
     if done["spent"]:

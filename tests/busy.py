@@ -62,7 +62,8 @@ class Busy:
         n = len(tasks)
         arguments = ([self.lease] * n, tasks, [0] * n, [None] * n)
         self._call("complete_runs", "%s::bigint[], %s, %s::int[], %s::text[]", arguments, measured)
-        self._call("claim_runs", "%s, %s, 1, '{}', '{}'", (self.lease + 10**6, self.queue_id), measured, "empty claim")
+        self.lease += 1
+        self._call("claim_runs", "%s, %s, 1, '{}', '{}'", (self.lease, self.queue_id), measured, "empty claim")
         if time.monotonic() >= self.beat_at:
             self.queue.call("count(*) from beat(%s, '{}')", self.queue.worker)
             self.beat_at = time.monotonic() + BEAT_SECONDS
@@ -98,7 +99,7 @@ class Busy:
         return {name: statistics.median(values) for name, values in self.buffers.items()}
 
     def measure_singly(self) -> dict[str, float]:
-        """Median buffers of calls about one task, of a worker's rounds and of upkeep, of three each in a session that is warm."""
+        """Median buffers of calls about one task, of rounds and of upkeep, of three each in a warm session."""
         self.buffers = {}
         self.queue.spawn()
         held = self._claimed(1)

@@ -103,7 +103,7 @@ class AbsurdWorker:
         self._stopped.set()
         self._patience = True
         self._connects = False  # whether there is a link
-        self._lost = False  # taken for dead by the others
+        self._lost = False  # its number is: it goes on under another
         self.drained = False  # ordered to leave: it claims again only if that is taken back before it has left
         self.ready = asyncio.Event()  # set while it is registered and claims, or did so and lets its runs end
         self._succeeding = True  # whether dead workers of this machine are still to be looked for
@@ -288,6 +288,7 @@ class AbsurdWorker:
             try:
                 with rare_collections(), telling_records():
                     await pump.run(until)
+                self._lost = self._lost or pump.spent
             except asyncio.CancelledError:
                 pump.abort()
                 await asyncio.shield(pump.run())

@@ -10,11 +10,13 @@ from absurd.errors import ExecutionError
 from absurd.workflow import Node, Workflow
 
 NOOP = "bench.noop"
+WIDE = 100
+"""Nodes side by side in a wide diamond."""
 
 
 def diamonds(nodes: int, width: int = 2) -> Workflow:
     """A chain of diamonds: one node, `width` after it, one after these, and so on."""
-    graph = Workflow("diamonds")
+    graph = Workflow(f"diamonds of {width}")
     last = graph.task(NOOP, name="0")
     made = 1
     while made + width + 1 <= nodes:
@@ -46,7 +48,7 @@ def layers(nodes: int) -> Workflow:
 def measure(arena: Arena, *, nodes: int, concurrency: int) -> list[Figure]:
     """Spawn each graph in one call, and drain it with one worker process."""
     found = []
-    for graph in (diamonds(nodes), fan(nodes), layers(nodes)):
+    for graph in (diamonds(nodes), diamonds(nodes, min(WIDE, nodes - 2)), fan(nodes), layers(nodes)):
         edges = sum(len(node.parents) for node in graph.nodes.values())
         with arena.paused():
             begun = time.perf_counter()

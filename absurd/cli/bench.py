@@ -129,7 +129,8 @@ def snapshot(ctx: click.Context, /, minutes: float, tasks: int, concurrency: int
 def dag(ctx: click.Context, /, nodes: int, concurrency: int, **options: Any) -> None:
     """How fast graphs are spawned and worked through.
 
-    A chain of diamonds, a fan out and in, and layers of which each node comes after all of the layer before.
+    Chains of diamonds, two nodes wide and a hundred, a fan out and in, and layers of which each node comes after
+    all of the layer before.
     """
     from absurd.bench.dag import measure
 

@@ -194,6 +194,7 @@ alter table worker
     add column held_up_since timestamptz,
     add column draining boolean not null default false,
     add column wanted_concurrency integer,
+    add column oldest_claim bigint not null default 0,
     add constraint worker_wanted_concurrency_positive check (wanted_concurrency > 0);
 comment on column worker.machine is 'Tells whether the process still lives, for another one on the same machine; null: cannot be told.';
 comment on column worker.defaults is 'What its settings say of runs that are lost with it: max_attempts, dead_letters.';
@@ -201,6 +202,7 @@ comment on column worker.reserve_after is 'For how many seconds others may go be
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 comment on column worker.load is 'What it told of itself with its last sign of life: runs at work, load of its machine, memory.';
 comment on column worker.held_up_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';
+comment on column worker.oldest_claim is 'The leases of its claims with lower numbers are gone for good: a mark, see _live_leases().';
 comment on column worker.draining is 'An order: claim nothing more, and leave once all is done.';
 comment on column worker.wanted_concurrency is 'An order: run so many at a time; null: as it was started.';
 comment on table audit is 'What people did to tasks: cancel, retry, edit, requeue.';

@@ -353,6 +353,7 @@ create table worker (
     started_at    timestamptz not null,
     last_seen     timestamptz not null,
     reserve_after double precision not null default 30,
+    oldest_claim bigint not null default 0,
     constraint worker_wanted_concurrency_positive check (wanted_concurrency > 0),
     constraint worker_state_known check (state in ('running', 'stopping', 'stopped', 'lost')),
     constraint worker_lease_positive check (lease_seconds > 0)
@@ -366,6 +367,7 @@ comment on column worker.reserve_after is 'For how many seconds others may go be
 comment on column worker.started is 'Tasks it had started by its last sign of life.';
 comment on column worker.load is 'What it told of itself with its last sign of life: runs at work, load of its machine, memory.';
 comment on column worker.held_up_since is 'Its last own sign of life, while another process gives them in its stead: something in it holds up everything.';
+comment on column worker.oldest_claim is 'The leases of its claims with lower numbers are gone for good: a mark, see _live_leases().';
 comment on column worker.draining is 'An order: claim nothing more, and leave once all is done.';
 comment on column worker.wanted_concurrency is 'An order: run so many at a time; null: as it was started.';
 

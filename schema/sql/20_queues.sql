@@ -1,5 +1,20 @@
 -- Queues: make, pause, resume, purge.
 
+-- All leases there are.  Beside an old snapshot the dead ones of a worker pile up below those it holds, so of each worker that
+-- is alive the look begins at its mark; what stands between two of them is what came of claims of workers that are gone.
+-- By the index always, because the table keeps the size that it once swelled to.  Planned as part of the statement that
+-- calls it, which has sequential scans switched off.
+create or replace function _live_leases() returns setof lease
+    language sql stable
+    as $$
+        select l.* from (
+            select (w.id::bigint << 32) + w.oldest_claim as low, coalesce(lead(w.id) over (order by w.id), 2147483647)::bigint << 32 as high
+            from worker w where w.state in ('running', 'stopping')
+            union all
+            select 1, coalesce(min(w.id), 2147483647)::bigint << 32 from worker w where w.state in ('running', 'stopping')) r
+        join lease l on l.id >= r.low and l.id < r.high
+    $$;
+
 -- The id of a queue, made at its first use.  Raises AB007 for a name that is not allowed.
 create or replace function _queue_id(p_name text) returns integer
     language plpgsql

@@ -107,9 +107,8 @@ begin
     select next_at into v_next from throttle where queue_id = p_queue.id;
     -- Under the lock each statement sees what the claim before has committed.
     if p_queue.max_running is not null then
-        -- `id > 0` has it read by index, because the table swells beside a held snapshot.
         granted := least(granted, p_queue.max_running - (
-            select coalesce(sum(cardinality(task_ids)), 0) from lease where id > 0 and queue_id = p_queue.id));
+            select coalesce(sum(cardinality(task_ids)), 0) from _live_leases() where queue_id = p_queue.id));
     end if;
     if p_queue.rate is not null and granted > 0 then
         v_now := clock_time();
@@ -214,8 +213,8 @@ begin
         with recursive
         busy as materialized (
             select t.lane, count(*)::integer as n
-            from lease l cross join lateral unnest(l.task_ids) u (id) join task t on t.id = u.id
-            where l.id > 0 and l.queue_id = p_queue.id group by t.lane),
+            from _live_leases() l cross join lateral unnest(l.task_ids) u (id) join task t on t.id = u.id
+            where l.queue_id = p_queue.id group by t.lane),
         after_last (lane, n) as (
             (select r.lane, 1 from ready r where r.queue_id = p_queue.id and r.lane > v_last and r.seq >= v_base order by r.lane limit 1)
             union all

@@ -21,7 +21,8 @@ create or replace function _details(p_task task, p_suspect boolean) returns text
 -- those of tasks without needs, and may rise above what is passed over for now.
 -- p_slots: how many may start at once (null: all); what needs something is claimed for no more than these.  waits: more waits
 -- for slots or room, so that the next claim is due when a run ends, and nothing may be claimed ahead before.
--- A lease that exists already is a claim whose answer was lost: its runs are given again.
+-- A lease that exists already is a claim whose answer was lost: its runs are given again.  Numbers of claims rise, and are
+-- those of one worker: one that has run into the next worker's, or below what its worker said to be over, raises AB001.
 -- Returns one row of parallel arrays, ordered as the runs should start; null when nothing was claimed.
 -- Plans are made once for a session: anew for each claim they would take a third of the time of a small one.
 -- Touches lease, ready, level; throttle for a limited queue; resource, affinity, reservation, holding; tally.
@@ -39,6 +40,7 @@ declare
     v_now      timestamptz := clock_time();
     v_queue    queue;
     v_offers   jsonb;
+    v_oldest   bigint;
     v_wanted   integer := p_wanted;
     v_limited  boolean;
     v_needy    boolean;
@@ -49,7 +51,7 @@ declare
 begin
     perform _require_read_committed();
     -- The same claim may still be under way in a session whose connection was cut: it ends first.
-    perform pg_advisory_xact_lock(p_lease);
+    perform pg_advisory_xact_lock(hashtextextended(current_schema() || '.claim', p_lease));
     if exists (select from lease where id = p_lease) then
         select l.task_ids, l.attempts, l.suspects into task_ids, attempts, v_suspects from lease l where l.id = p_lease;
         -- Nothing for the marks to learn.
@@ -57,11 +59,15 @@ begin
         seqs := array_fill(0::bigint, array[cardinality(task_ids)]);
     elsif p_wanted > 0 then
         select * into v_queue from queue where id = p_queue_id and paused_at is null;
-        select w.offers, exists (
+        select w.offers, w.oldest_claim, exists (
             select from _levels() l cross join lateral (
                 select from ready r where r.queue_id = l.queue_id and r.level = l.level and r.seq >= l.base and r.needs is not null limit 1) n
             where l.queue_id = p_queue_id)
-        into v_offers, v_needy from worker w where w.id = lease_worker(p_lease) and w.state in ('running', 'stopping');
+        into v_offers, v_oldest, v_needy from worker w where w.id = lease_worker(p_lease) and w.state in ('running', 'stopping');
+        if p_lease & 4294967295 < greatest(v_oldest, 1) then
+            raise exception 'claim % of worker % comes too late: the numbers of claims rise, up to 4294967295', p_lease & 4294967295, lease_worker(p_lease)
+                using errcode = 'AB001';
+        end if;
         if v_queue.id is null or v_offers is null then
             return;
         end if;

@@ -210,8 +210,8 @@ begin
             join ready r on r.task_id = u.task
             where u.kind = any (v_out) and u.deferred is not true
               and (r.lane is null or p_queue.max_running_per_lane is null or p_queue.max_running_per_lane > (
-                select count(*) from lease l cross join lateral unnest(l.task_ids) i (id) join task t on t.id = i.id
-                where l.id > 0 and l.queue_id = p_queue.id and t.lane = r.lane))
+                select count(*) from _live_leases() l cross join lateral unnest(l.task_ids) i (id) join task t on t.id = i.id
+                where l.queue_id = p_queue.id and t.lane = r.lane))
             order by u.n limit 20);
         perform _note_large(p_worker, v_large);
     end if;

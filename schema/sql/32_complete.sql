@@ -63,7 +63,7 @@ begin
 end $$;
 
 -- What was reported and not held.  A report that arrived before and is repeated after a lost answer
--- is not stale: its run stands in the history under the same lease, ended the same way.
+-- is not stale: its run stands in the history under the same lease, ended the same way, since the first of them was spawned.
 create or replace function _stale(p_leases bigint[], p_tasks uuid[], p_held _held[], p_state run_state) returns uuid[]
     language plpgsql
     as $$
@@ -75,7 +75,8 @@ begin
     return nullif(array(
         select u.task from unnest(p_leases, p_tasks) as u (lease, task)
         where not exists (select from unnest(p_held) h where h.task_id = u.task and h.lease_id = u.lease)
-          and not exists (select from run r where r.task_id = u.task and r.lease_id = u.lease and r.state = p_state)), '{}');
+          and not exists (select from run r where r.task_id = u.task and r.lease_id = u.lease and r.state = p_state
+                            and r.finished_at >= (select min(_ran_from(t)) from unnest(p_tasks) t where t is not null))), '{}');
 end $$;
 
 -- Completed runs with their results (JSON texts, null for none) and, for those that published

@@ -130,6 +130,8 @@ create or replace function beat(
 #variable_conflict use_column
 declare
     v_worker worker;
+    v_mark   bigint;
+    v_oldest bigint;
 begin
     perform _require_read_committed();
     perform _note_pulse();
@@ -137,8 +139,13 @@ begin
         update worker set last_seen = clock_time(), held_up_since = coalesce(held_up_since, last_seen)
         where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
     else
+        -- Claims come one after the other, their numbers rising: what is still under way has a higher one than all these.
+        v_oldest := (select min(l) from unnest(p_leases) l where lease_worker(l) = p_worker);
+        select (w.id::bigint << 32) + w.oldest_claim into v_mark from worker w where w.id = p_worker;
+        v_oldest := least(v_oldest, (select l.id from lease l where l.id >= v_mark and l.id < v_oldest order by l.id limit 1))
+            - (p_worker::bigint << 32);
         update worker
-        set last_seen = clock_time(), state = p_state, started = p_started, load = p_load, held_up_since = null,
+        set oldest_claim = greatest(oldest_claim, v_oldest), last_seen = clock_time(), state = p_state, started = p_started, load = p_load, held_up_since = null,
             concurrency = coalesce(_whole(p_load -> 'concurrency'), concurrency)
         where id = p_worker and state in ('running', 'stopping') returning * into v_worker;
     end if;
@@ -147,7 +154,7 @@ begin
     end if;
     perform _hand_back(array(
         select id from lease
-        where id >= p_worker::bigint << 32 and id < (p_worker + 1)::bigint << 32 and id <> all (p_leases)
+        where id >= (p_worker::bigint << 32) + v_worker.oldest_claim and id < (p_worker + 1)::bigint << 32 and id <> all (p_leases)
           and claimed_at < clock_time() - make_interval(secs => v_worker.lease_seconds)));
     select coalesce(array_agg(l.id order by l.id, u.n), '{}'), coalesce(array_agg(u.task order by l.id, u.n), '{}') into leases, tasks
         from lease l cross join unnest(l.task_ids) with ordinality as u (task, n)

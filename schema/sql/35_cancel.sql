@@ -36,13 +36,11 @@ create or replace function _next_end(p_task uuid) returns timestamptz
             where r.task_id = p_task and r.ends and r.finished_at >= _ran_from(p_task)))
     $$;
 
--- The leases under which these tasks run.  By the index, of which `id > 0` is all: once it has swelled beside an old
--- snapshot the table keeps its size for good, while the index holds hardly more than what lives.  Who has to lock the
--- leases, or to unnest them, asks with `id > 0` himself.
+-- The leases under which these tasks run.
 create or replace function _leases_of(p_tasks uuid[]) returns setof lease
     language sql stable
     set enable_seqscan = off set enable_bitmapscan = off set jit = off
-    as $$ select * from lease where id > 0 and task_ids && p_tasks $$;
+    as $$ select l.* from _live_leases() l where l.task_ids && p_tasks $$;
 
 -- Where a task stands, in one statement; null for an id that was never a task.
 create or replace function get_state(p_task uuid) returns text
@@ -50,7 +48,7 @@ create or replace function get_state(p_task uuid) returns text
     as $$
         select coalesce(
             (select 'pending' from ready where task_id = p_task),
-            (select 'running' from lease where id > 0 and p_task = any (task_ids)),
+            (select 'running' from _live_leases() l where p_task = any (l.task_ids)),
             (select 'sleeping' from timer where task_id = p_task),
             (select 'blocked' from blocked where task_id = p_task),
             _end_state(p_task))
@@ -63,8 +61,8 @@ create or replace function get_states(p_tasks uuid[]) returns table (task_id uui
     as $$
         select t, coalesce(
             (select 'pending' from ready where task_id = t),
-            case when case when cardinality(p_tasks) < 10 then exists (select from lease where id > 0 and t = any (task_ids))
-                           else t in (select unnest(task_ids) from lease where id > 0) end then 'running' end,
+            case when case when cardinality(p_tasks) < 10 then exists (select from _live_leases() l where t = any (l.task_ids))
+                           else t in (select unnest(l.task_ids) from _live_leases() l) end then 'running' end,
             (select 'sleeping' from timer where task_id = t),
             (select 'blocked' from blocked where task_id = t),
             _end_state(t))

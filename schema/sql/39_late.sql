@@ -30,7 +30,7 @@ begin
     perform _await_partitions();
     v_parents := array(select distinct parent_id from edge where child_id = any (v_children));
     -- The lock order of the house: leases by id, ready and timer by task, blocked by task.
-    perform from lease where id > 0 and task_ids && v_parents order by id for share;
+    perform from lease where id = any (array(select l.id from _leases_of(v_parents) l)) and task_ids && v_parents order by id for share;
     perform from ready where task_id = any (v_parents) order by task_id for share;
     perform from timer where task_id = any (v_parents) order by task_id for share;
     perform from blocked where task_id = any (v_parents || _descendants(v_children)) order by task_id for update;

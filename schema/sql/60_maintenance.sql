@@ -89,7 +89,7 @@ begin
     -- Asked by worker: beside an old snapshot the leases of a living one leave thousands of dead rows.  A claim
     -- is one statement, so the claim of a worker that was last heard of yesterday has been seen by now.
     v_orphans := array(
-        select l.id from worker w join lease l on l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32
+        select l.id from worker w join lease l on l.id >= (w.id::bigint << 32) + w.oldest_claim and l.id < (w.id + 1)::bigint << 32
         where w.state not in ('running', 'stopping') and w.last_seen > v_now - interval '1 day');
     if cardinality(v_orphans) > 0 then
         perform _hand_back(v_orphans);

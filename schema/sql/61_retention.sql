@@ -21,9 +21,11 @@ comment on function set_queue_retention(text, double precision) is 'Keep ended t
 -- Dead letters stay until they are purged, and the audit of their tasks with them.  Keys become free.
 -- The body is locked first: either a retry, or a spawn of a child, comes first and the task is kept, or it finds none.
 -- Waits for nobody: what somebody else holds is kept.
+-- Without bitmap scans: by the BRIN index all of the history since p_before would be read for each task.
 -- Returns how many tasks went.
 create or replace function _prune(p_tasks uuid[], p_before timestamptz) returns integer
     language plpgsql
+    set enable_bitmapscan = off
     as $$
 #variable_conflict use_column
 declare
@@ -73,6 +75,7 @@ end $$;
 
 create or replace function _prunable(p_tasks uuid[], p_before timestamptz) returns uuid[]
     language sql stable
+    set enable_bitmapscan = off
     as $$
         select array(
             select t.id

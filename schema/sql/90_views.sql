@@ -57,7 +57,7 @@ create or replace function list_workers(p_all boolean default false)
     as $$
         select id, name, host, pid, state, queues, concurrency,
                (select coalesce(sum(cardinality(l.task_ids)), 0)::integer from lease l
-                where l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32),
+                where l.id >= (w.id::bigint << 32) + w.oldest_claim and l.id < (w.id + 1)::bigint << 32),
                started_at, last_seen, versions, offers, load, held_up_since, draining, wanted_concurrency,
                (select coalesce(jsonb_object_agg(g.resource, g.amount), '{}') from (
                     select h.resource, sum(h.amount) as amount from holding h

@@ -91,7 +91,7 @@ begin
         from worker w
         where w.state in ('running', 'stopping')
           and _seen(w.last_seen, w.lease_seconds) < v_now - make_interval(secs => 2 * w.lease_seconds + 10)
-          and exists (select from lease l where l.id >= w.id::bigint << 32 and l.id < (w.id + 1)::bigint << 32)
+          and exists (select from lease l where l.id >= (w.id::bigint << 32) + w.oldest_claim and l.id < (w.id + 1)::bigint << 32)
         union all
         select 'dead_letters', format('%s of queue %s failed for good', case when d.n > 10000 then 'more than 10000 tasks' else _tasks(d.n) end, d.name),
                format('absurd dlq list --queue %s', d.name)

@@ -150,6 +150,7 @@ end $$;
 -- The limit that holds it back; null when none does.
 create or replace function _why_limited(p_queue queue, p_lane text) returns text
     language plpgsql stable
+    set enable_seqscan = off
     as $$
 declare
     v_running integer;
@@ -160,8 +161,8 @@ begin
         return null;
     end if;
     select count(*), count(*) filter (where t.lane = p_lane) into v_running, v_in_lane
-    from lease l cross join lateral unnest(l.task_ids) u (id) join task t on t.id = u.id
-    where l.id > 0 and l.queue_id = p_queue.id;
+    from _live_leases() l cross join lateral unnest(l.task_ids) u (id) join task t on t.id = u.id
+    where l.queue_id = p_queue.id;
     if v_running >= p_queue.max_running then
         return format('Its queue %s is limited to %s tasks at once, and %s run.', p_queue.name, p_queue.max_running, v_running);
     end if;

@@ -30,7 +30,7 @@ declare
         when 'pending' then 'select task_id as id from ready where ($1 is null or task_id < $1) order by task_id desc'
         when 'sleeping' then 'select task_id as id from timer where ($1 is null or task_id < $1) order by task_id desc'
         when 'blocked' then 'select task_id as id from blocked where ($1 is null or task_id < $1) order by task_id desc'
-        when 'running' then 'select u as id from lease, unnest(task_ids) u where id > 0 and ($1 is null or u < $1) order by u desc'
+        when 'running' then 'select u as id from _live_leases() l, unnest(l.task_ids) u where ($1 is null or u < $1) order by u desc'
         when 'failed' then $s$select distinct task_id as id from run where ends and state <> 'completed' and ($1 is null or task_id < $1) order by task_id desc$s$
         when 'cancelled' then $s$select distinct task_id as id from run where ends and state <> 'completed' and ($1 is null or task_id < $1) order by task_id desc$s$
         else 'select id from task where ($1 is null or id < $1) order by id desc' end;
@@ -56,8 +56,8 @@ begin
                                       'attempts', (select count(*) from (
                                           select r.attempt from run r where r.task_id = t.id and r.started_at is not null
                                           union
-                                          select l.attempts[array_position(l.task_ids, t.id)] from lease l
-                                          where s.state = 'running' and l.id > 0 and t.id = any (l.task_ids)) a),
+                                          select l.attempts[array_position(l.task_ids, t.id)] from _live_leases() l
+                                          where s.state = 'running' and t.id = any (l.task_ids)) a),
                                       'created_at', t.created_at, 'tags', coalesce(to_jsonb(t.tags), '[]'))
             from task t
             join queue q on q.id = t.queue_id

@@ -208,3 +208,14 @@ def test_a_wait_of_nobody_leaves_the_others_where_they_are(queue: Queue) -> None
 
     assert queue.state(task) == "sleeping"
     assert queue.counts() == {"sleeping": 1}
+
+
+def test_numbers_of_claims_rise_and_stay_with_their_worker(queue: Queue) -> None:
+    """A count that has run over, or below what the worker said to be over, is refused: its lease would not be found."""
+    queue.new_worker()
+    queue.call("beat(%s, array[%s::bigint])", queue.worker, (queue.worker << 32) + 3)
+
+    for count in (2**32, 2):
+        with pytest.raises(psycopg.Error, match="the numbers of claims rise") as caught:
+            queue.call("claim_runs(%s, 1, 1, '{}', '{}')", (queue.worker << 32) + count)
+        assert caught.value.sqlstate == "AB001"

@@ -402,3 +402,19 @@ async def test_an_outcome_that_the_database_refuses_spoils_no_other(
     assert told[4:] == [(3, None), (None, "3")]
     assert all("unlucky" in str(message) for _, message in told[2:4])
     assert more.result == 4
+
+
+async def test_a_worker_goes_on_under_a_new_number_before_its_claims_are_used_up(
+    settings: Settings, client: AbsurdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No claim is counted into the numbers of the next worker, and no task waits or runs again for it."""
+    monkeypatch.setattr("absurd.workers.pump.pump.CLAIMS", 2)
+    async with working(settings) as worker:
+        first = worker.id
+        for n in range(5):
+            task = await client.spawn("demo.add", {"a": n, "b": 1})
+            done = await client.wait(task, timeout=60)
+            assert (done.result, done.attempts) == ({"sum": n + 1}, 1)
+
+    assert worker.id is not None
+    assert worker.id > (first or 0)

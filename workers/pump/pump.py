@@ -36,6 +36,8 @@ FLUSH_SECONDS = 0.02
 """How old an outcome may grow before it is recorded, even if nothing is to be claimed."""
 END_SECONDS = 10.0
 """How long the runs of a pump that has failed are waited for, once they were stopped."""
+CLAIMS = 2**32 - 2
+"""How many claims a worker makes under one number: the count of them is the low half of a lease's id."""
 UNKNOWN_EXECUTOR_SECONDS = 60.0
 """How long a task whose executor this worker does not know is put aside; a worker that knows it wakes it."""
 
@@ -94,6 +96,8 @@ class Pump:
         """How often it has begun to."""
         self._busy_since: float | None = None
         self.stopping = False
+        self.spent = False
+        """Whether it has stopped because all claims of this number are made."""
         self._aborted = False
         self._released = False  # reports were made without a claim behind them, which would have found what came free
 
@@ -153,7 +157,7 @@ class Pump:
 
     def resume(self) -> None:
         """Claim again from the next wake on, if `run` has not returned yet."""
-        self.stopping = self._aborted
+        self.stopping = self._aborted or self.spent
 
     def abort(self) -> None:
         """Hand back at once what still runs."""
@@ -309,6 +313,9 @@ class Pump:
         if sent.source is not None:
             if answer.task_ids:
                 self._next_lease += 1
+                if self._next_lease % 2**32 > CLAIMS:
+                    self.spent = True
+                    self.stop()
                 self._unread = Unread(answer, sent.lease, sent.source.name)
             sent.source.learn(sent, answer, self._poll_seconds)
         self._step_sent = None  # only now: the heartbeat must find its lease in one place or the other
