@@ -25,13 +25,13 @@ CHILDREN = 20
 OLD = """
 with made as (
     insert into task (id, created_at, queue_id, executor_id, params)
-    select new_task_id(), clock_time(), %(queue)s, x.id, '{}' from executor x, generate_series(1, 100)
+    select new_task_id(), clock_time(), %(queue)s, x.id, '{}' from executor x, generate_series(1, %(n)s)
     where x.name = 'demo.add' returning id),
 ended as (
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends)
     select id, clock_time(), clock_time() - interval '60.5 min', 1, 'completed', 1, true from made),
 counted as (
-    insert into tally (queue_id, completed) values (%(queue)s, 100))
+    insert into tally (queue_id, completed) values (%(queue)s, %(n)s))
 insert into pruning (queue_id, up_to) values (%(queue)s, clock_time() - interval '61 min')
 """
 
@@ -178,5 +178,5 @@ class Busy:
     def _old(self) -> tuple[()]:
         """A hundred tasks that ended longer ago than their queue keeps them, where the next round looks."""
         self.queue.call("set_queue_retention('default', 1800)")
-        self.connection.execute(OLD, {"queue": self.queue_id})
+        self.connection.execute(OLD, {"queue": self.queue_id, "n": 100})
         return ()

@@ -54,7 +54,7 @@ TEN_LEVELS = (
         "empty claim": 320,
         "maintain": 500,
         "step": 340,
-            "advance_marks": 450,
+        "advance_marks": 450,
         "get_status": 1500,
     }
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from busy import OLD
 from sessions import Session
 from sql_queue import Queue
 from structlog.testing import capture_logs
@@ -89,6 +90,18 @@ def rounds(url: str, n: int) -> list[Round]:
             return [await make_round(database) for _ in range(n)]
 
     return asyncio.run(make())
+
+
+def test_a_round_goes_on_while_there_is_more_to_remove(queue: Queue, database_url: str) -> None:
+    """What has ended faster than a batch a second leaves all the same; the counts follow."""
+    queue.spawn()
+    queue.call("set_queue_retention('default', 1800)")
+    queue.connection.execute(OLD, {"queue": 1, "n": 2500})
+
+    rounds(database_url, 1)
+
+    assert queue.call("count(*) from run") == 0
+    assert queue.counts() == {"pending": 1}
 
 
 @pytest.mark.parametrize("part", [None, *IN_ONE, *ALONE])
