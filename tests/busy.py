@@ -102,8 +102,8 @@ class Busy:
         """Median buffers of calls about one task, of rounds and of upkeep, of three each in a warm session."""
         self.buffers = {}
         self.queue.spawn()
-        held = self._claimed(1)
-        self._complete(*held)
+        held = self.claimed(1)
+        self.complete(*held)
         done = held[1][0]
         calls: dict[str, tuple[str, str, Callable[[], tuple[Any, ...]]]] = {
             "maintain": ("maintain", "", tuple),
@@ -130,7 +130,7 @@ class Busy:
                 self.explain(function, sql, args(), name)
         return {name: statistics.median(values[1:]) for name, values in self.buffers.items()}
 
-    def _claimed(self, wanted: int) -> tuple[list[int], list[UUID]]:
+    def claimed(self, wanted: int) -> tuple[list[int], list[UUID]]:
         """The leases and tasks of a claim, as a report names them."""
         self.lease += 1
         self.queue.call("claim_runs(%s, %s, %s, '{}', '{}')", self.lease, self.queue_id, wanted)
@@ -144,14 +144,14 @@ class Busy:
             tasks: list[UUID] = self.queue.call("task_ids from lease where id = %s", self.lease)
         return tasks
 
-    def _complete(self, leases: list[int], tasks: list[UUID]) -> None:
+    def complete(self, leases: list[int], tasks: list[UUID]) -> None:
         n = len(tasks)
         self.queue.call("complete_runs(%s::bigint[], %s, %s::int[], %s::text[])", leases, tasks, [0] * n, [None] * n)
 
     def _next_step(self) -> tuple[Any, ...]:
         self.queue.spawn()
         self.queue.spawn()
-        held = self._claimed(1)
+        held = self.claimed(1)
         self.lease += 1
         return *held, self.lease, self.queue_id
 
@@ -161,7 +161,7 @@ class Busy:
         for _ in range(children):
             self.queue.spawn(depends_on=[str(parent)])
         self.queue.call("sweep_late()")
-        leases, tasks = self._claimed(1)
+        leases, tasks = self.claimed(1)
         assert tasks == [parent]
         return leases, tasks
 

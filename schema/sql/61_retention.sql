@@ -21,7 +21,8 @@ comment on function set_queue_retention(text, double precision) is 'Keep ended t
 -- Dead letters stay until they are purged, and the audit of their tasks with them.  Keys become free.
 -- The body is locked first: either a retry, or a spawn of a child, comes first and the task is kept, or it finds none.
 -- Waits for nobody: what somebody else holds is kept.
--- Without bitmap scans: by the BRIN index all of the history since p_before would be read for each task.
+-- Without bitmap scans: by the BRIN index all of the history since p_before would be read for each task.  Arrays, where joins
+-- would do: these read all bodies, for each edge, and all keys, if statistics are far off.
 -- Returns how many tasks went.
 create or replace function _prune(p_tasks uuid[], p_before timestamptz) returns integer
     language plpgsql
@@ -38,14 +39,15 @@ begin
     v_tasks := _prunable(v_tasks, p_before);
     -- A retry of a child locks that alone, and a spawn holds a key when it comes to wait for the body of a parent.
     v_others := array(
-        select id from task where id in (select e.child_id from edge e where e.parent_id = any (v_tasks)) and id <> all (v_tasks)
+        select id from task where id = any (array(select e.child_id from edge e where e.parent_id = any (v_tasks))) and id <> all (v_tasks)
         order by id for no key update skip locked);
     v_keyed := array(select k.task_id from task_key k where k.task_id = any (v_tasks) order by k.queue_id, k.key for update skip locked);
     v_tasks := _prunable(array(
         select t from unnest(v_tasks) t
-        where not exists (select from edge e join task c on c.id = e.child_id
-                          where e.parent_id = t and e.child_id <> all (v_tasks || v_others))
-          and (t = any (v_keyed) or not exists (select from task_key k where k.task_id = t))), p_before);
+        where t <> all (array(select e.parent_id from edge e
+                              where e.parent_id = any (v_tasks) and e.child_id <> all (v_tasks || v_others)
+                                and (select true from task c where c.id = e.child_id)))
+          and t <> all (array(select k.task_id from task_key k where k.task_id = any (v_tasks) and k.task_id <> all (v_keyed)))), p_before);
     if cardinality(v_tasks) = 0 then
         return 0;
     end if;
@@ -73,6 +75,7 @@ begin
     return cardinality(v_tasks);
 end $$;
 
+-- Looked up one by one: as `not exists` these are joins, which read all of the history if statistics are far off.
 create or replace function _prunable(p_tasks uuid[], p_before timestamptz) returns uuid[]
     language sql stable
     set enable_bitmapscan = off
@@ -82,14 +85,14 @@ create or replace function _prunable(p_tasks uuid[], p_before timestamptz) retur
             from task t
             where t.id = any (p_tasks)
               and get_state(t.id) in ('completed', 'failed', 'cancelled')
-              and not exists (select from run r where r.task_id = t.id and r.finished_at >= p_before)
+              and (select true from run r where r.task_id = t.id and r.finished_at >= p_before limit 1) is null
               -- A child that may still be retried reads its parents' results.
-              and not exists (select from edge e where e.parent_id = t.id
-                              and (coalesce(get_state(e.child_id), 'moving') not in ('completed', 'failed', 'cancelled')
-                                   or exists (select from run r where r.task_id = e.child_id and r.finished_at >= p_before)))
-              and not exists (select from node n join workflow w on w.id = n.workflow_id
-                              where n.task_id = t.id and (w.ended_at is null or w.ended_at >= p_before))
-              and not exists (select from artifact a where a.task_id = t.id and a.published_at is null)
+              and (select true from edge e where e.parent_id = t.id
+                     and (coalesce(get_state(e.child_id), 'moving') not in ('completed', 'failed', 'cancelled')
+                          or (select true from run r where r.task_id = e.child_id and r.finished_at >= p_before limit 1)) limit 1) is null
+              and (select true from node n join workflow w on w.id = n.workflow_id
+                   where n.task_id = t.id and (w.ended_at is null or w.ended_at >= p_before) limit 1) is null
+              and (select true from artifact a where a.task_id = t.id and a.published_at is null limit 1) is null
             order by t.id)
     $$;
 

@@ -185,7 +185,7 @@ declare
     v_most  constant integer := 10000;
     v_fair  constant boolean := p_queue.fair and p_ready.lane is not null;
     v_ahead bigint := 0;
-    v_level level;
+    v_level record;
 begin
     if v_fair then
         select count(*) into v_ahead from (

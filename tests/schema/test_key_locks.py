@@ -37,7 +37,7 @@ def completion(session: Session, task: UUID) -> tuple[str, int, list[UUID], str]
     """A completion of a task, the only one that is pending, which spawns another under the key."""
     worker = session.call("register_worker('t', 'h', 1, '{default}', 1, '{}', '{}', 30)")
     sql = "task_ids from claim_runs(%s, (select id from queue where name = 'default'), 9, '{}', '{}')"
-    assert session.call(sql, worker << 32) == [task]
+    assert session.call(sql, (worker << 32) + 1) == [task]
     spawned = {
         "task": str(task),
         "id": str(new_task_id()),
@@ -46,7 +46,7 @@ def completion(session: Session, task: UUID) -> tuple[str, int, list[UUID], str]
         "options": json.dumps(KEYED),
     }
     sql = "complete_runs(array[%s::bigint], %s, '{0}', '{null}', null, %s::jsonb)"
-    return sql, worker << 32, [task], json.dumps([spawned])
+    return sql, (worker << 32) + 1, [task], json.dumps([spawned])
 
 
 def test_a_node_that_spawns_under_a_key_beside_a_node_spawned_under_it(

@@ -73,7 +73,7 @@ def test_a_claim_that_waited_obeys_the_latest_word(
 
     queue.connection.execute("begin")
     assert len(queue.claim(1)[1]) == 1
-    other.call_later(f"task_ids from {CLAIM}", second << 32, 4)
+    other.call_later(f"task_ids from {CLAIM}", (second << 32) + 1, 4)
     with psycopg.connect(queue.connection.info.dsn, autocommit=True, options="-c search_path=absurd,public") as third:
         until(lambda: third.execute("select 1 from pg_stat_activity where wait_event_type = 'Lock'").fetchone())
         third.execute(

@@ -41,7 +41,7 @@ def test_tasks_without_needs_pay_a_look(busy: Busy, connection: Connection) -> N
     """A claim without needs reads what it would if there were none, and six pages to see that; a report nothing."""
     row = connection.execute("select pg_get_functiondef('claim_runs'::regproc)").fetchone()
     assert row is not None
-    look = row[0][row[0].index("exists (\n") : row[0].index("into v_offers, v_needy")]
+    look = row[0][row[0].index("exists (\n") : row[0].index("into v_offers, v_oldest, v_needy")]
 
     with_needs = busy.measure()
     connection.execute(row[0].replace(look, "false\n        "))
