@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -129,7 +129,10 @@ class Groups:
         if known is not None:
             group, state = known
             if group.state not in TAKING and state != "duplicate":
-                (group.grouped if state == "grouped" else group.late)[file.number] = file
+                held = group.grouped if state == "grouped" else group.late
+                number = next(number for number, each in held.items() if each.path == file.path)
+                # Its stamp stays, as the database has it: the conversion has begun with the file that it was.
+                held[number] = replace(held[number], begins_at=file.begins_at)
                 return group, state
             self._take_out(group, file.path)
         if not 0 <= file.number < self.policy.subbands:
