@@ -18,7 +18,7 @@ Connection = psycopg.Connection[Any]
 MANY = amount(200_000, 1_000_000)
 LIMITS = {
     "spawn_tasks": 20 * BATCH,
-    "claim_runs": 9 * BATCH,
+    "claim_runs": 10 * BATCH,
     "complete_runs": 6 * BATCH,
     "promote_timers": 15 * BATCH // 10,
     "empty claim": 60,
@@ -43,7 +43,7 @@ SINGLE_LIMITS = {
     "get_task": 150,
     "list_tasks": 3000,
     "cancel_task": 200,
-    "prune_ended": 25000,
+    "prune_ended": 30000,
 }
 """Buffers of a call about one task, of a round or of upkeep; a completion with CHILDREN, a removal of 100 tasks."""
 TEN_LEVELS = (
@@ -97,8 +97,17 @@ select array_agg(task_id) from made
 """
 
 
+QUIET = """
+select format('alter table %I set (autovacuum_enabled = off)', relname) from pg_class
+where relnamespace = current_schema()::regnamespace and relkind = 'r'
+"""
+
+
 @pytest.fixture
 def busy(connection: Connection) -> Busy:
+    """Vacuumed by the tests alone: a vacuum counts as scans what it summarizes, and deletes cost more after it."""
+    for (statement,) in connection.execute(QUIET).fetchall():
+        connection.execute(statement)
     made = Busy(connection)
     made.work(measured=False)
     return made
@@ -154,12 +163,15 @@ def too_dear(spent: dict[str, float], limits: dict[str, int]) -> dict[str, float
     return {name: amount for name, amount in spent.items() if amount > limits[name]}
 
 
+@pytest.mark.parametrize("vacuumed", [False, True])
 @pytest.mark.parametrize(("pending", "finished"), [(10_000, 0), (MANY, 0), (10_000, MANY)])
-def test_the_hot_path_costs_the_same_at_any_size(busy: Busy, pending: int, finished: int) -> None:
-    """Each call stays below its limit and reads no table whole, with no statistics to go by (B108)."""
+def test_the_hot_path_costs_the_same_at_any_size(busy: Busy, pending: int, finished: int, vacuumed: bool) -> None:
+    """Each call stays below its limit and reads no table whole, with no statistics or those of a vacuum (B108)."""
     if finished:
         fill(busy, FINISHED, finished)
     fill(busy, PENDING, pending)
+    if vacuumed:
+        busy.connection.execute("vacuum analyze")
 
     assert gate(busy) == {}
 
