@@ -34,7 +34,7 @@ demo: $(INSTALLED) ## run real work from start to pictures, in a few minutes
 	@$(BIN)/absurd demo
 
 test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, J=N in N processes, COVERAGE=1 with coverage)
-	@$(BIN)/pytest -n $(J) --dist worksteal $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
+	@$(BIN)/pytest -n $(J) --dist worksteal --durations 40 --durations-min 5 $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
 
 soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, models (T=PATH a part)
 	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler tests/schema/test_gates.py tests/tasks/export/test_kill.py)
