@@ -55,7 +55,10 @@ def quarantine_gain_set(number: int, reason: str, quality: Mapping[str, Any] | N
 
 
 def forget_gain_set(number: int) -> Call[bool]:
-    """Remove a set from the database, not its folder; False if there is none of that number."""
+    """Remove a set from the database, not its folder; False if there is none of that number.
+
+    The latest of those that it had superseded is valid again.
+    """
     return Call("select {schema}.forget_gain_set($1::bigint) as done", (number,), one_value("done"))
 
 

@@ -113,7 +113,10 @@ def quarantine(ctx: click.Context, number: int, reason: str, as_json: bool) -> N
 @json_option
 @click.pass_context
 def forget(ctx: click.Context, number: int, as_json: bool) -> None:
-    """Remove gain set NUMBER from the database; its folder stays."""
+    """Remove gain set NUMBER from the database; its folder stays.
+
+    The latest of those that it had superseded is valid again.
+    """
     from absurd.errors import GainSetNotFoundError
     from absurd.gains import forget_gain_set
 

@@ -204,23 +204,31 @@ end $$;
 comment on function quarantine_gain_set(bigint, text, jsonb) is
     'Have a gain set never be chosen, for a reason; false if it is quarantined already, for the reason that was told first. The latest of those that it had superseded is valid again.';
 
--- Touches the advisory lock of the telescope's sets, gain_set.
+-- Touches the advisory lock of the telescope's sets, gain_set.  Without it the latest of those that it had superseded is
+-- what there is of the recording, as where it is quarantined.
 create or replace function forget_gain_set(p_id bigint) returns boolean
     language plpgsql security definer set search_path from current
     as $$
 declare
-    v_telescope text;
+    v_set gain_set;
 begin
     perform _require_read_committed();
-    select telescope into v_telescope from gain_set where id = p_id;
-    if v_telescope is null then
+    select * into v_set from gain_set where id = p_id;
+    if v_set.id is null then
         return false;
     end if;
-    perform _hold_gain_sets(v_telescope);
-    delete from gain_set where id = p_id;
-    return found;
+    perform _hold_gain_sets(v_set.telescope);
+    delete from gain_set where id = p_id returning * into v_set;
+    if v_set.id is null then
+        return false;
+    end if;
+    if v_set.state = 'valid' then
+        perform _restore_gain_sets(v_set);
+    end if;
+    return true;
 end $$;
-comment on function forget_gain_set(bigint) is 'Remove a gain set from the database, not its folder; false if there is none of that number.';
+comment on function forget_gain_set(bigint) is
+    'Remove a gain set from the database, not its folder; false if there is none of that number. The latest of those that it had superseded is valid again.';
 
 -- Valid sets of a telescope nearest in time to p_at, on both sides, apart for those whose strip holds the declination
 -- and for others: the latter only tell why there is none.

@@ -124,6 +124,22 @@ def test_without_a_quarantined_set_the_one_before_it_is_valid(queue: Queue) -> N
     assert states(queue)["/one"] == "valid"
 
 
+def test_without_a_forgotten_set_the_one_before_it_is_valid(queue: Queue) -> None:
+    """Where it was valid, the latest that it had superseded; others that are forgotten change nothing."""
+    numbers = {path: register(queue, gain_set(path))["id"] for path in ("/one", "/two", "/three", "/four")}
+    queue.call("quarantine_gain_set(%s, 'noise')", numbers["/three"])
+
+    queue.call("forget_gain_set(%s)", numbers["/four"])
+    assert states(queue) == {"/one": "superseded", "/two": "valid", "/three": "quarantined"}
+    assert found(queue) == ["/two"]
+    queue.call("forget_gain_set(%s)", numbers["/three"])
+    queue.call("forget_gain_set(%s)", numbers["/one"])
+    assert states(queue) == {"/two": "valid"}
+    register(queue, gain_set("/five"))
+    queue.call("forget_gain_set(%s)", numbers["/two"])
+    assert states(queue) == {"/five": "valid"}
+
+
 def test_a_later_set_of_the_recording_supersedes(queue: Queue) -> None:
     """By overlapping time, declination and frequencies of one telescope; others are valid beside it."""
     first = register(queue, gain_set())
