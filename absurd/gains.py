@@ -71,6 +71,15 @@ def get_gain_set(number: int) -> Call[Document | None]:
     )
 
 
+def get_stored_gain_set(path: str, checksum: str) -> Call[Document | None]:
+    """The set of a folder, by its absolute path and the SHA-256 of what it holds; None if there is none."""
+    return Call(
+        "select r::text as document from {schema}.get_stored_gain_set($1::text, $2::text) r where r is not null",
+        (path, checksum),
+        lambda rows: _documents(rows)[0] if rows else None,
+    )
+
+
 def find_gain_sets(telescope: str, at: datetime, declination: float, *, limit: int = 3) -> Call[list[Document]]:
     """Valid sets of a telescope nearest to a time, the nearest first; which of them may be used, `choose` decides.
 
@@ -133,6 +142,10 @@ class GainMethods(ABC):
         """A gain set in whatever state; None if there is none of that number."""
         return await self.run(get_gain_set(number))
 
+    async def get_stored_gain_set(self, path: str, checksum: str) -> Document | None:
+        """The gain set of a folder, by its absolute path and the SHA-256 of what it holds; None if there is none."""
+        return await self.run(get_stored_gain_set(path, checksum))
+
     async def find_gain_sets(
         self, telescope: str, at: datetime, declination: float, *, limit: int = 3
     ) -> list[Document]:
@@ -180,6 +193,10 @@ class SyncGainMethods(ABC):
     def get_gain_set(self, number: int) -> Document | None:
         """A gain set in whatever state; None if there is none of that number."""
         return self.run(get_gain_set(number))
+
+    def get_stored_gain_set(self, path: str, checksum: str) -> Document | None:
+        """The gain set of a folder, by its absolute path and the SHA-256 of what it holds; None if there is none."""
+        return self.run(get_stored_gain_set(path, checksum))
 
     def find_gain_sets(self, telescope: str, at: datetime, declination: float, *, limit: int = 3) -> list[Document]:
         """Valid gain sets of a telescope nearest to a time, on both sides, see `gains.find_gain_sets`."""

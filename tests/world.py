@@ -19,9 +19,10 @@ READS = frozenset({
     "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
     "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity", "get_image_files", "get_log", "get_names",
     "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats", "get_results",
-    "get_schedule", "get_state", "get_states", "get_status", "get_subband_group", "get_task", "get_workflow",
-    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors",
-    "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_queues", "list_resources",
+    "get_schedule", "get_state", "get_states", "get_status", "get_stored_gain_set", "get_subband_group",
+    "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters",
+    "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_queues",
+    "list_resources",
     "list_schedules", "list_subband_groups", "list_subbands", "list_tasks", "list_ticks", "list_workers",
     "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip

@@ -263,6 +263,12 @@ create or replace function get_gain_set(p_id bigint) returns jsonb
     as $$ select to_jsonb(g) from gain_set g where g.id = p_id $$;
 comment on function get_gain_set(bigint) is 'A gain set, in whatever state; null if there is none of that number.';
 
+create or replace function get_stored_gain_set(p_path text, p_checksum text) returns jsonb
+    language sql stable security definer set search_path from current
+    as $$ select to_jsonb(g) from gain_set g where g.path = p_path and g.checksum = p_checksum $$;
+comment on function get_stored_gain_set(text, text) is
+    'The gain set of a folder with what it holds (SHA-256), in whatever state; null if there is none.';
+
 create or replace function list_gain_sets(
     p_telescope text default null, p_state text default null, p_since timestamptz default null, p_until timestamptz default null,
     p_limit integer default 100)

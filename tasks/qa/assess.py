@@ -70,6 +70,19 @@ def assess(
     )
 
 
+def checksum_of(path: str) -> str:
+    """SHA-256 of what a gain set holds, in its folder or in quarantine; empty where it is in neither.
+
+    Raises CalibrationError for what cannot be read.
+    """
+    from absurd.tasks.calibration.gain_table import read_gains
+
+    if os.path.lexists(path):
+        return read_gains(path).checksum
+    told = find_in_quarantine(path)
+    return "" if told is None else read_gains(told["place"]).checksum
+
+
 def keep(report: QualityReport, params: CalibrationParams, sets: Sequence[str]) -> str:
     """Write a report as JSON, whole or not at all, and give its path: named after the first set, or the recording."""
     path = _report_path(params, sets)

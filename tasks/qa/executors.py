@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,13 +42,13 @@ def calibration(ctx: RunContext, params: CalibrationParams) -> dict[str, Any]:
     try:
         report = assess(params, sets, row, progress)
     except QualityError as error:  # of a run that was killed between its two decisions
-        _quarantine(params, error.message, error.details)
+        _quarantine(params, sets, error.message, error.details)
         raise
     kept = keep(report, params, list(sets))
     progress("deciding")  # ends the run where its claim is lost: what replaced it decides the same
     told = report.to_json()
     if report.verdict == "fail":
-        _quarantine(params, "; ".join(report.reasons), told)
+        _quarantine(params, sets, "; ".join(report.reasons), told)
         ctx.log.error("calibration_refused", subject=report.subject, reasons=report.reasons)
         raise refuse(report, list(sets), kept=kept, move=params.quarantine)
     for warning in report.warnings:
@@ -75,14 +77,21 @@ def _row(params: CalibrationParams) -> dict[str, Any] | None:
     return row
 
 
-def _quarantine(params: CalibrationParams, reason: str, told: dict[str, Any]) -> None:
-    """First in the database, so that nobody chooses it, and then its folder; it is the same a second time."""
-    if params.gain_set is None:
+def _quarantine(params: CalibrationParams, sets: Mapping[str, str | None], reason: str, told: dict[str, Any]) -> None:
+    """First what the database has of the sets, so that nobody chooses them, and then their folders; again is the same.
+
+    A folder that is judged as it lies, and is not to be moved, has its row left alone too.
+    """
+    if params.gain_set is None and not (sets and params.quarantine):
         return
     from absurd.client_sync import SyncAbsurdClient
+    from absurd.tasks.qa.assess import checksum_of
 
     with SyncAbsurdClient.from_env() as client:
-        client.quarantine_gain_set(params.gain_set, reason, _summary(told))
+        for path, checksum in sets.items():
+            row = client.get_stored_gain_set(os.path.abspath(path), checksum or checksum_of(path))
+            if row is not None:
+                client.quarantine_gain_set(row["id"], reason, _summary(told))
 
 
 def _summary(told: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,9 @@ class CalibrationParams(Params):
         "quarantined.",
     )
     sets: list[Path] = Field(
-        default=[], description="Folders of gain sets to judge, in the order in which they are applied, instead of one."
+        default=[],
+        description="Folders of gain sets to judge, in the order in which they are applied, instead of one.  What the "
+        "database has of one that is moved into quarantine is quarantined there.",
     )
     corrected: str | None = Field(
         default=None, description="Column with corrected visibilities, without gain sets to make them by."

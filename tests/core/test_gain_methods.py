@@ -34,6 +34,13 @@ async def test_both_clients(database_url: str) -> None:
                 assert (document["path"], document["state"]) == ("/one", "valid")
             assert await client.get_gain_set(77) is other.get_gain_set(77) is None
 
+            for document in (
+                await client.get_stored_gain_set("/two", "0" * 64),
+                other.get_stored_gain_set("/two", "0" * 64),
+            ):
+                assert (document or {})["id"] == two["id"]
+            assert await client.get_stored_gain_set("/two", "1" * 64) is other.get_stored_gain_set("/x", "0") is None
+
             for found in (
                 await client.find_gain_sets("OVRO_MMA", NOON, 54.9),
                 other.find_gain_sets("OVRO_MMA", NOON, 54.9, limit=1),

@@ -35,6 +35,12 @@ SEED = 8
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="real data are not beside the checkout")
 
 
+@pytest.fixture(autouse=True)
+def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That in which tasks look for the gain sets that they judge."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
+
+
 def stored(folder: Path, visibilities: Visibilities) -> dict[str, Any]:
     """A Measurement Set with gains that were solved from it: params of the executor."""
     gains, _ = solved(visibilities)
@@ -152,14 +158,11 @@ def test_a_real_recording_without_flags_or_numbers(tmp_path: Path) -> None:
 
 
 @needs_data
-def test_a_real_calibrator_from_its_recording_to_corrected_data(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_real_calibrator_from_its_recording_to_corrected_data(tmp_path: Path) -> None:
     """J1008+0730, seen by the VLA: solved, judged, applied; phases of baselines scatter as noise has them.
 
     A channel differs from the next by noise alone, which tells how far the mean of a baseline may be off.
     """
-    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
     ms = str(unpacked("day2_TDEM0003_10s_norx_1src_1spw.ms.tar.gz", tmp_path))
     solution = {"solint": "30s", "minsnr": 3}
     solve = {
@@ -216,11 +219,8 @@ def test_a_set_that_is_fully_flagged_or_has_no_numbers(tmp_path: Path) -> None:
         assert "antennas 0, below 10" in told["message"]
 
 
-def test_gain_sets_of_the_database(
-    calibrator: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gain_sets_of_the_database(calibrator: dict[str, Any], database_url: str, tmp_path: Path) -> None:
     """A candidate that passes becomes valid; one that does not is quarantined there before its folder is moved."""
-    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
     made = observed(np.random.default_rng(SEED), snr=5, antennas=14, channels=8)
     jumping = np.exp(1j * np.random.default_rng(SEED).normal(0, 2, (1, 14, 8, 2)))
     write_gains(tmp_path / "signal" / "bad.gains", GainSet((gains_of(jumping, "bandpass", made),)))
@@ -242,11 +242,37 @@ def test_gain_sets_of_the_database(
     assert (tmp_path / "signal" / "quarantine" / "bad.gains").is_dir()
 
 
+def test_a_folder_that_is_moved_is_quarantined_in_the_database_too(
+    noise: dict[str, Any], database_url: str, tmp_path: Path
+) -> None:
+    """By its path and content, whatever its state is; not where it is judged as it lies, nor the row of another."""
+    path = Path(noise["sets"][0])
+    with SyncAbsurdClient(database_url) as client:
+        rows = [_row(path), _row(path) | {"checksum": "0" * 64}, _row(path) | {"path": str(tmp_path / "other.gains")}]
+        numbers = [client.register_gain_set(row, "candidate")["id"] for row in rows]
+
+        def states() -> list[str]:
+            return [(client.get_gain_set(number) or {})["state"] for number in numbers]
+
+        fail("qa.calibration", noise | {"quarantine": False})
+        assert states() == ["candidate"] * 3
+        client.accept_gain_set(numbers[0])
+        fail("qa.calibration", noise)
+
+        assert states() == ["quarantined", "candidate", "candidate"]
+        row = client.get_gain_set(numbers[0])
+        assert row is not None
+        assert "closure phases are not to be told from those of noise" in row["reason"]
+        assert row["quality"]["verdict"] == "fail"
+        client.accept_gain_set(numbers[0], again=True)
+        assert "is in quarantine since" in fail("qa.calibration", noise)["message"]
+        assert states()[0] == "quarantined"
+
+
 def test_a_set_is_judged_on_a_recording_that_it_holds_for(
-    calibrator: dict[str, Any], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calibrator: dict[str, Any], database_url: str, tmp_path: Path
 ) -> None:
     """A recording of another night or strip says nothing of it: it stays the candidate that it was."""
-    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
     made = observed(np.random.default_rng(SEED), snr=5, antennas=14, channels=8)
     write_measurement_set(made.with_(time_s=made.time_s + 86_400), tmp_path / "other.ms")
     south = made.with_(phase_centres=(PhaseCentre("south", 1.0, -0.5),))
@@ -329,14 +355,11 @@ def _row(path: Path) -> dict[str, Any]:
     }
 
 
-def test_a_simulated_night_from_sub_bands_to_gains_that_pass(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_simulated_night_from_sub_bands_to_gains_that_pass(tmp_path: Path) -> None:
     """By the configuration for testing: simulated, converted, solved and judged against the sky it was solved with.
 
     The same antennas with nothing but noise give gains, too, with warnings; these are quarantined.
     """
-    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
     config = load_pipeline_config(
         "testing", overrides={"paths": {"base_dir": str(tmp_path)}, "ms_creation": {"n_frequencies": 16, "n_times": 3}}
     )
