@@ -24,7 +24,7 @@ KEYWORD = "ABSURD_GAINS"
 """Of the Measurement Set: JSON that tells by which gains it is corrected, and how."""
 Record = dict[str, Any]
 Find = Callable[[str, Any, float], Sequence[dict[str, Any]]]
-"""Valid gain sets of a telescope near a time (aware) and a declination (degrees), as `find_gain_sets` gives them."""
+"""Gain sets of a telescope near a time (aware) and a declination (degrees), as rows of the table `gain_set`."""
 Get = Callable[[int], dict[str, Any] | None]
 Told = Callable[[int, int], object]
 """Of rows that are done, and of all; what it raises stops the correction."""
@@ -33,8 +33,8 @@ Told = Callable[[int, int], object]
 def correct(params: ApplyParams, find: Find, get: Get, told: Told) -> dict[str, Any]:
     """Correct a Measurement Set by the params of ``calibration.apply``; what was done.
 
-    Raises CalibrationError with age and distance where no gain set holds, or nothing is left that could be corrected;
-    DataError for what cannot be read.
+    Raises CalibrationError where no gain set holds, with the age and distance of the nearest and the candidates that
+    would, or where nothing is left that could be corrected; DataError for what cannot be read.
     """
     ms = Path(params.ms)
     if params.out is not None and os.path.realpath(ms) == os.path.realpath(params.out):

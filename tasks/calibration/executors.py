@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from absurd.executor import executor
 from absurd.tasks.calibration.params import ApplyParams, SelfCalibrateParams, SolveParams
 
 if TYPE_CHECKING:
+    from absurd.client_sync import SyncAbsurdClient
     from absurd.tasks.calibration.calibrate import Calibrated
     from absurd.tasks.calibration.gain_table import Stored
 
@@ -102,16 +104,26 @@ def apply(ctx: RunContext, params: ApplyParams) -> dict[str, Any]:
     if params.sets:
         return correct(params, lambda *_: [], lambda _: None, progress)
     with SyncAbsurdClient.from_env() as client:
-        find = partial(client.find_gain_sets, limit=_NEAREST)
-        result = correct(params, find, client.get_gain_set, progress)
+        result = correct(params, partial(_known, client), client.get_gain_set, progress)
     for each in result["gains"]:
         if each["borrowed"] or each["grade"] in {"stale", "critical"}:
             ctx.log.warning("gains_not_fresh", **each)
     return result
 
 
+def _known(client: SyncAbsurdClient, telescope: str, at: datetime, declination: float) -> list[dict[str, Any]]:
+    """Valid sets on both sides in time, and candidates: these are never taken, but told where none of those holds."""
+    from absurd.tasks.calibration.validity import BORROW_DAYS
+
+    span = timedelta(days=BORROW_DAYS)
+    waiting = client.list_gain_sets(telescope, state="candidate", since=at - span, until=at + span, limit=_WAITING)
+    return [*client.find_gain_sets(telescope, at, declination, limit=_NEAREST), *waiting]
+
+
 _NEAREST = 50
 """Sets that are looked at on each side in time: of those of other folders or frequencies none may be taken."""
+_WAITING = 1000
+"""Candidates that are looked at, at most."""
 _STAGES = ("reading", "predicting", "solving", "storing")
 
 

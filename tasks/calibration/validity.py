@@ -24,6 +24,8 @@ STRIP_DEG = 1.0
 """How far from its declination a set holds."""
 BORROW_DAYS, BORROW_DEG = 30.0, 5.0
 """How far from its recording and declination a set may be borrowed."""
+_NAMED = 3
+"""Candidates that a refusal names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,11 @@ def choose(
     """The valid set nearest in time, before or after, of equally near ones the one registered last.
 
     Where none holds and `borrow` is given, the nearest within its limits.  Raises CalibrationError, with the age in
-    hours and the distance in degrees of the nearest, where there is none.
+    hours and the distance in degrees of the nearest, where there is none; it names candidates that would do, if they
+    were accepted.
     """
-    known = [_choice(each, target) for each in candidates]
-    usable = sorted((each for each in known if each.candidate.state == "valid"), key=_nearness)
+    known = sorted((_choice(each, target) for each in candidates), key=_nearness)
+    usable = [each for each in known if each.candidate.state == "valid"]
     holding = [each for each in usable if not refusals(each.candidate, target)]
     if holding:
         first = holding[0]
@@ -145,14 +148,23 @@ def choose(
         for each in usable:
             if not refusals(each.candidate, target, borrow):
                 return Choice(each.candidate, each.age_hours, each.distance_deg, each.grade, borrowed=True)
-    raise _refused(usable, target, telescope, borrow)
+    waiting = [
+        each.candidate
+        for each in known
+        if each.candidate.state == "candidate"
+        and not all(refusals(each.candidate, target, limits) for limits in (None, borrow))
+    ]
+    raise _refused(usable, waiting, target, telescope, borrow)
 
 
 def check(candidate: Candidate, target: Target, *, borrow: Borrowing | None = None) -> Choice:
     """That set, if it may be used.  Raises CalibrationError with its age in hours and distance in degrees if not."""
     if candidate.state != "valid":
         raise CalibrationError(
-            f"gain set {candidate.number} is {candidate.state}", gain_set=candidate.number, state=candidate.state
+            f"gain set {candidate.number} is {candidate.state}",
+            advice=_acceptance(candidate) if candidate.state == "candidate" else "",
+            gain_set=candidate.number,
+            state=candidate.state,
         )
     return choose([candidate], target, borrow=borrow)
 
@@ -196,11 +208,13 @@ def _age(choice: Choice) -> str:
     )
 
 
-def _refused(usable: list[Choice], target: Target, telescope: str, borrow: Borrowing | None) -> CalibrationError:
+def _refused(
+    usable: list[Choice], waiting: list[Candidate], target: Target, telescope: str, borrow: Borrowing | None
+) -> CalibrationError:
     whose = f"{telescope} " if telescope else ""
     wanted = f"{whose}at {target.at:%F %H:%M} UTC and declination {target.declination_deg:+.2f}"
     if not usable:
-        return CalibrationError(f"there is no valid gain set for {wanted}", nearest=[])
+        return _wanting(f"there is no valid gain set for {wanted}", waiting, nearest=[])
     # The nearest in time, and the nearest of those that lie near enough: each may be what somebody looks for.
     near = [each for each in usable if each.distance_deg <= each.candidate.strip_deg]
     shown = list(dict.fromkeys(each.candidate.number for each in (usable[0], *near[:1])))
@@ -213,7 +227,31 @@ def _refused(usable: list[Choice], target: Target, telescope: str, borrow: Borro
             f"set {number} ({each.candidate.source}), {abs(each.age_hours):.1f} h and {each.distance_deg:.2f} degrees"
             f" away: {reasons}"
         )
-    return CalibrationError(
+    return _wanting(
         f"no gain set holds for {wanted}; the nearest, {'; '.join(sentences)}",
+        waiting,
         nearest=[told[number].told() for number in shown],
+    )
+
+
+def _wanting(message: str, waiting: list[Candidate], **details: Any) -> CalibrationError:
+    """That there is no set to use, and which ones are candidates for it, the nearest first."""
+    numbers = [each.number for each in waiting]
+    if not waiting:
+        return CalibrationError(message, waiting=numbers, **details)
+    names = ", ".join(f"{each.number} ({each.source})" for each in waiting[:_NAMED])
+    more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+    return CalibrationError(
+        f"{message}; candidates that would hold: {names}{more}",
+        advice=_acceptance(waiting[0]),
+        waiting=numbers,
+        **details,
+    )
+
+
+def _acceptance(candidate: Candidate) -> str:
+    """How a candidate becomes valid."""
+    return (
+        f"have qa.calibration judge it (gain_set={candidate.number}), or accept it as it is: "
+        f"`absurd pipeline gains accept {candidate.number}`"
     )

@@ -197,7 +197,13 @@ def test_what_is_not_valid_is_never_applied(
     params = {name: value for name, value in SOLVE.items() if name != "register_as"}
     result, _ = run("calibration.solve", params | {"ms": str(recordings["calibrator"]), "out": str(tmp_path / "cal")})
     number = result["gain_set"]
-    assert "there is no valid gain set" in refused(recordings, "calibrator", tmp_path / "x.ms")["message"]
+    for asked in ({}, {"gain_set": number}):
+        said = refused(recordings, "calibrator", tmp_path / "x.ms", **asked)["message"]
+        assert ("there is no valid gain set" in said) == (not asked)
+        assert f"absurd pipeline gains accept {number}" in said
+    assert "accept" not in refused(recordings, "tomorrow", tmp_path / "x.ms")["message"], "it would not hold"
+    elsewhere = {"gains": str(tmp_path / "other")}
+    assert "accept" not in refused(recordings, "calibrator", tmp_path / "x.ms", **elsewhere)["message"]
     assert client.accept_gain_set(number) == "valid"
     assert apply(recordings, "calibrator", tmp_path / "a.ms")["gains"][0]["gain_set"] == number
 

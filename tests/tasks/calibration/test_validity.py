@@ -103,6 +103,29 @@ def test_what_is_not_valid_is_never_chosen(state: str) -> None:
             check(one, TARGET, borrow=borrow)
 
 
+def test_candidates_are_told_and_not_taken() -> None:
+    """Those that would hold, the nearest first, with the command that accepts them; no others, and never chosen."""
+    states = ["candidate"] * 6 + ["quarantined", "superseded"]
+    places = [(9, 54.6), (-2, 54.6), (5, 54.6), (1, 16.1), (30, 54.6), (7, 54.6), (1, 54.6), (1, 54.6)]
+    others = [candidate(n, *place, state=state) for n, (place, state) in enumerate(zip(places, states, strict=True))]
+
+    with pytest.raises(CalibrationError, match="there is no valid gain set for") as caught:
+        choose(others, TARGET)
+    said = "; candidates that would hold: 1 (3C48), 2 (3C48), 5 (3C48) and 1 more: "
+    assert said in caught.value.message
+    assert caught.value.message.endswith("accept it as it is: `absurd pipeline gains accept 1`")
+    assert caught.value.details["waiting"] == [1, 2, 5, 0]
+    with pytest.raises(CalibrationError, match=r"40\.0 h old") as caught:
+        choose([*others[:1], candidate(8, 40)], TARGET)
+    assert caught.value.details["waiting"] == [0]
+    with pytest.raises(CalibrationError) as caught:
+        choose([others[3], others[4]], TARGET, borrow=Borrowing())
+    assert caught.value.details["waiting"] == [4]
+    assert choose([*others, candidate(8, 11)], TARGET).candidate.number == 8
+    with pytest.raises(CalibrationError, match=r"gain set 1 is candidate: have qa\.calibration judge it"):
+        check(others[1], TARGET)
+
+
 def test_other_frequencies_are_refused() -> None:
     """Also to borrow."""
     narrow = candidate(1, 1, highest_hz=1.4e9)
