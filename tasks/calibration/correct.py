@@ -17,6 +17,7 @@ from absurd.tasks.radio.errors import CalibrationError, StateManagementError, Va
 from absurd.tasks.visibility.measurement_set import writing
 from absurd.tasks.visibility.measurement_set_blocks import Reader, blocks, row_weights
 from absurd.tasks.visibility.measurement_set_columns import changing
+from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 from absurd.tasks.visibility.measurement_set_rows import open_table
 from absurd.tasks.visibility.visibilities import Visibilities
 
@@ -48,13 +49,19 @@ def correct(params: ApplyParams, find: Find, get: Get, told: Told) -> dict[str, 
         before = _told_by(main)
         if params.out is None and before == record:
             clear_aside(ms)
-            return {"path": os.path.abspath(ms), "changed": False, **record}
+            return {**_product(ms), "changed": False, **record}
         correction = _Correction(params, chosen, before, told)
         if params.out is not None:
             _write(reader, correction, params.out, record)
     if params.out is None:
         _put(params, correction, record, before)
-    return {"path": os.path.abspath(params.out or ms), "changed": True, **record, **correction.result()}
+    return {**_product(params.out or ms), "changed": True, **record, **correction.result()}
+
+
+def _product(ms: str | os.PathLike[str]) -> dict[str, Any]:
+    """Where a Measurement Set is, and what it holds as a whole."""
+    size, checksum = size_and_checksum(ms)
+    return {"path": os.path.abspath(ms), "bytes": size, "checksum": checksum}
 
 
 def applied_to(ms: str | os.PathLike[str]) -> Record | None:

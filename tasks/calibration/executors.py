@@ -92,8 +92,8 @@ def apply(ctx: RunContext, params: ApplyParams) -> dict[str, Any]:
     """Correct a Measurement Set by the nearest gain set that holds, by one that is named, or by folders.
 
     Another one is written whole, or columns of this one are put at once, with a block of rows in memory.  The result
-    tells the sets with age, distance and grade, how many visibilities were usable and had no gain, and which antennas
-    have none.
+    tells path, bytes and checksum of the whole set that is corrected now (flagging changes it), the gain sets with age,
+    distance and grade, how many visibilities were usable and had no gain, and which antennas have none.
     """
     from absurd.client_sync import SyncAbsurdClient
     from absurd.tasks.calibration.correct import correct

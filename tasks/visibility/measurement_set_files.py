@@ -28,13 +28,14 @@ def size_and_checksum(path: str | os.PathLike[str]) -> tuple[int, str]:
     """Bytes of a Measurement Set, and SHA-256 of the list of its files with theirs, as 64 hexadecimal digits.
 
     Without files of locks, which change when a table is read.  Two that hold the same values may differ: casacore
-    leaves a few bytes unset.
+    leaves a few bytes unset.  Changes wait until all is read, and this until they are done.
     """
     folder, total, digest = Path(path), 0, hashlib.sha256()
-    for each in sorted(folder.rglob("*")):
-        if each.is_file() and each.name != "table.lock":
-            total += each.stat().st_size
-            digest.update(f"{checksum(each)}  {each.relative_to(folder)}\n".encode())
+    with _alone(folder):
+        for each in sorted(folder.rglob("*")):
+            if each.is_file() and each.name != "table.lock":
+                total += each.stat().st_size
+                digest.update(f"{checksum(each)}  {each.relative_to(folder)}\n".encode())
     return total, digest.hexdigest()
 
 

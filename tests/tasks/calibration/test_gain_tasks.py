@@ -26,6 +26,7 @@ from absurd.tasks.calibration.casa_table import read_casa_table
 from absurd.tasks.calibration.correct import applied_to
 from absurd.tasks.calibration.gain_table import read_gains
 from absurd.tasks.visibility.measurement_set import read_measurement_set, write_measurement_set
+from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 
 HOUR = 3600.0
 FLUX = 12.0
@@ -98,6 +99,7 @@ def test_solved_registered_and_applied(client: SyncAbsurdClient, recordings: dic
         assert (used["gain_set"], used["grade"], used["borrowed"]) == (solved["gain_set"], "fresh", False)
         assert used["age_hours"] == pytest.approx(hours, abs=1e-3)
         assert (done["without_gains"], done["outside_validity"], done["antennas_missing"]) == (0, 0, [])
+        assert (done["bytes"], done["checksum"]) == size_and_checksum(tmp_path / f"{name}.ms")
         before, after = read_measurement_set(recordings[name]), read_measurement_set(done["path"])
         parallel = [after.correlations.index(each) for each in ("XX", "YY")]
         usable = ~after.flags[..., parallel] & ~after.is_auto[:, None, None]
@@ -241,6 +243,7 @@ def test_corrected_in_place(client: SyncAbsurdClient, recordings: dict[str, Path
     for each in (solved[0], solved[0], solved[1], solved[0]):
         done, _ = run("calibration.apply", {"ms": str(ms), "sets": [each["path"]]})
         results.append(done["changed"])
+        assert (done["bytes"], done["checksum"]) == size_and_checksum(ms)
         data, corrected = (read_measurement_set(ms, column=name) for name in ("DATA", "CORRECTED_DATA"))
         expected = apply_gains(raw, *read_gains(each["path"]).tables).visibilities
         assert np.array_equal(data.data, raw.data)
