@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.calibration.rows import channels_between
 from absurd.tasks.calibration.sky_model import SkyModel, separation_rad
 from absurd.tasks.radio.beam import Beam
 from absurd.tasks.radio.compiled import kernel
@@ -35,6 +36,7 @@ def predict(
     beam: Beam | None = None,
     pointing: Pointing = "phase centre",
     declination_rad: float | None = None,
+    uv_range_wavelengths: tuple[float, float] = (0.0, math.inf),
 ) -> NDArray[np.complex64]:
     """(row, channel, correlation), Jy: what would be seen of `sky`, in the place of each visibility.
 
@@ -42,6 +44,7 @@ def predict(
     points to the `phase centre` of each row (a tracking dish, or a drift scan with a phase centre on the meridian for
     each integration), or stands on the `meridian` at a declination (of date; that of the first phase centre if it is
     not given) while the sky drifts.  Sources below the horizon of the phase centre (n < 0) are not seen.
+    On baselines out of the range for which `sky` holds, projected, at each channel, what would be seen is no number.
 
     Raises ValidationError for frequencies that a spectrum does not hold for.  The view may be of one array for all
     correlations: copy it to write into it.
@@ -53,6 +56,9 @@ def predict(
     total = np.zeros(shape[:2], np.complex64)
     if len(sky) and shape[0]:
         _predict(visibilities, sky, beam, pointing, declination_rad, total)
+    first, last = channels_between(visibilities, uv_range_wavelengths)
+    for row in np.flatnonzero((first > 0) | (last < shape[1])):
+        total[row, : first[row]] = total[row, last[row] :] = np.nan
     if aligned.all():
         return np.broadcast_to(total[:, :, None], shape)
     return np.where(aligned, total[:, :, None], np.complex64(0))

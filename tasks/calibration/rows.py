@@ -96,8 +96,7 @@ def select(visibilities: Visibilities, model: NDArray[Any], settings: GainSettin
     upper = np.maximum(visibilities.antenna1, visibilities.antenna2).astype(np.int64)
     antennas = len(visibilities.array.names)
     codes, baseline = np.unique(lower * antennas + upper, return_inverse=True)
-    length_s = np.hypot(visibilities.uvw_m[:, 0], visibilities.uvw_m[:, 1]) / SPEED_OF_LIGHT
-    first, last = _channels_between(length_s, visibilities.frequencies_hz, settings.uv_range_wavelengths)
+    first, last = channels_between(visibilities, settings.uv_range_wavelengths)
     used = (lower != upper) & (first < last)
     return Rows(
         data=np.ascontiguousarray(visibilities.data, np.complex64),
@@ -158,9 +157,14 @@ def intervals(visibilities: Visibilities, interval_s: float, combine: Collection
     return Intervals(rank[number].astype(np.int64), ((begin + end) / 2)[order], (end - begin)[order])
 
 
-def _channels_between(length_s: Floats, frequencies_hz: Floats, limits: tuple[float, float]) -> tuple[Numbers, Numbers]:
-    """(row,) twice: the first channel at which a baseline is long enough, and the first at which it is too long."""
-    least, most = limits
+def channels_between(visibilities: Visibilities, uv_range_wavelengths: tuple[float, float]) -> tuple[Numbers, Numbers]:
+    """(row,) twice: the first channel at which a baseline is long enough, and the first at which it is too long.
+
+    Lengths are those of the projected baselines, and both ends of the range are within it.
+    """
+    least, most = uv_range_wavelengths
+    length_s = np.hypot(visibilities.uvw_m[:, 0], visibilities.uvw_m[:, 1]) / SPEED_OF_LIGHT
+    frequencies_hz = visibilities.frequencies_hz
     rows, channels = len(length_s), len(frequencies_hz)
     first, last = np.zeros(rows, np.int64), np.full(rows, channels, np.int64)
     if least > 0:

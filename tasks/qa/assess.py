@@ -106,9 +106,13 @@ def refuse(report: QualityReport, sets: Sequence[str], *, kept: str, move: bool)
 
 
 def _sky(params: CalibrationParams, observed: Visibilities, stored: Sequence[GainSet]) -> NDArray[np.complex64] | None:
-    """Visibilities of the sky that is named, else of that which the gains were solved against, if they tell."""
+    """Visibilities of the sky that is named, else of that which the gains were solved against, if they tell.
+
+    No number on baselines on which the calibrator is not the point that it is said to be: no gains come from these.
+    """
     from absurd.tasks.calibration.field_model import field_model
     from absurd.tasks.calibration.predict import predict
+    from absurd.tasks.calibration.rows import channels_between
     from absurd.tasks.radio.beam import beam_named
 
     solved = next((each.provenance for each in stored if each.provenance.get("settings")), {})
@@ -127,7 +131,14 @@ def _sky(params: CalibrationParams, observed: Visibilities, stored: Sequence[Gai
     field = field_model(observed, **asked, catalogs=params.catalogs, beam=beam, **others)
     if not is_named:
         _refuse_another_sky(solved.get("sky", {}), field.told(observed.frequencies_hz))
-    return predict(observed, field.sky, beam=beam)
+    first, last = channels_between(observed, field.uv_range_wavelengths)
+    if (cross := ~observed.is_auto).any() and (first >= last)[cross].all():
+        least, most = field.uv_range_wavelengths
+        raise ValidationError(
+            f"{field.source} is a point on baselines from {least:.4g} to {most:.4g} wavelengths, and none is here",
+            advice="name another sky, such as a sky_model",
+        )
+    return predict(observed, field.sky, beam=beam, uv_range_wavelengths=field.uv_range_wavelengths)
 
 
 def _refuse_another_sky(solved: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -42,8 +42,8 @@ def check_calibration(
     `visibilities` are those observed, before any gains, and `corrected` the same with the gains taken off, with their
     weights.  `model` are the sky's, (row, channel, correlation); `flux_jy` stands in for those of a point source at the
     phase centre.  The model has to come from a catalogue: one that was made from the same visibilities agrees with
-    their noise.  `sefd_jy` is the system equivalent flux density of an antenna, Jy.  What cannot be measured fails
-    where it has to be.
+    their noise; what it has no number for is left out.  `sefd_jy` is the system equivalent flux density of an antenna,
+    Jy.  What cannot be measured fails where it has to be.
     """
     usable = visibilities.usable & (visibilities.data != 0) & ~visibilities.is_auto[:, None, None]
     measures = [*_of_data(visibilities, usable, gates), _antennas(visibilities, usable, gains, gates["antennas"])]
@@ -251,6 +251,7 @@ def _sensitivity(
     every = slice(None, None, -(-corrected.data[..., parallel].size // _NOISE_SAMPLES) or 1)
     used = (usable & corrected.usable)[every][..., parallel]
     left = corrected.data[every][..., parallel] - (0 if model is None else model[every][..., parallel])
+    used &= np.isfinite(left)
     both = used[:, 1:] & used[:, :-1]
     if np.count_nonzero(both) < FEWEST:
         return measure(name, gate, None, note="too few channels beside one another are usable")

@@ -80,14 +80,14 @@ def closure_of(
 ) -> Closure:
     """Test whether the closure phases are those of `model`, (row, channel, correlation); without one 0, a point source.
 
-    Zeros, flagged visibilities and those without a number count as absent.  Raises DataError where no triangle of
-    antennas has all three baselines in one integration.
+    Zeros, flagged visibilities and those without a number count as absent, as do those whose model is no number.
+    Raises DataError where no triangle of antennas has all three baselines in one integration.
     """
     parallel = [at for at, name in enumerate(visibilities.correlations) if name in PARALLEL]
     if not parallel:
         raise DataError(f"no correlation of {', '.join(visibilities.correlations)} is of parallel hands")
     integrations = _integrations(visibilities)
-    tried = _references(visibilities, parallel, references)
+    tried = _references(visibilities, model, parallel, references)
     size = len(visibilities.array.names)
     sums = np.zeros((len(tried), size, size), np.complex128)
     counts = np.zeros(sums.shape, np.int64)
@@ -204,9 +204,13 @@ def _integrations(visibilities: Visibilities) -> list[NDArray[np.intp]]:
     return np.split(rows, np.flatnonzero(np.diff(visibilities.time_s[rows]) > _SAME_TIME) + 1)
 
 
-def _references(visibilities: Visibilities, parallel: list[int], most: int) -> list[int]:
-    """Antennas with the most visibilities: a choice that has nothing to do with phases."""
+def _references(
+    visibilities: Visibilities, model: NDArray[np.complexfloating] | None, parallel: list[int], most: int
+) -> list[int]:
+    """Antennas with the most visibilities that have a model: a choice that has nothing to do with phases."""
     usable = ~visibilities.flags[:, :, parallel] & (visibilities.data[:, :, parallel] != 0)
+    if model is not None:
+        usable &= np.isfinite(model[:, :, parallel])
     used = np.where(visibilities.is_auto, 0, np.count_nonzero(usable, axis=(1, 2)))
     size = len(visibilities.array.names)
     counts = np.bincount(visibilities.antenna1, used, size) + np.bincount(visibilities.antenna2, used, size)

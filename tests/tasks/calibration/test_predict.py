@@ -49,6 +49,22 @@ def test_a_point_in_the_phase_centre_is_its_flux() -> None:
     assert (model[..., [1, 2]] == 0).all()
 
 
+def test_where_a_sky_does_not_hold_there_is_no_number() -> None:
+    """By the projected length at each channel; all else is as it is without a range."""
+    seen = scene(channels=64)
+    source = SkyModel((Component("a", CENTRE.ra_rad + 0.01, CENTRE.dec_rad, 3.0),))
+    lengths = np.hypot(seen.uvw_m[:, 0], seen.uvw_m[:, 1])[:, None] * seen.frequencies_hz / SPEED_OF_LIGHT
+    shorter, longer = np.sort(lengths[:, 0])[[8, 20]]  # of the first channel: some of the others are longer
+    limits = (float(shorter) * 1.01, float(longer) * 1.01)
+
+    whole, part = predict(seen, source), predict(seen, source, uv_range_wavelengths=limits)
+
+    within = (lengths >= limits[0]) & (lengths <= limits[1])
+    assert 0 < within.sum() < within.size
+    assert np.array_equal(np.isfinite(part), np.broadcast_to(within[..., None], part.shape))
+    assert np.array_equal(part[within], whole[within])
+
+
 @pytest.mark.parametrize("even", [True, False])
 def test_a_point_off_the_centre(even: bool) -> None:
     """Phases are those of V = S exp(+2 pi i (u l + v m + w (n - 1))), to single precision, degrees off the centre."""

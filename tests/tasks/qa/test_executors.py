@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SHARED
-from interferometer import gains_of, observed, solved
+from interferometer import gains_of, observed, solved, visibilities_of
 from memory_port import MemoryPort
 from single_run import fail, run, run_to_end
 
@@ -329,6 +330,48 @@ def test_the_sky_is_the_one_that_gains_were_solved_against(tmp_path: Path) -> No
         "qa.calibration", {"ms": given["ms"], "sets": [solved["path"]], "catalogs": str(lists)}, MemoryPort()
     )
     assert not isinstance(same, Failed) or same.error["code"] == "quality_failed"
+
+
+def test_a_calibrator_counts_where_it_is_a_point(tmp_path: Path) -> None:
+    """Two sources a list has as one up to 400 wavelengths, seen by a row of antennas 1,650 long: as the solver does.
+
+    As a point on all baselines they have half the flux; where no baseline is short enough there is no sky to judge by.
+    """
+    random = np.random.default_rng(SEED)
+    antennas, channels, apart_rad = 20, 8, 5e-4
+    positions = np.stack([20.0 * np.arange(antennas), *np.zeros((2, antennas))], axis=-1)
+    first, second = np.triu_indices(antennas, 1)
+    uvw, frequencies = positions[first] - positions[second], np.linspace(1.3e9, 1.307e9, channels)
+    sky = 10 * np.cos(np.pi * apart_rad * uvw[:, :1] * frequencies / 299_792_458.0)
+    gains = random.uniform(0.7, 1.3, antennas) * np.exp(2j * np.pi * random.uniform(size=antennas))
+    noise = random.normal(0, 0.5, (2, len(first), channels, 2))
+    data = (sky * (gains[first] * gains[second].conj())[:, None])[..., None] + noise[0] + 1j * noise[1]
+    made = visibilities_of(
+        data, uvw, np.full(len(first), 5e9), first, second, frequencies, ("XX", "YY"), positions
+    ).with_(phase_centres=(PhaseCentre("0640+400", math.radians(100.0), math.radians(40.0)),))
+    params = {"ms": str(tmp_path / "a.ms"), "catalogs": str(tmp_path)}
+    write_measurement_set(made, params["ms"])
+
+    def list_up_to(kilowavelengths: str) -> None:
+        band = f" 20cm L  P P P P {10.0:10.2f} {'':>12} {kilowavelengths:>12}\n"
+        (tmp_path / "list.txt").write_text(f"0640+400   J2000  A 06h40m00.0s  40d00'00.0\"  Aug01\n{band}")
+
+    list_up_to("0.4")
+    solved, _ = run("calibration.solve", params | {"out": str(tmp_path), "beam": "none", "register_as": "none"})
+    judged = params | {"sets": [solved["path"]], "reports": str(tmp_path), "quarantine": False}
+
+    result, _ = run("qa.calibration", judged)
+    list_up_to("40")
+    everywhere = fail("qa.calibration", judged)
+    list_up_to("0.01")
+    nowhere = fail("qa.calibration", judged)
+
+    values = {each["gate"]: each["value"] for each in result["measures"]}
+    assert values["flux_scale"] == pytest.approx(1, abs=0.1)
+    assert values["model_ratio"] < 1.1
+    assert "flux_scale 0." in everywhere["message"]
+    assert nowhere["code"] == "pipeline_validation"
+    assert "0640+400 is a point on baselines from 0 to 10 wavelengths, and none is here" in nowhere["message"]
 
 
 def _row(path: Path) -> dict[str, Any]:
