@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from interference import KINDS, Sky, interfered, recording
@@ -23,6 +25,9 @@ from absurd.tasks.visibility.visibilities import Visibilities
 
 STRATEGIES = ("default", "quick", "aoflagger")
 ANTENNAS, CHANNELS = 12, 256
+
+Made: TypeAlias = tuple[Visibilities, NDArray[np.bool_]]
+"""A recording, and where interference is in it, (row, channel, correlation)."""
 
 
 @dataclass(frozen=True)
@@ -42,43 +47,77 @@ SIMULATED = {
 """Recordings of `absurd pipeline simulate`: sky, beam, bandpasses with sub-bands that fall off at their edges."""
 
 
-def simulated(name: str, settings: SimulationSettings) -> Case:
+def simulated(settings: SimulationSettings) -> Made:
     """A recording as the simulator makes it, without antennas with themselves."""
     made = simulate_in_memory(settings)[0]
     made = take(made, np.flatnonzero(~made.is_auto))
     truth = plan(settings).interference(0)[1]
     by_row = np.repeat(truth, len(made.data) // len(truth), axis=0)
-    return Case(name, made, np.repeat(by_row[:, :, None], made.data.shape[2], axis=2))
+    return made, np.repeat(by_row[:, :, None], made.data.shape[2], axis=2)
 
 
-def cases() -> Iterator[Case]:
-    """Skies without interference, then one kind after the other in noise, then all kinds in recordings."""
+def drifting(*sky: Sky) -> Made:
+    """Sources in noise."""
+    return clean(recording(antennas=ANTENNAS, channels=CHANNELS, sky=list(sky)))
+
+
+def passing() -> Made:
+    """A source of 100 that the beam drifts across."""
+    visibilities = quiet()
+    height = np.repeat(100 * np.exp(-(((np.arange(24) - 8) / 36) ** 2)), len(visibilities.data) // 24)
+    return clean(visibilities.with_(data=visibilities.data + height.astype(np.float32)[:, None, None]))
+
+
+def shaped() -> Made:
+    """A source of 5 behind a band that falls off and waves."""
     at = np.linspace(-1, 1, CHANNELS)
     band = 1 / (1 + (np.abs(at) / 0.9) ** 16) * (1 + 0.3 * np.sin(4 * at))
-    quiet = recording(antennas=ANTENNAS, channels=CHANNELS)
-    passing = np.repeat(100 * np.exp(-(((np.arange(24) - 8) / 36) ** 2)), len(quiet.data) // 24).astype(np.float32)
-    skies = {
-        "noise": quiet,
-        "a source of 10, drifting": recording(antennas=ANTENNAS, channels=CHANNELS, sky=[Sky(10.0, 0.004, -0.006)]),
-        "sources of 10 and 7 that beat": recording(
-            antennas=ANTENNAS, channels=CHANNELS, sky=[Sky(10.0, 0.01, 0.01), Sky(7.0, -0.006, 0.012)]
-        ),
-        "a source of 100 that passes through the beam": quiet.with_(
-            data=quiet.data + passing.astype(np.float32)[:, None, None]
-        ),
-        "a source of 5 behind a band's shape": recording(
-            antennas=ANTENNAS, channels=CHANNELS, sky=[Sky(5.0)], shape=band
-        ),
+    return clean(recording(antennas=ANTENNAS, channels=CHANNELS, sky=[Sky(5.0)], shape=band))
+
+
+def clean(visibilities: Visibilities) -> Made:
+    """What holds no interference."""
+    return visibilities, np.zeros(visibilities.data.shape, np.bool_)
+
+
+def disturbed(inject: Callable[..., Any]) -> Made:
+    """A kind of interference in noise."""
+    return interfered(quiet(), inject)
+
+
+@cache
+def quiet() -> Visibilities:
+    """Noise alone."""
+    return recording(antennas=ANTENNAS, channels=CHANNELS)
+
+
+def told(inject: Callable[..., object]) -> str:
+    """A kind of interference, in words."""
+    words = str(inject.__doc__).rstrip(".")
+    return words[0].lower() + words[1:]
+
+
+MAKERS: dict[str, Callable[[], Made]] = (
+    {
+        "noise": lambda: clean(quiet()),
+        "a source of 10, drifting": lambda: drifting(Sky(10.0, 0.004, -0.006)),
+        "sources of 10 and 7 that beat": lambda: drifting(Sky(10.0, 0.01, 0.01), Sky(7.0, -0.006, 0.012)),
+        "a source of 100 that passes through the beam": passing,
+        "a source of 5 behind a band's shape": shaped,
     }
-    for name, visibilities in skies.items():
-        yield Case(name, visibilities, np.zeros(visibilities.data.shape, np.bool_))
-    for name, settings in SIMULATED.items():
-        yield simulated(f"simulated: {name}", settings)
-    for inject in KINDS.values():
-        told = str(inject.__doc__).rstrip(".")
-        yield Case(told[0].lower() + told[1:], *interfered(quiet, inject))
-    for name, settings in SIMULATED.items():
-        yield simulated(f"simulated: {name}, with interference", replace(settings, interference=0.03))
+    | {f"simulated: {name}": partial(simulated, settings) for name, settings in SIMULATED.items()}
+    | {told(inject): partial(disturbed, inject) for inject in KINDS.values()}
+    | {
+        f"simulated: {name}, with interference": partial(simulated, replace(settings, interference=0.03))
+        for name, settings in SIMULATED.items()
+    }
+)
+"""Skies without interference, then one kind after the other in noise, then all kinds in recordings."""
+
+
+def case(name: str) -> Case:
+    """The case of that name."""
+    return Case(name, *MAKERS[name]())
 
 
 def measured(case: Case, strategy: str) -> tuple[float, float]:
@@ -99,5 +138,5 @@ def line(case: Case, numbers: dict[str, tuple[float, float]]) -> str:
 
 if __name__ == "__main__":
     some = [each for each in STRATEGIES if each != "aoflagger" or shutil.which(each)]
-    for case in cases():
-        print(line(case, {each: measured(case, each) for each in some}))
+    for made in map(case, MAKERS):
+        print(line(made, {each: measured(made, each) for each in some}))
