@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from uuid import UUID
 
 from absurd.errors import InvalidNameError
 
@@ -23,6 +24,28 @@ def artifact_path(path: str | os.PathLike[str]) -> str:
     if os.path.exists(final) and not os.path.isfile(final):
         raise FileExistsError(f"artifact {final} is a device or a pipe, which no file can replace")
     return os.path.realpath(final) if os.path.islink(final) else final
+
+
+def attempt_path(final: str, task_id: UUID, attempt: int, lease: int) -> str:
+    """The hidden name beside `final` under which an attempt writes it, in a folder that is made if need be.
+
+    What earlier attempts left there that were killed with their worker is removed.
+    """
+    folder, name = os.path.split(final)
+    os.makedirs(folder, exist_ok=True)
+    task = f".{task_id.hex[-12:]}-"
+    own = f"{task}{attempt}-{lease:x}.part."
+    if attempt > 1:
+        for each in os.listdir(folder):
+            if each.startswith(task) and each.endswith(f".part.{name}") and not each.startswith(own):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, each))
+    return os.path.join(folder, own + _tail(name, 255 - len(own)))
+
+
+def _tail(name: str, size: int) -> str:
+    """The end of a file name, in `size` bytes at most."""
+    return name.encode()[-size:].decode(errors="ignore")
 
 
 def keep_rights(older: str, newer: str) -> None:

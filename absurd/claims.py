@@ -243,14 +243,16 @@ def complete_runs(
     results: Sequence[str | None],
     artifacts: Sequence[dict[str, Any]] | None = None,
     spawns: Sequence[dict[str, Any]] | None = None,
+    products: Sequence[dict[str, Any]] | None = None,
 ) -> Call[list[UUID]]:
     """Close completed runs; results are JSON texts, artifacts {task, path, attempt_path, kind, sha256, bytes}.
 
-    `spawns` are {task, checkpoint, id, queue, name, params, options} of what the runs have spawned; one
-    that is refused undoes the whole call.
+    `spawns` are {task, checkpoint, id, queue, name, params, options} of what the runs have spawned, `products` {task,
+    kind, row}; one that is refused undoes the whole call.
     """
     return Call(
-        f"select {{schema}}.complete_runs({_CLAIMS}, $4::text[], $5::text::jsonb, $6::text::jsonb) as stale",
+        f"select {{schema}}.complete_runs({_CLAIMS}, $4::text[], $5::text::jsonb, $6::text::jsonb, $7::text::jsonb)"
+        " as stale",
         (
             list(leases),
             list(tasks),
@@ -258,6 +260,7 @@ def complete_runs(
             list(results),
             _list(artifacts, "artifacts"),
             _list(spawns, "spawns"),
+            _list(products, "products"),
         ),
         _stale,
     )

@@ -25,6 +25,7 @@ from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.notify import Heard, Listener
 from absurd.orders import WorkerMethods
+from absurd.products import ProductMethods
 from absurd.queue import Spawned
 from absurd.recordings import RecordingMethods
 from absurd.resolve import resolve_database
@@ -43,7 +44,9 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
     return replace(settings, database_url=database_url) if database_url else settings
 
 
-class AbsurdClient(ScheduleMethods, LogMethods, WorkerMethods, ImageMethods, GainMethods, RecordingMethods):
+class AbsurdClient(
+    ScheduleMethods, LogMethods, WorkerMethods, ImageMethods, GainMethods, ProductMethods, RecordingMethods
+):
     """Hands in tasks, waits for them, and looks at queues.
 
     Use it as a context manager, or call `connect` and `close`; the first call connects by itself.

@@ -25,6 +25,7 @@ from absurd.logs import SyncLogMethods
 from absurd.middleware import SpawnMiddleware, load
 from absurd.model import QueueStats, Task, TaskSpec, TaskState
 from absurd.orders import SyncWorkerMethods
+from absurd.products import SyncProductMethods
 from absurd.queue import Spawned
 from absurd.recordings import SyncRecordingMethods
 from absurd.resolve import resolve_database
@@ -37,7 +38,13 @@ T = TypeVar("T")
 
 
 class SyncAbsurdClient(
-    SyncScheduleMethods, SyncLogMethods, SyncWorkerMethods, SyncImageMethods, SyncGainMethods, SyncRecordingMethods
+    SyncScheduleMethods,
+    SyncLogMethods,
+    SyncWorkerMethods,
+    SyncImageMethods,
+    SyncGainMethods,
+    SyncProductMethods,
+    SyncRecordingMethods,
 ):
     """Hands in tasks, waits for them, and looks at queues.
 

@@ -13,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -21,7 +20,7 @@ from uuid import UUID
 
 import structlog
 
-from absurd.artifact_path import artifact_path
+from absurd.artifact_path import artifact_path, attempt_path
 from absurd.bounds import check_seconds, check_word
 from absurd.encoding import encode, storable
 from absurd.errors import InvalidNameError, InvalidOptionError, ResultError, StaleClaimError, WaitTimeoutError
@@ -31,6 +30,7 @@ from absurd.model import Claim, TaskSpec
 from absurd.offspring import awaited_ids, outcomes, spawn_entry
 from absurd.outcome import Suspend, Suspended
 from absurd.port import Port
+from absurd.products import FileKind, ProductRows, RowKind
 from absurd.redaction import secrets_in
 from absurd.spawning import SpawnOptions
 from absurd.telemetry import safe
@@ -51,8 +51,8 @@ class RunContext:
 
     # A busy worker makes a hundred thousand of them a second: what few runs use is made when it is used.
     __slots__ = (
-        "_artifacts", "_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "_spawns",
-        "_told_at", "lost", "scratch_made", "watched",
+        "_artifacts", "_bridge", "_cancelled", "_checkpoints", "_claim", "_log", "_names", "_port", "_products",
+        "_spawns", "_told_at", "lost", "scratch_made", "watched",
     )  # fmt: skip
 
     def __init__(self, claim: Claim, port: Port, bridge: Bridge | None = None) -> None:
@@ -64,6 +64,7 @@ class RunContext:
         self._checkpoints: dict[str, Any] | None = None
         self._names: dict[str, int] | None = None
         self._spawns: list[dict[str, Any]] | None = None
+        self._products: ProductRows | None = None
         self.scratch_made: Path | None = None
         self._log: Any = None
         self._told_at = -math.inf
@@ -242,16 +243,7 @@ class RunContext:
         """
         check_word("artifact kind", kind)
         final = artifact_path(path)
-        folder, name = os.path.split(final)
-        os.makedirs(folder, exist_ok=True)
-        task = f".{self.task_id.hex[-12:]}-"
-        own = f"{task}{self._claim.attempt}-{self._claim.lease:x}.part."
-        mine = os.path.join(folder, own + _tail(name, 255 - len(own)))
-        if self._claim.attempt > 1:  # what an attempt left that was killed with its worker
-            for each in os.listdir(folder):
-                if each.startswith(task) and each.endswith(f".part.{name}") and not each.startswith(own):
-                    with suppress(FileNotFoundError):
-                        os.unlink(os.path.join(folder, each))
+        mine = attempt_path(final, self.task_id, self._claim.attempt, self._claim.lease)
         if self._artifacts is None:
             self._artifacts = []
         if (mine, final, kind) not in self._artifacts:
@@ -262,6 +254,24 @@ class RunContext:
     def artifacts(self) -> Sequence[tuple[str, str, str]]:
         """(run's path, final path, kind) of the files announced; for the worker."""
         return self._artifacts or ()
+
+    def product(self, kind: FileKind | RowKind, row: Mapping[str, Any]) -> None:
+        """Tell of a product of the pipeline: its row is written with the completion of this run, or never.
+
+        A file (image, mosaic, table) is one of the run's artifacts, by its final path: {path, observed_from,
+        observed_until, inputs: [{path, role}], facts}, and of images the columns of ``sky_image``.  A source is {name,
+        ra, declination, radius_arcsec}; rows of photometry and variability have the columns of these tables, and `name`
+        of the source.  Measures of gates are {product, measures} (kind qa).  Rows belong to the first table of the run.
+        Not awaited in any executor.  Raises as `ProductRows.add`; what only the database can refuse fails the run.
+        """
+        if self._products is None:
+            self._products = ProductRows()
+        self._products.add(kind, row)
+
+    @property
+    def products(self) -> Sequence[dict[str, Any]]:
+        """What the run has told of its products; for the worker."""
+        return self._products.entries if self._products is not None else ()
 
     @property
     def scratch(self) -> Path:
@@ -407,8 +417,3 @@ def run_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as stop:
         return stop.value
     raise AssertionError("a port that blocks has waited")
-
-
-def _tail(name: str, size: int) -> str:
-    """The end of a file name, in `size` bytes at most."""
-    return name.encode()[-size:].decode(errors="ignore")

@@ -178,6 +178,12 @@ class GainSetNotFoundError(NotFoundError):
     code = "gain_set_not_found"
 
 
+class ProductNotFoundError(NotFoundError):
+    """No product has that number."""
+
+    code = "product_not_found"
+
+
 # The database ------------------------------------------------------------------------------------
 
 
@@ -212,6 +218,12 @@ class GainSetStateError(ConflictError):
     """The gain set is quarantined, and what was asked needs one that is not."""
 
     code = "gain_set_state"
+
+
+class ProductStateError(ConflictError):
+    """The product is quarantined, or another file has its path, and what was asked needs one of which neither is so."""
+
+    code = "product_state"
 
 
 class SchemaError(ConflictError):
@@ -343,4 +355,6 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB015": RecordingNotFoundError,
     "AB016": GainSetNotFoundError,
     "AB017": GainSetStateError,
+    "AB018": ProductNotFoundError,
+    "AB019": ProductStateError,
 }

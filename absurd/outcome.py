@@ -28,6 +28,8 @@ class Completed:
     artifacts: tuple[PendingArtifact, ...] = field(default=())
     spawns: tuple[dict[str, Any], ...] = ()
     """What it spawned: task (the spawner), checkpoint, id, queue, name, params, options."""
+    products: tuple[dict[str, Any], ...] = ()
+    """What it told of its products: kind, row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,15 @@ def run(name: str, params: dict[str, Any], port: MemoryPort | None = None) -> tu
     return json.loads(outcome.result or "null"), [artifact.kind for artifact in outcome.artifacts]
 
 
+def run_with_products(name: str, params: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run to completion: the result, and what it told of its products."""
+    outcome = run_to_end(name, params, MemoryPort())
+    assert isinstance(outcome, Completed), outcome
+    for artifact in outcome.artifacts:
+        publish(artifact)
+    return json.loads(outcome.result or "null"), list(outcome.products)
+
+
 def fail(name: str, params: dict[str, Any]) -> dict[str, Any]:
     """Run to failure: the error as it is stored."""
     outcome = run_to_end(name, params, MemoryPort())

@@ -17,14 +17,14 @@ Statement = tuple[Any, ...]
 
 READS = frozenset({
     "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
-    "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity", "get_image_files", "get_log", "get_names",
-    "get_neighbours", "get_overdue_publications", "get_publications", "get_queue_stats", "get_results",
-    "get_schedule", "get_state", "get_states", "get_status", "get_stored_gain_set", "get_subband_group",
-    "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters",
-    "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_queues",
-    "list_resources",
-    "list_schedules", "list_subband_groups", "list_subbands", "list_tasks", "list_ticks", "list_workers",
-    "list_workflows", "new_task_id", "task_why",
+    "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
+    "get_image_files", "get_light_curve", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
+    "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
+    "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
+    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_gain_sets",
+    "list_image_files", "list_image_indexes", "list_intakes", "list_products", "list_queues", "list_resources",
+    "list_schedules", "list_subband_groups", "list_subbands", "list_tasks", "list_ticks", "list_variability",
+    "list_workers", "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -139,6 +139,7 @@ class World:
         self.call("put_images(%s, %s)", self.images, self.image_files("/a.fits", "/b.fits"))
         self.gains = self.call("id from register_gain_set(%s)", self.gain_set("/valid"))
         self.candidate = self.call("id from register_gain_set(%s, 'candidate')", self.gain_set("/candidate"))
+        self.products = {state: self._product(state) for state in ("candidate", "accepted")}
         self.intake = self.queue + ".intake"
         policy = {"subbands": 2, "min_subbands": 1, "timeout": 0, "queue": self.queue}
         self.call("set_intake(%s, %s)", self.intake, json.dumps(policy))
@@ -157,6 +158,15 @@ class World:
         self.connection.execute(
             "update subband_group set due_at = due_at + interval '1 h' where id = %s", [self.groups[3]]
         )
+
+    def _product(self, state: str) -> int:
+        """An image that a task has made."""
+        number: int = self.connection.execute(
+            "insert into product (kind, path, checksum, bytes, state, task_id, stored_at, decided_at)"
+            " values ('image', %s, repeat('0', 64), 9, %s, %s, clock_time(), clock_time()) returning id",
+            [f"/{self.queue}/{state}.fits", state, self.completed],
+        ).fetchone()[0]  # type: ignore[index]
+        return number
 
     @staticmethod
     def subbands(minute: int, *numbers: int) -> str:
@@ -215,6 +225,17 @@ def complete(lease: int, *tasks: UUID) -> Statement:
     return sql, [lease] * n, list(tasks), [0] * n, ["1"] * n
 
 
+def complete_image(lease: int, *tasks: UUID, path: str) -> Statement:
+    """The completion of tasks, the first of which has made an image, at the path of another, and a source."""
+    sql, *arguments = complete(lease, *tasks)
+    task = str(tasks[0])
+    file = {"task": task, "path": path, "attempt_path": "b", "kind": "image", "sha256": "1" * 64, "bytes": 9}
+    image = {"path": path, "ra": 10, "declination": 50, "inputs": [{"path": "/a.ms", "role": "visibilities"}]}
+    source = {"name": "J004000.00+500000.0", "ra": 10, "declination": 50, "radius_arcsec": 1}
+    products = [{"task": task, "kind": "image", "row": image}, {"task": task, "kind": "source", "row": source}]
+    return sql.replace(")", ", %s, null, %s)"), *arguments, json.dumps([file]), json.dumps(products)
+
+
 def _spawn(w: World) -> Statement:
     options = {"depends_on": [str(w.running[0])], "workflow": str(w.workflow), "key": "k2", "when": "any_success"}
     return (
@@ -236,6 +257,7 @@ def _keyed() -> str:
 
 CALLS: dict[str, Callable[[World], Statement]] = {
     "accept_gain_set": lambda w: ("accept_gain_set(%s)", w.candidate),
+    "accept_product": lambda w: ("accept_product(%s)", w.products["candidate"]),
     "advance_marks": lambda w: ("advance_marks()",),
     "append_log": lambda w: (
         "append_log(array[%s::bigint], array[%s::uuid], '{1}', '{2}', '{1}', '{0}', '{0}', %s, 1000)",
@@ -251,7 +273,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "cancel_task": lambda w: ("cancel_task(%s, 'no', true)", w.running[0]),
     "cancel_workflow": lambda w: ("cancel_workflow(%s)", w.workflow),
     "claim_runs": lambda w: ("claim_runs(%s, %s, 5, '{}', '{}')", (w.worker << 32) + 2000, w.queue_id),
-    "complete_runs": lambda w: complete(w.lease, *w.running[:2]),
+    "complete_runs": lambda w: complete_image(w.lease, *w.running[:2], path=f"/{w.queue}/accepted.fits"),
     "convert_subband_group": lambda w: ("convert_subband_group(%s)", w.groups[1]),
     "create_queue": lambda w: ("create_queue(%s)", w.queue + ".new"),
     "drain_worker": lambda w: ("drain_worker(%s)", w.worker),
@@ -288,6 +310,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     ),
     "purge_queue": lambda w: ("purge_queue(%s)", w.queue),
     "quarantine_gain_set": lambda w: ("quarantine_gain_set(%s, 'noise')", w.gains),
+    "quarantine_product": lambda w: ("quarantine_product(%s, 'noise')", w.products["accepted"]),
     "record_subbands": lambda w: ("count(*) from record_subbands(%s, %s)", w.intake, w.subbands(30, 0, 1)),
     "recover_runs": lambda w: ("recover_runs()",),
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),

@@ -82,11 +82,12 @@ end $$;
 -- Completed runs with their results (JSON texts, null for none) and, for those that published
 -- files, artifacts: [{task, path, attempt_path, kind, sha256, bytes}].  Ages are milliseconds since
 -- the start, so that the worker's clock never enters.  Returns the stale tasks, null when there are none.
--- p_spawns is what the runs have spawned (see _spawn_offspring).
+-- p_spawns is what the runs have spawned (see _spawn_offspring), p_products what they tell of their products (see _store_products).
 -- Plans are made once for a session: anew for each report they cost a chain of tasks a third of its pace.
--- Touches lease, run, artifact, tally; then edge, blocked, ready for the dependents; what spawn_tasks does; waiter.
+-- Touches lease, run, artifact, tally; what _store_products does; then edge, blocked, ready for the dependents; what spawn_tasks does; waiter.
 create or replace function complete_runs(
-    p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null, p_spawns jsonb default null)
+    p_leases bigint[], p_tasks uuid[], p_ages integer[], p_results text[], p_artifacts jsonb default null, p_spawns jsonb default null,
+    p_products jsonb default null)
     returns uuid[]
     language plpgsql security definer
     set search_path from current set jit = off
@@ -120,6 +121,9 @@ begin
                 set (attempt, attempt_path, kind, sha256, bytes, completed_at, published_at)
                   = (excluded.attempt, excluded.attempt_path, excluded.kind, excluded.sha256, excluded.bytes, v_now, null);
     end if;
+    if p_products is not null then
+        perform _store_products(v_held, p_products);
+    end if;
     v_ended := array(select h.task_id from unnest(v_held) h);
     if p_spawns is null then
         perform _settle(v_ended, 'completed');
@@ -130,8 +134,8 @@ begin
     end if;
     return _stale(p_leases, p_tasks, v_held, 'completed');
 end $$;
-comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb, jsonb) is
-    'Close completed runs; results, artifacts, what they spawned and dependents in one transaction. Returns the stale ones.';
+comment on function complete_runs(bigint[], uuid[], integer[], text[], jsonb, jsonb, jsonb) is
+    'Close completed runs; results, artifacts, rows of products, what they spawned and dependents in one transaction. Returns the stale ones.';
 
 -- Files of a task that a crash may have left under the attempt's own name.
 create or replace function get_publications(p_task uuid)

@@ -31,10 +31,12 @@ def image(ctx: RunContext, params: ImageParams) -> dict[str, Any]:
     """Make an image of a Measurement Set: clean, restore, and write what belongs to it as FITS, and a picture.
 
     Files get their names once the run has completed, all whole.  The same recording and params give the same bits.  The
-    result tells paths, beam, why cleaning stopped, and statistics: noise, what the weights promise, dynamic range.
+    result tells paths, beam, why cleaning stopped, and statistics: noise, what the weights promise, dynamic range.  The
+    image becomes a product of the database, a candidate until its gates let it pass (qa.image).
     """
     from absurd.tasks.imaging.engines import Recording, engine_named
     from absurd.tasks.imaging.products import product_paths, write_products
+    from absurd.tasks.imaging.record import image_record
 
     stages = 0
 
@@ -50,6 +52,7 @@ def image(ctx: RunContext, params: ImageParams) -> dict[str, Any]:
     history = [f"{params.ms} {params.column}", params.model_dump_json(include=set(ImagingParameters.model_fields))]
     private = {name: ctx.artifact(path, kind=f"imaging.{name}") for name, path in paths.items()}
     write_products(results, private, pblimit=params.pblimit, history=history, private=True)
+    ctx.product("image", image_record(results, paths, params.ms))
     for each in results:
         ctx.log.info("image_made", path=paths["image"], stopped_by=each.stopped_by, **each.statistics)
     return {"paths": paths, "planes": [each.summary() for each in results], **results[0].summary()}

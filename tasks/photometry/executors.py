@@ -1,4 +1,4 @@
-"""``photometry.detect``, ``photometry.forced``, ``photometry.variability``: flux densities on the queue."""
+"""``photometry.*``: flux densities on the queue."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ def detect(ctx: RunContext, params: DetectParams) -> dict[str, Any]:
     """Find the sources of an image.
 
     The catalogue has places, flux densities with errors, and what the island of each source sums up to; the result
-    tells how many there are, and the noise.
+    tells how many there are, and the noise.  The database has each source by its position: within `same_arcsec` it is
+    the one that was found there before.
     """
     from absurd.tasks.photometry.catalogue import make_catalogue
+    from absurd.tasks.photometry.record import source_rows, span_of, table_record
     from absurd.tasks.photometry.rows import write_table
+    from absurd.tasks.radio.sky_image import open_sky_image
 
     table, told = make_catalogue(params, lambda: ctx.scratch)
     write_table(table, ctx.artifact(params.out, kind="catalogue"), private=True)
+    row = table_record(params.out, "catalogue", [(params.image, "image")], sources=table.num_rows)
+    ctx.product("table", row | span_of([open_sky_image(params.image).observed]))
+    for each in source_rows(table, params.same_arcsec):
+        ctx.product("source", each)
     return {"path": os.path.abspath(params.out), "sources": table.num_rows, **told}
 
 
@@ -35,13 +42,21 @@ def forced(ctx: RunContext, params: ForcedParams) -> dict[str, Any]:
     """Measure the sources of a catalogue in images, each at its place whether it is seen or not.
 
     Rows of a Parquet file tell flux densities with their errors, or upper limits; the result tells how many were
-    detected in each image.
+    detected in each image.  The database has a row for each source and image too, and replaces what it had of them.
     """
     from absurd.tasks.photometry.night import measure_night
+    from absurd.tasks.photometry.record import measurement_rows, source_rows, span_of, table_record
     from absurd.tasks.photometry.rows import write_table
 
     table, images = measure_night(params, ctx.progress)
     write_table(table, ctx.artifact(params.out, kind="photometry"), private=True)
+    inputs = [(each["image"], "image") for each in images] + [(params.positions, "catalogue")]
+    row = table_record(params.out, "photometry", inputs, rows=table.num_rows)
+    ctx.product("table", row | span_of(table.column("observed").unique().to_pylist()))
+    for each in source_rows(table, params.same_arcsec):
+        ctx.product("source", each)
+    for each in measurement_rows(table):
+        ctx.product("photometry", each)
     ctx.progress(len(images), len(images))
     return {"path": os.path.abspath(params.out), "rows": table.num_rows, "images": images}
 
@@ -50,15 +65,25 @@ def forced(ctx: RunContext, params: ForcedParams) -> dict[str, Any]:
 def variability(ctx: RunContext, params: VariabilityParams) -> dict[str, Any]:
     """Tell which sources change, by their flux densities in all epochs on one scale.
 
-    The result counts sources by what they are, names those that change, and tells the scale of each epoch.
+    The result counts sources by what they are, names those that change, and tells the scale of each epoch.  The
+    database has what was told of each source.
     """
     from absurd.tasks.photometry.changes import find_changes
+    from absurd.tasks.photometry.record import change_rows, source_rows, span_of, table_record
     from absurd.tasks.photometry.rows import write_table
 
     found = find_changes(params)
     write_table(found.sources, ctx.artifact(params.out, kind="variability"), private=True)
     result: dict[str, Any] = {"path": os.path.abspath(params.out), **found.told()}
+    inputs = [(each, "photometry") for each in params.photometry]
+    span = span_of(found.light_curves.observed)
+    ctx.product("table", table_record(params.out, "variability", inputs, counts=result["counts"]) | span)
+    for each in source_rows(found.sources, params.same_arcsec):
+        ctx.product("source", each)
+    for each in change_rows(found.sources):
+        ctx.product("variability", each)
     if params.light_curves is not None:
         write_table(found.curves, ctx.artifact(params.light_curves, kind="light_curves"), private=True)
+        ctx.product("table", table_record(params.light_curves, "light curves", inputs) | span)
         result["light_curves"] = os.path.abspath(params.light_curves)
     return result

@@ -7,6 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Path = Annotated[str, Field(min_length=1)]
+Same = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Radius within which a source is the one that the database has there, arcseconds.",
+    ),
+]
 
 
 class ImageParams(BaseModel):
@@ -54,6 +63,7 @@ class ForcedParams(BaseModel):
         allow_inf_nan=False,
         description="Upper limit of what is not detected, in errors above its flux density or 0.",
     )
+    same_arcsec: Same = 3.0
 
     @model_validator(mode="after")
     def _suffix(self) -> Self:
@@ -98,6 +108,7 @@ class VariabilityParams(BaseModel):
     ese_preset: Literal["conservative", "moderate", "sensitive"] = Field(
         default="moderate", description="Thresholds of the score for extreme scattering events."
     )
+    same_arcsec: Same = 3.0
 
     @model_validator(mode="after")
     def _suffix(self) -> Self:
@@ -129,6 +140,7 @@ class DetectParams(BaseModel):
     python: str | None = Field(
         default=None, min_length=1, description="The Python that has PyBDSF (bdsf); without it the worker's."
     )
+    same_arcsec: Same = 3.0
 
     @model_validator(mode="after")
     def _limits(self) -> Self:

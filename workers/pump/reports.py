@@ -26,14 +26,19 @@ class Report(NamedTuple):
 
 
 def is_plain(report: Report) -> bool:
-    """Whether a report is a completion without files or spawns, which goes with the next step."""
+    """Whether a report is a completion without files, spawns or products, which goes with the next step."""
     outcome = report.outcome
-    return type(outcome) is Completed and not outcome.artifacts and not outcome.spawns
+    return type(outcome) is Completed and not (outcome.artifacts or outcome.spawns or outcome.products)
 
 
 def spawns_of(report: Report) -> tuple[dict[str, Any], ...]:
     """What a run has spawned that is written with its report."""
     return report.outcome.spawns if isinstance(report.outcome, Completed | Suspended) else ()
+
+
+def _may_be_refused(report: Report) -> bool:
+    """Whether the database may refuse a report for what it tells beside the end of the run."""
+    return bool(spawns_of(report)) or (isinstance(report.outcome, Completed) and bool(report.outcome.products))
 
 
 def _age_ms(report: Report, now: float) -> int | None:
@@ -55,11 +60,12 @@ def calls_for(
 ) -> list[tuple[Call[list[UUID]], list[Report]]]:
     """The calls that record `reports` of any kind: one for each kind, with the reports it records.
 
-    Whoever has spawned gets a call of its own, so that a spawn which is refused undoes nobody else's report.
+    Whoever has spawned or has products gets a call of its own, so that one which is refused undoes nobody else's
+    report.
     """
     by_kind: dict[tuple[type[Outcome], UUID | None], list[Report]] = {}
     for report in reports:
-        alone = report.claim.task_id if spawns_of(report) else None
+        alone = report.claim.task_id if _may_be_refused(report) else None
         by_kind.setdefault((type(report.outcome), alone), []).append(report)
     calls = []
     for (kind, _), group in by_kind.items():
@@ -92,7 +98,8 @@ def _complete(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead
         for artifact in end.artifacts
     ]
     spawns = [each for end in ends for each in end.spawns]
-    return claims.complete_runs(leases, tasks, ages, [end.result for end in ends], artifacts, spawns)
+    products = [{"task": str(task)} | each for task, end in zip(tasks, ends, strict=True) for each in end.products]
+    return claims.complete_runs(leases, tasks, ages, [end.result for end in ends], artifacts, spawns, products)
 
 
 def _fail(leases: _Leases, tasks: _Tasks, ages: _Ages, ends: _Outcomes, dead_letters: bool) -> Call[list[UUID]]:

@@ -67,9 +67,9 @@ async def run_in_loop(
             result = await _within(timeout, executor.function(context, params), claim)
         if context.lost:
             raise _lost(claim)
-        if context.artifacts or context.spawns:
+        if context.artifacts or context.spawns or context.products:
             files = await asyncio.to_thread(collect, context.artifacts) if context.artifacts else ()
-            return Completed(_encoded(result), files, tuple(context.spawns))
+            return Completed(_encoded(result), files, tuple(context.spawns), tuple(context.products))
         return NOTHING if result is None else Completed(_encoded(result))
     except BaseException as error:
         context.cancel()
@@ -89,7 +89,8 @@ def run_sync(context: RunContext, claim: Claim, executor: Executor, defaults: De
         result = executor.function(context, executor.load_params(given))
         if context.cancelled:
             raise _lost(claim)
-        return Completed(_encoded(result), collect(context.artifacts), tuple(context.spawns))
+        files = collect(context.artifacts)
+        return Completed(_encoded(result), files, tuple(context.spawns), tuple(context.products))
     except BaseException as error:
         outcome = outcome_of(error, context, claim, executor, defaults)
     finally:

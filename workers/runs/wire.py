@@ -55,7 +55,7 @@ def load_outcome(dumped: dict[str, Any] | None) -> Outcome | None:
         return None
     fields = dict(dumped)
     kind = fields.pop("kind")
-    for name in ("awaits", "spawns"):
+    for name in ("awaits", "spawns", "products"):
         if name in fields:
             fields[name] = tuple(fields[name])
     if kind == "completed":

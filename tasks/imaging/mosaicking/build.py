@@ -79,6 +79,35 @@ def told(tiles: Sequence[Tile], combined: Combined) -> dict[str, Any]:
     }
 
 
+def mosaic_record(out: str, tiles: Sequence[Tile], combined: Combined) -> dict[str, Any]:
+    """The row of a mosaic: its noise is the median of its noise map."""
+    wcs = combined.grid.wcs
+    ra, dec = (float(each) for each in wcs.wcs.crval)
+    images = [each.image for each in tiles]
+    times = sorted(each.observed for each in images if each.observed is not None)
+    beams = [each.beam for each in images if each.beam is not None]
+    frequencies = [each.frequency_hz for each in images if each.frequency_hz is not None]
+    telescopes = {each.header.get("TELESCOP") for each in images}
+    return {
+        "path": out,
+        "observed_from": times[0] if times else None,
+        "observed_until": times[-1] if times else None,
+        "telescope": telescopes.pop() if len(telescopes) == 1 else None,
+        "ra": ra % 360,
+        "declination": dec,
+        "frequency_hz": float(np.median(frequencies)) if frequencies else None,
+        "beam_major_arcsec": float(np.median([each.major_deg for each in beams])) * _ARCSEC if beams else None,
+        "beam_minor_arcsec": float(np.median([each.minor_deg for each in beams])) * _ARCSEC if beams else None,
+        "rms_jy": combined.median_noise_jy,
+        "inputs": [{"path": os.path.abspath(each.path), "role": "tile"} for each in images],
+        "facts": {
+            "paths": {"noise": os.path.abspath(name_of_noise(out))},
+            "pixels": combined.pixels,
+            "chi_squared": combined.chi_squared,
+        },
+    }
+
+
 def _remarks(tiles: Sequence[Tile], combined: Combined) -> list[str]:
     found = [
         f"{each.image.path} has no value on the mosaic where its beam is high enough: it takes no part"

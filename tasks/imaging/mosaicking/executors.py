@@ -20,9 +20,10 @@ def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
     """Combine images to one, each pixel weighted by primary beam^2 / noise^2, with its noise map.
 
     The result tells both files, the pixels, noise, beam, how the noise map fits the scatter of the pixels, each tile
-    with its noise, and warnings.
+    with its noise, and warnings.  The mosaic becomes a product of the database, a candidate until its gates let it pass
+    (qa.mosaic).
     """
-    from absurd.tasks.imaging.mosaicking.build import name_of_noise, read_tiles, told
+    from absurd.tasks.imaging.mosaicking.build import mosaic_record, name_of_noise, read_tiles, told
     from absurd.tasks.imaging.mosaicking.combine import combine
 
     tiles, grid = read_tiles(params)
@@ -36,6 +37,7 @@ def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
         progress=lambda done, total: ctx.progress(done, total, "combining"),
     )
     result = told(tiles, combined)
+    ctx.product("mosaic", mosaic_record(params.out, tiles, combined))
     for warning in result["warnings"]:
         ctx.log.warning("mosaic_remark", remark=warning)
     return {"path": os.path.abspath(params.out), "noise_path": os.path.abspath(noise), **result}

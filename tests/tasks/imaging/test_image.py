@@ -19,7 +19,7 @@ from astropy.wcs import WCS
 from house import ROOT
 from imaged import drift, middle_of, pixel_of, source
 from pydantic import ValidationError as PydanticError
-from single_run import run
+from single_run import run, run_with_products
 
 from absurd.tasks.calibration.sky_model import Component
 from absurd.tasks.imaging.grid import Grid
@@ -237,7 +237,16 @@ def test_the_task_writes_images_that_others_read(seen: Visibilities, tmp_path: P
     assert header["CTYPE3"] == "FREQ"
     assert 1.3e9 < header["CRVAL3"] < 1.4e9
     before = {name: Path(path).read_bytes() for name, path in result["paths"].items()}
-    again, _ = run("imaging.image", params)
+    again, (product,) = run_with_products("imaging.image", params)
+    assert product["kind"] == "image"
+    row = product["row"]
+    assert (row["path"], row["inputs"]) == (result["paths"]["image"], [{"path": params["ms"], "role": "visibilities"}])
+    assert (row["ra"], row["declination"]) == pytest.approx((header["CRVAL1"], header["CRVAL2"]))
+    assert row["observed_from"][:19] == header["DATE-OBS"][:19]
+    assert row["observed_from"] < row["observed_until"]
+    assert (row["rms_jy"], row["thermal_jy"]) == pytest.approx((header["NOISE"], header["THERMAL"]))
+    assert row["beam_major_arcsec"] == pytest.approx(result["beam_arcsec"][0])
+    assert row["facts"]["paths"] == result["paths"]
     assert before == {name: Path(path).read_bytes() for name, path in again["paths"].items()}
     assert json.loads(json.dumps(again)) == result
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from radio_skies import DISH_M, Field, Source, draw, scattered, write
-from single_run import fail, run
+from single_run import fail, run, run_with_products
 
 from absurd.tasks.imaging.mosaicking.combine import combine
 from absurd.tasks.imaging.mosaicking.grid import circular_mean, make_grid
@@ -111,6 +111,21 @@ def test_beam_and_noise_are_those_of_each_tile(tiles: list[Path], tmp_path: Path
             power = BEAM.power(separation_rad(ra, dec, field.ra, field.dec), np.array(1.405e9))
             weight += float(power) ** 2 / tile.noise_jy**2 if power >= 0.1 else 0
         assert noise[y, x] == pytest.approx(weight**-0.5, rel=1e-3)
+
+
+def test_the_row_of_a_mosaic(tiles: list[Path], tmp_path: Path) -> None:
+    """It tells where it is, when its tiles were observed, its noise, and which tiles it was made of."""
+    out = str(tmp_path / "m.fits")
+    result, (product,) = run_with_products("imaging.mosaic", {"tiles": [str(each) for each in tiles], "out": out})
+
+    assert (product["kind"], product["row"]["path"]) == ("mosaic", out)
+    row = product["row"]
+    assert (row["ra"], row["declination"]) == pytest.approx((result["centre"][0] % 360, result["centre"][1]))
+    assert row["rms_jy"] == result["median_noise_jy"]
+    assert row["beam_major_arcsec"] == pytest.approx(5 * 48)
+    assert (row["observed_from"], row["telescope"]) == ("2026-01-01T00:00:00+00:00", "DSA-110")
+    assert row["inputs"] == [{"path": str(each), "role": "tile"} for each in tiles]
+    assert row["facts"]["paths"] == {"noise": result["noise_path"]}
 
 
 def test_blanks_do_not_count(tiles: list[Path], sources: list[Source], tmp_path: Path) -> None:
