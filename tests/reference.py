@@ -32,7 +32,7 @@ from absurd.executor import registry
 from absurd.tasks import EXECUTOR_MODULES
 from absurd.tasks.pipeline import PipelineConfig, environment_names, load_pipeline_config
 from absurd.tasks.pipeline.environments import described_keys
-from absurd.tasks.qa import GATES
+from absurd.tasks.qa import GATES, IMAGE_GATES, MOSAIC_GATES
 from absurd.workers import AbsurdWorker
 
 PROGRAMS = {
@@ -187,12 +187,16 @@ def pipeline_page() -> str:
         for section, rows in sections.items()
     ]
     limits = ("warn_below", "fail_below", "warn_above", "fail_above")
-    gates = [
-        (f"`{name}`", each.meaning, each.unit, *(_limit(getattr(each.limits, limit)) for limit in limits))
-        for name, each in GATES.items()
-    ]
-    parts.append("## Gates\n\nOf `quality.limits`, and of the param `limits` of `qa.calibration`.\n\n"
-                 + _table(("Gate", "Measure", "Unit", *limits), gates))  # fmt: skip
+    for title, where, gates in (
+        ("Gates", "Of `quality.limits`, and of the param `limits` of `qa.calibration`.", GATES),
+        ("Gates of images", "Of the param `limits` of `qa.image`.", IMAGE_GATES),
+        ("Gates of mosaics", "Of the param `limits` of `qa.mosaic`.", MOSAIC_GATES),
+    ):
+        rows = [
+            (f"`{name}`", each.meaning, each.unit, *(_limit(getattr(each.limits, limit)) for limit in limits))
+            for name, each in gates.items()
+        ]
+        parts.append(f"## {title}\n\n{where}\n\n" + _table(("Gate", "Measure", "Unit", *limits), rows))
     return _page(
         "The pipeline's configuration",
         "What `load_pipeline_config` gives; [how it is put together](../howto/pipeline.md). The usual values are those "

@@ -56,6 +56,17 @@ def cross_match(ra1: Floats, dec1: Floats, ra2: Floats, dec2: Floats, radius_arc
     return Match(first, second.astype(np.int64), separation, (around > 1) | (behind > 1))
 
 
+def nearest_arcsec(ra1: Floats, dec1: Floats, ra2: Floats, dec2: Floats) -> Floats:
+    """Distance of each source of a catalogue from the nearest of another, arcseconds; infinite if that is empty."""
+    from scipy.spatial import cKDTree
+
+    if not len(ra1) or not len(ra2):
+        return np.full(len(ra1), np.inf)
+    far, _ = cKDTree(_vectors(ra2, dec2)).query(_vectors(ra1, dec1))
+    distance: Floats = np.degrees(2 * np.arcsin(np.minimum(far / 2, 1))) * 3600
+    return distance
+
+
 def _vectors(ra: Floats, dec: Floats) -> Floats:
     lon, lat = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1).reshape(-1, 3)

@@ -73,6 +73,15 @@ def read_positions(
     return Positions(told, ra_deg, dec_deg, (major / 3600, minor / 3600, angle))
 
 
+def read_numbers(path: str | os.PathLike[str], columns: Sequence[str]) -> list[Floats]:
+    """Columns of a catalogue of the same forms, as numbers.
+
+    Raises DataError: no such file or column, no numbers in it.
+    """
+    table = _read(os.fspath(path))
+    return [_numbers(path, table, each) for each in columns]
+
+
 def position_name(ra_deg: float, dec_deg: float) -> str:
     """A name by position, as J123456.78+123456.7: right ascension in hours, minutes, seconds, declination likewise."""
     ra = round(ra_deg % 360 / 15 * 360_000) % (24 * 360_000)  # hundredths of seconds of time

@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from absurd.tasks.qa.calibration import check_calibration
     from absurd.tasks.qa.closure import Closure, closure_of
     from absurd.tasks.qa.gates import GATES, Gate, Limits, gates_with
+    from absurd.tasks.qa.image_gates import IMAGE_GATES, MOSAIC_GATES
     from absurd.tasks.qa.quarantine import find_in_quarantine, put_into_quarantine, release_from_quarantine
     from absurd.tasks.qa.report import Measure, QualityReport
 
 __all__ = [
     "GATES",
+    "IMAGE_GATES",
+    "MOSAIC_GATES",
     "Closure",
     "Gate",
     "Limits",
@@ -29,6 +32,8 @@ __all__ = [
 
 _MODULES = {
     "GATES": "gates",
+    "IMAGE_GATES": "image_gates",
+    "MOSAIC_GATES": "image_gates",
     "Closure": "closure",
     "Gate": "gates",
     "Limits": "gates",

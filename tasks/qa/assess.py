@@ -44,7 +44,7 @@ def assess(
     from absurd.tasks.visibility.foreign import read_visibilities
 
     for path in sets:
-        _refuse_quarantined(path)
+        refuse_quarantined(path)
     told("reading")
 
     def column(name: str) -> Visibilities:
@@ -85,17 +85,21 @@ def checksum_of(path: str) -> str:
 
 def keep(report: QualityReport, params: CalibrationParams, sets: Sequence[str]) -> str:
     """Write a report as JSON, whole or not at all, and give its path: named after the first set, or the recording."""
-    path = _report_path(params, sets)
+    return write_report(report, _report_path(params, sets))
+
+
+def write_report(report: QualityReport, path: Path) -> str:
+    """Write a report as JSON, whole or not at all, and give its path."""
     with write_aside(path) as part:
         text = json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
     return str(path)
 
 
-def refuse(report: QualityReport, sets: Sequence[str], *, kept: str, move: bool) -> QualityError:
-    """The error of gain sets that do not pass, which are in quarantine then if they are to `move`."""
+def refuse(report: QualityReport, products: Sequence[str], *, kept: str, move: bool) -> QualityError:
+    """The error of files or folders that do not pass, which are in quarantine then if they are to `move`."""
     told = report.to_json()
-    places = [str(put_into_quarantine(each, told | {"report": kept})) for each in sets] if move else []
+    places = [str(put_into_quarantine(each, told | {"report": kept})) for each in products] if move else []
     where = f"; in quarantine: {', '.join(places)}" if places else ""
     return QualityError(
         f"{report.subject} does not pass: {'; '.join(report.reasons)}{where}; all measures are in {kept}",
@@ -177,13 +181,13 @@ def _refuse_other(row: Mapping[str, Any], observed: Visibilities, ms: str) -> No
         raise CalibrationError(f"gain set {row['id']} is not judged on {Path(ms).name}: {' and '.join(reasons)}")
 
 
-def _refuse_quarantined(path: str) -> None:
-    """Say again what a run has found out that was killed before it could."""
+def refuse_quarantined(path: str) -> None:
+    """Say again, of a product that has been moved, what a run has found out that was killed before it could."""
     if os.path.lexists(path):
         return
     told = find_in_quarantine(path)
     if told is None:
-        raise DataError(f"there is no gain set in {path}", path=path)
+        raise DataError(f"there is no product in {path}", path=path)
     known: dict[str, Any] = {name: told[name] for name in ("reasons", "measures", "report") if name in told}
     raise QualityError(
         f"{path} is in quarantine since {told['quarantined_at']}: {'; '.join(told.get('reasons', []))}",

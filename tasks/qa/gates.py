@@ -121,19 +121,19 @@ GATES: Mapping[str, Gate] = {
 }
 
 
-def gates_with(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Gate]:
-    """All gates, with other limits for some: ``{"antennas": {"fail_below": 6}}``.
+def gates_with(changes: Mapping[str, Mapping[str, Any]], gates: Mapping[str, Gate] = GATES) -> dict[str, Gate]:
+    """All of `gates`, with other limits for some: ``{"antennas": {"fail_below": 6}}``.
 
     Raises ConfigurationError for a gate or limit that is not known, and for limits that cannot be.
     """
     names = [each.name for each in fields(Limits)]
     for gate, limits in changes.items():
-        _require_known("gate", gate, list(GATES))
+        _require_known("gate", gate, list(gates))
         for name in limits:
             _require_known(f"limit of {gate}", name, names)
     return {
         name: replace(gate, limits=gate.limits.with_(changes[name])) if name in changes else gate
-        for name, gate in GATES.items()
+        for name, gate in gates.items()
     }
 
 
