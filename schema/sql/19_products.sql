@@ -21,7 +21,7 @@ create table product (
     constraint product_times check (observed_from <= observed_until)
 );
 create unique index product_present on product (path) where state in ('candidate', 'accepted');
-create index product_observed on product (observed_from desc, id desc);
+create index product_observed on product (observed_from desc nulls last, id desc);
 comment on table product is
     'Files that the pipeline has made, each by its path and content. A row is written with the completion of its task, and stays.';
 comment on column product.checksum is 'SHA-256 of the file.';

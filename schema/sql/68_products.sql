@@ -303,7 +303,7 @@ create or replace function list_products(
         select to_jsonb(x) from product x
         where (p_kind is null or x.kind = p_kind) and (p_state is null or x.state = p_state)
           and (p_since is null or x.observed_from >= p_since) and (p_until is null or x.observed_from < p_until)
-        order by x.observed_from desc, x.id desc limit least(greatest(p_limit, 1), 10000)
+        order by x.observed_from desc nulls last, x.id desc limit least(greatest(p_limit, 1), 10000)
     $$;
 comment on function list_products(text, text, timestamptz, timestamptz, integer) is
     'Products, the latest observation first: of a kind (image, mosaic, table), in a state, observed in a span of time.';

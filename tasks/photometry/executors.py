@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from typing import Any
 
 from absurd.context import RunContext
 from absurd.executor import executor
-from absurd.tasks.photometry.params import DetectParams, ForcedParams, VariabilityParams
+from absurd.tasks.photometry.params import DetectParams, ForcedParams, NightParams, VariabilityParams
 
 for module in ("astropy", "numba", "numpy", "pyarrow", "scipy"):
     if find_spec(module) is None:  # not registered then: a worker that has it will serve the tasks
@@ -87,3 +88,36 @@ def variability(ctx: RunContext, params: VariabilityParams) -> dict[str, Any]:
         ctx.product("table", table_record(params.light_curves, "light curves", inputs) | span)
         result["light_curves"] = os.path.abspath(params.light_curves)
     return result
+
+
+@executor("photometry.export_night", runs_in="process")
+def export_night(ctx: RunContext, params: NightParams) -> dict[str, Any]:
+    """Write all measurements of a night that the database has to a Parquet file, for whoever has no database.
+
+    Non-detections with their limits are among them; those of quarantined images are not.  The same rows give the same
+    file, whenever the task runs again: a schedule may run it each day, and again once a night was measured anew.
+    """
+    from absurd.config import load_settings
+    from absurd.database_url import for_psycopg
+    from absurd.resolve import resolve_database
+    from absurd.tasks.photometry.nightly import last_night, name_of_night, span_of_night, write_night
+    from absurd.tasks.photometry.record import span_of, table_record
+
+    def of_now() -> str:
+        return last_night(datetime.now(UTC), params.begins).isoformat()
+
+    night = params.night or date.fromisoformat(ctx.step("night", of_now))  # of the first attempt, if it is not told
+    settings = load_settings()
+    path = name_of_night(params.folder, night)
+    table = write_night(
+        for_psycopg(resolve_database(settings)),
+        settings.schema,
+        span_of_night(night, params.begins),
+        ctx.artifact(path, kind="night"),
+        ctx.scratch,
+        lambda rows, _: ctx.progress(rows, None, "rows"),
+    )
+    images = table.column("image").unique().to_pylist()
+    row = table_record(path, "night", [(each, "image") for each in images], night=night.isoformat())
+    ctx.product("table", row | span_of(table.column("observed_at").unique().to_pylist()))
+    return {"path": os.path.abspath(path), "night": night.isoformat(), "rows": table.num_rows, "images": len(images)}

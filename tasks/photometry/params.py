@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -149,3 +150,20 @@ class DetectParams(BaseModel):
         if not self.out.endswith((".parquet", ".pq")):
             raise ValueError("out is a Parquet file: its name ends in .parquet or .pq")
         return self
+
+
+class NightParams(BaseModel):
+    """Which night is written, and where to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path = Field(description="Folder of the files, photometry-YYYY-MM-DD.parquet.")
+    night: date | None = Field(
+        default=None, description="The day on which the night begins; without it the last one that has ended."
+    )
+    begins: float = Field(
+        default=20.0,
+        ge=0,
+        lt=24,
+        description="When a night begins, hours of UTC; it ends as the next one begins.  20 is noon at Owens Valley.",
+    )
