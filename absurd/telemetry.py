@@ -112,7 +112,7 @@ class Event(StrEnum):
     MOSAIC_REMARK = "mosaic_remark"
     """Images were combined, and something about them is to be known."""
     OUTCOME_REFUSED = "outcome_refused"
-    """The database will never take the outcome of a run, or what it has spawned; the run fails for good."""
+    """The database will never take the outcome of a run, its products or what it has spawned; it fails for good."""
     PARTS_KEPT = "parts_kept"
     """What parts of a batch of cut-outs had made was to be removed, and another batch is at work with it."""
     PROBLEM_FOUND = "problem_found"
