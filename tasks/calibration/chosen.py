@@ -60,7 +60,7 @@ def of_database(params: ApplyParams, recording: Recording, find: Find, get: Get)
             raise CalibrationError(f"there is no gain set {params.gain_set}")
         if row["telescope"] != telescope:
             raise CalibrationError(f"gain set {params.gain_set} is of {row['telescope']}, the recording of {telescope}")
-        choice = check(_changed(Candidate.of(row), params), target, borrow=borrow)
+        choice = check(_changed(Candidate.of(row), params), target, telescope=telescope, borrow=borrow)
     else:
         rows = find(telescope, target.at, target.declination_deg)
         known = [_changed(Candidate.of(each), params) for each in rows if _is_within(each["path"], params.gains)]

@@ -157,7 +157,7 @@ def choose(
     raise _refused(usable, waiting, target, telescope, borrow)
 
 
-def check(candidate: Candidate, target: Target, *, borrow: Borrowing | None = None) -> Choice:
+def check(candidate: Candidate, target: Target, *, telescope: str = "", borrow: Borrowing | None = None) -> Choice:
     """That set, if it may be used.  Raises CalibrationError with its age in hours and distance in degrees if not."""
     if candidate.state != "valid":
         raise CalibrationError(
@@ -166,7 +166,7 @@ def check(candidate: Candidate, target: Target, *, borrow: Borrowing | None = No
             gain_set=candidate.number,
             state=candidate.state,
         )
-    return choose([candidate], target, borrow=borrow)
+    return choose([candidate], target, telescope=telescope, borrow=borrow)
 
 
 def refusals(candidate: Candidate, target: Target, borrow: Borrowing | None = None) -> list[str]:

@@ -142,6 +142,7 @@ def test_an_old_calibration_and_another_strip_are_refused(
     for named in ({}, {"gain_set": number}):
         old = refused(recordings, "tomorrow", tmp_path / "x.ms", **named)
         assert old["code"] == "calibration_failed"
+        assert "no gain set holds for OVRO_MMA at" in old["message"]
         assert "30.0 h and 0.00 degrees away: it is 30.0 h old (critical) and holds from" in old["message"]
         south = refused(recordings, "south", tmp_path / "x.ms", **named)
         assert "1.0 h and 38.50 degrees away: its declination +54.60 is 38.50 degrees from +16.10" in south["message"]
