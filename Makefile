@@ -37,7 +37,7 @@ test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, J=N in N p
 	@$(BIN)/pytest -n $(J) --dist worksteal --durations 40 --durations-min 5 $(if $(V),-v,) $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered,) $(T)
 
 soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, models (T=PATH a part)
-	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler tests/schema/test_gates.py tests/tasks/export/test_kill.py)
+	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler tests/schema/test_gates.py tests/tasks/export/test_kill.py tests/tasks/session/test_crash.py tests/tasks/session/test_sealing.py)
 
 bench: $(INSTALLED) ## measure the queue and exports, five rounds of each benchmark (T=NAME one of them)
 	@for name in $(or $(T),queue latency backlog snapshot dag slots packing idle export); do \

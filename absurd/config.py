@@ -88,6 +88,8 @@ class Settings:
     """Attempts after the first one, where neither task nor executor sets them; 0: a task is tried once."""
     dlq_enabled: bool = True
     """Whether tasks that spent their attempts are kept as dead letters, to be looked at and put back."""
+    session_folder: Path | None = None
+    """Data folder of `absurd session`: where the files of sessions are.  None: it has to be named each time."""
     log_level: str = "info"
     """The least severe log lines to write: debug, info, warning, error or critical."""
     log_format: str = "console"
@@ -375,6 +377,7 @@ _READERS: dict[str, _Reader] = {
     "task_timeout": (_limit, "a number of seconds up to a year, or 0 for no limit"),
     "max_retries": _count(0, 32_766),
     "dlq_enabled": (_switch, "true or false"),
+    "session_folder": (_path, "the path of a folder"),
     "log_level": _one_of("debug", "info", "warning", "error", "critical"),
     "log_format": _one_of("console", "json"),
     "log_limit": _count(0, 1_073_741_824),

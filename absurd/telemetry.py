@@ -161,6 +161,8 @@ class Event(StrEnum):
     """Scratch folders of a worker that was killed were removed."""
     SCRATCH_UNKNOWN = "scratch_unknown"
     """How much room the scratch disk has cannot be told; the run is started, unless it needs room on one that hangs."""
+    SESSION_SEALED = "session_sealed"
+    """A session's journal and frames became its file."""
     STALE_CLAIM = "stale_claim"
     """A run's outcome came after its claim was lost, and changed nothing."""
     SUSPECT_IN_WORKER = "suspect_in_worker"

@@ -10,6 +10,7 @@ EXECUTOR_MODULES = (
     "absurd.tasks.maintenance.executors",
     "absurd.tasks.photometry.executors",
     "absurd.tasks.qa.executors",
+    "absurd.tasks.session.executors",
     "absurd.tasks.visibility.executors",
 )
 """Modules that register the executors shipped with the platform when they are imported."""

@@ -33,6 +33,7 @@ SECTIONS = {
         "export": "absurd.cli.export:export",
         "extract-catalog": "absurd.cli.extract_catalog:extract_catalog",
         "pipeline": "absurd.cli.pipeline:pipeline",
+        "session": "absurd.cli.session:session",
     },
     "Look": {
         "status": "absurd.cli.status:status",
