@@ -200,8 +200,7 @@ def pipeline_page() -> str:
     return _page(
         "The pipeline's configuration",
         "What `load_pipeline_config` gives; [how it is put together](../howto/pipeline.md). The usual values are those "
-        "of production; *elsewhere* tells what an environment has instead. Stages marked (next) do not go by the "
-        "configuration yet: their keys are checked, and nothing reads them yet.",
+        "of production; *elsewhere* tells what an environment has instead.",
         "\n".join(parts),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,9 @@ class ImageParams(ImagingParameters):
     column: str = Field(default="DATA", min_length=1, description="Which visibilities, as CORRECTED_DATA.")
     spectral_window: int | None = Field(default=None, ge=0, description="Of the Measurement Set; it may have one only.")
     fields: list[int | str] | None = Field(default=None, description="Numbers or names of fields; without it all.")
+    kept: Literal["all", "read"] = Field(
+        default="all", description="Files that are kept; read: those that mosaics and photometry read."
+    )
 
 
 @executor("imaging.image", runs_in="process")
@@ -48,7 +51,7 @@ def image(ctx: RunContext, params: ImageParams) -> dict[str, Any]:
     recording = Recording(params.ms, params.column, params.spectral_window, params.fields)
     results = engine_named(params.engine, lambda: ctx.scratch).image(recording, params, progress)
     progress("writing")
-    paths = product_paths(params.out, pbcor=params.pbcor)
+    paths = product_paths(params.out, pbcor=params.pbcor, kept=params.kept)
     history = [f"{params.ms} {params.column}", params.model_dump_json(include=set(ImagingParameters.model_fields))]
     private = {name: ctx.artifact(path, kind=f"imaging.{name}") for name, path in paths.items()}
     write_products(results, private, pblimit=params.pblimit, history=history, private=True)

@@ -94,10 +94,10 @@ class Grid:
             raise ValidationError("gridder idg is one of WSClean", advice="take engine wsclean, or wproject")
         nx, ny = parameters.image_size
         self.samples, self.weights = samples, weights
-        self.with_w = parameters.gridder == "wgridder"
+        flat = parameters.is_flat
+        self.with_w = parameters.gridder == "wgridder" and not flat
         self.geometry = Geometry(samples.centre, (ny, nx), parameters.cell_rad)
         uvw = samples.uvw_m
-        flat = parameters.gridder == "standard"
         self.phase_rad = 0.0
         """The largest phase that the grid leaves out."""
         if flat:

@@ -64,6 +64,13 @@ class ImagingParameters(BaseModel):
         description="standard: the array is taken for flat; wproject, widefield: on the slant plane of the array where "
         "that is exact enough, else with all of w; wgridder: always with all of w; idg: of WSClean only.",
     )
+    wprojplanes: int = Field(
+        default=-1,
+        ge=-1,
+        le=4096,
+        description="Planes of w of tclean; -1: as many as it takes.  With 1 every engine but WSClean takes the array "
+        "for flat; the embedded one needs no other number.",
+    )
     deconvolver: Literal["hogbom", "clark", "multiscale", "mtmfs"] = Field(
         default="hogbom", description="How the point spread function is taken off; mtmfs: of tclean only."
     )
@@ -103,6 +110,11 @@ class ImagingParameters(BaseModel):
     pbcor: bool = Field(default=True, description="Whether there is an image with the beam divided out, too.")
     planes: int = Field(default=1, ge=1, le=4096, description="Images by frequency: 1 is of the whole band.")
     engine: Engine = Field(default="embedded", description="What makes the image.")
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether w is left out."""
+        return self.gridder == "standard" or self.wprojplanes in {0, 1}
 
     @property
     def cell_rad(self) -> float:

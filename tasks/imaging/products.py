@@ -26,15 +26,19 @@ _DEPTH_SIGMA = (-3.0, 20.0)
 """Deviations that a picture is black and white at."""
 
 
-def kinds(*, pbcor: bool) -> list[str]:
-    """Products that there are."""
-    return [each for each in UNITS if each != "pbcor" or pbcor]
+READ = ("image", "pb", "pbcor")
+"""Products that later stages read."""
 
 
-def product_paths(out: str | os.PathLike[str], *, pbcor: bool) -> dict[str, str]:
+def kinds(*, pbcor: bool, kept: str = "all") -> list[str]:
+    """Products that there are: all, or those that are read."""
+    return [each for each in UNITS if (each != "pbcor" or pbcor) and (kept == "all" or each in READ)]
+
+
+def product_paths(out: str | os.PathLike[str], *, pbcor: bool, kept: str = "all") -> dict[str, str]:
     """Where each product of ``night.fits`` lies: ``night-image.fits`` and so on, and ``night.png``."""
     stem = os.fspath(out).removesuffix(".fits")
-    return {each: f"{stem}-{each}.fits" for each in kinds(pbcor=pbcor)} | {"png": f"{stem}.png"}
+    return {each: f"{stem}-{each}.fits" for each in kinds(pbcor=pbcor, kept=kept)} | {"png": f"{stem}.png"}
 
 
 def write_products(

@@ -11,7 +11,7 @@ import numpy as np
 from absurd.tasks.photometry.detect import detect
 from absurd.tasks.photometry.params import DetectParams
 from absurd.tasks.photometry.positions import position_name
-from absurd.tasks.photometry.shapes import beam_shape
+from absurd.tasks.photometry.shapes import beam_shape, round_shape
 from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.sky_image import SkyImage, open_sky_image
 from absurd.tasks.radio.sky_pixels import frame_of, pixels_to_sky
@@ -62,7 +62,7 @@ def _found(params: DetectParams, image: SkyImage) -> dict[str, Any]:
         noise = opened.pixels()
     found = detect(
         pixels,
-        beam_shape(image, image.beam),
+        beam_shape(image, image.beam) if params.fwhm_pixels is None else round_shape(params.fwhm_pixels),
         detection_sigma=params.detection_sigma,
         island_sigma=params.island_sigma,
         noise=noise,

@@ -18,6 +18,7 @@ from absurd.tasks.photometry.variability import (
     transient,
     variable,
 )
+from absurd.tasks.quiet import quiet
 from absurd.tasks.radio.errors import PhotometryError
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -68,9 +69,8 @@ def find_changes(params: VariabilityParams) -> Changes:
     changing = variable(found, false_alarm=params.false_alarm, least_epochs=params.min_epochs, least_v=params.min_v)
     passing = transient(flux, error, detection_sigma=params.transient_sigma)
     score, confidence = scattering_score(found, params.ese_preset)
-    kinds = np.select(
-        [found.epochs < params.min_epochs, passing, changing], ["not judged", "transient", "variable"], "steady"
-    )
+    judged = (found.epochs >= params.min_epochs) & _within(found.mean, params.target_flux_range_jy)
+    kinds = np.select([~judged, passing, changing], ["not judged", "transient", "variable"], "steady")
     sources = _table(
         {
             "source_id": (list(curves.sources), "name of the source"),
@@ -101,7 +101,7 @@ def _references(curves: LightCurves, params: VariabilityParams) -> tuple[int, ..
         return pick_references(
             curves.flux,
             curves.error,
-            usable=~curves.blended,
+            usable=~curves.blended & _fit(curves, params),
             least_snr=params.reference_snr,
             most=params.most_references,
         )
@@ -109,6 +109,32 @@ def _references(curves: LightCurves, params: VariabilityParams) -> tuple[int, ..
     if unknown:
         raise PhotometryError(f"reference {unknown[0]!r} was not measured", advice="name sources of the measurements")
     return tuple(curves.sources.index(each) for each in params.references)
+
+
+def _fit(curves: LightCurves, params: VariabilityParams) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which sources are as bright, and as far from any other, as references are to be."""
+    with quiet():
+        bright = _within(np.nanmedian(curves.flux, axis=1), params.reference_flux_range_jy)
+    return bright & (nearest_arcsec(curves.ra_deg, curves.dec_deg) >= params.reference_separation_arcsec)
+
+
+def nearest_arcsec(ra_deg: Floats, dec_deg: Floats) -> Floats:
+    """From each position to the nearest other one, arcseconds; infinite for one alone."""
+    from scipy.spatial import cKDTree
+
+    if len(ra_deg) < 2:
+        return np.full(len(ra_deg), np.inf)
+    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    places = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    chord = cKDTree(places).query(places, k=2)[0][:, 1]
+    nearest: Floats = np.degrees(2 * np.arcsin(np.minimum(chord / 2, 1))) * 3600
+    return nearest
+
+
+def _within(flux: Floats, bounds: tuple[float, float] | None) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if bounds is None:
+        return np.ones(len(flux), bool)
+    return (flux >= bounds[0]) & (flux <= bounds[1])
 
 
 def _curves(curves: LightCurves, flux: Floats, error: Floats, scale: Scale | None) -> Any:

@@ -60,6 +60,7 @@ def measure(
     shapes: Floats | None = None,
     noise: Pixels | None = None,
     background: Pixels | None = None,
+    ring: tuple[float, float] | None = None,
     threads: int | None = None,
 ) -> Forced:
     """Fit the heights of Gaussians at 0-based pixel positions (x, y) of an image (rows, columns).
@@ -67,7 +68,7 @@ def measure(
     `beam` is the form of the restoring beam (see `beam_shape`), and `shapes` (n, 3) that of each source, if they are
     not points.  For one alone that is F = sum(D K) / sum(K^2), with the Gaussian K and the image D above the median
     of a ring around (Condon 1997, PASP 109, 166); those that are near one another are solved together.
-    `noise` and `background` are maps, instead of what the ring tells.
+    `noise` and `background` are maps, instead of what the ring tells; its radii are `ring` (pixels), or 2 and 5 widths.
 
     The noise of an image is smooth, as its beam: neighbouring pixels tell the same again.  Therefore a flux's
     error is not that of independent pixels, but what fluxes at random positions of the same image scatter by, over the
@@ -76,15 +77,16 @@ def measure(
     x, y = (np.ascontiguousarray(each, dtype=np.float64) for each in (x, y))
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
     forms = np.ascontiguousarray(np.broadcast_to(beam, (len(x), 3)) if shapes is None else shapes, dtype=np.float64)
-    scatter = filter_scatter(pixels, beam)
+    scatter = filter_scatter(pixels, beam, ring)
     groups = grouped(x, y, forms)
     maps = background, noise
-    made = _measured(pixels, x, y, forms, groups, beam, maps, threads or min(4, len(os.sched_getaffinity(0))))
+    workers = threads or min(4, len(os.sched_getaffinity(0)))
+    made = _measured(pixels, x, y, forms, groups, beam, maps, ring, workers)
     flux, spread, rms, level, chi_squared, flags = made
     return Forced(flux, rms * scatter * spread, rms, level, chi_squared, groups, flags, scatter)
 
 
-def filter_scatter(pixels: Pixels, beam: Floats) -> float:
+def filter_scatter(pixels: Pixels, beam: Floats, ring: tuple[float, float] | None = None) -> float:
     """Scatter of the beam's fit at 2,000 random positions, over the local rms; 1 where fewer than 100 have a value.
 
     Sources under some of them do not matter: it is a median deviation.
@@ -94,7 +96,7 @@ def filter_scatter(pixels: Pixels, beam: Floats) -> float:
     x, y = rng.uniform(0, width - 1, _BLANKS), rng.uniform(0, height - 1, _BLANKS)
     forms = np.ascontiguousarray(np.broadcast_to(beam, (_BLANKS, 3)), dtype=np.float64)
     alone = np.arange(_BLANKS)
-    flux, _, rms, _, _, flags = _measured(pixels, x, y, forms, alone, beam, (None, None), 1)
+    flux, _, rms, _, _, flags = _measured(pixels, x, y, forms, alone, beam, (None, None), ring, 1)
     good = (flags == 0) & (rms > 0)
     return robust_rms(flux[good] / rms[good]) if good.sum() >= _FEWEST_BLANKS else 1.0
 
@@ -129,6 +131,7 @@ def _measured(
     groups: Integers,
     beam: Floats,
     maps: tuple[Pixels | None, Pixels | None],
+    radii: tuple[float, float] | None,
     threads: int,
 ) -> tuple[Floats, Floats, Floats, Floats, Floats, Integers]:
     count = len(x)
@@ -137,7 +140,7 @@ def _measured(
     members = np.argsort(groups, kind="stable").astype(np.int64)
     bounds = np.searchsorted(groups[members], np.arange(groups.max(initial=-1) + 2)).astype(np.int64)
     major, minor = width_pixels(beam)
-    ring = INNER * major, OUTER * major, max(1, int(_SAMPLED * minor))
+    ring = *(radii or (INNER * major, OUTER * major)), max(1, int(_SAMPLED * minor))
 
     def around(start: int) -> None:
         surroundings(pixels, x, y, *ring, background, rms, start, min(start + _AT_ONCE, count))

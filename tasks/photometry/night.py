@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from absurd.tasks.photometry.aperture import aperture_sums
 from absurd.tasks.photometry.forced import measure
 from absurd.tasks.photometry.params import ForcedParams, ImageParams
 from absurd.tasks.photometry.positions import Positions, read_positions
@@ -66,12 +67,23 @@ def _measured(one: ImageParams, positions: Positions, params: ForcedParams) -> t
         shapes = beam_shapes(image, image.beam, ra, dec)
     else:
         shapes = source_shapes(image, ra, dec, *positions.shapes)
-    forced = measure(image.pixels(), x, y, beam, shapes=shapes, **maps)
+    pixels, cell_arcsec = image.pixels(), 3600 * image.cell_deg
+    ring = (
+        None
+        if params.ring_arcsec is None
+        else (params.ring_arcsec[0] / cell_arcsec, params.ring_arcsec[1] / cell_arcsec)
+    )
+    forced = measure(pixels, x, y, beam, shapes=shapes, ring=ring, **maps)
+    summed = None
+    if params.aperture_arcsec is not None:
+        area = image.beam.area_deg2 / image.cell_deg**2
+        summed = aperture_sums(pixels, x, y, params.aperture_arcsec / cell_arcsec, forced.background) / area
     table = photometry_table(
         image,
         positions,
         forced,
         shapes,
+        summed,
         detection_sigma=params.detection_sigma,
         limit_sigma=params.limit_sigma,
     )

@@ -17,6 +17,7 @@ Same = Annotated[
         description="Radius within which a source is the one that the database has there, arcseconds.",
     ),
 ]
+FluxRange = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]]
 
 
 class ImageParams(BaseModel):
@@ -58,6 +59,16 @@ class ForcedParams(BaseModel):
     detection_sigma: float = Field(
         default=5.0, gt=0, allow_inf_nan=False, description="Least flux density of a detection, in its errors."
     )
+    aperture_arcsec: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Radius within which pixels are summed as well (aperture_jy), arcseconds; without it none are.",
+    )
+    ring_arcsec: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = Field(
+        default=None,
+        description="Radii between which pixels tell background and noise, arcseconds; without it 2 and 5 beams.",
+    )
     limit_sigma: float = Field(
         default=3.0,
         gt=0,
@@ -70,6 +81,8 @@ class ForcedParams(BaseModel):
     def _suffix(self) -> Self:
         if not self.out.endswith((".parquet", ".pq")):
             raise ValueError("out is a Parquet file: its name ends in .parquet or .pq")
+        if self.ring_arcsec is not None and self.ring_arcsec[0] >= self.ring_arcsec[1]:
+            raise ValueError("ring_arcsec is [less, more]")
         return self
 
 
@@ -79,7 +92,7 @@ class VariabilityParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     photometry: list[Path] = Field(
-        min_length=1, description="Parquet files of photometry.forced, an image in one only."
+        min_length=1, description="Parquet files of photometry.forced, or folders of them, an image in one only."
     )
     out: Path = Field(description="Parquet file with a row for each source: its statistics, and what it is.")
     light_curves: Path | None = Field(
@@ -93,6 +106,15 @@ class VariabilityParams(BaseModel):
         default=50.0, gt=0, allow_inf_nan=False, description="Least median signal to noise of references."
     )
     most_references: int = Field(default=20, ge=3, le=10_000, description="The brightest so many are references.")
+    reference_flux_range_jy: FluxRange | None = Field(
+        default=None, description="References have a median flux density from the one to the other, Jy/beam."
+    )
+    reference_separation_arcsec: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="From references to any other source, at least, arcseconds."
+    )
+    target_flux_range_jy: FluxRange | None = Field(
+        default=None, description="Sources are judged whose mean flux density is from the one to the other, Jy/beam."
+    )
     baseline_epochs: int = Field(
         default=10, ge=1, le=100_000, description="First epochs whose median is a reference's baseline."
     )
@@ -131,6 +153,12 @@ class DetectParams(BaseModel):
     )
     island_sigma: float = Field(
         default=3.0, gt=0, allow_inf_nan=False, description="Pixels of an island around it, in the local noise."
+    )
+    fwhm_pixels: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Width at half maximum of the Gaussian that is looked for, pixels; without it the beam.",
     )
     noise: Path | None = Field(
         default=None, description="FITS image of the local rms on the same pixels; without it that is measured."

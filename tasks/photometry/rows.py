@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ COLUMNS = {
     "flux_jy": ("double", "height of the Gaussian, Jy/beam: of a point source its flux density in Jy"),
     "error_jy": ("double", "standard deviation of flux_jy, Jy/beam"),
     "integrated_jy": ("double", "integral of the Gaussian, Jy"),
+    "aperture_jy": ("double", "sum of the pixels of an aperture above the background over the beam's area, Jy"),
     "rms_jy": ("double", "scatter of pixels around, Jy/beam"),
     "background_jy": ("double", "level that was taken away, Jy/beam"),
     "snr": ("double", "flux_jy over error_jy"),
@@ -38,9 +39,18 @@ COLUMNS = {
 
 
 def photometry_table(
-    image: SkyImage, positions: Positions, forced: Forced, forms: Any, *, detection_sigma: float, limit_sigma: float
+    image: SkyImage,
+    positions: Positions,
+    forced: Forced,
+    forms: Any,
+    summed: Any = None,
+    *,
+    detection_sigma: float,
+    limit_sigma: float,
 ) -> Any:
-    """An Arrow table of the measurements in one image; `forms` (n, 3) are the Gaussians that were fitted.
+    """An Arrow table of the measurements in one image.
+
+    `forms` (n, 3) are the Gaussians that were fitted, `summed` (n,) what apertures hold, Jy, if any were summed.
 
     What is not detected has an upper limit of `limit_sigma` errors above its flux density, or above 0 below it.
     NaN becomes null.
@@ -63,6 +73,7 @@ def photometry_table(
         "flux_jy": forced.flux,
         "error_jy": forced.error,
         "integrated_jy": forced.flux * areas(forms) / beam_pixels,
+        "aperture_jy": np.full(count, np.nan) if summed is None else summed,
         "rms_jy": forced.rms,
         "background_jy": forced.background,
         "snr": snr,
@@ -104,17 +115,28 @@ def write_table(table: Any, path: str | os.PathLike[str], *, private: bool = Fal
 
 
 def read_tables(paths: Sequence[str]) -> Any:
-    """The measurements of several files, in the order of these.
+    """The measurements of several files, in the order of these; of a folder those of its files, in the order of names.
 
-    Raises DataError: no such file, no Parquet, columns that are missing or of another type.
+    Raises DataError: no such file, no Parquet, a folder without any, columns that are missing or of another type.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     tables = []
-    for each in paths:
+    for each in _files(paths):
         try:
             tables.append(pq.read_table(each, columns=list(COLUMNS)).cast(schema()))
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{each} holds no measurements of photometry.forced ({error})", path=each) from None
     return pa.concat_tables(tables)
+
+
+def _files(paths: Sequence[str]) -> Iterator[str]:
+    for each in paths:
+        if not os.path.isdir(each):
+            yield each
+            continue
+        within = sorted(name for name in os.listdir(each) if name.endswith((".parquet", ".pq")) and name[0] != ".")
+        if not within:
+            raise DataError(f"{each} holds no measurements of photometry.forced (no Parquet file)", path=each)
+        yield from (os.path.join(each, name) for name in within)

@@ -26,6 +26,12 @@ def beam_shape(image: SkyImage, beam: RestoringBeam) -> Floats:
     return form
 
 
+def round_shape(width_pixels: float) -> Floats:
+    """The form of a round Gaussian of that full width at half maximum, pixels."""
+    inverse = _EIGHT_LN2 / width_pixels**2
+    return np.array([inverse, 0.0, inverse])
+
+
 def beam_shapes(image: SkyImage, beam: RestoringBeam, ra_deg: Floats, dec_deg: Floats) -> Floats:
     """The restoring beam as forms (n, 3) at positions.
 

@@ -15,9 +15,6 @@ from absurd.tasks.qa.gates import gates_with
 from absurd.tasks.radio.errors import PipelineError
 from absurd.tasks.radio.quantity import angle_deg, duration_s, flux_jy, uv_range
 
-NEXT = "(next)"
-"""Stands behind the stages that come with imaging: their keys are checked, and nothing reads them yet."""
-
 
 class Section(BaseModel):
     """Keys that belong together: ``config.imaging.niter``, or ``config["imaging"]["niter"]``."""
@@ -86,9 +83,9 @@ Mode = Literal["p", "a", "ap"]
 SOLVE, APPLY, FLAG, QA = "calibration.solve", "calibration.apply", "visibility.flag", "qa.calibration"
 INGEST, SIMULATE = "visibility.ingest", "pipeline simulate"
 WATCH, PLAN, PLOT = "pipeline watch", "pipeline plan", "pipeline plot"
-ARRIVE, COMMANDS = (INGEST, WATCH, PLAN), (SIMULATE, WATCH, PLAN, PLOT)
-IMAGE, MOSAIC = f"imaging.image {NEXT}", f"imaging.mosaic {NEXT}"
-FORCED, BLOCKS = f"photometry.forced {NEXT}", f"PipelineOrchestrator {NEXT}"
+IMAGE, MOSAIC, BLOCKS = "imaging.image", "imaging.mosaic", "pipeline run"
+ARRIVE, COMMANDS = (INGEST, WATCH, PLAN), (SIMULATE, WATCH, PLAN, PLOT, BLOCKS)
+DETECT, FORCED, VARIABILITY = "photometry.detect", "photometry.forced", "photometry.variability"
 
 
 class Paths(Section):
@@ -101,10 +98,15 @@ class Paths(Section):
         SOLVE,
         APPLY,
         QA,
+        IMAGE,
+        MOSAIC,
+        DETECT,
+        FORCED,
+        VARIABILITY,
         *COMMANDS,
     )
     hdf5_dir: Folder = _key("data/hdf5", "Where sub-bands arrive.", *ARRIVE, SIMULATE)
-    ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", INGEST, WATCH)
+    ms_stage1_dir: Folder = _key("data/ms_stage1", "Measurement Sets.", INGEST, WATCH, BLOCKS)
     cal_tables_dir: Folder = _key("data/cal_tables", "Gain tables.", SOLVE, APPLY)
     skymodels_dir: Folder | None = _key(
         None,
@@ -117,7 +119,9 @@ class Paths(Section):
     )
     images_dir: Folder = _key("data/images", "Images.", IMAGE)
     mosaics_dir: Folder = _key("data/mosaics", "Mosaics.", MOSAIC)
-    photometry_dir: Folder = _key("data/photometry", "Fluxes and light curves.", FORCED)
+    photometry_dir: Folder = _key(
+        "data/photometry", "Catalogues, flux densities and light curves.", DETECT, FORCED, VARIABILITY
+    )
 
     def folder(self, name: str) -> str | None:
         """One of them, with `base_dir` before it where it is relative; None if it is none."""
@@ -232,10 +236,13 @@ class Imaging(Section):
     """How images are made."""
 
     deconvolver: Literal["hogbom", "clark", "multiscale", "mtmfs"] = _key("hogbom", "How the beam is taken off.", IMAGE)
-    gridder: Literal["standard", "wproject", "widefield", "idg"] = _key(
+    engine: Literal["embedded", "wsclean", "tclean"] = _key("embedded", "What makes images.", IMAGE)
+    gridder: Literal["standard", "wproject", "widefield", "wgridder", "idg"] = _key(
         "wproject", "How visibilities are gridded.", IMAGE
     )
-    wprojplanes: int = _key(-1, "Planes of w; -1: as many as it takes.", IMAGE, ge=-1, le=4096)
+    wprojplanes: int = _key(
+        -1, "Planes of w; -1: as many as it takes, 1: the array is taken for flat.", IMAGE, ge=-1, le=4096
+    )
     niter: int = _key(5000, "Components at most.", IMAGE, ge=0, le=100_000_000)
     threshold: Flux = _key("1mJy", "Brightness down to which is cleaned, as in 1mJy (a beam).", IMAGE)
     interactive: Literal[False] = _key(False, "Tasks ask nobody.", IMAGE)
@@ -243,11 +250,15 @@ class Imaging(Section):
     cell_size: Angle = _key("3arcsec", "Side of a pixel.", IMAGE)
     weighting: Literal["natural", "uniform", "briggs"] = _key("briggs", "Weights of visibilities.", IMAGE)
     robust: float = _key(0.5, "Of Briggs's weights: -2 is uniform, 2 natural.", IMAGE, ge=-2, le=2)
-    pblimit: float = _key(0.1, "The image ends where the beam is weaker than this.", IMAGE, ge=0, lt=1)
-    pbcor: bool = _key(True, "Whether the beam is divided out.", IMAGE)
-    savemodel: Literal["none", "virtual", "modelcolumn"] = _key("modelcolumn", "Where the model is kept.", IMAGE)
-    use_clean_mask: bool = _key(False, "Whether only known sources are cleaned.", IMAGE)
-    save_fits: bool = _key(True, "Whether images are kept as FITS.", IMAGE)
+    pblimit: float = _key(
+        0.1, "The image that the beam is divided out of ends where that is weaker than this.", IMAGE, ge=0, lt=1
+    )
+    pbcor: bool = _key(True, "Whether there is an image that the beam is divided out of, and it is measured.", IMAGE)
+    savemodel: Literal["none"] = _key("none", "The model is kept as FITS, and no column of it.", IMAGE)
+    use_clean_mask: bool = _key(False, "Whether is cleaned only around what stands out by five deviations.", IMAGE)
+    save_fits: bool = _key(
+        True, "Whether model, residual and point spread function are kept, which no later stage reads.", IMAGE
+    )
 
 
 class Mosaicking(Section):
@@ -259,7 +270,7 @@ class Mosaicking(Section):
     mosaic_nx: int = _key(28_800, "Pixels along right ascension.", MOSAIC, ge=16, le=1_000_000)
     mosaic_ny: int = _key(4800, "Pixels along declination.", MOSAIC, ge=16, le=1_000_000)
     mosaic_cell: Angle = _key("3arcsec", "Side of a pixel.", MOSAIC)
-    save_fits: bool = _key(True, "Whether mosaics are kept as FITS.", MOSAIC)
+    save_fits: bool = _key(True, "Whether mosaics are made; else sources are found in each image.", BLOCKS)
 
 
 FluxRange = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)]
@@ -268,16 +279,20 @@ FluxRange = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, m
 class Detection(Section):
     """How sources are found."""
 
-    fwhm_pixels: float = _key(3.0, "Width of what is looked for, pixels.", FORCED, gt=0, le=1000)
-    threshold_sigma: float = _key(5.0, "Least significance, deviations.", FORCED, gt=0, le=1000)
+    fwhm_pixels: float | None = _key(
+        None, "Width of what is looked for, pixels; none: the beam's.", DETECT, gt=0, le=1000
+    )
+    threshold_sigma: float = _key(5.0, "Least significance, deviations.", DETECT, FORCED, gt=0, le=1000)
 
 
 class Classification(Section):
-    """Which sources are measured, and by which."""
+    """Which sources are judged, and by which."""
 
-    target_flux_range: FluxRange = _key([0.001, 0.1], "Of those that are measured, Jy.", FORCED)
-    reference_flux_range: FluxRange = _key([0.01, 1.0], "Of those they are compared with, Jy.", FORCED)
-    min_separation_arcsec: float = _key(30.0, "Between the two, arcseconds.", FORCED, ge=0, le=36_000)
+    target_flux_range: FluxRange = _key([0.001, 0.1], "Of those that are judged, Jy.", VARIABILITY)
+    reference_flux_range: FluxRange = _key([0.01, 1.0], "Of those they are compared with, Jy.", VARIABILITY)
+    min_separation_arcsec: float = _key(
+        30.0, "From these to any other source, arcseconds.", VARIABILITY, ge=0, le=36_000
+    )
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -288,7 +303,7 @@ class Classification(Section):
 
 
 class Aperture(Section):
-    """Where a source's flux is summed, and what is taken for sky: wider than the beam of 10 to 15 arcseconds."""
+    """Where a source's pixels are summed, and what is taken for sky: wider than the beam of 10 to 15 arcseconds."""
 
     radius_arcsec: float = _key(15.0, "Of the aperture, arcseconds.", FORCED, gt=0, le=3600)
     inner_annulus_arcsec: float = _key(22.5, "Where the sky begins, arcseconds.", FORCED, gt=0, le=3600)
@@ -350,7 +365,6 @@ class MsCreation(Section):
         INGEST,
         WATCH,
         SIMULATE,
-        BLOCKS,
     )
     n_antennas: int = _key(96, "Antennas, of the telescope's the first.", SIMULATE, ge=3, le=1000)
     n_frequencies: int = _key(768, "Channels of all sub-bands together.", SIMULATE, ge=1, le=1_000_000)
@@ -370,7 +384,14 @@ class PipelineConfig(Section):
 
     environment: str = _key("production", "Which environment's layer this is made of.", BLOCKS)
     telescope: str = _key(
-        "dsa110", "Name of a telescope, or the path of its TOML file.", *ARRIVE, SOLVE, QA, SIMULATE, min_length=1
+        "dsa110",
+        "Name of a telescope, or the path of its TOML file.",
+        *ARRIVE,
+        SOLVE,
+        QA,
+        MOSAIC,
+        SIMULATE,
+        min_length=1,
     )
     paths: Paths = Field(default_factory=Paths)
     services: Services = Field(default_factory=Services)

@@ -11,8 +11,11 @@ from typing import Any
 
 from absurd.tasks.pipeline.config import Calibration, PipelineConfig
 from absurd.tasks.radio.errors import ValidationError
+from absurd.tasks.radio.quantity import angle_deg
 
 Params = dict[str, Any]
+MASK_DEVIATIONS, ISLAND_DEVIATIONS = 5.0, 3.0
+"""Of the residual, above which a source is cleaned at all where masks are asked for; of an island's pixels."""
 TFCROP_DEVIATIONS = 1.5
 """Deviations at which our search flags a single sample, over the cut-off that tfcrop would have: both usual values."""
 
@@ -154,6 +157,84 @@ def _simulate(config: PipelineConfig) -> Params:
     }
 
 
+# Images and what follows: `out` is a name in the folder of the stage, for which the block's own is put ----------
+
+
+def _image(config: PipelineConfig) -> Params:
+    imaging = config.imaging
+    direct = (
+        *("engine", "gridder", "wprojplanes", "deconvolver", "niter", "threshold", "image_size", "cell_size"),
+        *("weighting", "robust", "pblimit", "pbcor"),
+    )
+    return {name: imaging[name] for name in direct} | {
+        "out": _file(config, "images_dir", "image.fits"),
+        "auto_mask": MASK_DEVIATIONS if imaging.use_clean_mask else None,
+        "kept": "all" if imaging.save_fits else "read",
+    }
+
+
+def _mosaic(config: PipelineConfig) -> Params:
+    mosaicking = config.mosaicking
+    return {
+        "out": _file(config, "mosaics_dir", "mosaic.fits"),
+        "telescope": config.telescope,
+        "weighting": mosaicking.mosaic_type,
+        "nx": mosaicking.mosaic_nx,
+        "ny": mosaicking.mosaic_ny,
+        "cell_arcsec": 3600 * angle_deg(mosaicking.mosaic_cell),
+    }
+
+
+def _detect(config: PipelineConfig) -> Params:
+    detection = config.photometry.detection
+    return {
+        "out": _file(config, "photometry_dir", "sources/sources.parquet"),
+        "detection_sigma": detection.threshold_sigma,
+        "island_sigma": min(ISLAND_DEVIATIONS, detection.threshold_sigma),
+        "fwhm_pixels": detection.fwhm_pixels,
+    }
+
+
+def _forced(config: PipelineConfig) -> Params:
+    aperture = config.photometry.aperture
+    return {
+        "out": _file(config, "photometry_dir", "measurements/measurements.parquet"),
+        "detection_sigma": config.photometry.detection.threshold_sigma,
+        "aperture_arcsec": aperture.radius_arcsec,
+        "ring_arcsec": [aperture.inner_annulus_arcsec, aperture.outer_annulus_arcsec],
+    }
+
+
+def _variability(config: PipelineConfig) -> Params:
+    which = config.photometry.classification
+    return {
+        "out": _file(config, "photometry_dir", "variability/variability.parquet"),
+        "photometry": [_file(config, "photometry_dir", "measurements")],
+        "light_curves": _file(config, "photometry_dir", "light_curves/light_curves.parquet"),
+        "target_flux_range_jy": which.target_flux_range,
+        "reference_flux_range_jy": which.reference_flux_range,
+        "reference_separation_arcsec": which.min_separation_arcsec,
+    }
+
+
+def _file(config: PipelineConfig, folder: str, name: str) -> str:
+    return str(Path(config.paths.folder(folder) or ".") / name)
+
+
+def _run(config: PipelineConfig) -> Params:
+    services = config.services
+    return {
+        "environment": config.environment,
+        "folder": config.paths.folder("ms_stage1_dir"),
+        "duration_s": 60 * services.mosaic_duration_min,
+        "overlap_s": 60 * services.mosaic_overlap_min,
+        "recording_s": 60 * services.ms_chunk_duration_min,
+        "max_concurrent_blocks": services.max_concurrent_blocks,
+        "mosaics": config.mosaicking.save_fits,
+        "log": _log(config),
+    }
+
+
 def _subbands(config: PipelineConfig) -> int:
     from absurd.tasks.radio.telescope import load_telescope
 
@@ -165,9 +246,15 @@ _STAGES: dict[str, Callable[[PipelineConfig], Params]] = {
     "pipeline watch": _watch,
     "pipeline plan": _plan,
     "pipeline plot": _plot,
+    "pipeline run": _run,
     "visibility.ingest": _ingest,
     "visibility.flag": _flag,
     "calibration.solve": _solve,
     "calibration.apply": _apply,
     "qa.calibration": _qa,
+    "imaging.image": _image,
+    "imaging.mosaic": _mosaic,
+    "photometry.detect": _detect,
+    "photometry.forced": _forced,
+    "photometry.variability": _variability,
 }

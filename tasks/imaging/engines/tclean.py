@@ -67,7 +67,7 @@ def job_of(parameters: ImagingParameters) -> dict[str, Any]:
         "cell": f"{math.degrees(parameters.cell_rad) * 3600:.9g}arcsec",
         "stokes": "I",
         "specmode": "mfs",
-        "gridder": _GRIDDERS[parameters.gridder],
+        "gridder": "standard" if parameters.is_flat else _GRIDDERS[parameters.gridder],
         "deconvolver": parameters.deconvolver,
         "niter": parameters.niter,
         "threshold": f"{parameters.threshold_jy:.9g}Jy",
@@ -79,7 +79,7 @@ def job_of(parameters: ImagingParameters) -> dict[str, Any]:
         "calcpsf": True,
     }
     if job["gridder"] == "wproject":
-        job["wprojplanes"] = -1
+        job["wprojplanes"] = parameters.wprojplanes
     if parameters.deconvolver == "multiscale":
         job["scales"] = list(parameters.scales)
     return job

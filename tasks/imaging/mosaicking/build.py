@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from absurd.tasks.imaging.mosaicking.grid import Grid, make_grid
 from absurd.tasks.imaging.mosaicking.params import MosaicParams, TileParams
 from absurd.tasks.imaging.mosaicking.tile import Tile, tile_of
 from absurd.tasks.radio.beam import beam_named
+from absurd.tasks.radio.errors import MosaickingError
 from absurd.tasks.radio.telescope import load_telescope
 
 _ARCSEC = 3600.0
@@ -26,6 +28,20 @@ def name_of_noise(out: str) -> str:
     """The path of the noise map beside a mosaic: ``night.fits`` and ``night-noise.fits``."""
     base, suffix = os.path.splitext(out)
     return f"{base}-noise{suffix}"
+
+
+def made_before(results: Iterable[Any]) -> list[dict[str, str]]:
+    """Paths of the images that tasks tell of in their results, as `imaging.image` does, each once, by their names."""
+    found = [each["paths"] for each in results if isinstance(each, Mapping) and isinstance(each.get("paths"), Mapping)]
+    by_image = {each["image"]: dict(each) for each in found if "image" in each}
+    return [by_image[name] for name in sorted(by_image)]
+
+
+def tiles_of(made: Sequence[Mapping[str, str]]) -> list[TileParams | str]:
+    """Images with the beams that belong to them.  Raises MosaickingError where there is none."""
+    if not made:
+        raise MosaickingError("no tiles are named, and no task before has made an image", advice="name tiles")
+    return [TileParams(image=each["image"], beam=each.get("pb")) for each in made]
 
 
 def read_tiles(params: MosaicParams) -> tuple[list[Tile], Grid]:
@@ -49,6 +65,8 @@ def read_tiles(params: MosaicParams) -> tuple[list[Tile], Grid]:
                 least_gain=params.pblimit,
             )
         )
+    if params.weighting == "pbweight":
+        tiles = alike(tiles)
     grid = make_grid(
         tiles,
         least_gain=params.pblimit,
@@ -57,6 +75,15 @@ def read_tiles(params: MosaicParams) -> tuple[list[Tile], Grid]:
         shape=None if params.ny is None or params.nx is None else (params.ny, params.nx),
     )
     return tiles, grid
+
+
+def alike(tiles: Sequence[Tile]) -> list[Tile]:
+    """The tiles, as if all had the noise that they have in the mean (of squares): beams alone weigh them then."""
+    noise = float(np.sqrt(np.mean([each.noise_jy**2 for each in tiles])))
+    return [
+        replace(each, precision=np.where(each.precision > 0, np.float32(noise**-2), each.precision), noise_jy=noise)
+        for each in tiles
+    ]
 
 
 def told(tiles: Sequence[Tile], combined: Combined) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from absurd.context import RunContext
 from absurd.executor import executor
+from absurd.published import await_files
 from absurd.tasks.imaging.mosaicking.params import MosaicParams
 
 for module in ("astropy", "numba", "numpy", "scipy"):
@@ -19,13 +20,24 @@ for module in ("astropy", "numba", "numpy", "scipy"):
 def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
     """Combine images to one, each pixel weighted by primary beam^2 / noise^2, with its noise map.
 
-    The result tells both files, the pixels, noise, beam, how the noise map fits the scatter of the pixels, each tile
-    with its noise, and warnings.  The mosaic becomes a product of the database, a candidate until its gates let it pass
-    (qa.mosaic).
+    Without `tiles` it takes the images of those tasks it comes after that have completed, each with its own beam.  The
+    result tells both files, the pixels, noise, beam, how the noise map fits the scatter of the pixels, each tile with
+    its noise, which images of theirs are to be measured, and warnings.  The mosaic becomes a product of the database, a
+    candidate until its gates let it pass (qa.mosaic).
     """
-    from absurd.tasks.imaging.mosaicking.build import mosaic_record, name_of_noise, read_tiles, told
+    from absurd.tasks.imaging.mosaicking.build import (
+        made_before,
+        mosaic_record,
+        name_of_noise,
+        read_tiles,
+        tiles_of,
+        told,
+    )
     from absurd.tasks.imaging.mosaicking.combine import combine
 
+    await_files(ctx)
+    before = made_before(ctx.parents.values())
+    params = params.model_copy(update={"tiles": params.tiles or tiles_of(before)})
     tiles, grid = read_tiles(params)
     noise = name_of_noise(params.out)
     combined = combine(
@@ -40,4 +52,5 @@ def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
     ctx.product("mosaic", mosaic_record(params.out, tiles, combined))
     for warning in result["warnings"]:
         ctx.log.warning("mosaic_remark", remark=warning)
-    return {"path": os.path.abspath(params.out), "noise_path": os.path.abspath(noise), **result}
+    images = [each.get("pbcor", each["image"]) for each in before]
+    return {"path": os.path.abspath(params.out), "noise_path": os.path.abspath(noise), "images": images, **result}

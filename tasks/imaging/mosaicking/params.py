@@ -45,7 +45,10 @@ class MosaicParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tiles: list[TileParams | Path] = Field(min_length=1, description="Images to combine, or paths of them.")
+    tiles: list[TileParams | Path] = Field(
+        default=[],
+        description="Images to combine, or paths of them; without it those that the tasks it comes after have made.",
+    )
     out: Path = Field(description="The mosaic, as FITS; OUT's name with -noise before .fits is its noise map.")
     beam_model: Literal["airy", "gaussian"] = Field(
         default="airy", description="Primary beam of tiles that have no image of it."
@@ -54,6 +57,10 @@ class MosaicParams(BaseModel):
         default=None, gt=0, allow_inf_nan=False, description="Of the dishes, m; without it that of `telescope`."
     )
     telescope: str = Field(default="dsa110", min_length=1, description="Whose dishes they are: a name, or a TOML file.")
+    weighting: Literal["optimal", "pbweight"] = Field(
+        default="optimal",
+        description="Of pixels: beam^2 / noise^2, or beam^2, as if all tiles had the noise that they have in the mean.",
+    )
     pblimit: float = Field(
         default=0.1, gt=0, lt=1, description="Tiles count where their primary beam has at least this power."
     )

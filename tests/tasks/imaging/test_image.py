@@ -180,6 +180,7 @@ KEYS: dict[str, Any] = {
     "robust": -1.5,
     "uvrange": ">500lambda",
     "gridder": "standard",
+    "wprojplanes": 1,
     "deconvolver": "multiscale",
     "niter": 10,
     "threshold": "700mJy",
@@ -249,6 +250,8 @@ def test_the_task_writes_images_that_others_read(seen: Visibilities, tmp_path: P
     assert row["facts"]["paths"] == result["paths"]
     assert before == {name: Path(path).read_bytes() for name, path in again["paths"].items()}
     assert json.loads(json.dumps(again)) == result
+    few, _ = run("imaging.image", params | {"out": str(tmp_path / "few.fits"), "niter": 0, "kept": "read"})
+    assert set(few["paths"]) == {"image", "pb", "pbcor", "png"}
 
 
 _RUN = """

@@ -12,13 +12,16 @@ from astropy.io import fits
 from radio_skies import DISH_M, Field, Source, draw, scattered, write
 from single_run import fail, run, run_with_products
 
+from absurd.tasks.imaging.mosaicking.build import made_before, tiles_of
 from absurd.tasks.imaging.mosaicking.combine import combine
 from absurd.tasks.imaging.mosaicking.grid import circular_mean, make_grid
+from absurd.tasks.imaging.mosaicking.params import TileParams
 from absurd.tasks.imaging.mosaicking.tile import tile_of
 from absurd.tasks.photometry.forced import measure
 from absurd.tasks.photometry.shapes import beam_shape, beam_shapes
 from absurd.tasks.radio.beam import beam_named
 from absurd.tasks.radio.errors import MosaickingError
+from absurd.tasks.radio.robust import robust_rms
 from absurd.tasks.radio.sky_image import SkyImage, open_sky_image
 from absurd.tasks.radio.sky_pixels import pixels_to_sky, separation_rad
 
@@ -178,6 +181,33 @@ def test_corrected_tiles_give_the_same_mosaic(tiles: list[Path], tmp_path: Path)
     one, other = (open_sky_image(each["path"]).pixels() for each in (plain, found))
     assert one.shape == other.shape
     assert np.nanmax(np.abs(one - other)) < 1e-3 * np.nanmax(one)
+
+
+def test_weights_by_the_beam_alone(tiles: list[Path], sources: list[Source], tmp_path: Path) -> None:
+    """With pbweight a noisy tile counts as much as a quiet one: fluxes are the same, and there is more noise."""
+    told = [{"image": str(each), "noise": noise} for each, noise in zip(tiles[:2], (0.0005, 0.001), strict=True)]
+
+    optimal = mosaic(told, tmp_path / "optimal.fits")
+    alike = mosaic(told, tmp_path / "alike.fits", weighting="pbweight")
+
+    scatter = [robust_rms(open_sky_image(each["path"]).pixels()) for each in (optimal, alike)]
+    assert alike["lowest_noise_jy"] > optimal["lowest_noise_jy"]
+    assert scatter[1] > scatter[0]
+
+
+def test_tiles_are_what_tasks_before_have_made(tiles: list[Path]) -> None:
+    """Images that results tell of, each once and with its beam, in the order of names; others count for nothing."""
+    made = {"paths": {"image": str(tiles[0]), "pb": "pb.fits", "pbcor": "pbcor.fits"}}
+    other = {"paths": {"image": str(tiles[1])}}
+
+    before = made_before([other, made, made, {"path": "gains"}, None, {"paths": {"png": "a.png"}}])
+
+    assert tiles_of(before) == [
+        TileParams(image=str(tiles[0]), beam="pb.fits"),
+        TileParams(image=str(tiles[1])),
+    ]
+    with pytest.raises(MosaickingError, match="no task before has made an image"):
+        tiles_of([])
 
 
 def test_mean_of_right_ascensions_is_circular() -> None:

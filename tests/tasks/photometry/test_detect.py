@@ -65,6 +65,19 @@ def test_islands_sum_extended_sources() -> None:
     assert pixels.sum() > 0.9 * 2 * np.pi * 15**2 / WIDTH**2
 
 
+def test_what_is_wider_than_the_beam_is_looked_for(tmp_path: Path) -> None:
+    """With a width of its own a source has the height of a Gaussian of that width."""
+    print(f"seed {SEED}")
+    pixels = draw(FIELD, [], np.random.default_rng(SEED))
+    add(pixels, 200.3, 210.4, 1.0, 15, 15)
+    image = str(write(tmp_path / "image.fits", FIELD, pixels))
+    out = str(tmp_path / "sources.parquet")
+
+    run("photometry.detect", {"image": image, "out": out, "fwhm_pixels": 15})
+
+    assert pq.read_table(out).column("flux_jy")[0].as_py() == pytest.approx(1.0, rel=0.01)
+
+
 def test_background_and_noise_are_local() -> None:
     """A level and a noise that change over the image are followed; blanks have no sources."""
     print(f"seed {SEED}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import ICRS
@@ -20,7 +21,7 @@ from absurd.tasks.photometry.forced import measure
 from absurd.tasks.photometry.rows import COLUMNS
 from absurd.tasks.photometry.shapes import beam_shape, source_shapes, width_pixels
 from absurd.tasks.radio.sky_image import open_sky_image
-from absurd.tasks.radio.sky_pixels import sky_to_pixels
+from absurd.tasks.radio.sky_pixels import pixels_to_sky, sky_to_pixels
 
 SEED = 77
 FIELD = Field(150.0, -30.0, side=512, cell_arcsec=3.0, noise=0.0003, attenuated=False)
@@ -158,6 +159,43 @@ def test_rows_with_limits(rng: np.random.Generator, tmp_path: Path) -> None:
     assert (off["flux_jy"], off["flags"] & 1) == (None, 1)
     assert str(bright["observed"]) == "2026-01-01 00:00:00+00:00"
     assert [each["detected"] for each in result["images"]] == [1, 1]
+
+
+def test_apertures_sum_what_has_any_shape(rng: np.random.Generator, tmp_path: Path) -> None:
+    """Within four widths is all of a source's flux, however wide it is; beyond the image there is none."""
+    pixels = draw(FIELD, [], rng)
+    add(pixels, 60.3, 60.6, 0.5, 12, 12)
+    image = write(tmp_path / "image.fits", FIELD, pixels)
+    opened = open_sky_image(str(image))
+    ra, dec = pixels_to_sky(opened.wcs, np.array([60.3, 2.0]), np.array([60.6, 2.0]))
+    pq.write_table(pa.table({"source_id": ["wide", "edge"], "ra": ra, "dec": dec}), tmp_path / "sources.parquet")
+    params = {
+        "images": [str(image)],
+        "positions": str(tmp_path / "sources.parquet"),
+        "out": str(tmp_path / "f.parquet"),
+    }
+
+    run("photometry.forced", params | {"aperture_arcsec": 72.0, "ring_arcsec": [75.0, 120.0]})
+
+    assert opened.beam is not None
+    wide, edge = pq.read_table(tmp_path / "f.parquet").to_pylist()
+    expected = 0.5 * 12**2 * 1.1331 * opened.cell_deg**2 / opened.beam.area_deg2
+    assert wide["aperture_jy"] == pytest.approx(expected, rel=0.02)
+    assert edge["aperture_jy"] is None
+
+
+def test_rings_tell_the_background(rng: np.random.Generator) -> None:
+    """A narrow one sees what is near, a wide one what is far."""
+    pixels = draw(FIELD, [], rng)
+    y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
+    pixels[np.hypot(x - 80, y - 80) < 30] += np.float32(0.01)
+
+    near, far = (
+        measure(pixels, np.array([80.0]), np.array([80.0]), ROUND, ring=ring) for ring in ((12.0, 25.0), (35.0, 50.0))
+    )
+
+    assert near.background[0] == pytest.approx(0.01, abs=0.001)
+    assert far.background[0] == pytest.approx(0.0, abs=0.001)
 
 
 def test_wrong_catalogues_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -169,5 +169,22 @@ def test_simulated_night(tmp_path: Path) -> None:
     assert (error["code"], "nobody" in error["message"]) == ("photometry_failed", True)
     few, _ = run("photometry.variability", params | {"min_epochs": 13, "normalise": False})
     assert few["counts"]["not judged"] == 42
+    told, _ = run("photometry.variability", params | {"target_flux_range_jy": [0.015, 0.03]})
+    means = {each["source_id"]: each["mean_jy"] for each in pq.read_table(tmp_path / "v.parquet").to_pylist()}
+    assert told["counts"]["not judged"] == sum(not 0.015 <= each <= 0.03 for each in means.values())
+    run("photometry.variability", params | {"reference_flux_range_jy": [0.05, 0.1]})
+    chosen = [each for each in pq.read_table(tmp_path / "v.parquet").to_pylist() if each["reference"]]
+    assert len(chosen) >= 3
+    assert all(0.045 < each["mean_jy"] < 0.11 for each in chosen)
+    apart = fail("photometry.variability", params | {"reference_separation_arcsec": 3600})
+    assert "0 sources can be references" in apart["message"]
+    (tmp_path / "nights").mkdir()
+    rows.rename(tmp_path / "nights" / "one.parquet")
+    folder, _ = run("photometry.variability", params | {"photometry": [str(tmp_path / "nights")]})
+    assert folder["variable"] == ["s00"]
+    (tmp_path / "none").mkdir()
+    none = fail("photometry.variability", params | {"photometry": [str(tmp_path / "none")]})
+    assert "no Parquet file" in none["message"]
+    rows = tmp_path / "nights" / "one.parquet"
     twice = fail("photometry.variability", params | {"photometry": [str(rows), str(rows)]})
     assert "measured twice" in twice["message"]

@@ -79,7 +79,7 @@ def test_a_file_is_laid_over_at_every_depth(tmp_path: Path) -> None:
 
     assert toml == yaml
     assert toml.photometry.aperture.radius_arcsec == 12
-    assert toml.photometry.aperture.outer_annulus_arcsec == 37.5
+    assert toml.photometry.aperture.outer_annulus_arcsec == 150
     assert (toml.imaging.image_size, toml.imaging.niter) == ([64, 32], 100)
     over = load_pipeline_config(path=tmp_path / "site.toml", overrides={"imaging": {"image_size": [128, 128]}})
     assert over.imaging.image_size == [128, 128]
@@ -119,7 +119,7 @@ def test_a_file_with_a_section_for_each_environment(tmp_path: Path) -> None:
         ("[calibration]\nfixed_declination_deg = 91.0", "fixed_declination_deg in .* is 91.0"),
         ("[services]\nmosaic_overlap_min = 5.0", "services in .*: mosaic_overlap_min must be less than"),
         ("[services]\nms_chunk_duration_min = 90.0", "ms_chunk_duration_min must be at most"),
-        ("[photometry.aperture]\nradius_arcsec = 30.0", r"photometry\.aperture in .*: radius_arcsec must be at most"),
+        ("[photometry.aperture]\nradius_arcsec = 70.0", r"photometry\.aperture in .*: radius_arcsec must be at most"),
         ("[quality.limits]\nantenas = {}", "quality in .*: gate 'antenas' is not known: did you mean antennas"),
         ("environment = 'production'", "is of environment 'production', and 'development' was asked for"),
         ("a = ", "cannot be read"),
