@@ -32,6 +32,10 @@ class Event(StrEnum):
 
     BEAT_FAILED = "beat_failed"
     """A sign of life could not be given; it is tried again soon."""
+    BLOCK_FAILED = "block_failed"
+    """A stage of a block failed; it says which, and why."""
+    BLOCK_PROCESSED = "block_processed"
+    """All that was to be done with a block was done."""
     CALIBRATION_REFUSED = "calibration_refused"
     """A calibration did not pass its gates; it says which, and what is quarantined."""
     CALIBRATION_REMARK = "calibration_remark"

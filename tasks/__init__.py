@@ -9,6 +9,7 @@ EXECUTOR_MODULES = (
     "absurd.tasks.imaging.mosaicking.executors",
     "absurd.tasks.maintenance.executors",
     "absurd.tasks.photometry.executors",
+    "absurd.tasks.pipeline.executors",
     "absurd.tasks.qa.executors",
     "absurd.tasks.session.executors",
     "absurd.tasks.visibility.executors",

@@ -137,7 +137,7 @@ def executors_page() -> str:
 def _extra(executor: str) -> str:
     """What brings that which an executor's kernels import."""
     extras = {"cutout": "astro", "export": "export", "session": "session"} | dict.fromkeys(
-        ("calibration", "imaging", "photometry", "qa", "visibility"), "radio"
+        ("calibration", "imaging", "photometry", "pipeline", "qa", "visibility"), "radio"
     )
     extra = extras.get(executor.partition(".")[0])
     extra = "butler" if executor == "export.butler_catalog" else extra

@@ -16,9 +16,12 @@ SECTIONS = {
         "convert": "absurd.cli.pipeline_convert:convert",
     },
     "Make": {
+        "run": "absurd.cli.pipeline_run:run",
+        "batch": "absurd.cli.pipeline_batch:batch",
         "simulate": "absurd.cli.pipeline_simulate:simulate",
     },
     "Look": {
+        "health": "absurd.cli.pipeline_health:health",
         "gains": "absurd.cli.pipeline_gains:gains",
         "plot": "absurd.cli.pipeline_plot:plot",
     },
@@ -27,7 +30,7 @@ SECTIONS = {
 
 @click.command(cls=LazyGroup, sections=SECTIONS)
 def pipeline() -> None:
-    """Radio visibilities: simulate, watch, convert, calibrate, look."""
+    """Radio visibilities: simulate, watch, calibrate, image, look."""
 
 
 def need_the_extra(*modules: str) -> None:

@@ -32,7 +32,7 @@ def configured(stage: str) -> Callable[[Callable[..., None]], Callable[..., None
                 from absurd.tasks.pipeline.stages import stage_params
 
                 params = stage_params(load_pipeline_config(environment or "development", config_file), stage)
-                _log_as(**params.pop("log"))
+                log_as(**params.pop("log"))
                 click.get_current_context().meta[LOG] = params
             command(*args, **given)
 
@@ -69,8 +69,8 @@ def remark(text: str, level: int = logging.INFO) -> bool:
     return True
 
 
-def _log_as(level: str, console: bool, file: str | None) -> None:
-    """Until the command ends.  Raises ConfigurationError for a file that cannot be written."""
+def log_as(level: str, console: bool, file: str | None) -> None:
+    """Log so until the command ends.  Raises ConfigurationError for a file that cannot be written."""
     from absurd.errors import ConfigurationError
 
     handlers: list[logging.Handler] = [logging.NullHandler()]

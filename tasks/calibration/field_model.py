@@ -96,7 +96,7 @@ def field_model(
         return FieldModel(sky, strongest.name or centre.name, "file")
     if flux_jy is not None:
         return FieldModel(SkyModel((point(centre.name, centre.ra_rad, centre.dec_rad, flux_jy),)), centre.name, "given")
-    view = _View(visibilities, centre, beam, math.radians(radius_deg))
+    view = _View(visibilities.frequencies_hz, centre, beam, math.radians(radius_deg))
     listed: list[FluxCalibrator | VlaCalibrator] = [*FLUX_CALIBRATORS, *_listed(catalogs), *SHIPPED]
     near = view.field(listed)
     main = view.named(_find(calibrator, listed)) if calibrator else _nearest(view, near)
@@ -113,6 +113,26 @@ def field_model(
     )
 
 
+def calibrator_near(
+    centre: PhaseCentre,
+    frequencies_hz: NDArray[np.float64],
+    *,
+    beam: Beam | None = None,
+    catalogs: str | None = None,
+    radius_deg: float = 2.0,
+) -> str | None:
+    """The calibrator that `field_model` takes of such a recording, by name; None where there is none.
+
+    Raises DataError for lists that cannot be read.
+    """
+    view = _View(frequencies_hz, centre, beam, math.radians(radius_deg))
+    listed: list[FluxCalibrator | VlaCalibrator] = [*FLUX_CALIBRATORS, *_listed(catalogs), *SHIPPED]
+    try:
+        return _nearest(view, view.field(listed)).component.name
+    except ValidationError:
+        return None
+
+
 def middle_centre(visibilities: Visibilities) -> PhaseCentre:
     """The phase centre in the middle of the recording; a drift scan has one for each integration."""
     if not len(visibilities.time_s):
@@ -124,10 +144,12 @@ def middle_centre(visibilities: Visibilities) -> PhaseCentre:
 class _View:
     """Where a telescope looks, at which frequencies, and through which beam."""
 
-    def __init__(self, visibilities: Visibilities, centre: PhaseCentre, beam: Beam | None, radius_rad: float) -> None:
+    def __init__(
+        self, frequencies_hz: NDArray[np.float64], centre: PhaseCentre, beam: Beam | None, radius_rad: float
+    ) -> None:
         self.centre, self.radius_rad = centre, radius_rad
-        self.frequency_hz = float(visibilities.frequencies_hz.mean())
-        self._frequencies_hz, self._beam = visibilities.frequencies_hz, beam
+        self.frequency_hz = float(frequencies_hz.mean())
+        self._frequencies_hz, self._beam = frequencies_hz, beam
 
     def see(self, listed: FluxCalibrator | VlaCalibrator) -> _Seen:
         """Raises ValidationError where its flux density is not known at the frequencies."""

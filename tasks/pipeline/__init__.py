@@ -1,4 +1,4 @@
-"""The radio pipeline on top of the queue: its configuration, its simulator, and what to do next."""
+"""The radio pipeline on top of the queue: its configuration, its simulator, blocks from recording to light curve."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from absurd.tasks.pipeline.blocks import ProcessingBlock
     from absurd.tasks.pipeline.config import PipelineConfig
     from absurd.tasks.pipeline.environments import environment_names, load_pipeline_config, pipeline_config_schema
+    from absurd.tasks.pipeline.health import HealthCheck, HealthChecker
+    from absurd.tasks.pipeline.metrics import PipelineMetrics
+    from absurd.tasks.pipeline.orchestrator import PipelineOrchestrator
+    from absurd.tasks.pipeline.outcome import ProcessingResult
     from absurd.tasks.pipeline.stages import stage_params
+    from absurd.tasks.pipeline.workflows import block_workflow
     from absurd.tasks.radio.errors import (
         CalibrationError,
         ConfigurationError,
@@ -31,17 +37,24 @@ __all__ = [
     "ConfigurationError",
     "DataError",
     "DependencyError",
+    "HealthCheck",
+    "HealthChecker",
     "ImagingError",
     "MessageQueueError",
     "MosaickingError",
     "PhotometryError",
     "PipelineConfig",
     "PipelineError",
+    "PipelineMetrics",
+    "PipelineOrchestrator",
+    "ProcessingBlock",
+    "ProcessingResult",
     "QualityError",
     "ServiceError",
     "StageError",
     "StateManagementError",
     "ValidationError",
+    "block_workflow",
     "environment_names",
     "load_pipeline_config",
     "pipeline_config_schema",
@@ -49,7 +62,14 @@ __all__ = [
 ]
 
 _MODULES = {
+    "HealthCheck": "pipeline.health",
+    "HealthChecker": "pipeline.health",
     "PipelineConfig": "pipeline.config",
+    "PipelineMetrics": "pipeline.metrics",
+    "PipelineOrchestrator": "pipeline.orchestrator",
+    "ProcessingBlock": "pipeline.blocks",
+    "ProcessingResult": "pipeline.outcome",
+    "block_workflow": "pipeline.workflows",
     "environment_names": "pipeline.environments",
     "load_pipeline_config": "pipeline.environments",
     "pipeline_config_schema": "pipeline.environments",
