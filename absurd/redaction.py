@@ -49,6 +49,16 @@ def hide(value: Any) -> Any:
     return value
 
 
+def discreet(document: dict[str, Any]) -> dict[str, Any]:
+    """A task's document without values whose names tell of a secret: in params, headers and the history of edits."""
+    hidden: dict[str, Any] = {name: hide(document[name]) for name in ("params", "headers") if name in document}
+    if "history" in document:
+        hidden["history"] = [
+            entry | {"detail": entry["detail"] and hide_in_text(entry["detail"])} for entry in document["history"]
+        ]
+    return document | hidden
+
+
 def hide_in_text(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` without `secrets`, without passwords of addresses, and without what follows a secret's name.
 

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import click
 
 from absurd.cli.connection import database_of
-from absurd.cli.output import Table, agree, clean, discreet, dry_run_options, emit, json_option, moment, note, plural
+from absurd.cli.output import Table, agree, clean, dry_run_options, emit, json_option, moment, note, plural
 from absurd.cli.values import instant, pairs, read_document
 from absurd.cli.worker import ago
+from absurd.redaction import discreet
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from absurd.cli.output import discreet, duration, in_order, note
+from absurd.cli.output import duration, in_order, note
 from absurd.cli.queue import HERE
 from absurd.cli.waiting import ENDED, Document, Painter
 from absurd.errors import AbsurdError, WaitTimeoutError
 from absurd.model import Task
+from absurd.redaction import discreet
 
 if TYPE_CHECKING:
     from absurd.client import AbsurdClient

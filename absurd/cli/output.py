@@ -17,7 +17,6 @@ from uuid import UUID
 import click
 
 from absurd.errors import InvalidOptionError
-from absurd.redaction import hide, hide_in_text
 
 if TYPE_CHECKING:
     from absurd.config import Settings
@@ -163,16 +162,6 @@ def to_json(document: Any, indent: int | None = 2) -> str:
 def in_order(document: dict[str, Any], *names: str) -> dict[str, Any]:
     """`document` with `names` first; the database keeps no order of keys."""
     return {name: document[name] for name in names if name in document} | document
-
-
-def discreet(document: dict[str, Any]) -> dict[str, Any]:
-    """A task's document without values whose names tell of a secret: in params, headers and the history of edits."""
-    hidden: dict[str, Any] = {name: hide(document[name]) for name in ("params", "headers") if name in document}
-    if "history" in document:
-        hidden["history"] = [
-            entry | {"detail": entry["detail"] and hide_in_text(entry["detail"])} for entry in document["history"]
-        ]
-    return document | hidden
 
 
 def clean(text: object) -> str:

@@ -7,10 +7,11 @@ from datetime import datetime
 import click
 
 from absurd.cli.connection import client_of, database_of
-from absurd.cli.output import Cell, Table, discreet, emit, in_order, json_option, note
+from absurd.cli.output import Cell, Table, emit, in_order, json_option, note
 from absurd.cli.values import instant, pairs, read_document, seconds
 from absurd.cli.worker import ago
 from absurd.model import Task, TaskState
+from absurd.redaction import discreet
 
 STATES = [state.value for state in TaskState]
 

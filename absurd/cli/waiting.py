@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from absurd.cli.output import clean, discreet, duration, emit, in_order, note
+from absurd.cli.output import clean, duration, emit, in_order, note
 from absurd.cli.story import apart, artifact_table, progress
 from absurd.errors import DatabaseUnavailableError, TaskCancelled, TaskFailed
 from absurd.model import Task
+from absurd.redaction import discreet
 
 if TYPE_CHECKING:
     from absurd.client_sync import SyncAbsurdClient
