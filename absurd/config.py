@@ -90,6 +90,18 @@ class Settings:
     """Whether tasks that spent their attempts are kept as dead letters, to be looked at and put back."""
     session_folder: Path | None = None
     """Data folder of `absurd session`: where the files of sessions are.  None: it has to be named each time."""
+    web_host: str = "127.0.0.1"
+    """The address on which ``absurd serve`` listens.  One that other hosts reach needs a token to have been made."""
+    web_port: int = 8714
+    """The port on which ``absurd serve`` listens; 0: any that is free."""
+    web_origins: tuple[str, ...] = ()
+    """Origins, such as ``https://dashboard.example.org``, whose pages may call the web interface."""
+    web_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose word is taken for who is behind them (``X-Forwarded-For``)."""
+    web_rate: float | None = 50.0
+    """Requests a second of one token, or of one address without a good one, that are taken.  None (or 0): no limit."""
+    web_body_limit: int = 4_194_304
+    """Bytes of a request's body that the web interface reads at most."""
     log_level: str = "info"
     """The least severe log lines to write: debug, info, warning, error or critical."""
     log_format: str = "console"
@@ -222,6 +234,8 @@ _FLAG_NAMES = {
     "worker_grace": "--grace",
     "worker_offers": "--offers",
     "worker_prefetch": "--prefetch",
+    "web_host": "--host",
+    "web_port": "--port",
 }
 
 
@@ -278,14 +292,30 @@ def _path(value: str | Path) -> Path:
     return Path(value).expanduser()
 
 
+def _words(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(value.replace(",", " ").split() if isinstance(value, str) else value)
+
+
 def _modules(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    names = tuple(re.split(r"[,\s]+", value.strip(", \t\n")) if isinstance(value, str) else value)
-    _check(all(part.isidentifier() for name in names for part in name.split(".")) if names else True)
+    names = _words(value)
+    _check(all(part.isidentifier() for name in names for part in name.split(".")))
     return names
 
 
+def _origins(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    words = tuple(each.lower() for each in _words(value))
+    _check(all(re.fullmatch(r"https?://[^\s/?#@*]+", each) for each in words))
+    return words
+
+
+def _networks(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    from ipaddress import ip_network
+
+    return tuple(str(ip_network(str(each), strict=False)) for each in _words(value))
+
+
 def _functions(value: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    names = tuple(re.split(r"[,\s]+", value.strip(", \t\n")) if isinstance(value, str) else value)
+    names = _words(value)
     _check(all(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", name) for name in names))
     return names
 
@@ -332,12 +362,12 @@ def _optional_count(value: str | int) -> int | None:
     return _count(0, 1_000_000_000)[0](value) or None
 
 
-def _gib(value: str | float) -> float:
+def _amount(value: str | float) -> float:
     return float(_seconds(0, 1_000_000)[0](value))
 
 
-def _optional_gib(value: str | float) -> float | None:
-    return _gib(value) or None
+def _optional_amount(value: str | float) -> float | None:
+    return _amount(value) or None
 
 
 def _amounts(value: str | Mapping[str, float]) -> dict[str, float]:
@@ -369,15 +399,21 @@ _READERS: dict[str, _Reader] = {
     "worker_warm": _count(0, 1_000),
     "worker_child_idle": _seconds(0, 31_536_000),
     "worker_recycle_runs": (_optional_count, "a whole number, or 0 for never"),
-    "worker_recycle_memory_gib": (_optional_gib, "an amount of memory in GiB, or 0 for never"),
+    "worker_recycle_memory_gib": (_optional_amount, "an amount of memory in GiB, or 0 for never"),
     "worker_memory_limit": _one_of("auto", "cgroup", "watch", "rlimit", "none"),
     "worker_scratch": (_path, "the path of a folder"),
-    "worker_min_free_gib": (_gib, "an amount in GiB, 0 or more"),
+    "worker_min_free_gib": (_amount, "an amount in GiB, 0 or more"),
     "worker_dask": (_cluster, "the address of a Dask scheduler such as tcp://host:8786"),
     "task_timeout": (_limit, "a number of seconds up to a year, or 0 for no limit"),
     "max_retries": _count(0, 32_766),
     "dlq_enabled": (_switch, "true or false"),
     "session_folder": (_path, "the path of a folder"),
+    "web_host": (_name, "an address or the name of a host"),
+    "web_port": _count(0, 65_535),
+    "web_origins": (_origins, "a list of origins such as https://dashboard.example.org, without a path"),
+    "web_proxies": (_networks, "a list of addresses or networks such as 10.0.0.1 or 10.0.0.0/8"),
+    "web_rate": (_optional_amount, "a number of requests a second, or 0 for no limit"),
+    "web_body_limit": _count(1024, 1_073_741_824),
     "log_level": _one_of("debug", "info", "warning", "error", "critical"),
     "log_format": _one_of("console", "json"),
     "log_limit": _count(0, 1_073_741_824),

@@ -115,6 +115,18 @@ class MissingResultError(InvalidInputError):
     code = "result_missing"
 
 
+class UnauthenticatedError(InvalidInputError):
+    """The web interface was called without a token, or with one that is not let in."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(InvalidInputError):
+    """The token does not allow what was asked, or the call came from a page of another site."""
+
+    code = "forbidden"
+
+
 class UnsupportedServerError(InvalidInputError):
     """The PostgreSQL server is older than the oldest supported version."""
 
@@ -182,6 +194,12 @@ class ProductNotFoundError(NotFoundError):
     """No product has that number."""
 
     code = "product_not_found"
+
+
+class TokenNotFoundError(NotFoundError):
+    """No token of that name is in force."""
+
+    code = "token_not_found"
 
 
 # The database ------------------------------------------------------------------------------------
@@ -260,6 +278,18 @@ class ForeignSchemaError(SchemaError):
     """A schema of that name exists and belongs to another product."""
 
     code = "schema_foreign"
+
+
+class TokenExistsError(ConflictError):
+    """A token of that name is in force."""
+
+    code = "token_exists"
+
+
+class RateLimitedError(ConflictError):
+    """More requests came from there than are taken in a time; the same may be asked again a little later."""
+
+    code = "rate_limited"
 
 
 class PortInUseError(ConflictError):
@@ -357,4 +387,6 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB017": GainSetStateError,
     "AB018": ProductNotFoundError,
     "AB019": ProductStateError,
+    "AB020": TokenNotFoundError,
+    "AB021": TokenExistsError,
 }

@@ -19,21 +19,22 @@ def freeze(connection: Connection) -> None:
 
 
 _DRAWN = {
-    "executor": ("id",), "gain_set": ("id", "superseded_by"),
+    "change": ("id",), "executor": ("id",), "gain_set": ("id", "superseded_by"),
     "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
     "image": ("file_id", "index_id"), "image_file": ("id", "index_id"), "image_index": ("id",),
     "intake": ("id",), "subband": ("id", "group_id", "intake_id"), "subband_group": ("id", "intake_id"),
     "photometry": ("image_id", "product_id", "source_id"), "product": ("id",),
     "product_input": ("input_id", "product_id"), "qa_result": ("product_id",), "sky_image": ("product_id",),
     "source": ("id", "product_id"), "variability": ("product_id", "source_id"),
-    "queue": ("id", "created_at"), "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "worker": ("id",),
+    "queue": ("id", "created_at"), "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "token": ("id",),
+    "worker": ("id",),
 }  # fmt: skip
 """Columns whose values differ between two runs of one call: numbers drawn from sequences, and one default."""
 
 
 _NUMBERED = {
-    "executor", "gain_set", "image_file", "image_index", "intake", "product", "queue", "schedule", "source",
-    "subband", "subband_group", "tally", "worker",
+    "change", "executor", "gain_set", "image_file", "image_index", "intake", "product", "queue", "schedule", "source",
+    "subband", "subband_group", "tally", "token", "worker",
 }  # fmt: skip
 """Tables whose ids are drawn by identity columns."""
 

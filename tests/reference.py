@@ -1,4 +1,4 @@
-"""The reference pages that are written from the code: settings, errors and the command line.
+"""The reference pages that are written from the code: settings, errors, the command line, and others.
 
 ``make docs`` runs this file, which writes the pages; tests/test_docs.py fails while a page is not what it would write.
 """
@@ -28,11 +28,15 @@ from absurd.cli.run import EXIT_CODES, FAILED
 from absurd.cli.scheduler import absurd_scheduler
 from absurd.cli.worker import absurd_worker
 from absurd.config import PREFIX, Settings
+from absurd.database import AsyncDatabase
 from absurd.executor import registry
 from absurd.tasks import EXECUTOR_MODULES
 from absurd.tasks.pipeline import PipelineConfig, environment_names, load_pipeline_config
 from absurd.tasks.pipeline.environments import described_keys
 from absurd.tasks.qa import GATES, IMAGE_GATES, MOSAIC_GATES
+from absurd.web.app import build_app
+from absurd.web.pages import fields_of, scope_of
+from absurd.web.problems import MEANINGS
 from absurd.workers import AbsurdWorker
 
 PROGRAMS = {
@@ -83,8 +87,9 @@ def errors_page() -> str:
     return _page(
         "Errors",
         "Every error is an `AbsurdError` and carries a `code` that does not change between versions: the same in "
-        'Python (`error.code`), under `--json` (`{"error": {"code", "message", "details"}}`) and in logs. The family '
-        "says what a caller can do about it, and becomes the exit code of a command. SQL functions raise the SQLSTATE.",
+        'Python (`error.code`), under `--json` (`{"error": {"code", "message", "details"}}`), in REST and in '
+        "logs. The family says what a caller can do about it, and becomes the exit code of a command. SQL functions "
+        "raise the SQLSTATE.",
         "\n".join(parts),
     )
 
@@ -261,6 +266,41 @@ def sql_page() -> str:
     )
 
 
+def rest_page() -> str:
+    """Every operation of the web interface: who may call it, what it takes, and how it may fail."""
+    described = build_app(Settings(), AsyncDatabase("postgresql://localhost/absurd")).openapi()
+    operations: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for path, methods in described["paths"].items():
+        for method, each in methods.items():
+            operations.setdefault(each["tags"][0], []).append((f"{method.upper()} {path}", each))
+    parts = []
+    for topic, those in operations.items():
+        rows = [(f"`{call}`", scope_of(each) or "(none)", each["description"], _failures(each)) for call, each in those]
+        headers = ("Call", "Scope", "What it does", "May answer, beside what all may")
+        parts.append(f"## {topic.capitalize()}\n\n{_table(headers, rows)}\n")
+        for call, each in those:
+            if fields := fields_of(each, described):
+                taken = [(f"`{name}`", place, kind, meaning) for name, place, kind, meaning in fields]
+                parts.append(f"### {call}\n\n{_table(('Field', 'Where', 'Type', 'Meaning'), taken)}\n")
+    statuses = [(str(status), meaning) for status, meaning in MEANINGS.items()]
+    return _page(
+        "REST",
+        "The routes of `absurd serve`; [how it is run and kept safe](../operations/serve.md). The same for programs is "
+        "at `/api/v1/openapi.json`, and for people at `/api/v1/docs`. Lists are pages, `{items, next}`: `next` is what "
+        "to give as `after`, null at the end. An error is `{error, message, details}`, with the codes of the "
+        "[errors](errors.md). Reads carry an `ETag` and answer 304 to `If-None-Match`. The scopes are reader, "
+        "spawner, operator and admin: each allows what those before it do.",
+        f"All may answer 401, 403, 413, 422, 429, 500 and 503.\n\n{_table(('Status', 'Meaning'), statuses)}\n"
+        + "\n".join(parts).rstrip()
+        + "\n",
+    )
+
+
+def _failures(operation: dict[str, Any]) -> str:
+    common = {"200", "201", "204", "304", "401", "403", "413", "422", "429", "500", "503"}
+    return ", ".join(status for status in sorted(operation["responses"]) if status not in common)
+
+
 def _inputs(arguments: str) -> str:
     """The arguments of an SQL function that a caller gives."""
     given = [" ".join(each.split()) for each in arguments.split(",")]
@@ -352,6 +392,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "python.md": python_page,
     REFERENCE / "sql.md": sql_page,
     REFERENCE / "pipeline.md": pipeline_page,
+    REFERENCE / "rest.md": rest_page,
 }
 """The path of each page, and what writes its text: all take a second, too long where only paths are wanted."""
 

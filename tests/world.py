@@ -19,12 +19,12 @@ READS = frozenset({
     "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
     "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
     "get_image_files", "get_light_curve", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
-    "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
-    "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
-    "get_workflow_state", "group_dead_letters", "lease_worker", "list_dead_letters", "list_executors", "list_gain_sets",
-    "list_image_files", "list_image_indexes", "list_intakes", "list_products", "list_queues", "list_resources",
-    "list_schedules", "list_subband_groups", "list_subbands", "list_tasks", "list_ticks", "list_variability",
-    "list_workers", "list_workflows", "new_task_id", "task_why",
+    "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule",
+    "get_state", "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
+    "get_workflow_state", "group_dead_letters", "has_tokens", "lease_worker", "list_changes", "list_dead_letters",
+    "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_products",
+    "list_queues", "list_resources", "list_schedules", "list_subband_groups", "list_subbands", "list_tasks",
+    "list_ticks", "list_tokens", "list_variability", "list_workers", "list_workflows", "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -135,6 +135,8 @@ class World:
             [self.running[2], self.schedule],
         )
 
+        self.token_hash = f"{self.queue_id:064x}"
+        self.call("create_token(%s, 'reader', %s)", self.queue, self.token_hash)
         self.images = self.queue + ".images"
         self.call("put_images(%s, %s)", self.images, self.image_files("/a.fits", "/b.fits"))
         self.gains = self.call("id from register_gain_set(%s)", self.gain_set("/valid"))
@@ -272,10 +274,12 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "cancel_runs": lambda w: ("cancel_runs(array[%s::bigint], array[%s::uuid], '{0}', '{no}')", w.lease, w.running[0]),
     "cancel_task": lambda w: ("cancel_task(%s, 'no', true)", w.running[0]),
     "cancel_workflow": lambda w: ("cancel_workflow(%s)", w.workflow),
+    "check_token": lambda w: ("check_token(%s)", w.token_hash),
     "claim_runs": lambda w: ("claim_runs(%s, %s, 5, '{}', '{}')", (w.worker << 32) + 2000, w.queue_id),
     "complete_runs": lambda w: complete_image(w.lease, *w.running[:2], path=f"/{w.queue}/accepted.fits"),
     "convert_subband_group": lambda w: ("convert_subband_group(%s)", w.groups[1]),
     "create_queue": lambda w: ("create_queue(%s)", w.queue + ".new"),
+    "create_token": lambda w: ("create_token(%s, 'admin', repeat('f', 64))", w.queue + ".new"),
     "drain_worker": lambda w: ("drain_worker(%s)", w.worker),
     "drop_partition": lambda w: ("drop_partition()",),
     "drop_queue": lambda w: ("drop_queue(%s)", w.queue + ".empty"),
@@ -311,6 +315,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "purge_queue": lambda w: ("purge_queue(%s)", w.queue),
     "quarantine_gain_set": lambda w: ("quarantine_gain_set(%s, 'noise')", w.gains),
     "quarantine_product": lambda w: ("quarantine_product(%s, 'noise')", w.products["accepted"]),
+    "record_change": lambda w: ("record_change(%s, 'pause', %s)", w.queue, w.queue),
     "record_subbands": lambda w: ("count(*) from record_subbands(%s, %s)", w.intake, w.subbands(30, 0, 1)),
     "recover_runs": lambda w: ("recover_runs()",),
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
@@ -327,6 +332,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "retry_task": lambda w: ("retry_task(%s)", w.failed),
     "retry_workflow": lambda w: ("retry_workflow(%s)", w.workflow),
     "return_runs": lambda w: ("return_runs(array[%s::bigint], array[%s::uuid], '{5}')", w.lease, w.running[0]),
+    "revoke_token": lambda w: ("revoke_token(%s)", w.queue),
     "set_checkpoint": lambda w: ("set_checkpoint(%s, %s, 's', '1')", w.lease, w.running[0]),
     "set_intake": lambda w: ("set_intake(%s, '{\"timeout\": 1}')", w.intake),
     "set_listening": lambda w: ("set_listening(%s, array[%s], true)", w.worker, w.queue_id),

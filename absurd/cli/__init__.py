@@ -12,6 +12,7 @@ SECTIONS = {
     "Run": {
         "up": "absurd.cli.up:up",
         "demo": "absurd.cli.demo:demo",
+        "serve": "absurd.cli.serve:serve",
         "doctor": "absurd.cli.doctor:doctor",
         "db": "absurd.cli.database:db",
         "bench": "absurd.cli.bench:bench",
@@ -38,6 +39,7 @@ SECTIONS = {
     "Look": {
         "status": "absurd.cli.status:status",
         "worker": "absurd.cli.worker:worker",
+        "token": "absurd.cli.token:token",
     },
 }
 

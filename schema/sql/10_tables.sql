@@ -326,7 +326,8 @@ create table audit (
     at      timestamptz not null,
     task_id uuid not null,
     action  text not null,
-    actor   text not null default session_user,
+    -- Who acts through the web interface is told behind the role, which nobody can feign; see 69_tokens.sql.
+    actor   text not null default session_user || coalesce(': ' || nullif(current_setting('absurd.actor', true), ''), ''),
     detail  text
 );
 create index audit_task on audit (task_id);

@@ -1,0 +1,37 @@
+"""``absurd serve``: the web interface."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import click
+
+from absurd.cli.catalog import load_here, with_modules
+from absurd.cli.output import emit, import_option, json_option, settings_of
+from absurd.errors import ConfigurationError
+
+
+@click.command(epilog="Example: absurd serve --host 0.0.0.0 --port 8714")
+@click.option("--host", "web_host", metavar="ADDRESS", help="Where to listen.  [ABSURD_WEB_HOST; 127.0.0.1]")
+@click.option("--port", "web_port", type=int, metavar="N", help="0: any that is free.  [ABSURD_WEB_PORT; 8714]")
+@import_option
+@json_option
+@click.pass_context
+def serve(
+    ctx: click.Context, web_host: str | None, web_port: int | None, modules: tuple[str, ...], as_json: bool
+) -> None:
+    """Serve the REST interface until told to stop.
+
+    Until a token was made (`absurd token create`) it is there for programs on this machine alone.
+    Params of tasks are checked by executors that can be imported here.
+    """
+    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(f"{' and '.join(missing)} missing: this needs `pip install 'absurd[web]'`")
+    settings = with_modules(settings_of(ctx, web_host=web_host, web_port=web_port), modules)
+    from absurd.telemetry import configure_logging
+    from absurd.web import server
+
+    configure_logging(settings)
+    load_here(settings)
+    server.serve(settings, lambda url: emit({"url": url}, as_json=as_json, text=f"Serving {url}; Ctrl-C stops it."))

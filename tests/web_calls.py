@@ -1,0 +1,82 @@
+"""A call of every operation of the web interface that finds something to do in a `World`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from world import World
+
+
+class Request(NamedTuple):
+    """What is put into the path, the query and the body."""
+
+    path: Mapping[str, Any] = MappingProxyType({})
+    body: Any = None
+    query: Mapping[str, Any] = MappingProxyType({})
+
+
+ARTIFACT = "c" * 64
+"""SHA-256 of an artifact of `World.completed`; see `conftest.Site`."""
+
+
+def _task(name: str, body: Any = None) -> Callable[[World], Request]:
+    return lambda w: Request({"task_id": getattr(w, name)}, body)
+
+
+def _named(name: str, body: Any = None) -> Callable[[World], Request]:
+    return lambda w: Request({"name": getattr(w, name)}, body)
+
+
+def _flow(body: Any = None) -> Callable[[World], Request]:
+    return lambda w: Request({"workflow_id": w.workflow}, body)
+
+
+def _nothing(_: World) -> Request:
+    return Request()
+
+
+CALLS: dict[str, Callable[[World], Request]] = {
+    "cancel_task": _task("keyed", {"reason": "clouds"}),
+    "cancel_workflow": _flow({"reason": "clouds"}),
+    "drain_worker": lambda w: Request({"worker": w.worker}),
+    "get_artifact": lambda w: Request({"task_id": w.completed, "sha256": ARTIFACT}),
+    "get_dead_letter": _task("failed"),
+    "get_executor": _named("executor"),
+    "get_graph": _flow(),
+    "get_health": _nothing,
+    "get_logs": _task("completed"),
+    "get_queue_stats": _named("queue"),
+    "get_schedule": _named("schedule"),
+    "get_status": _nothing,
+    "get_task": _task("failed"),
+    "get_why": _task("keyed"),
+    "get_workflow": _flow(),
+    "group_dead_letters": lambda w: Request(query={"queue": w.queue}),
+    "limit_queue": _named("queue", {"running": 5, "rate": "100/minute"}),
+    "list_artifacts": _task("completed"),
+    "list_changes": _nothing,
+    "list_dead_letters": lambda w: Request(query={"queue": w.queue, "limit": 1}),
+    "list_due": lambda w: Request({"name": w.schedule}, query={"count": 3}),
+    "list_executors": _nothing,
+    "list_queues": _nothing,
+    "list_schedules": _nothing,
+    "list_tasks": lambda w: Request(query={"queue": w.queue, "limit": 2}),
+    "list_ticks": _named("schedule"),
+    "list_workers": _nothing,
+    "list_workflows": _nothing,
+    "pause_queue": _named("queue"),
+    "pause_schedule": _named("schedule"),
+    "purge_dead_letters": lambda w: Request(body={"ids": [str(w.failed)]}),
+    "remove_schedule": _named("schedule"),
+    "requeue_dead_letters": lambda w: Request(body={"queue": w.queue, "set": {"a": 1}}),
+    "resume_queue": _named("queue"),
+    "resume_schedule": _named("schedule"),
+    "retry_task": _task("failed"),
+    "retry_workflow": _flow(),
+    "set_schedule": lambda w: Request({"name": "new"}, {"trigger": "every 60 s", "executor": w.executor}),
+    "spawn_task": lambda w: Request(body={"name": w.executor, "queue": w.queue, "params": {"a": 1}, "priority": 3}),
+    "trigger_schedule": _named("schedule", {"overlap": "allow"}),
+}
+"""By operation id.  `tests/web/test_routes.py` fails for an operation that is not among them."""
