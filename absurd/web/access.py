@@ -9,7 +9,6 @@ passed it on.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -149,8 +148,3 @@ def _network(address: _Address | None) -> str:
 def _wait(seconds: float) -> None:
     if seconds > 0:
         raise RateLimitedError("too many requests from there; wait a little", retry_after=seconds)
-
-
-def scopes_that_allow(wanted: tokens.Scope) -> Sequence[tokens.Scope]:
-    """The scopes with which one may do what needs `wanted`."""
-    return [each for each in tokens.Scope if each.allows(wanted)]
