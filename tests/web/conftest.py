@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -88,19 +90,19 @@ class Site:
 
 @pytest.fixture(scope="module")
 def open_site(module_database_url: str) -> Iterator[Callable[..., Site]]:
-    """``open_site(web_rate=5)`` opens an interface with such settings on the module's database."""
-    opened: list[Site] = []
-    with psycopg.connect(module_database_url, autocommit=True, options="-c search_path=absurd,public") as connection:
+    """``open_site(web_rate=5)`` gives the interface with such settings on the module's database, made once."""
+    with (
+        psycopg.connect(module_database_url, autocommit=True, options="-c search_path=absurd,public") as connection,
+        ExitStack() as opened,
+    ):
 
+        @cache
         def open_one(**changes: Any) -> Site:
             site = Site(module_database_url, connection, **changes)
-            site.http.__enter__()
-            opened.append(site)
+            opened.enter_context(site.http)
             return site
 
         yield open_one
-        for site in opened:
-            site.http.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="module")
