@@ -336,7 +336,7 @@ def test_an_executor_of_the_program_itself_is_found(tmp_path: Path) -> None:
         tmp_path,
     )
 
-    assert "Completed(result='42', artifacts=(), spawns=())\n" == printed
+    assert "Completed(result='42', artifacts=(), spawns=(), products=())\n" == printed
 
 
 def test_a_program_that_starts_workers_when_imported_is_explained(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from absurd.tasks.calibration.correct import correct
 from absurd.tasks.calibration.gain_table import GainSet, write_gains
 from absurd.tasks.calibration.params import ApplyParams
 from absurd.tasks.visibility.measurement_set import read_measurement_set, write_measurement_set
+from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 
 BLOCK = "absurd.tasks.visibility.measurement_set_blocks.BLOCK_BYTES"
 BYTES = 1 << 17
 """Of a block: 128 rows of 64 channels and two correlations."""
+OF_FILES = {"path", "bytes", "checksum"}
+"""What a result tells of the files, in which casacore leaves a few bytes unset."""
 COLUMNS = ("DATA", "CORRECTED_DATA", "FLAG", "WEIGHT_SPECTRUM", "WEIGHT", "SIGMA", "FLAG_ROW")
 
 
@@ -68,7 +71,8 @@ def test_blocks_give_the_bits_of_the_whole(
             told = [run(place, [each], missing=missing) for each in sets]
         else:
             told = [run(recording, sets[:1], place := tmp_path / name, missing=missing)]
-        results.append([{key: value for key, value in each.items() if key != "path"} for each in told])
+        assert (told[-1]["bytes"], told[-1]["checksum"]) == size_and_checksum(place)
+        results.append([{key: value for key, value in each.items() if key not in OF_FILES} for each in told])
         found.append(columns(place))
 
     assert results[0] == results[1]
