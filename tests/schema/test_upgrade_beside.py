@@ -144,10 +144,10 @@ def check_work_beside(
 UNSTOPPED = {
     "await_tasks", "check_token", "create_queue", "drain_worker", "ensure_partitions", "get_due_schedules",
     "get_status", "list_queues", "mark_published", "new_task_id", "prune_ticks", "purge_dead_letters",
-    "register_executors", "register_worker", "remove_resource", "remove_schedule", "resign_leader", "respawn_task", "set_checkpoint",
-    "set_listening", "set_next_due", "set_progress", "set_queue_limits", "set_queue_paused", "set_queue_retention",
-    "set_resource", "set_schedule", "set_schedule_paused", "set_worker_concurrency", "spawn_workflow",
-    "step",
+    "register_executors", "register_worker", "remove_resource", "remove_schedule", "resign_leader", "respawn_task",
+    "set_checkpoint", "set_listening", "set_next_due", "set_progress", "set_queue_limits", "set_queue_paused",
+    "set_queue_retention", "set_resource", "set_schedule", "set_schedule_paused", "set_worker_concurrency",
+    "spawn_workflow", "step",
 }  # fmt: skip
 """Functions that move no task, or leave that to one that stops."""
 
