@@ -191,13 +191,20 @@ def append_log(
 
 
 def get_results(task_ids: Sequence[UUID]) -> Call[list[tuple[Any, ...]]]:
-    """(id, name, state, result, error) of each task, in no order; a state of None for ids that are no task's."""
+    """(id, name, state, result, error, publishing) of each task, in no order; no state for ids that are no task's."""
     return Call(
-        "select task_id, name, state, result::text as result, error::text as error"
+        "select task_id, name, state, result::text as result, error::text as error, publishing"
         " from {schema}.get_results($1::uuid[])",
         (list(task_ids),),
         lambda rows: [
-            (task_uuid(row["task_id"]), row["name"], row["state"], decode(row["result"]), decode(row["error"]))
+            (
+                task_uuid(row["task_id"]),
+                row["name"],
+                row["state"],
+                decode(row["result"]),
+                decode(row["error"]),
+                row["publishing"] is True,
+            )
             for row in rows
         ],
     )

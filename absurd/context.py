@@ -372,8 +372,11 @@ class RunContext:
     ) -> list[Any]:
         unwritten = {each["id"] for each in self.spawns}
         written = [each for each in ids if str(each) not in unwritten]
-        found = outcomes(await self._ask(self._port.get_results, written)) if written else []
+        endings = await self._ask(self._port.get_results, written) if written else []
+        found = outcomes(endings)
         if found is not None and len(written) == len(ids):
+            if unpublished := [each.task_id for each in endings if each.publishing]:
+                await self._ask(self._port.await_files, unpublished)
             for each in found:
                 if isinstance(each, Exception) and not return_exceptions:
                     raise each

@@ -176,3 +176,5 @@ class Claim(NamedTuple):
     """Whether the params hold references to results."""
     needs: Mapping[str, float] = MappingProxyType({})
     """What the run holds while it is at work, by name; files that it prefers to be near are in it too."""
+    publishing: Sequence[str] = ()
+    """Parents of which files were not in their places yet when it was claimed."""

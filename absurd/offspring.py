@@ -20,6 +20,8 @@ class Ending(NamedTuple):
     state: str | None
     result: Any
     error: dict[str, Any] | None
+    publishing: bool = False
+    """Whether it has completed, and files of it are not in their places yet."""
 
 
 def spawn_entry(spec: TaskSpec, spawner: UUID, queue: str, checkpoint: str) -> dict[str, Any]:

@@ -42,3 +42,6 @@ class Port(Protocol):
 
     async def get_results(self, task_ids: Sequence[UUID]) -> list[Ending]:
         """How tasks stand, in the order of the ids."""
+
+    async def await_files(self, task_ids: Sequence[UUID]) -> None:
+        """Wait until the files of completed tasks are in their places.  Raises FilesMissing."""

@@ -79,6 +79,14 @@ def write(ctx: Any, params: dict[str, Any]) -> str:
     return str(params["path"])
 
 
+@executor("demo.read", runs_in="thread")
+def read(ctx: Any, params: dict[str, Any]) -> str:
+    """What a file holds, which other tasks have written; these may be waited for first."""
+    if "after" in params:
+        ctx.wait_for(params["after"])
+    return Path(params["path"]).read_text(encoding="utf-8")
+
+
 @executor("demo.steps")
 async def steps(ctx: Any, params: dict[str, Any]) -> list[Any]:
     """A step, a sleep, an event: each survives the suspension."""

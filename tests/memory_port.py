@@ -58,6 +58,11 @@ class MemoryPort:
         """How tasks stand, as the test has set in `endings`."""
         return [self.endings.get(each, Ending(each, None, None, None, None)) for each in task_ids]
 
+    async def await_files(self, task_ids: Sequence[UUID]) -> None:
+        """They are there at once."""
+        for each in task_ids:
+            self.endings[each] = self.endings[each]._replace(publishing=False)
+
     async def clock_time(self) -> datetime:
         """What time it is."""
         return self.now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,9 @@ from absurd import claims
 from absurd.database import AsyncDatabase
 from absurd.middleware import SpawnMiddleware
 from absurd.offspring import Ending
+from absurd.queue import look
 from absurd.scratch import ScratchSpace
+from absurd.waiting import Waiting
 
 
 class DatabasePort:
@@ -53,3 +56,12 @@ class DatabasePort:
         """How tasks stand, in the order of the ids."""
         found = {row[0]: Ending(*row) for row in await self._database.run(claims.get_results(task_ids))}
         return [found[each] for each in task_ids]
+
+    async def await_files(self, task_ids: Sequence[UUID]) -> None:
+        """Wait until the files of completed tasks are in their places.  Raises FilesMissing."""
+        for each in task_ids:
+            waiting = Waiting(each, None)
+            while (seen := await self._database.run(look(each, announce=False))).publishing:
+                if waiting.is_over(seen):
+                    break
+                await asyncio.sleep(waiting.pause())

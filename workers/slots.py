@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 
 from absurd.config import Settings
 from absurd.context import RunContext, run_on
 from absurd.disk import ask_disk
+from absurd.errors import AbsurdError
 from absurd.executor import Executor
 from absurd.middleware import CallMiddleware, around
 from absurd.model import Claim
@@ -100,6 +102,11 @@ class Slots:
         await in the loop, by SIGTERM and SIGKILL in a process.  A thread cannot be stopped; it is
         told by `ctx.cancelled`, nothing it asks for is done any more, and it is left behind.
         """
+        if claim.publishing:
+            return self._run_after_files(claim, executor)
+        return self._run_anywhere(claim, executor)
+
+    def _run_anywhere(self, claim: Claim, executor: Executor) -> Coroutine[Any, Any, Outcome | None]:
         there = executor.runs_in == "dask" and not self._stand_in  # where a Dask worker looks itself
         if (self._min_free_gib or "scratch_gib" in claim.needs) and not there:
             return self._run_in_room(claim, executor)
@@ -127,6 +134,14 @@ class Slots:
         with suppress(OSError):  # no disk to be swept; a run that needs it will tell
             for folder in sweep(self._port.scratch.root):
                 log.info("scratch_swept", folder=str(folder))
+
+    async def _run_after_files(self, claim: Claim, executor: Executor) -> Outcome | None:
+        """Run once the files of its parents have their names, which they get a moment after these have completed."""
+        try:
+            await self._port.await_files([UUID(each) for each in claim.publishing])
+        except AbsurdError as error:
+            return failure(describe(error), claim, executor, self._defaults)
+        return await self._run_anywhere(claim, executor)
 
     async def _run_in_room(self, claim: Claim, executor: Executor) -> Outcome | None:
         """Run where the scratch disk has what the run needs; else put it off."""

@@ -151,8 +151,9 @@ end $$;
 comment on function claim_runs(bigint, integer, integer, integer[], bigint[], integer) is
     'Claim up to p_wanted runs of a queue under one lease, with needs only p_slots; one row of parallel arrays, in how many milliseconds a rate lets more start, and whether more waits for slots.';
 
--- Add the results of parents to the details of the tasks that have any.  Siblings share their parents: the
--- results are read once for each set of these, and not for each child.
+-- Add the results of parents to the details of the tasks that have any, and which of these have files that are not in
+-- their places yet: they get their names after the commit, and a child may be claimed in between.  Siblings share their
+-- parents: all this is read once for each set of these, and not for each child.
 create or replace function _with_parents(p_tasks uuid[], p_details text[]) returns text[]
     language plpgsql stable
     as $$
@@ -160,7 +161,7 @@ create or replace function _with_parents(p_tasks uuid[], p_details text[]) retur
 declare
     v_child   record;
     v_set     uuid[];
-    v_results jsonb;
+    v_told    jsonb;
 begin
     for v_child in
         select n, t.depends_on from unnest(p_tasks) with ordinality as wanted (id, n) join task t on t.id = wanted.id
@@ -168,10 +169,12 @@ begin
     loop
         if v_child.depends_on is distinct from v_set then
             v_set := v_child.depends_on;
-            v_results := _parent_results(v_set);
+            v_told := jsonb_strip_nulls(jsonb_build_object('publishing', (
+                select jsonb_agg(distinct a.task_id) from artifact a where a.task_id = any (v_set) and a.published_at is null)))
+                || jsonb_build_object('parents', _parent_results(v_set));
         end if;
-        continue when v_results is null;  -- none has completed
-        p_details[v_child.n] := (coalesce(p_details[v_child.n]::jsonb, '{}') || jsonb_build_object('parents', v_results))::text;
+        continue when v_told -> 'parents' = 'null';  -- none has completed
+        p_details[v_child.n] := (coalesce(p_details[v_child.n]::jsonb, '{}') || v_told)::text;
     end loop;
     return p_details;
 end $$;

@@ -124,16 +124,17 @@ end $$;
 
 -- How tasks stand, and how they ended: what a run that waits for them is given.
 create or replace function get_results(p_tasks uuid[])
-    returns table (task_id uuid, name text, state text, result jsonb, error jsonb)
+    returns table (task_id uuid, name text, state text, result jsonb, error jsonb, publishing boolean)
     language sql stable security definer set search_path from current
     as $$
         select s.task_id, (select x.name from task t join executor x on x.id = t.executor_id where t.id = s.task_id), s.state,
                case when s.state = 'completed' then r.result end,
-               case when s.state in ('failed', 'cancelled') then r.error end
+               case when s.state in ('failed', 'cancelled') then r.error end,
+               s.state = 'completed' and exists (select from artifact a where a.task_id = s.task_id and a.published_at is null)
         from get_states(p_tasks) s
         left join lateral (
             select r.result, r.error from run r
             where r.task_id = s.task_id and r.ends and r.finished_at >= _ended_from(s.task_id)
             order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1) r on s.state in ('completed', 'failed', 'cancelled')
     $$;
-comment on function get_results(uuid[]) is 'State of tasks, and result or error of those that have ended; a state of null: no such task.';
+comment on function get_results(uuid[]) is 'State of tasks, result or error of those that have ended, and whether files of one are not in their places yet; a state of null: no such task.';

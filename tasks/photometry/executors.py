@@ -9,7 +9,6 @@ from typing import Any
 
 from absurd.context import RunContext
 from absurd.executor import executor
-from absurd.published import await_files
 from absurd.tasks.photometry.params import DetectParams, ForcedParams, NightParams, VariabilityParams
 
 for module in ("astropy", "numba", "numpy", "pyarrow", "scipy"):
@@ -30,7 +29,6 @@ def detect(ctx: RunContext, params: DetectParams) -> dict[str, Any]:
     from absurd.tasks.photometry.rows import write_table
     from absurd.tasks.radio.sky_image import open_sky_image
 
-    await_files(ctx)
     table, told = make_catalogue(params, lambda: ctx.scratch)
     write_table(table, ctx.artifact(params.out, kind="catalogue"), private=True)
     row = table_record(params.out, "catalogue", [(params.image, "image")], sources=table.num_rows)
@@ -51,7 +49,6 @@ def forced(ctx: RunContext, params: ForcedParams) -> dict[str, Any]:
     from absurd.tasks.photometry.record import measurement_rows, source_rows, span_of, table_record
     from absurd.tasks.photometry.rows import write_table
 
-    await_files(ctx)
     table, images = measure_night(params, ctx.progress)
     write_table(table, ctx.artifact(params.out, kind="photometry"), private=True)
     inputs = [(each["image"], "image") for each in images] + [(params.positions, "catalogue")]
@@ -76,7 +73,6 @@ def variability(ctx: RunContext, params: VariabilityParams) -> dict[str, Any]:
     from absurd.tasks.photometry.record import change_rows, source_rows, span_of, table_record
     from absurd.tasks.photometry.rows import write_table
 
-    await_files(ctx)
     found = find_changes(params)
     write_table(found.sources, ctx.artifact(params.out, kind="variability"), private=True)
     result: dict[str, Any] = {"path": os.path.abspath(params.out), **found.told()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from live import soon, working
+from live import completed_unpublished, soon, working
 
 from absurd import (
     AbsurdClient,
@@ -177,20 +176,6 @@ async def test_an_artifact_has_the_mode_of_what_it_replaces(
         await client.wait(await client.spawn("demo.write", {"path": str(path), "text": "hello"}), timeout=120)
 
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("hello", 0o640)
-
-
-def completed_unpublished(settings: Settings, task_id: Any, path: Path, attempt_path: Path) -> None:
-    """Complete a task, as a worker that dies before it has renamed its file; a minute ago."""
-    files = [{"task": str(task_id), "path": str(path), "attempt_path": str(attempt_path), "kind": "text", "bytes": 5}]
-    with psycopg.connect(settings.database_url or "", options="-c search_path=absurd") as connection:
-        worker = connection.execute("select register_worker('w', 'h', 1, '{default}', 1, '{}', '{}', 30)").fetchone()
-        assert worker is not None
-        lease = (worker[0] << 32) + 1
-        connection.execute("select claim_runs(%s, (select id from queue), 1, '{}', '{}')", (lease,))
-        connection.execute(
-            "select complete_runs(%s::bigint[], %s, '{0}', '{null}', %s)", ([lease], [task_id], json.dumps(files))
-        )
-        connection.execute("update artifact set completed_at = now() - interval '1 minute'")
 
 
 async def test_any_worker_finishes_a_publication_that_a_crash_interrupted(

@@ -188,6 +188,7 @@ def read_claims(
                     more.get("suspect", False),
                     MARK in text,
                     more.get("needs", NOTHING),
+                    more.get("publishing", ()),
                 )
             )
     return claims, unreadable

@@ -63,6 +63,10 @@ class AskingPort:
         found = await self._ask("get_results", [str(each) for each in task_ids])
         return [Ending(UUID(each[0]), *each[1:]) for each in found]
 
+    async def await_files(self, task_ids: Sequence[UUID]) -> None:
+        """Wait until the files of completed tasks are in their places.  Raises FilesMissing."""
+        await self._ask("await_files", [str(each) for each in task_ids])
+
     async def _ask(self, method: str, *args: Any) -> Any:
         answered = await self._send_call(method, [*args])
         if "error" in answered:
@@ -86,6 +90,8 @@ async def answer(port: Port, method: str, args: list[Any]) -> dict[str, Any]:
             case "get_results", [task_ids]:
                 found = await port.get_results([UUID(each) for each in task_ids])
                 value = [(str(each.task_id), *each[1:]) for each in found]
+            case "await_files", [task_ids]:
+                await port.await_files([UUID(each) for each in task_ids])
             case "make_scratch", [name]:
                 value = str(await make_folder(port.scratch, name))
             case "clock_time", []:

@@ -8,7 +8,6 @@ from typing import Any
 
 from absurd.context import RunContext
 from absurd.executor import executor
-from absurd.published import await_files
 from absurd.tasks.imaging.mosaicking.params import MosaicParams
 
 for module in ("astropy", "numba", "numpy", "scipy"):
@@ -35,7 +34,6 @@ def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
     )
     from absurd.tasks.imaging.mosaicking.combine import combine
 
-    await_files(ctx)
     before = made_before(ctx.parents.values())
     params = params.model_copy(update={"tiles": params.tiles or tiles_of(before)})
     tiles, grid = read_tiles(params)
