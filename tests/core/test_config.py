@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from absurd import config
 from absurd.config import Settings, load_settings, redact_url
 from absurd.errors import ConfigurationError
+from absurd.setting_values import READERS
 
 
 def test_each_setting_can_be_read() -> None:
     """Every field of Settings but `warnings` has a reader, and no reader is left over."""
-    assert {field.name for field in fields(Settings)} - {"warnings"} == config._READERS.keys()
+    assert {field.name for field in fields(Settings)} - {"warnings"} == READERS.keys()
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_wrong_values_are_named(tmp_path: Path, variable: str, value: str) -> No
     assert caught.value.message.startswith(f"{variable} is {value!r}; it must be ")
 
 
-@pytest.mark.parametrize("name", sorted(config._READERS.keys() - {"home", "pg_bin", "imports"}))
+@pytest.mark.parametrize("name", sorted(READERS.keys() - {"home", "pg_bin", "imports"}))
 def test_values_of_another_type_are_refused(tmp_path: Path, name: str) -> None:
     """A flag or a key of the file of the wrong type is an error of configuration, never of Python."""
     with pytest.raises(ConfigurationError, match="it must be"):
