@@ -360,8 +360,7 @@ class RunContext:
     def _spawned(self, unique: str, spec: TaskSpec, checkpoints: Mapping[str, Any]) -> UUID:
         if unique in checkpoints:
             return UUID(checkpoints[unique])
-        spec = through(spec, self._port.spawn_middleware)
-        entry = spawn_entry(spec, self.task_id, self.queue, unique)
+        entry = spawn_entry(through(spec, self._port.spawn_middleware), self.task_id, self.queue, unique)
         if self._spawns is None:
             self._spawns = []
         self._spawns.append(entry)
@@ -373,8 +372,7 @@ class RunContext:
         unwritten = {each["id"] for each in self.spawns}
         written = [each for each in ids if str(each) not in unwritten]
         endings = await self._ask(self._port.get_results, written) if written else []
-        found = outcomes(endings)
-        if found is not None and len(written) == len(ids):
+        if (found := outcomes(endings)) is not None and len(written) == len(ids):
             if unpublished := [each.task_id for each in endings if each.publishing]:
                 await self._ask(self._port.await_files, unpublished)
             for each in found:
