@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from live import completed_unpublished, working
 
-from absurd import AbsurdClient, FilesMissing, TaskFailed, TaskState
+from absurd import AbsurdClient, FilesMissing, RetryPolicy, TaskFailed, TaskState
 from absurd.config import Settings
 
 
@@ -44,14 +44,16 @@ async def test_a_run_finds_the_files_of_what_it_comes_after(
 async def test_a_run_whose_files_nobody_reaches_fails(
     settings: Settings, client: AbsurdClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It fails as runs do, and says why; it never begins without them."""
+    """It says so, and is tried again as after any failure; it never begins without them."""
     monkeypatch.setattr("absurd.waiting.PUBLICATION_SECONDS", 0.1)
     parent = await client.spawn("demo.write", {})
     completed_unpublished(settings, parent, tmp_path / "image.txt", tmp_path / "gone.part")
-    child = await client.spawn("demo.read", {"path": __file__}, depends_on=[parent], max_attempts=1)
+    retry = RetryPolicy(max_attempts=2, base=0)
+    child = await client.spawn("demo.read", {"path": __file__}, depends_on=[parent], retry=retry)
 
     async with working(settings):
         with pytest.raises(TaskFailed):
             await client.wait(child, timeout=120)
 
-    assert ((await client.get_task(child)).error or {})["type"] == FilesMissing.__name__
+    runs = (await client.get_task(child)).runs
+    assert [(run.state, (run.error or {})["type"]) for run in runs] == [("failed", FilesMissing.__name__)] * 2
