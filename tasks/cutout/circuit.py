@@ -32,6 +32,22 @@ class Transition:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recoveries:
+    """How often a source came back, and how long it had been away, from the opening of its breaker to its closing."""
+
+    count: int = 0
+    seconds: float = 0.0
+    """Of all together."""
+    last: float = 0.0
+    """Seconds of the last."""
+
+    @property
+    def mean(self) -> float:
+        """Seconds; 0 before the first."""
+        return self.seconds / self.count if self.count else 0.0
+
+
 class CircuitBreaker:
     """Stands before one source; closed, open or half-open.
 
@@ -77,6 +93,8 @@ class CircuitBreaker:
         self._since = 0.0
         self._last = "it has not been called"
         self._on_trial = False
+        self._opened = 0.0
+        self.recoveries = Recoveries()
 
     @property
     def state(self) -> State:
@@ -166,6 +184,11 @@ class CircuitBreaker:
     def _change(self, state: State, reason: str) -> None:
         if state != self._state:
             self._untold.append(Transition(self.name, self._state, state, reason))
+            if self._state == "closed":
+                self._opened = self._clock()
+            elif state == "closed":
+                away, before = self._clock() - self._opened, self.recoveries
+                self.recoveries = Recoveries(before.count + 1, before.seconds + away, away)
         self._state = state
         self._begin_round()
 

@@ -22,7 +22,7 @@ from absurd.tasks.cutout.errors import ButlerConfigError
 PREFIX = "RIPPLE_"
 """Of variables of the environment; not ``ABSURD_``, which are the queue's settings."""
 
-Auth = Literal["none", "token", "certificate"]
+Auth = Literal["none", "token"]
 C = TypeVar("C", bound="ButlerConfig")
 
 
@@ -96,15 +96,13 @@ class ButlerConfig:
     """Dataset types in place of the usual ones, as in ``{"image": "deep_coadd", "object": "object"}``."""
 
     auth: Auth = "none"
-    """How a server is told who asks: by nothing, a token, or a client certificate."""
+    """How a server is told who asks: by nothing, or a token."""
     token: Secret | str | None = None
     """An access token; better in `token_file` or the environment.  Kept as a `Secret`."""
     token_file: str | None = None
     """A file whose text is the token, read whenever it is needed, so that it can be renewed."""
     token_env: str = "RIPPLE_TOKEN"  # noqa: S105 - its name, not its value
     """The variable of the environment with the token, where neither of the above is given."""
-    certificate: str | None = None
-    """File with the client's certificate and key, PEM."""
 
     cache_folder: str | None = None
     """Where values are kept on disk, for all processes that name it; None: nowhere."""
@@ -137,8 +135,6 @@ class ButlerConfig:
                     f"{each.name} is {_shown(each.name, value)}; it must be {wanted}", field=each.name
                 ) from None
             object.__setattr__(self, each.name, kept)
-        if self.auth == "certificate" and self.certificate is None:
-            raise ButlerConfigError("auth is 'certificate', but there is none", advice="name its file in certificate")
         if self.slow_after is not None and self.slow_after > self.timeout:
             raise ButlerConfigError(
                 f"slow_after is {self.slow_after:g} s; it must be at most timeout, {self.timeout:g} s",
@@ -359,7 +355,6 @@ _READERS: dict[str, _Reader] = {
     "token": (_secret, "a text"),
     "token_file": _PATH,
     "token_env": (_text, "the name of a variable"),
-    "certificate": _PATH,
     "cache_folder": _PATH,
     "cache_bytes": _count(0),
     "cache_disk_bytes": _count(0),

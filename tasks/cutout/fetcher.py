@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from absurd.tasks.cutout.cache import CacheManager
 from absurd.tasks.cutout.cache_key import CacheKey
+from absurd.tasks.cutout.cache_statistics import MemoryAlert
+from absurd.tasks.cutout.circuit import Recoveries
 from absurd.tasks.cutout.config import ButlerConfig
 from absurd.tasks.cutout.errors import ButlerConfigError, ImageUnreadableError, RippleError
 from absurd.tasks.cutout.fetched import Fetched
@@ -22,7 +24,7 @@ from absurd.tasks.cutout.health import Health, check_health
 from absurd.tasks.cutout.images import ImageRef, Source
 from absurd.tasks.cutout.in_turn import fetch_in_turn
 from absurd.tasks.cutout.kept import KeptCutouts
-from absurd.tasks.cutout.performance import PerformanceMetrics, PerformanceMonitor, SilentMonitor
+from absurd.tasks.cutout.performance import PerformanceMetrics, PerformanceMonitor, SilentMonitor, Threshold
 from absurd.tasks.cutout.ranged import shown
 from absurd.tasks.cutout.request import IMAGE, CutoutRequest, Edge
 from absurd.tasks.cutout.resilience import Fallback, breaker_for, may_be_elsewhere, none_answered, policies_for
@@ -47,15 +49,25 @@ class LsstDataFetcher:
         with LsstDataFetcher(config) as fetcher:
             cutout = fetcher.fetch_cutout(ra=150.0, dec=2.5, size=64)
 
-    `sources` are asked in place of what the configuration names, by name, in this order.
+    `sources` are asked in place of what the configuration names, by name, in this order.  `thresholds` of the
+    operations find, fetch and catalog, of memory and of the cache are judged by `check_health`.  `on_alert` is told
+    when the cache meets a limit of bytes.
     """
 
-    def __init__(self, config: ButlerConfig, *, sources: Mapping[str, Source] | None = None) -> None:
+    def __init__(
+        self,
+        config: ButlerConfig,
+        *,
+        sources: Mapping[str, Source] | None = None,
+        thresholds: Sequence[Threshold] = (),
+        on_alert: Callable[[MemoryAlert], object] | None = None,
+    ) -> None:
         self.config = config
-        self.cache = CacheManager.of(config)
-        monitored = config.enable_performance_monitoring
+        self.cache = CacheManager.of(config, on_alert=on_alert)
         self._kept = KeptCutouts(self.cache) if config.cache_size or config.cache_folder else None
-        self.monitor = (PerformanceMonitor if monitored else SilentMonitor)(cache=self.cache.statistics)
+        self.monitor = (PerformanceMonitor if config.enable_performance_monitoring else SilentMonitor)(
+            thresholds, cache=self.cache.statistics, recoveries=self._recoveries
+        )
         self._clients: dict[str, ButlerClient] = {}
         self.sources = dict(sources) if sources is not None else self._configured()
         self._retry = policies_for(config)
@@ -261,7 +273,7 @@ class LsstDataFetcher:
     # How it is ----------------------------------------------------------------------------------------
 
     def metrics(self) -> PerformanceMetrics:
-        """Times, errors and bytes of each operation so far, and how the cache does."""
+        """Times, errors and bytes of each operation so far, how the cache does, and how long sources were away."""
         return self.monitor.metrics()
 
     def check_health(self) -> Health:
@@ -278,6 +290,9 @@ class LsstDataFetcher:
         )
 
     # Helpers ------------------------------------------------------------------------------------------
+
+    def _recoveries(self) -> dict[str, Recoveries]:
+        return {name: breaker.recoveries for name, breaker in self._fallback.breakers.items()}
 
     def _find_in(self, name: str, positions: NDArray[np.float64], bands: Sequence[str]) -> list[list[ImageRef]]:
         with self.monitor.measure("find", items=len(positions)):

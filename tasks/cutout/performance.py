@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from absurd.errors import AbsurdError
 from absurd.tasks.cutout.cache_statistics import CacheStatistics
+from absurd.tasks.cutout.circuit import Recoveries
 from absurd.tasks.cutout.errors import ButlerConfigError, PerformanceError
 from absurd.tasks.cutout.memory import resident_bytes
 
@@ -81,6 +82,8 @@ class PerformanceMetrics:
     memory_bytes: int
     """Of the process."""
     cache: CacheStatistics | None = None
+    recoveries: Mapping[str, Recoveries] = field(default_factory=dict)
+    """By source."""
 
     @property
     def count(self) -> int:
@@ -114,6 +117,7 @@ class PerformanceMetrics:
             "error_rate": self.error_rate,
             "memory_bytes": self.memory_bytes,
             "cache_hit_rate": self.cache_hit_rate,
+            "recoveries": {name: asdict(each) | {"mean": each.mean} for name, each in self.recoveries.items()},
         }
 
 
@@ -201,7 +205,8 @@ class PerformanceMonitor:
     """Measures operations: ``with monitor.measure("read", bytes=4096):``; safe for threads.
 
     `thresholds` are judged by `check`, which calls `on_violation` for each that does not hold or, without one, raises
-    PerformanceError.  `cache` gives the statistics of a cache, to be told along.
+    PerformanceError.  `cache` gives the statistics of a cache, `recoveries` how often which source came back: both
+    are told along.
     """
 
     def __init__(
@@ -210,12 +215,14 @@ class PerformanceMonitor:
         *,
         on_violation: Callable[[Violation], object] | None = None,
         cache: Callable[[], CacheStatistics] | None = None,
+        recoveries: Callable[[], Mapping[str, Recoveries]] = dict,
         clock: Callable[[], float] = time.perf_counter,
         resident: Callable[[], int] = resident_bytes,
     ) -> None:
         self.thresholds = tuple(thresholds)
         self._on_violation = on_violation
         self._cache = cache
+        self._recoveries = recoveries
         self._clock = clock
         self._resident = resident
         self._lock = threading.Lock()
@@ -243,7 +250,7 @@ class PerformanceMonitor:
         cache = self._cache() if self._cache is not None else None
         with self._lock:
             operations = {name: _metrics(each) for name, each in sorted(self._operations.items())}
-        return PerformanceMetrics(operations, self._resident(), cache)
+        return PerformanceMetrics(operations, self._resident(), cache, self._recoveries())
 
     def reset(self) -> None:
         """Begin anew."""

@@ -75,6 +75,12 @@ def _lines(metrics: PerformanceMetrics) -> Iterator[str]:
         samples = [("", {"operation": name}, float(getattr(of, what))) for name, of in operations]
         yield from _metric(f"{what}_total", "counter", help_text, samples)
     yield from _metric("memory_bytes", "gauge", "Memory of the process.", [("", {}, metrics.memory_bytes)])
+    for what, of_recovery, help_text in (
+        ("recoveries_total", "count", "How often a source came back."),
+        ("recovery_seconds_total", "seconds", "How long sources that came back had been away."),
+    ):
+        away = [("", {"source": name}, float(getattr(of, of_recovery))) for name, of in metrics.recoveries.items()]
+        yield from _metric(what, "counter", help_text, away)
     if metrics.cache is None:
         return
     for what, help_text in (

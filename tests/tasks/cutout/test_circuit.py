@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ticking import Clock
 
-from absurd.tasks.cutout.circuit import CircuitBreaker, Transition
+from absurd.tasks.cutout.circuit import CircuitBreaker, Recoveries, Transition
 from absurd.tasks.cutout.errors import BandNotFoundError, ButlerConnectionError, CircuitOpenError, DataIdValidationError
 
 COOL_DOWN, SLOW = 30.0, 5.0
@@ -145,6 +145,28 @@ def clock() -> Clock:
 def fail(breaker: CircuitBreaker, error: BaseException) -> None:
     with pytest.raises(type(error)), breaker.guard():
         raise error
+
+
+def test_how_long_a_source_was_away_is_measured(clock: Clock) -> None:
+    """From the opening to the closing, trials that failed included; of all times together, and the last."""
+    breaker = CircuitBreaker("butler", threshold=1, cool_down=30, clock=clock)
+    assert breaker.recoveries == Recoveries() and breaker.recoveries.mean == 0
+
+    fail(breaker, ConnectionResetError("reset"))
+    clock.tick(30)
+    fail(breaker, ConnectionResetError("reset"))  # its trial
+    clock.tick(40)
+    assert breaker.recoveries.count == 0
+    with breaker.guard():
+        pass
+    clock.tick(1000)
+    fail(breaker, ConnectionResetError("reset"))
+    clock.tick(30)
+    with breaker.guard():
+        pass
+
+    assert breaker.recoveries == Recoveries(count=2, seconds=100.0, last=30.0)
+    assert breaker.recoveries.mean == 50
 
 
 def test_the_refusal_tells_why_and_when_to_come_again(clock: Clock) -> None:

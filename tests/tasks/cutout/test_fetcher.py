@@ -37,6 +37,9 @@ from absurd.tasks.cutout import (
     manifest,
     parsed,
 )
+from absurd.tasks.cutout.cache_statistics import MemoryAlert
+from absurd.tasks.cutout.images import Source
+from absurd.tasks.cutout.performance import Threshold
 from absurd.tasks.cutout.products import write_products
 from absurd.tasks.cutout.request import Limits
 from absurd.tasks.cutout.tensor import read_tensors
@@ -110,15 +113,19 @@ def test_a_folder_takes_as_long_as_it_takes(folder: Path) -> None:
 
 
 class Away:
-    """A source that does not answer, and counts how often it was asked."""
+    """A source that does not answer, until it is well and gives what `then` has; it counts how often it was asked."""
 
     name = "away"
 
-    def __init__(self) -> None:
+    def __init__(self, then: Source | None = None) -> None:
         self.asked = 0
+        self.then = then
+        self.is_well = False
 
     def find(self, positions: NDArray[np.float64], bands: Sequence[str] = ()) -> list[list[ImageRef]]:
         self.asked += 1
+        if self.is_well and self.then is not None:
+            return self.then.find(positions, bands)
         raise ButlerConnectionError("the repository does not answer")
 
     def close(self) -> None:
@@ -294,6 +301,42 @@ def test_another_source_stands_in(config: ButlerConfig) -> None:
     assert away.asked == 2
     assert health.state == "degraded"
     assert any("away" in each.check for each in health.problems)
+
+
+def test_times_of_recovery_are_told(config: ButlerConfig) -> None:
+    """A source that comes back after its breaker opened is counted, with the time it had been away."""
+    config = replace(config, retry_attempts=1, failure_threshold=1, cool_down=0.001)
+    with LsstDataFetcher(config) as own:
+        comes_back = Away(then=own.sources["folder"])
+        with LsstDataFetcher(config, sources={"night": comes_back} | own.sources) as fetcher:
+            fetcher.fetch_cutout(RA, DEC, 8)
+            opened = fetcher.metrics().recoveries
+            comes_back.is_well = True
+            for _ in range(1000):  # the first once the breaker has cooled down
+                fetcher.fetch_cutout(RA, DEC, 8)
+                if fetcher.metrics().recoveries["night"].count:
+                    break
+            closed = fetcher.metrics()
+
+    assert {name: each.count for name, each in opened.items()} == {"night": 0, "folder": 0}
+    assert closed.recoveries["night"].count == 1
+    assert closed.recoveries["night"].seconds >= config.cool_down
+    assert closed.to_json()["recoveries"]["folder"]["count"] == 0
+
+
+def test_thresholds_and_alerts_are_heard_of(config: ButlerConfig) -> None:
+    """A threshold that does not hold degrades the health; a cache that meets its limit of bytes says so once."""
+    alerts: list[MemoryAlert] = []
+    slow = Threshold("p95", "fetch", most=0.0, after=1)
+    config = replace(config, cache_bytes=4000)
+    with LsstDataFetcher(config, thresholds=[slow], on_alert=alerts.append) as fetcher:
+        before = fetcher.check_health()
+        list(fetcher.fetch_batch_cutouts(requests()))
+        after = fetcher.check_health()
+
+    assert [each.message for each in before.findings if each.check == "thresholds"] == ["1 thresholds hold"]
+    assert ["p95 of fetch is" in each.message for each in after.problems if each.check == "thresholds"] == [True]
+    assert alerts, "the cache was filled beyond its limit"
 
 
 def test_a_source_that_is_away_is_told(config: ButlerConfig) -> None:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from ticking import Clock
 
 from absurd.tasks.cutout.cache import CacheKey, CacheManager
+from absurd.tasks.cutout.circuit import Recoveries
 from absurd.tasks.cutout.errors import BandNotFoundError, ButlerConfigError, PerformanceError
 from absurd.tasks.cutout.performance import BOUNDS, PerformanceMonitor, SilentMonitor, Threshold, Violation
 from absurd.tasks.cutout.prometheus import CONTENT_TYPE, serve_metrics
@@ -248,7 +249,8 @@ def samples_of(text: str) -> dict[str, dict[str, float]]:
 def test_prometheus_is_told_everything(clock: Clock) -> None:
     """In its text format: HELP and TYPE once, before the samples; cumulative buckets; the numbers of the metrics."""
     cache = CacheManager(clock=clock)
-    monitor = PerformanceMonitor(clock=clock, resident=lambda: 12345, cache=cache.statistics)
+    away = {"server": Recoveries(count=2, seconds=70.5, last=30.0)}
+    monitor = PerformanceMonitor(clock=clock, resident=lambda: 12345, cache=cache.statistics, recoveries=lambda: away)
     cache.put(CacheKey.of("psf", 1), np.zeros(872, np.uint8))
     cache.get(CacheKey.of("psf", 1))
     cache.get(CacheKey.of("psf", 2))
@@ -275,6 +277,8 @@ def test_prometheus_is_told_everything(clock: Clock) -> None:
     assert found["absurd_cutout_bytes_total"]['operation="read"'] == 4000
     assert found["absurd_cutout_items_total"]['operation="read"'] == 8
     assert found["absurd_cutout_memory_bytes"] == {"": 12345}
+    assert found["absurd_cutout_recoveries_total"] == {'source="server"': 2}
+    assert found["absurd_cutout_recovery_seconds_total"] == {'source="server"': 70.5}
     assert found["absurd_cutout_cache_hits_total"]['kind="psf"'] == 1
     assert found["absurd_cutout_cache_misses_total"]['kind="psf"'] == 1
     assert found["absurd_cutout_cache_entries"]['kind="psf"'] == 1
