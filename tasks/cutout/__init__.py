@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from absurd.tasks.cutout.batch import Batch, cut_batch, cut_stream
     from absurd.tasks.cutout.cache import CacheManager
+    from absurd.tasks.cutout.cache_statistics import MemoryAlert
     from absurd.tasks.cutout.catalogs.butler import ButlerCatalog
     from absurd.tasks.cutout.catalogs.columns import to_astropy
     from absurd.tasks.cutout.catalogs.fetch import Join, fetch_catalog
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from absurd.tasks.cutout.fetcher import LsstDataFetcher
     from absurd.tasks.cutout.images import ImageRef
     from absurd.tasks.cutout.output import write_fits
-    from absurd.tasks.cutout.performance import PerformanceMetrics, PerformanceMonitor
+    from absurd.tasks.cutout.performance import PerformanceMetrics, PerformanceMonitor, Threshold
     from absurd.tasks.cutout.preview import write_preview
     from absurd.tasks.cutout.products import write_products
     from absurd.tasks.cutout.prometheus import serve_metrics
@@ -86,6 +87,7 @@ __all__ = [
     "InvalidSizeError",
     "Join",
     "LsstDataFetcher",
+    "MemoryAlert",
     "NotOnSkyError",
     "ParquetCatalog",
     "PerformanceError",
@@ -100,6 +102,7 @@ __all__ = [
     "RippleError",
     "SourceNotFoundError",
     "Targets",
+    "Threshold",
     "VisitSource",
     "Where",
     "cut_batch",
@@ -140,6 +143,8 @@ _MODULES = {
     "LsstDataFetcher": "fetcher",
     "PerformanceMetrics": "performance",
     "PerformanceMonitor": "performance",
+    "Threshold": "performance",
+    "MemoryAlert": "cache_statistics",
     "Targets": "targets",
     "cut_batch": "batch",
     "cut_stream": "batch",

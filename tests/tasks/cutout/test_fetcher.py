@@ -27,19 +27,19 @@ from absurd.tasks.cutout import (
     ImageRef,
     InvalidSizeError,
     LsstDataFetcher,
+    MemoryAlert,
     ParquetCatalog,
     PlaneNotFoundError,
     PositionOutsideError,
     RippleError,
+    Threshold,
     Where,
     batch,
     extract,
     manifest,
     parsed,
 )
-from absurd.tasks.cutout.cache_statistics import MemoryAlert
 from absurd.tasks.cutout.images import Source
-from absurd.tasks.cutout.performance import Threshold
 from absurd.tasks.cutout.products import write_products
 from absurd.tasks.cutout.request import Limits
 from absurd.tasks.cutout.tensor import read_tensors
