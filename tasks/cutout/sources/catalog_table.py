@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 def as_arrow(butler: Butler, ref: DatasetRef, columns: Sequence[str] | None = None, *, patch: int | None = None) -> Any:
     """The dataset as a `pyarrow.Table`: all columns or those wanted, of all rows or those of a patch.
 
-    Only the columns wanted are read of Parquet.  A table of afw, as `src` of DP0.2, is a FITS file whose first table
-    holds its rows; it is read as such.  Raises DataIdValidationError for a column that it does not have.
+    Only the columns wanted are read of Parquet; other tables of Astropy are read whole.  A table of afw, as `src` of
+    DP0.2, is a FITS file whose first table holds its rows; it is read as such.  Raises DataIdValidationError for a
+    column that it does not have.
     """
     try:
         arrow = ref.overrideStorageClass("ArrowTable")
     except ValueError:
-        return picked(_from_fits(butler, ref), columns, patch)
+        return picked(_whole(_from_fits(butler, ref)), columns, patch)
+    if "columns" not in ref.datasetType.storageClass.parameters:  # no Parquet
+        return picked(_whole(butler.get(ref)), columns, patch)
     there = set(butler.get(arrow.makeComponentRef("schema")).names)
     wanted = None if columns is None else [*columns, *(["patch"] if patch is not None else [])]
     _check(wanted or (), there)
@@ -50,11 +53,16 @@ def _check(wanted: Sequence[str], there: set[str]) -> None:
         )
 
 
-def _from_fits(butler: Butler, ref: DatasetRef) -> Any:
+def _whole(table: Any) -> Any:
     from astropy.table import Table
     from lsst.daf.butler.formatters.parquet import astropy_to_arrow
 
+    return astropy_to_arrow(Table(table, copy=False))  # of a QTable, whose columns are quantities, too
+
+
+def _from_fits(butler: Butler, ref: DatasetRef) -> Any:
+    from astropy.table import Table
+
     uri = butler.getURI(ref)
     with uri.as_local() as local:
-        table = Table.read(local.ospath, format="fits", hdu=1, unit_parse_strict="silent")
-    return astropy_to_arrow(table)
+        return Table.read(local.ospath, format="fits", hdu=1, unit_parse_strict="silent")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
+from astropy.table import Table
 from lsst.daf.butler import Butler, ButlerUserError
 from lsst.daf.butler.formatters.parquet import astropy_to_arrow
 
@@ -91,15 +92,14 @@ class Repository:
 
 
 def _get(butler: Any, ref: Any, component: str | None, columns: Sequence[str] | None) -> Any:
-    parameters = None if columns is None else {"columns": list(columns)}
-    try:
-        arrow = ref.overrideStorageClass("ArrowTable")
-    except ValueError:  # its own class cannot become a table of Arrow: Astropy's may
-        table = astropy_to_arrow(butler.get(ref))
+    if "columns" not in ref.datasetType.storageClass.parameters:  # no Parquet: of Astropy, or of afw's that become so
+        held = butler.get(ref, storageClass="AstropyTable")
+        table = astropy_to_arrow(Table(held, copy=False))  # of a QTable, whose columns are quantities, too
         return table.schema if component else table if columns is None else table.select(list(columns))
+    arrow = ref.overrideStorageClass("ArrowTable")
     if component is not None:
         return butler.get(arrow.makeComponentRef(component))
-    return butler.get(arrow, parameters=parameters)
+    return butler.get(arrow, parameters=None if columns is None else {"columns": list(columns)})
 
 
 def _unreadable(dataset: Dataset, error: Exception) -> NoReturn:

@@ -8,12 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from astropy.table import Table
-from lsst.daf.butler import Butler
-from scratch_butler import PATCHES, Settings, centre_of
+from astropy import units as u
+from astropy.table import QTable, Table
+from lsst.daf.butler import Butler, DatasetRef, DatasetType, FileDataset
+from scratch_butler import PATCHES, SKYMAP, Settings, centre_of
 
 from absurd.cli import absurd
 from absurd.cli.run import call
@@ -27,6 +29,7 @@ from absurd.tasks.cutout.errors import ButlerConnectionError, DataIdValidationEr
 from absurd.tasks.cutout.fetcher import LsstDataFetcher
 from absurd.tasks.cutout.regions import Circle
 from absurd.tasks.cutout.sources.butler import ButlerClient
+from absurd.tasks.cutout.sources.formatter import ExposureFormatter
 
 
 @pytest.fixture
@@ -221,3 +224,30 @@ def test_joined_columns_keep_their_units(repository: str, centres: dict[tuple[in
         ):
             with pytest.raises(DataIdValidationError, match=message):
                 fetch_catalog(catalog, region, ["objectId"], join=[wrong])
+
+
+@pytest.mark.parametrize("kind", ["SourceCatalog", "AstropyTable", "AstropyQTable"])
+def test_tables_that_are_no_parquet(own_repository: str, tmp_path: Path, kind: str) -> None:
+    """A FITS file of afw's without afw, and Astropy's: whole or some columns, of all rows or a patch, with units."""
+    table = Table({"id": np.array([2**53 + 1, 2, 3]), "flux": [1.5, 2.5, 3.5] * u.nJy, "patch": [14, 14, 15]})
+    butler = Butler.from_config(own_repository, writeable=True)
+    stored = DatasetType("src", ("skymap", "tract"), kind, universe=butler.dimensions)
+    butler.registry.registerDatasetType(stored)
+    if kind == "SourceCatalog":
+        table.write(tmp_path / "src.fits")
+        ref = DatasetRef(stored, butler.registry.expandDataId(skymap=SKYMAP, tract=9615), run="first")
+        file = FileDataset(str(tmp_path / "src.fits"), [ref], formatter=ExposureFormatter)  # afw's own is not here
+        butler.ingest(file, transfer="direct")
+    else:
+        butler.put(QTable(table) if "Q" in kind else table, stored, skymap=SKYMAP, tract=9615, run="first")
+    butler.close()
+
+    with ButlerClient(Settings(repo_path=own_repository)) as client:
+        whole = client.get_catalog(9615, None, "src")
+        some = client.get_catalog(9615, 14, "src", ["flux", "id"])
+        with pytest.raises(DataIdValidationError, match="the catalogue has no column mag; it has flux, id, patch"):
+            client.get_catalog(9615, 14, "src", ["mag"])
+
+    assert whole.column_names == ["id", "flux", "patch"] and whole.num_rows == 3
+    assert some.to_pydict() == {"flux": [1.5, 2.5], "id": [2**53 + 1, 2]}
+    assert some.schema.field("flux").metadata[b"unit"] == b"nJy"
