@@ -93,6 +93,10 @@ def with_visits(place: str) -> None:
         "text": {1: table(1), 8: table(8, diaSourceId=pa.array(["a", "b", "c"]))},
         "unit": {1: table(1), 9: table(9).cast(plain)},
         "large": {11: pa.table({"diaSourceId": pa.array(range(1_100_000), pa.int64())})},
+        "objects": {
+            1: table(1, diaObjectId=pa.array([7, 20, None])),
+            2: table(2, diaObjectId=pa.array([8, BIG - 1, BIG])),
+        },
         "many": {visit: table(visit) for visit in range(1, 13)},
     }
     for run_name, tables in filled.items():
@@ -256,6 +260,19 @@ def test_columns_of_the_filter_and_the_target(repo: str, tmp_path: Path) -> None
         extract_catalog(out, repo, "widened", filter_ids=ids, filter_column="extra", target_column="extra")
     with pytest.raises(CatalogSchemaError, match="type double; rows can be picked by a column of integers only"):
         extract_catalog(out, repo, "first", filter_ids=ids, filter_column="extra", target_column="flux")
+
+
+def test_another_column_to_pick_rows_by(repo: str, tmp_path: Path, extract: Any) -> None:
+    """--target-column looks for the ids in that column, not in `diaSourceId`, whose values they are as well."""
+    ids = filter_file(tmp_path, ("id", pa.array([BIG, 20])))
+
+    ended = extract("c.parquet", repo, "objects", "--filter-ids", str(ids), "--target-column", "diaObjectId")
+
+    assert ended[0] == 0, ended
+    rows = pq.read_table(tmp_path / "c.parquet").select(["diaSourceId", "diaObjectId"]).to_pylist()
+    assert rows == [{"diaSourceId": 11, "diaObjectId": 20}, {"diaSourceId": 22, "diaObjectId": BIG}]
+    assert extract("c.parquet", repo, "objects", "--filter-ids", str(ids))[0] == 0
+    assert ids_of(tmp_path / "c.parquet") == [20]
 
 
 # What is not there -------------------------------------------------------------------------------

@@ -250,6 +250,23 @@ def test_where_the_database_is(
     assert read("a.parquet") == [{"name": place["dbname"]}]
 
 
+def test_a_service_of_the_home_folder(export: Export, place: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PGSERVICEFILE, --service is looked up in ~/.pg_service.conf."""
+    home = Path("home").absolute()
+    home.mkdir()
+    Path("services.conf").rename(home / ".pg_service.conf")
+    monkeypatch.delenv("PGSERVICEFILE")
+    query = ("--sql", "select current_database() as name", "--out", "a.parquet")
+
+    monkeypatch.setenv("HOME", str(home.parent))
+    assert export("--service", "archive", *query).code == 4
+    monkeypatch.setenv("HOME", str(home))
+    ended = export("--service", "archive", *query)
+
+    assert ended.code == 0, ended.err
+    assert read("a.parquet") == [{"name": place["dbname"]}]
+
+
 def test_floats_are_exact(export: Export, connection: psycopg.Connection[Any]) -> None:
     """Floats in text have all their digits, whatever the role or a DSN's own options say."""
     query = "select point(0.1::float8 + 0.2::float8, 1) as p"
@@ -273,6 +290,23 @@ def test_config_is_one_snapshot(export: Export, database_url: str, tmp_path: Pat
     assert [each["state"] for each in ended["exports"]] == ["exported"] * 3
     snapshots = {pq.read_metadata(each["out"]).metadata[b"absurd.snapshot"].decode() for each in ended["exports"]}
     assert snapshots == set(ended["snapshots"]) and len(snapshots) == 1
+
+
+@pytest.mark.parametrize(("words", "default"), [((), 1_000_000), (("--row-group-size", "600000"), 600_000)])
+def test_row_groups_in_a_list(export: Export, words: tuple[str, ...], default: int) -> None:
+    """Each export of --config has row groups of its own row_group_size, the others of --row-group-size or 1,000,000."""
+    query = "select n from generate_series(1, 1000005) n"
+    listed = [{"sql": query, "out": "a.parquet", "row_group_size": 400_000}, {"sql": query, "out": "b.parquet"}]
+    Path("x.json").write_text(json.dumps(listed))
+
+    ended = export("--service", "archive", "--config", "x.json", *words)
+
+    assert ended.code == 0, ended.err
+    rows = []
+    for name in ("a.parquet", "b.parquet"):
+        metadata = pq.read_metadata(name)
+        rows.append([metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)])
+    assert rows == [[400_000, 400_000, 200_005], [default, 1_000_005 - default]]
 
 
 def test_a_failure_in_a_list(export: Export, tmp_path: Path) -> None:
