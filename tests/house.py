@@ -94,3 +94,11 @@ def run_python(*arguments: str | Path, **keywords: Any) -> subprocess.CompletedP
 def told(result: subprocess.CompletedProcess[str]) -> str:
     """Everything a command said, for the message of an assertion; real paths where it saw links."""
     return f"exit {result.returncode}\n{result.stdout}\n{result.stderr}"
+
+
+def loaded_after(program: str, *packages: str) -> list[str]:
+    """Those of `packages` that are loaded in a new process once it has run `program`."""
+    end = f"\nimport sys; print(*sorted({set(packages)!r} & sys.modules.keys()))"
+    result = run_python("-c", program + end)
+    assert result.returncode == 0, told(result)
+    return result.stdout.split()
