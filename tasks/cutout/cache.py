@@ -7,6 +7,7 @@ are what they were; both are looked at on every read.  Arrays that come out of t
 from __future__ import annotations
 
 import gc
+import logging
 import re
 import threading
 import time
@@ -30,6 +31,7 @@ __all__ = ["MISSING", "POLICIES", "CacheKey", "CacheManager", "CacheStatistics",
 
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _Way = Literal["memory", "disk", "shared", "loaded", "missing"]
 
 
@@ -320,8 +322,12 @@ class CacheManager:
         if any(each.what == "process" for each in alerts):
             gc.collect()  # opened images of astropy hold their pixels in cycles
         for alert in alerts:  # not under the lock: who is told may ask the cache
-            if self._on_alert is not None:
+            if self._on_alert is None:
+                continue
+            try:
                 self._on_alert(alert)
+            except Exception:  # what was asked for is there: it must not fail by who listens
+                _log.exception("who is told of memory failed")
         return True
 
     def _is_news(self, what: str, used: int, limit: int) -> bool:

@@ -34,7 +34,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Recoveries:
-    """How often a source came back, and how long it had been away, from the opening of its breaker to its closing."""
+    """How often a source came back, and for how long it had been away, from the opening of its breaker to a success.
+
+    A breaker that is reset counts for nothing.
+    """
 
     count: int = 0
     seconds: float = 0.0
@@ -167,6 +170,8 @@ class CircuitBreaker:
             elif error is None or isinstance(error, AbsurdError):
                 self._failures = 0
                 if self._state == "half-open":
+                    away, before = self._clock() - self._opened, self.recoveries
+                    self.recoveries = Recoveries(before.count + 1, before.seconds + away, away)
                     self._change("closed", "it answered")
         self._tell()
 
@@ -186,9 +191,6 @@ class CircuitBreaker:
             self._untold.append(Transition(self.name, self._state, state, reason))
             if self._state == "closed":
                 self._opened = self._clock()
-            elif state == "closed":
-                away, before = self._clock() - self._opened, self.recoveries
-                self.recoveries = Recoveries(before.count + 1, before.seconds + away, away)
         self._state = state
         self._begin_round()
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from absurd.tasks.cutout.cache import CacheManager
 from absurd.tasks.cutout.cache_key import CacheKey
 from absurd.tasks.cutout.cache_statistics import MemoryAlert
-from absurd.tasks.cutout.circuit import Recoveries
 from absurd.tasks.cutout.config import ButlerConfig
 from absurd.tasks.cutout.errors import ButlerConfigError, ImageUnreadableError, RippleError
 from absurd.tasks.cutout.fetched import Fetched
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from absurd.tasks.cutout.regions import Region
     from absurd.tasks.cutout.sources.butler import ButlerClient
 
+OPERATIONS = ("find", "fetch", "catalog")
+"""What a fetcher measures."""
 Progress = Callable[[int, int], None]
 """Called with the number of requests that are done, and of all (0 where that is not known)."""
 
@@ -50,8 +51,9 @@ class LsstDataFetcher:
             cutout = fetcher.fetch_cutout(ra=150.0, dec=2.5, size=64)
 
     `sources` are asked in place of what the configuration names, by name, in this order.  `thresholds` of the
-    operations find, fetch and catalog, of memory and of the cache are judged by `check_health`.  `on_alert` is told
-    when the cache meets a limit of bytes.
+    operations find, fetch and catalog, of memory and of the cache are judged by `check_health`; a failed
+    request counts as no error of fetch, for it is a row.  `on_alert` is told when a value that enters the cache
+    meets the limit of its bytes, or finds the process above `memory_limit`.
     """
 
     def __init__(
@@ -65,9 +67,6 @@ class LsstDataFetcher:
         self.config = config
         self.cache = CacheManager.of(config, on_alert=on_alert)
         self._kept = KeptCutouts(self.cache) if config.cache_size or config.cache_folder else None
-        self.monitor = (PerformanceMonitor if config.enable_performance_monitoring else SilentMonitor)(
-            thresholds, cache=self.cache.statistics, recoveries=self._recoveries
-        )
         self._clients: dict[str, ButlerClient] = {}
         self.sources = dict(sources) if sources is not None else self._configured()
         self._retry = policies_for(config)
@@ -76,6 +75,20 @@ class LsstDataFetcher:
             breakers={name: breaker_for(name, config) for name in self.sources},
             retry=self._retry["query"],
             untimed=[name for name, each in self.sources.items() if getattr(each, "is_local", False)],
+        )
+        for each in thresholds:
+            if each.operation is not None and not (
+                config.enable_performance_monitoring and each.operation in OPERATIONS
+            ):
+                raise ButlerConfigError(
+                    f"a threshold of {each.operation} would never be judged",
+                    advice=f"name one of {', '.join(OPERATIONS)}, with enable_performance_monitoring on",
+                )
+        breakers = self._fallback.breakers  # not by way of self: a fetcher that is dropped is gone at once
+        self.monitor = (PerformanceMonitor if config.enable_performance_monitoring else SilentMonitor)(
+            thresholds,
+            cache=self.cache.statistics,
+            recoveries=lambda: {name: each.recoveries for name, each in breakers.items()},
         )
 
     def __enter__(self) -> Self:
@@ -273,7 +286,7 @@ class LsstDataFetcher:
     # How it is ----------------------------------------------------------------------------------------
 
     def metrics(self) -> PerformanceMetrics:
-        """Times, errors and bytes of each operation so far, how the cache does, and how long sources were away."""
+        """Times, errors and bytes of each operation so far, how the cache does, how long sources were away."""
         return self.monitor.metrics()
 
     def check_health(self) -> Health:
@@ -290,9 +303,6 @@ class LsstDataFetcher:
         )
 
     # Helpers ------------------------------------------------------------------------------------------
-
-    def _recoveries(self) -> dict[str, Recoveries]:
-        return {name: breaker.recoveries for name, breaker in self._fallback.breakers.items()}
 
     def _find_in(self, name: str, positions: NDArray[np.float64], bands: Sequence[str]) -> list[list[ImageRef]]:
         with self.monitor.measure("find", items=len(positions)):

@@ -77,7 +77,7 @@ def _lines(metrics: PerformanceMetrics) -> Iterator[str]:
     yield from _metric("memory_bytes", "gauge", "Memory of the process.", [("", {}, metrics.memory_bytes)])
     for what, of_recovery, help_text in (
         ("recoveries_total", "count", "How often a source came back."),
-        ("recovery_seconds_total", "seconds", "How long sources that came back had been away."),
+        ("recovery_seconds_total", "seconds", "How long sources had been away until a call of theirs succeeded."),
     ):
         away = [("", {"source": name}, float(getattr(of, of_recovery))) for name, of in metrics.recoveries.items()]
         yield from _metric(what, "counter", help_text, away)

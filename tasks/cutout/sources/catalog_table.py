@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from absurd.tasks.cutout.errors import DataIdValidationError
+import numpy as np
+
+from absurd.tasks.cutout.errors import CutoutExtractionError, DataIdValidationError
 
 if TYPE_CHECKING:
     from lsst.daf.butler import Butler, DatasetRef
@@ -57,6 +59,8 @@ def _whole(table: Any) -> Any:
     from astropy.table import Table
     from lsst.daf.butler.formatters.parquet import astropy_to_arrow
 
+    if not isinstance(table, Table | np.ndarray):
+        raise CutoutExtractionError(f"the dataset is no table but a {type(table).__name__}")
     return astropy_to_arrow(Table(table, copy=False))  # of a QTable, whose columns are quantities, too
 
 

@@ -92,11 +92,13 @@ class Repository:
 
 
 def _get(butler: Any, ref: Any, component: str | None, columns: Sequence[str] | None) -> Any:
-    if "columns" not in ref.datasetType.storageClass.parameters:  # no Parquet: of Astropy, or of afw's that become so
-        held = butler.get(ref, storageClass="AstropyTable")
-        table = astropy_to_arrow(Table(held, copy=False))  # of a QTable, whose columns are quantities, too
+    try:
+        arrow = ref.overrideStorageClass("ArrowTable")
+    except ValueError:  # afw's, which become Astropy's only
+        ref, arrow = ref.overrideStorageClass("AstropyTable"), None
+    if arrow is None or "columns" not in ref.datasetType.storageClass.parameters:  # no Parquet: read whole
+        table = astropy_to_arrow(Table(butler.get(ref), copy=False))  # of a QTable, whose columns are quantities, too
         return table.schema if component else table if columns is None else table.select(list(columns))
-    arrow = ref.overrideStorageClass("ArrowTable")
     if component is not None:
         return butler.get(arrow.makeComponentRef(component))
     return butler.get(arrow, parameters=None if columns is None else {"columns": list(columns)})

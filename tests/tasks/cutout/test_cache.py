@@ -286,6 +286,20 @@ def test_memory_equals_a_model(steps: list[tuple[str, int, int]], max_entries: i
         assert (statistics.entries, statistics.bytes) == (len(model), sum(each for _, each in model.values()))
 
 
+def test_who_is_told_of_memory_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged; what was asked for is given and kept."""
+
+    def fails(alert: object) -> None:
+        raise ValueError("no pager")
+
+    cache = CacheManager(max_bytes=1000, on_alert=fails)
+    value = cache.get_or_load(CacheKey.of("psf", 1), lambda: np.zeros(600, np.uint8))
+    again = cache.get_or_load(CacheKey.of("psf", 2), lambda: np.zeros(600, np.uint8))
+
+    assert value.size == again.size == 600
+    assert "who is told of memory failed" in caplog.text
+
+
 def test_the_limit_of_memory_alerts_once_and_evicts(clock: Clock) -> None:
     """Not with every value that follows, but again after use had fallen; whoever is told may use the cache."""
     told: list[MemoryAlert] = []

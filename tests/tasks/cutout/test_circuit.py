@@ -165,6 +165,9 @@ def test_how_long_a_source_was_away_is_measured(clock: Clock) -> None:
     with breaker.guard():
         pass
 
+    fail(breaker, ConnectionResetError("reset"))
+    breaker.reset()
+
     assert breaker.recoveries == Recoveries(count=2, seconds=100.0, last=30.0)
     assert breaker.recoveries.mean == 50
 

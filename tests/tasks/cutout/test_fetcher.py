@@ -336,7 +336,16 @@ def test_thresholds_and_alerts_are_heard_of(config: ButlerConfig) -> None:
 
     assert [each.message for each in before.findings if each.check == "thresholds"] == ["1 thresholds hold"]
     assert ["p95 of fetch is" in each.message for each in after.problems if each.check == "thresholds"] == [True]
-    assert alerts, "the cache was filled beyond its limit"
+    assert [each.what for each in alerts] == ["cache"]
+
+
+@pytest.mark.parametrize(("operation", "monitored"), [("fetchs", True), ("fetch", False)])
+def test_a_threshold_that_is_never_judged_is_refused(config: ButlerConfig, operation: str, monitored: bool) -> None:
+    """Of what a fetcher does not measure, or does not measure now."""
+    with pytest.raises(ButlerConfigError, match=f"a threshold of {operation} would never be judged"):
+        LsstDataFetcher(
+            replace(config, enable_performance_monitoring=monitored), thresholds=[Threshold("p95", operation)]
+        )
 
 
 def test_a_source_that_is_away_is_told(config: ButlerConfig) -> None:

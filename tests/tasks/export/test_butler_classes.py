@@ -31,6 +31,7 @@ MADE: dict[str, Callable[[Table], Any]] = {
     "AstropyQTable": QTable,
     "ArrowAstropy": lambda table: table,
     "ArrowNumpy": lambda table: table["diaSourceId", "flux"].as_array(),
+    "NumpyArray": lambda table: table["diaSourceId", "flux"].as_array(),
     "ArrowNumpyDict": lambda table: {name: np.asarray(table[name]) for name in ("diaSourceId", "flux")},
     "DataFrame": lambda table: table.to_pandas(),
     "StructuredDataDict": lambda _: {"no": "table"},
