@@ -76,7 +76,7 @@ class FilesWriter:
     rows, in a folder for each value of `partition_by`, whose columns are left out of the files; `max_rows_per_file`
     rows in each file at most.  Without rows there is one file, with columns.
 
-    Memory: the rows that are held for all partitions are bounded as one row group is, by 64 MiB; the partitions that
+    Memory: the rows that are held for all partitions are bounded as one row group is, by 48 MiB; the partitions that
     hold most are written then.  At most `open_files` files are open; the one that has waited longest is finished for
     another, and its partition goes on with a new file.  So the files depend on the rows only.
     """

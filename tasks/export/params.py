@@ -30,7 +30,7 @@ class Options(BaseModel):
     row_group_size: int | None = Field(
         default=None,
         ge=1,
-        description="Rows in a row group, 1,000,000 by default; fewer where 64 MiB are reached first.",
+        description="Rows in a row group, 1,000,000 by default; fewer where 48 MiB are reached first.",
     )
     compression: Compression | None = Field(
         default=None, description="Compression of the file's pages, zstd by default."

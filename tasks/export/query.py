@@ -160,7 +160,7 @@ def export_query(
     are those that its session sees, which others share only where that is sure.
     Columns and rows come from one snapshot, in the order of the query.  An empty result gives a file with columns
     and no rows.  The file appears under its name when it is whole; memory is bounded by one row group, that is
-    by `row_group_size` rows and 64 MiB, whichever is met first, and by the `block_size` bytes that are read ahead of
+    by `row_group_size` rows and 48 MiB, whichever is met first, and by the `block_size` bytes that are read ahead of
     it.  `path` may be an address of a file system that pyarrow or fsspec knows.  A manifest is written beside the
     file, see `absurd.tasks.export.manifest`, unless `manifest` is false; a dataset always has one.  A `private` path,
     as ``ctx.artifact`` gives, is written as it is, without a manifest.  `partition_by` and `max_rows_per_file` make a
