@@ -7,16 +7,15 @@ A configuration is made in a program, or read from a file (`ButlerConfig.from_fi
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
+from absurd.tasks.config_file import read_config_file
 from absurd.tasks.cutout.errors import ButlerConfigError
 
 PREFIX = "RIPPLE_"
@@ -224,28 +223,13 @@ def _over(base: C, values: Mapping[str, Any], where: str, prefix: str = "") -> C
 
 
 def _parsed(file: Path) -> Any:
+    if file.suffix not in (".toml", ".json", ".yaml", ".yml"):
+        raise ButlerConfigError(f"{file.name} is of no known kind", advice="its name must end in .toml, .json or .yaml")
     try:
-        text = file.read_text(encoding="utf-8")
-        match file.suffix:
-            case ".toml":
-                return tomllib.loads(text)
-            case ".json":
-                return json.loads(text)
-            case ".yaml" | ".yml":
-                import yaml
-
-                try:
-                    return yaml.safe_load(text)
-                except yaml.YAMLError as error:
-                    raise ValueError(" ".join(str(error).split())) from None
-    except ModuleNotFoundError:
-        raise ButlerConfigError(
-            f"{file.name} is YAML, for which PyYAML is not installed", advice="install it, or write TOML or JSON"
-        ) from None
+        return read_config_file(file)
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else error
         raise ButlerConfigError(f"{file} cannot be read: {told}") from None
-    raise ButlerConfigError(f"{file.name} is of no known kind", advice="its name must end in .toml, .json or .yaml")
 
 
 def _shown(name: str, value: object) -> str:

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from absurd.tasks.config_file import load_yaml, yaml_loader
 from absurd.tasks.cutout.errors import DataIdValidationError, SourceNotFoundError
 
 ROWS = 65_536
@@ -138,16 +139,12 @@ def _ecsv(file: Path) -> Iterator[Cells | Position]:
 
 
 def _described(file: Path, header: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Takes astropy's own tags for what they hold."""
-
-    Loader.add_multi_constructor("!", lambda loader, _suffix, node: None)
+    loader = yaml_loader()
+    loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)  # tags of astropy's own, for its columns
     try:
-        described = yaml.load("\n".join(each for each in header if not each.startswith("%")), Loader)  # noqa: S506
-    except yaml.YAMLError as error:
-        raise DataIdValidationError(f"the header of {file.name} is no YAML: {' '.join(str(error).split())}") from None
+        described = load_yaml("\n".join("" if each.startswith("%") else each for each in header), loader)
+    except ValueError as error:
+        raise DataIdValidationError(f"the header of {file.name} is no YAML: {error}") from None
     for each in described if isinstance(described, list) else [described]:
         if isinstance(each, Mapping):
             yield each

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absurd.tasks.config_file import read_config_file
 from absurd.tasks.export.destination import beside, is_address, name_of, place_to_write, real_place
 from absurd.tasks.export.errors import ExportConfigError
 from absurd.tasks.export.manifest import SUFFIX
 
 UNFINISHED = ".part"
 """Behind the name of what is kept of an export that failed."""
-_YAML_MERGE = "tag:yaml.org,2002:merge"
 
 
 def load_config(config_path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -28,12 +26,11 @@ def load_config(config_path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     path = Path(config_path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ExportConfigError(
-            f"{path.name} cannot be read: it is not UTF-8, as byte {error.start + 1} shows; save it as that"
-        ) from None
-    listed = _parse(path, text)
+        listed = read_config_file(path)
+    except ValueError as error:
+        raise ExportConfigError(f"{path.name} cannot be read: {error}") from None
+    if path.suffix == ".toml":
+        listed = listed.get("export", [])
     if not isinstance(listed, list):
         raise ExportConfigError(f"{path.name} must hold a list of exports, it holds a {type(listed).__name__}")
     check_exports(listed, path.name)
@@ -69,43 +66,6 @@ def check_exports(listed: Sequence[Any], source: str, *, keep_temp: bool = False
                     f"export {number} of {source} writes into {above}, which is what export {outputs[above]} writes"
                 )
             above = above.rpartition("/")[0]
-
-
-def _parse(path: Path, text: str) -> Any:
-    try:
-        if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_each_once)
-        if path.suffix == ".toml":
-            return tomllib.loads(text).get("export", [])
-    except ValueError as error:
-        raise ExportConfigError(f"{path.name} cannot be read: {error}") from None
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ExportConfigError(
-            f"{path.name} is YAML, for which PyYAML is not installed: install it, or write the list as JSON or TOML"
-        ) from None
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT002 - as there
-            own = [(self.construct_object(key, deep=True), None) for key, _ in node.value if key.tag != _YAML_MERGE]
-            _each_once(own, f" in line {node.start_mark.line + 1}")
-            made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-            return made
-
-    try:
-        return yaml.load(text, Loader)  # noqa: S506 - it is the safe one
-    except (yaml.YAMLError, ValueError) as error:
-        raise ExportConfigError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
-
-
-def _each_once(pairs: Sequence[tuple[Any, Any]], where: str = "") -> dict[Any, Any]:
-    """A table of keys and values.  Raises ValueError for a key that stands there twice."""
-    keys = [key for key, _ in pairs]
-    for number, key in enumerate(keys):
-        if key in keys[:number]:
-            raise ValueError(f"the table{where} has the key {key!r} more than once")
-    return dict(pairs)
 
 
 def _check(entry: Any, where: str) -> None:

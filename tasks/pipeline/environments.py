@@ -14,6 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from absurd.tasks.config_file import read_config_file
 from absurd.tasks.radio.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 BASE = "base_config"
 """In a file with a section for each environment: what all of them have."""
-_YAML_MERGE = "tag:yaml.org,2002:merge"
 Layer = tuple[str, Mapping[str, Any]]
 """Where it is from, in words, and its keys."""
 
@@ -39,11 +39,11 @@ def load_pipeline_config(
     *,
     overrides: Mapping[str, Any] | None = None,
 ) -> PipelineConfig:
-    """The configuration of an environment, with a TOML or YAML file laid over it, and `overrides` over that.
+    """The configuration of an environment, with a TOML, JSON or YAML file laid over it, and `overrides` over that.
 
-    Tables are merged key by key, at every depth; all else is replaced.  The file's ending tells its format, YAML for
-    all but ``.toml``.  It may have sections ``base_config`` and one for each environment, of which that of
-    `environment` goes over ``base_config``.
+    Tables are merged key by key, at every depth; all else is replaced.  The file's ending tells its format, YAML where
+    it is neither ``.toml`` nor ``.json``, and no key may stand in a table twice.  It may have sections ``base_config``
+    and one for each environment, of which that of `environment` goes over ``base_config``.
 
     Raises ConfigurationError that names key, value and file: for unknown environments and keys (with the nearest known
     one), values of another type or out of bounds, and files that cannot be read.
@@ -129,33 +129,11 @@ def _file_layers(path: Path, environment: str) -> list[Layer]:
 
 def _read(path: Path) -> Any:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if path.suffix == ".toml":
-            return tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} cannot be read: it is not UTF-8") from None
+        told = read_config_file(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from None
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise ConfigurationError(f"{path} is YAML: install PyYAML, or write it as TOML") from None
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT002 - as there
-            own = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _YAML_MERGE]
-            for at, key in enumerate(own):
-                if key in own[:at]:
-                    raise ValueError(f"the table in line {node.start_mark.line + 1} has the key {key!r} more than once")
-            made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-            return made
-
-    try:
-        told = yaml.load(text, Loader)  # noqa: S506 - it is the safe one
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     return {} if told is None else told
 
 
