@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from absurd.tasks.export.arrow_types import PGOID_TO_ARROW, arrow_type_for_oid
+    from absurd.tasks.export.arrow_types import PGOID_TO_ARROW, arrow_type_for_oid, register_type
     from absurd.tasks.export.batch import BatchResult, export_batch
     from absurd.tasks.export.config import load_config
     from absurd.tasks.export.errors import (
@@ -44,12 +44,14 @@ __all__ = [
     "load_config",
     "open_dataset",
     "read_manifest",
+    "register_type",
     "verify_manifest",
 ]
 
 _MODULES = {
     "PGOID_TO_ARROW": "arrow_types",
     "arrow_type_for_oid": "arrow_types",
+    "register_type": "arrow_types",
     "ExportConfigError": "errors",
     "ExportFailedError": "errors",
     "ExportQueryError": "errors",

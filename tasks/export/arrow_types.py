@@ -66,6 +66,7 @@ PGOID_TO_ARROW: dict[int, Any] = {
 }
 """OID of a scalar type to its Arrow type.  Add to it, or change it, for types of one's own: the values are
 then the server's text, cast to that type by Arrow, and a text that does not fit is an error."""
+_SHIPPED = dict(PGOID_TO_ARROW)
 
 NAME_TO_ARROW: dict[str, Any] = {}
 """The same by name of the type, for those whose OID differs from database to database: see `register_type`."""
@@ -78,6 +79,17 @@ def register_type(name: str, arrow: Any) -> None:
     there.  `arrow` is a `pyarrow.DataType` or its name, see `arrow_type`.  The server's text of a value is cast to it.
     """
     NAME_TO_ARROW[name] = arrow_type(arrow)
+
+
+def registered_types() -> dict[int | str, Any]:
+    """What this process keeps otherwise than the table that is shipped: Arrow types by OID, or by name in SQL."""
+    text = pa.string()
+    changed = {
+        oid: PGOID_TO_ARROW.get(oid, text)
+        for oid in PGOID_TO_ARROW.keys() | _SHIPPED.keys()
+        if PGOID_TO_ARROW.get(oid, text) != _SHIPPED.get(oid, text)
+    }
+    return changed | NAME_TO_ARROW
 
 
 @dataclass(frozen=True, slots=True)

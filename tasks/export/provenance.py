@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import tuple_row
 
+from absurd.tasks.export.arrow_types import registered_types
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -29,13 +31,17 @@ def identity_of(connection: Connection[Any]) -> dict[str, Any]:
 
 
 def recorded(options: Options) -> dict[str, Any]:
-    """The options that change what is in the files, as JSON has them; neither their speed nor their place."""
+    """The options that change what is in the files, as JSON has them; neither their speed nor their place.
+
+    Types that the process has registered are among those of `type_map`, as if each export had wished for them.
+    """
+    types = registered_types() | dict(options.type_map)
     return {
         "row_group_size": options.row_group_size,
         "compression": options.compression,
         "on_unfit": options.on_unfit,
         "decimal": None if options.decimal is None else list(options.decimal),
-        "type_map": {str(known): str(arrow) for known, arrow in options.type_map.items()},
+        "type_map": {str(known): str(arrow) for known, arrow in types.items()},
         "partition_by": list(options.partition_by),
         "max_rows_per_file": options.max_rows_per_file,
     }

@@ -8,17 +8,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from export_decoders import DECODERS, both
 
-from absurd.tasks.export import ExportConfigError, UnfitValueError, export_query
+from absurd.tasks.export import (
+    PGOID_TO_ARROW,
+    ExportConfigError,
+    UnfitValueError,
+    export_batch,
+    export_query,
+    read_manifest,
+    register_type,
+)
+from absurd.tasks.export.arrow_types import NAME_TO_ARROW
 
 # Type and value in SQL, Arrow type wished for, and the value as Python reads it from the file.
 KEPT: tuple[tuple[str, str, str, Any], ...] = (
@@ -223,3 +234,78 @@ def test_zones_that_there_are(connection: psycopg.Connection[Any], tmp_path: Pat
 
     (moment,) = pq.read_table(tmp_path / "x.parquet")["v"].to_pylist()
     assert moment == datetime(2020, 6, 1, 12, tzinfo=UTC)
+
+
+# The registry ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """Forgets what a test registers."""
+    yield
+    NAME_TO_ARROW.clear()
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_type_that_is_registered(typed: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """`register_type` tells by name how a type is kept, in arrays too; a wish of an export goes before it.
+
+    A name that the database does not have does no harm, and the manifest tells what was registered.
+    """
+    query = "select '12'::pg_temp.digits as v, '{13,NULL}'::pg_temp.digits[] as w"
+    register_type("pg_temp.digits", "int32")
+    register_type("public.nowhere", pa.float64())
+
+    both(typed, query, tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"v": 12, "w": [13, None]}]
+    assert pq.read_schema(tmp_path / "x.parquet").field("v").type == pa.int32()
+    options = read_manifest(tmp_path / "x.parquet").options or {}
+    assert options["type_map"] == {"pg_temp.digits": "int32", "public.nowhere": "double"}
+
+    both(typed, query, tmp_path / "y.parquet", type_map={"pg_temp.digits": "int64"})
+    assert pq.read_schema(tmp_path / "y.parquet").field("v").type == pa.int64()
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_registered_type_that_does_not_fit(typed: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """A value that the registered type cannot hold is refused with its row, and what is no Arrow type at once."""
+    register_type("pg_temp.digits", "binary(1)")
+    with pytest.raises(UnfitValueError, match="row 1 of column 'v' holds 12, which"):
+        export_query(typed, "select '12'::pg_temp.digits as v", tmp_path / "x.parquet")
+
+    with pytest.raises(ExportConfigError, match="'float65' is no Arrow type"):
+        register_type("pg_temp.digits", "float65")
+    assert NAME_TO_ARROW == {"pg_temp.digits": pa.binary(1)}
+
+
+@pytest.mark.usefixtures("registry")
+def test_files_of_another_registry_are_not_kept(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that goes on keeps no file that what is registered now, by name or OID, would not give."""
+    listed = [{"sql": "select 12::numeric as v", "out": str(tmp_path / "x.parquet")}]
+    made = []
+
+    def resume() -> None:
+        (item,) = export_batch(database_url, listed, resume=True).items
+        made.append((item.state, str(pq.read_schema(tmp_path / "x.parquet").field("v").type)))
+
+    resume()
+    register_type("numeric", "int16")
+    resume()
+    resume()
+    NAME_TO_ARROW.clear()
+    with monkeypatch.context() as registered:
+        registered.setitem(PGOID_TO_ARROW, 1700, pa.float64())
+        resume()
+        resume()
+        registered.delitem(PGOID_TO_ARROW, 1700)  # which numeric has as text as well
+        resume()
+    resume()
+
+    assert made == [
+        ("exported", "string"),
+        ("exported", "int16"), ("kept", "int16"),
+        ("exported", "double"), ("kept", "double"),
+        ("exported", "string"), ("kept", "string"),
+    ]  # fmt: skip
