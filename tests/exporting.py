@@ -62,13 +62,13 @@ class Mover(threading.Thread):
 
 
 class Gate:
-    """Holds queries back that have its clause behind their FROM, until it is opened."""
+    """Holds queries back that have its clause behind their FROM, until it is opened; `key` tells it from others."""
 
-    clause = ", (select pg_advisory_lock_shared(7) offset 0) as gate"
-
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: int = 7) -> None:
+        self.clause = f", (select pg_advisory_lock_shared({key}) offset 0) as gate"
+        self._key = key
         self._connection = psycopg.connect(url, autocommit=True)
-        self._connection.execute("select pg_advisory_lock(7)")
+        self._connection.execute("select pg_advisory_lock(%s)", (key,))
 
     def __enter__(self) -> Self:
         return self
@@ -78,12 +78,12 @@ class Gate:
 
     def open(self) -> None:
         """Let all through."""
-        self._connection.execute("select pg_advisory_unlock(7)")
+        self._connection.execute("select pg_advisory_unlock(%s)", (self._key,))
 
     def waiting(self) -> int:
         """How many stand before it."""
         found = self._connection.execute(
-            "select count(*) from pg_locks where locktype = 'advisory' and objid = 7 and not granted"
+            "select count(*) from pg_locks where locktype = 'advisory' and objid = %s and not granted", (self._key,)
         ).fetchone()
         assert found is not None
         return int(found[0])

@@ -37,6 +37,8 @@ PATIENCE_SECONDS = 3.0
 """After so long with exports that nobody has room for, and none that runs, a batch makes one itself."""
 SNOOZE_SECONDS = 1.0
 """How often an export looks whether its batch holds a snapshot again."""
+KEPT = "snapshot "
+"""Begins the names of the steps by which exports of a batch tell the snapshot that they keep as well."""
 TAKEN_BACK = "its batch makes the export itself: no worker had room for it"
 
 _OF_EACH = ("columns", "files", "server_version")
@@ -57,7 +59,7 @@ def export(ctx: RunContext, params: ExportParams) -> Document:
     """
     from absurd.tasks.export.manifest import encode, manifest_path
     from absurd.tasks.export.query import export_query
-    from absurd.tasks.export.snapshot import at_snapshot, connected
+    from absurd.tasks.export.snapshot import at_snapshot, connected, keep_too
     from absurd.tasks.export.stage import file_to_write
 
     def told(rows: int, size: int) -> None:
@@ -73,6 +75,8 @@ def export(ctx: RunContext, params: ExportParams) -> Document:
         if held is not None and params.batch is not None:
             with _unless_gone(params.batch):
                 stack.enter_context(at_snapshot(connection, held))
+            kept = keep_too(connection, held)
+            ctx.step(f"{KEPT}{kept.id}", lambda: asdict(kept))
         options = options_of(params.model_dump(), place)
         result = export_query(
             connection,
@@ -147,7 +151,7 @@ class _Batch:
 
                 def take() -> Document:
                     nonlocal taken
-                    taken = stack.enter_context(hold_snapshot(connection, earlier))
+                    taken = stack.enter_context(hold_snapshot(connection, self._kept(earlier)))
                     return asdict(taken)
 
                 while taken is None:  # what earlier runs took comes first
@@ -160,6 +164,18 @@ class _Batch:
                     time.sleep(LOOK_SECONDS)
                     self._look()
         return self._result()
+
+    def _kept(self, earlier: HeldSnapshot | None) -> list[HeldSnapshot]:
+        """The snapshot of an earlier run, under the ids that it may still be kept by: its own, and those of exports."""
+        from absurd.claims import get_checkpoints
+        from absurd.tasks.export.snapshot import HeldSnapshot
+
+        if earlier is None:
+            return []
+        running = [part for part in self._parts if self._states[part] == TaskState.RUNNING]
+        steps = [step for part in running for step in self._client.run(get_checkpoints(part)).items()]
+        told = [HeldSnapshot(**value) for name, value in steps if name.startswith(KEPT)]
+        return [earlier, *(each for each in told if each.snapshot == earlier.snapshot)]
 
     def _look(self) -> None:
         ended = len(self._parts) - len(self._left()) if self._states else -1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -68,11 +68,11 @@ def connected(database: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def hold_snapshot(connection: Connection, earlier: HeldSnapshot | None = None) -> Iterator[HeldSnapshot]:
+def hold_snapshot(connection: Connection, earlier: Sequence[HeldSnapshot] = ()) -> Iterator[HeldSnapshot]:
     """Take a snapshot and keep it for others until the block ends; rows that die meanwhile cannot be vacuumed.
 
-    The connection must be in autocommit mode and in no transaction.  If `earlier` is still kept by somebody else,
-    it is taken over, and what is held is the same snapshot under another id.  Raises DatabaseUnavailableError.
+    The connection must be in autocommit mode and in no transaction.  The first of `earlier` that is still kept by
+    somebody else is taken over: the same snapshot under another id is held.  Raises DatabaseUnavailableError.
     """
     try:
         yield _hold(connection, earlier)
@@ -97,10 +97,25 @@ def at_snapshot(connection: Connection, held: HeldSnapshot) -> Iterator[None]:
         _end(connection)
 
 
-def _hold(connection: Connection, earlier: HeldSnapshot | None) -> HeldSnapshot:
-    taken_over = earlier is not None and _take_over(connection, earlier)
+def keep_too(connection: Connection, held: HeldSnapshot) -> HeldSnapshot:
+    """What the transaction of `at_snapshot` keeps as well: the same under an id of its own.
+
+    That lasts as long as this transaction, where the id of who held it first dies with him.  Raises
+    DatabaseUnavailableError.
+    """
     try:
-        if not taken_over:
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            cursor.execute("select pg_export_snapshot()")
+            (name,) = cursor.fetchone() or ("",)
+    except psycopg.Error as error:
+        raise reader.explain(error) from error
+    return replace(held, id=name)
+
+
+def _hold(connection: Connection, earlier: Sequence[HeldSnapshot]) -> HeldSnapshot:
+    taken_over = next((each for each in earlier if _take_over(connection, each)), None)
+    try:
+        if taken_over is None:
             connection.execute(_BEGIN)
         connection.execute(reader.PATIENCE)
         connection.execute("select set_config('TimeZone', 'UTC', true)")
@@ -109,7 +124,7 @@ def _hold(connection: Connection, earlier: HeldSnapshot | None) -> HeldSnapshot:
             name, snapshot, now = cursor.fetchone() or ("", "", "")
     except psycopg.Error as error:
         raise reader.explain(error) from error
-    return HeldSnapshot(name, snapshot, earlier.taken_at if earlier is not None and taken_over else now)
+    return HeldSnapshot(name, snapshot, now if taken_over is None else taken_over.taken_at)
 
 
 def _take_over(connection: Connection, held: HeldSnapshot) -> bool:

@@ -15,6 +15,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 from exporting import TABLES, TOTAL, Gate, Mover, exports, fill, total, writer_of
+from interrupting import Sessions
 
 from absurd import SyncAbsurdClient, Workflow
 from absurd.errors import InvalidParamsError, TaskFailed
@@ -126,6 +127,8 @@ def test_a_killed_batch_makes_what_is_missing(client: SyncAbsurdClient, url: str
         assert names(tmp_path) == {"left_side.parquet"}
         worker.kill()
         worker.wait()
+    with Sessions(url) as sessions:
+        until(lambda: sessions.count() == 0)  # nobody holds the snapshot any more
     with psycopg.connect(url, autocommit=True) as other:
         for table in TABLES:
             other.execute(f"insert into public.{table} values (1)")

@@ -7,11 +7,12 @@ import random
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 from exporting import TABLES, TOTAL, Gate, exports, fill, total, writer_of
@@ -164,24 +165,38 @@ def test_a_batch(url: str, whole: Path, sessions: Sessions, tmp_path: Path, unti
 
 
 def test_a_batch_whose_exports_run_elsewhere(url: str, sessions: Sessions, tmp_path: Path, until: Until) -> None:
-    """The worker of the batch dies, that of its exports lives: they go on as they were, and the batch is taken up."""
+    """The worker of the batch dies, that of its exports lives: they go on, and the batch takes its snapshot from them.
+
+    So the export that had not begun, for want of a slot, sees none of what was written before the batch was taken up.
+    """
     fill(url)
     listed = exports(tmp_path)
-    with Gate(url) as gate, SyncAbsurdClient(url) as client, Workers(url) as workers:
-        for each in listed:
+    with ExitStack() as opened:
+        gates = [opened.enter_context(Gate(url, key)) for key in (7, 8, 9)]
+        for each, gate in zip(listed, gates, strict=True):
             each["sql"] += gate.clause
+        client, workers = opened.enter_context(SyncAbsurdClient(url)), opened.enter_context(Workers(url))
+        alive = {workers.start("1").pid, workers.start("2").pid}  # with the three slots of a batch and two exports
+        until(lambda: alive <= {each["pid"] for each in client.list_workers()}, PATIENCE)
         batch = client.spawn("export.batch", {"exports": listed}, retry=RETRY)
-        first = workers.start("1")
-        until(lambda: sessions.count("state = 'idle in transaction'") == 1, PATIENCE)
+        until(lambda: sum(gate.waiting() for gate in gates) == 2, PATIENCE)
+        (late,) = [number for number, gate in enumerate(gates) if not gate.waiting()]
+        gates[late].open()
+
+        workers.kill(runs_on(client, workers, batch))
+        until(lambda: sessions.count("state = 'idle in transaction'") == 0, PATIENCE)
+        with psycopg.connect(url, autocommit=True) as other:
+            for table in TABLES:
+                other.execute(f"insert into public.{table} values (1)")
         workers.start("4")
-        until(lambda: gate.waiting() >= 2, PATIENCE)
-        workers.kill(first)
-        gate.open()
+        until((tmp_path / f"{TABLES[late]}.parquet").exists, PATIENCE)
+        for gate in gates:
+            gate.open()
         done = client.wait(batch, timeout=PATIENCE)
         until(lambda: files(tmp_path) == described(*(f"{table}.parquet" for table in TABLES)), PATIENCE)
 
     assert total(tmp_path) == TOTAL
-    assert len(done.result["exports"]) == 3
+    assert done.result["one_snapshot"] and len(done.result["exports"]) == 3
 
 
 def test_the_server_ends_a_connection(url: str, whole: Path, sessions: Sessions, tmp_path: Path, until: Until) -> None:
@@ -272,6 +287,13 @@ def fast_export(url: str) -> list[str]:
 def ended(client: SyncAbsurdClient, task: Any) -> bool:
     """Whether a task has ended."""
     return bool((client.get_states([task])[task] or TaskState.PENDING).ended)
+
+
+def runs_on(client: SyncAbsurdClient, workers: Workers, task: Any) -> subprocess.Popen[bytes]:
+    """The worker that runs a task."""
+    name = client.get_task(task).runs[-1].worker
+    (pid,) = [each["pid"] for each in client.list_workers() if each["name"] == name]
+    return next(each for each in workers.running if each.pid == pid)
 
 
 def kill(victim: str, workers: Workers, folder: Path) -> None:
