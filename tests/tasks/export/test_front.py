@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,8 +18,10 @@ from interrupting import Sessions, command, environment, files, prepare
 from absurd import SyncAbsurdClient
 from absurd.cli.export import fast_export
 from absurd.cli.run import call
-from absurd.tasks.export import query, snapshot
+from absurd.tasks.export import DEFAULT_BLOCK_SIZE, query, snapshot
+from absurd.tasks.export.block import Block
 from absurd.tasks.export.meter import Meter, StoppedError
+from absurd.tasks.export.pipeline import Pipeline
 from absurd.tasks.export.snapshot import HoldWatch
 
 Until = Callable[[Callable[[], object]], None]
@@ -100,6 +103,32 @@ def test_the_limit_reaches_the_meter(
     assert meter.bytes > 10_000_000
     assert clock.now - 1000 == pytest.approx(meter.bytes / (4 * MIB))
     assert "1,000 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "size"), [((), DEFAULT_BLOCK_SIZE), (("--block-size", "65536"), 65536)])
+def test_the_block_size_reaches_the_buffers(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], size: int
+) -> None:
+    """--block-size: readers wait once so many bytes are read ahead; a block is an eighth of that and a row at most."""
+    bounds: list[int] = []
+    blocks: list[int] = []
+
+    class Watched(Pipeline):
+        def __init__(self, *given: Any) -> None:
+            bounds.append(given[-1])
+            super().__init__(*given)
+
+        def _put(self, part: int, block: Block) -> None:
+            blocks.append(block.wire)
+            super()._put(part, block)
+
+    monkeypatch.setattr(query, "Pipeline", Watched)
+    rows = ("--sql", "select repeat('x', 1000) as t from generate_series(1, 1000)", "--out", str(tmp_path / "x"))
+    assert call(fast_export, "fast-export", ("--dsn", database_url, *rows, *words)) == 0
+
+    assert bounds == [size]
+    assert sum(blocks) > 1_000_000
+    assert max(blocks) < size // 8 + 1010
 
 
 # A snapshot that is held for long ----------------------------------------------------------------
