@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,17 +13,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from interrupting import described
+from dying import POINT
+from house import ROOT
+from interrupting import Workers, described
+from proof import amount, seed_of
 from single_run import fail, run
 
 pytest.importorskip("lsst.daf.butler", reason="the extra [butler] is not installed")
 
 from lsst.daf.butler import Butler, CollectionType, DatasetType
 
+from absurd import RetryPolicy, SyncAbsurdClient
 from absurd.cli.extract_catalog import extract_catalog_program
 from absurd.cli.run import call
 from absurd.errors import ConflictError
@@ -103,7 +107,8 @@ def with_visits(place: str) -> None:
         butler.collections.register(run_name)
         for visit, each in tables.items():
             butler.put(each, "dia_source_visit", instrument="Cam", visit=visit, run=run_name)
-    for name, parts in (("chain", ["first", "second"]), ("back", ["second", "first"])):
+    chains = {"chain": ["first", "second"], "back": ["second", "first"], "grown": ["widened", "second", "many"]}
+    for name, parts in chains.items():
         butler.collections.register(name, CollectionType.CHAINED)
         butler.collections.redefine_chain(name, parts)
 
@@ -310,43 +315,88 @@ def test_a_dataset_that_is_lost(tmp_path: Path) -> None:
 
 # Kill -9 -----------------------------------------------------------------------------------------
 
-STOPPING = """
-import os, signal, sys
-from absurd.tasks.export.butler import extract_catalog
+VISITS = 12
+"""Datasets of the collections `many` and `grown`."""
+REFUSED = (pa.array([BIG, None]), pa.array([1.7]), pa.array([float(BIG)]))
+"""Ids that are none; the last would be 2^53."""
 
-def stop(done, total, rows):
-    if done == int(sys.argv[4]):
-        os.kill(os.getpid(), signal.SIGKILL)
 
-extract_catalog(*sys.argv[1:4], progress=stop, filter_ids=sys.argv[5])
-"""
+def kill(kind: str, at: int, out: Path, repo: str, collection: str, ids: Path) -> None:
+    """Extract until the process kills itself, at a point that `dying` tells of."""
+    words = [sys.executable, "-m", "dying", kind, str(at), str(out), repo, collection, str(ids)]
+    assert subprocess.run(words, env=os.environ | with_helpers(), check=False).returncode == -signal.SIGKILL
+
+
+def with_helpers() -> dict[str, str]:
+    """What lets other processes import the helpers of these tests."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))}
+
+
+def many_ids(folder: Path) -> Path:
+    """A filter file with an id of most visits, and one that no float holds."""
+    return filter_file(folder, ("id", pa.array([BIG, *(visit * 10 + visit % 3 for visit in range(1, VISITS))])))
 
 
 def test_a_killed_extraction_is_gone_on_with(repo: str, tmp_path: Path) -> None:
-    """Killed at two points and run again: nothing under the final name before, then the bytes of a straight run."""
-    ids = filter_file(tmp_path, ("id", pa.array([visit * 10 + visit % 3 for visit in range(1, 12)])))
-    out = tmp_path / "c.parquet"
-    extract_catalog(tmp_path / "straight.parquet", repo, "many", filter_ids=ids)
-    for point in np.sort(np.random.default_rng().choice(np.arange(1, 12), 2, replace=False)):
-        process = subprocess.run(
-            [sys.executable, "-c", STOPPING, str(out), repo, "many", str(point), str(ids)], check=False
-        )
-        assert process.returncode == -signal.SIGKILL
-        assert not out.exists()
-        assert any((tmp_path / ".c.parquet.parts").glob("*.arrow"))
+    """Killed twice, over collections that are chained and differ in their columns: the bytes of a straight run.
 
-    result = extract_catalog(out, repo, "many", filter_ids=ids)
+    Nothing has its final name before, what was done is not done again, and filters that are refused meanwhile take
+    nothing of it away.
+    """
+    chance = random.Random(seed_of("extract-catalog"))
+    ids, out, kept = many_ids(tmp_path), tmp_path / "c.parquet", tmp_path / ".c.parquet.parts"
+    straight = extract_catalog(tmp_path / "straight.parquet", repo, "grown", filter_ids=ids)
+    assert (straight.datasets, len(straight.unified), straight.rows) == (VISITS, 11, VISITS)
+    for _ in range(amount(1, 20)):
+        done = 0
+        for _ in range(2):
+            kinds = ["bytes", "before", "after"] if done < VISITS else ["bytes"]
+            kind = chance.choice(kinds)
+            at = chance.randrange(1, straight.bytes if kind == "bytes" else VISITS - done + 1)
+            kill(kind, at, out, repo, "grown", ids)
+            done, before = len(list(kept.glob("*.arrow"))), done
+            assert not out.exists() and done >= before, (kind, at)
+            for values in REFUSED:
+                pq.write_table(pa.table({"id": values}), tmp_path / "refused.parquet")
+                with pytest.raises(FilterIdsError):
+                    extract_catalog(out, repo, "grown", filter_ids=tmp_path / "refused.parquet")
 
-    assert result.taken_over >= point
+        result = extract_catalog(out, repo, "grown", filter_ids=ids)
+
+        assert result.taken_over == done, (kind, at)
+        assert out.read_bytes() == (tmp_path / "straight.parquet").read_bytes()
+        others = ("filter.parquet", "refused.parquet")
+        assert sorted(os.listdir(tmp_path)) == sorted([*described("c.parquet", "straight.parquet"), *others])
+        out.unlink()
+
+
+def test_a_killed_task_is_gone_on_with(
+    repo: str, module_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its next attempt, in another process of the worker, to the bytes of a straight run."""
+    at = random.Random(seed_of("export.butler_catalog")).randrange(1, VISITS + 1)
+    ids, out = many_ids(tmp_path), tmp_path / "c.parquet"
+    extract_catalog(tmp_path / "straight.parquet", repo, "grown", filter_ids=ids)
+    given = {"ABSURD_CALL_MIDDLEWARE": "dying:once", POINT: f"after {at}"}
+    for name, value in (given | with_helpers()).items():
+        monkeypatch.setenv(name, value)
+    params = {"out": str(out), "repo": repo, "collection": "grown", "filter_ids": str(ids)}
+    with SyncAbsurdClient(module_database_url) as client, Workers(module_database_url, lease=30) as workers:
+        task = client.spawn("export.butler_catalog", params, retry=RetryPolicy(max_attempts=3, base=0.05, factor=1))
+        workers.start("1")
+        done = client.wait(task, timeout=120)
+
+    assert [run.state for run in done.runs] == ["failed", "completed"]
+    assert "SIGKILL" in str(done.runs[0].error)
+    assert done.result["taken_over"] >= at
     assert out.read_bytes() == (tmp_path / "straight.parquet").read_bytes()
-    assert sorted(os.listdir(tmp_path)) == sorted([*described("c.parquet", "straight.parquet"), "filter.parquet"])
+    assert verify_manifest(out).rows == VISITS
 
 
 def test_what_another_extraction_left_is_not_used(repo: str, tmp_path: Path) -> None:
     """Parts are those of one plan: with another filter, everything is done anew."""
     out = tmp_path / "c.parquet"
-    arguments = [str(out), repo, "many", "5", str(filter_file(tmp_path, ("id", pa.array([10, 20, 30]))))]
-    subprocess.run([sys.executable, "-c", STOPPING, *arguments], check=False)
+    kill("after", 5, out, repo, "many", filter_file(tmp_path, ("id", pa.array([10, 20, 30]))))
 
     ids = filter_file(tmp_path, ("id", pa.array([11])))
     result = extract_catalog(out, repo, "many", filter_ids=ids)
