@@ -7,10 +7,14 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 from interrupting import (
@@ -27,7 +31,8 @@ from interrupting import (
 )
 
 from absurd import SyncAbsurdClient, TaskState
-from absurd.tasks.export import export_query
+from absurd.tasks.export import export_query, statement
+from absurd.tasks.export.meter import Meter
 from absurd.tasks.export.sink import HashingSink
 
 Until = Callable[[Callable[[], object]], None]
@@ -114,6 +119,60 @@ def test_slow_codecs_are_asked_often(
     assert max(sizes) < 1 << 18
 
 
+@pytest.mark.parametrize("moment", ["first-row", "gate", "rows", "side-by-side"])
+def test_the_server_is_told_at_once(
+    url: str, sessions: Sessions, tmp_path: Path, until: Until, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Whoever waits for the server looks every tenth of a second whether to stop; after that he waits once at most.
+
+    Then he has the server cancel what it does, each on the connection that he reads.
+    """
+    halt, cancel = Meter.halt, psycopg.Connection.cancel_safe
+    halted, told = threading.Event(), list[int]()
+    lengths, after = list[int](), Counter[int]()
+
+    class Poll:
+        def __init__(self) -> None:
+            self._poll = select.poll()
+            self.register = self._poll.register
+
+        def poll(self, milliseconds: int) -> Any:
+            begun_late = halted.is_set() and threading.get_ident() not in told
+            lengths.append(milliseconds)
+            found = self._poll.poll(milliseconds)
+            if begun_late and not found:
+                after[threading.get_ident()] += 1
+            return found
+
+    def halting(meter: Meter) -> None:
+        halt(meter)
+        halted.set()
+
+    def cancelling(connection: psycopg.Connection[Any], **options: Any) -> None:
+        told.append(threading.get_ident())
+        cancel(connection, **options)
+
+    def stop(rows: int, size: int) -> None:
+        del rows, size
+        if sessions.at(moment):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Meter, "halt", halting)
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", cancelling)
+    stand_in = SimpleNamespace(poll=Poll, POLLIN=select.POLLIN, POLLOUT=select.POLLOUT)
+    monkeypatch.setattr(statement, "select", stand_in)
+    limit = 0.2 if moment in LIMITED else None
+    with pytest.raises(KeyboardInterrupt):
+        export_query(
+            url, MOMENTS[moment], tmp_path / "x.parquet", progress=stop, decoder="numpy", limit_mib_per_second=limit
+        )
+
+    assert max(lengths) <= 100
+    assert max(after.values(), default=0) <= 1
+    assert len(told) == len(set(told)) == (2 if moment in LIMITED else 1)
+    until(lambda: sessions.count() == 0)
+
+
 def test_a_list_that_is_interrupted(url: str, sessions: Sessions, tmp_path: Path, until: Until) -> None:
     """What was made stays; the snapshot is held no longer, no other export is begun, and --resume makes the rest."""
     (tmp_path / "x.json").write_text(
@@ -141,7 +200,10 @@ def test_a_list_that_is_interrupted(url: str, sessions: Sessions, tmp_path: Path
 
 
 class Worker:
-    """A worker with one slot, as a process of its own, and what it has written."""
+    """A worker with one slot, as a process of its own, and what it has written.
+
+    It beats every 400 seconds: what becomes of its runs it has to hear at once, or no test here ends in time.
+    """
 
     def __init__(self, url: str, folder: Path, port: int) -> None:
         services = folder / "services.conf"
@@ -150,6 +212,8 @@ class Worker:
         given = {
             "ABSURD_DATABASE_URL": url,
             "ABSURD_WORKER_POLL_INTERVAL": "0.1",
+            "ABSURD_WORKER_HEARTBEAT_INTERVAL": "400",
+            "ABSURD_WORKER_LEASE": "1200",
             "ABSURD_LOG_LEVEL": "info",
             "PGSERVICEFILE": str(services),
         }
