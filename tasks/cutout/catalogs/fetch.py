@@ -28,7 +28,7 @@ class Join:
 
     table: Any
     on: str
-    """Its values must each be there once."""
+    """Its values must each be there once; NULL is none."""
     columns: Sequence[str]
 
 
@@ -41,7 +41,8 @@ def fetch_catalog(
 ) -> Any:
     """The rows of a catalogue in a region that pass all comparisons, as a `pyarrow.Table`; units are in its fields.
 
-    Each join adds columns with their units: NULL where the other table has no such row.  Rows stay in their order.
+    Each join adds columns with their units: NULL where the other table has no such row, and where the key is NULL.
+    Rows stay in their order.
     All rows are in memory; `write_catalog` of what a source's `stream` gives keeps one part of them there at a time.
     Raises as the source's `stream`, and DataIdValidationError for a join that cannot be made.
     """
@@ -66,9 +67,10 @@ def _joined(table: Any, join: Join) -> Any:
     if twice:
         raise DataIdValidationError(f"both tables have a column {', '.join(twice)}", advice="rename it in one of them")
     keys = join.table[join.on].combine_chunks()
-    if len(pc.unique(keys)) < len(keys):
+    if len(pc.unique(keys.drop_null())) < len(keys.drop_null()):
         raise DataIdValidationError(f"the table to join has values of {join.on!r} more than once")
-    rows = pc.index_in(table[join.on], pa.chunked_array([keys]).cast(table.schema.field(join.on).type).combine_chunks())
+    keys = pa.chunked_array([keys]).cast(table.schema.field(join.on).type).combine_chunks()
+    rows = pc.index_in(table[join.on], keys, skip_nulls=True)
     for name in join.columns:
         table = table.append_column(join.table.schema.field(name).with_nullable(True), join.table[name].take(rows))
     return table

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import dataset
 
-from absurd.tasks.cutout.catalogs.fetch import fetch_catalog
+from absurd.tasks.cutout.catalogs.fetch import Join, fetch_catalog
 from absurd.tasks.cutout.catalogs.filters import Where
 from absurd.tasks.cutout.catalogs.healpix import centre_of, radius_of
 from absurd.tasks.cutout.catalogs.parquet import ParquetCatalog
@@ -227,3 +227,16 @@ def test_what_cannot_be_fetched(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
     with pytest.raises(CutoutExtractionError, match=r"t.parquet cannot be read as Parquet"):
         fetch_catalog(ParquetCatalog(tmp_path))
+
+
+def test_null_is_no_key(tmp_path: Path) -> None:
+    """Rows whose key is NULL get nothing of a row whose key is NULL as well, and there may be several of these."""
+    pq.write_table(pa.table({"ra": [1.0, 2.0, 3.0], "dec": [0.0] * 3, "key": [1, None, 2]}), tmp_path / "sky.parquet")
+    other = pa.table({"key": [None, 1, None], "period": [9.0, 1.0, 8.0]})
+
+    found = fetch_catalog(
+        ParquetCatalog(tmp_path / "sky.parquet"), None, ["key"], join=[Join(other, "key", ["period"])]
+    )
+
+    assert found["key"].to_pylist() == [1, None, 2]
+    assert found["period"].to_pylist() == [1.0, None, None]
