@@ -71,8 +71,8 @@ class Arena:
             return count / (time.perf_counter() - begun)
 
     @contextmanager
-    def workers(self, processes: int, concurrency: int, *words: str) -> Iterator[None]:
-        """Worker processes, registered and waiting for tasks; stopped at the end."""
+    def workers(self, processes: int, concurrency: int, *words: str) -> Iterator[list[int]]:
+        """Numbers of worker processes, registered and waiting for tasks; stopped at the end."""
         command = [sys.executable, "-m", "absurd.cli.worker", "-q", QUEUE, "-c", str(concurrency)]
         command += ["--import", "absurd.bench.executors", *words]
         before = self._alive()
@@ -91,7 +91,7 @@ class Arena:
                 )
                 started.append((process, log))
             until(lambda: self._alive() >= before + processes, "a worker to register", lambda: _check(started))
-            yield
+            yield [process.pid for process, _ in started]
         finally:
             for process, _ in started:
                 process.terminate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,19 @@ def positions_on(side: int, n: int) -> NDArray[np.float64]:
     return there
 
 
-def make(folder: Path, side: int, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Write all bands of all kinds: noise and stars, a mask with few bits set, a variance that varies a little."""
+def make(
+    folder: Path,
+    side: int,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    bands: str = BANDS,
+    kinds: Sequence[str] = KINDS,
+) -> None:
+    """Write images, plain ones always: noise and stars, a mask with few bits set, a variance that varies a little."""
     from astropy.io import fits
 
     header = wcs_of(side).to_header()
-    for number, band in enumerate(BANDS):
+    for number, band in enumerate(bands):
         tell(f"Making images in {band}")
         rng = np.random.default_rng(_SEED + number)
         image = rng.standard_normal((side, side), np.float32) * np.float32(5)
@@ -60,6 +67,8 @@ def make(folder: Path, side: int, tell: Callable[[str], None] = lambda _: None) 
         variance = 25 + rng.standard_normal((side, side), np.float32) / 10
         fits.PrimaryHDU(image, header).writeto(path_of(folder, "plain", band))
         for kind, tile in zip(KINDS[1:], ((1, side), (min(100, side),) * 2), strict=True):
+            if kind not in kinds:
+                continue
             how = {"compression_type": "RICE_1", "tile_shape": tile}
             real = how | {"quantize_method": 2, "dither_seed": number + 1}
             hdus = [

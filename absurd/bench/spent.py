@@ -87,6 +87,23 @@ def spent_by_children(pid: int) -> float:
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
+def spent_by(pid: int) -> float:
+    """Seconds of processor time of a process, without what it has started."""
+    return sum(map(int, _stat(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def spent_by_all(pid: int) -> float:
+    """Seconds of processor time of a process and of all it has started, also those that have ended."""
+    ticks, waiting = 0, [pid]
+    while waiting:
+        each = waiting.pop()
+        with suppress(OSError):  # ended meanwhile: its time is among that of the children of the one above
+            ticks += sum(map(int, _stat(each)[11:15]))
+            for task in Path(f"/proc/{each}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _stat(pid: int) -> list[str]:
     """What the system tells of a process, from its state on; a name may hold anything."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from absurd.cli.output import Table, clean, emit, json_option, note, plural, settings_of, size
+from absurd.cli.bench_text import machine_text, query_text, report_text, value_text
+from absurd.cli.output import emit, json_option, note, settings_of
 
 if TYPE_CHECKING:
     from absurd.bench.arena import Arena
     from absurd.bench.export import Comparison
-    from absurd.bench.figures import Figure, Report
+    from absurd.bench.figures import Figure
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Measure = Callable[["Arena"], list["Figure"]]
@@ -240,6 +241,23 @@ def cutout(positions: int, many: int, side: int, size: int, **options: Any) -> N
     _run_with("cutout", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
+@bench.command(epilog="Example: absurd bench batch --rounds 5")
+@_number_option("--positions", 10, 12_000, "Cut-outs of the batch.")
+@click.option("--side", type=click.IntRange(200), default=2000, show_default=True, help="Of the images, pixels.")
+@click.option("--size", type=click.IntRange(1, 200), default=64, show_default=True, help="Of the cut-outs, pixels.")
+@bench_options
+@click.pass_context
+def batch(ctx: click.Context, /, positions: int, side: int, size: int, **options: Any) -> None:
+    """What the queue costs a batch of cut-outs in three bands.
+
+    Processor time of a worker and of the server, beside that of the same batch in a process without a queue.  The
+    server must be on this machine, and should have nothing else to do.
+    """
+    from absurd.bench.batch import measure
+
+    _run(ctx, "batch", lambda arena: measure(arena, positions=positions, side=side, size=size), **options)
+
+
 @bench.command(epilog="Example: absurd bench calibration --rounds 3")
 @_number_option("--antennas", 5, 110, "Of the array.")
 @_number_option("--channels", 2, 48, "Of the bandpass.")
@@ -320,7 +338,8 @@ def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> Non
                 found.append(measure(place))
                 server = place.fetch("current_setting('server_version')")
             if rounds > 1:
-                note(f"Round {n + 1} of {rounds}: " + "; ".join(f"{each.name} {_value(each)}" for each in found[-1]))
+                told = "; ".join(f"{each.name} {value_text(each)}" for each in found[-1])
+                note(f"Round {n + 1} of {rounds}: {told}")
         return Measured(found, server)
 
     _run_with(name, measured, **options)
@@ -345,73 +364,13 @@ def _run_with(
     made = replace(figures.report(name, found.rounds, found.server), rounds=rounds)
     if save:
         figures.save(save, [made])
-    text = f"{found.text}\n\n{_machine(made)}" if found.text and not before else _text(made, before)
+    text = f"{found.text}\n\n{machine_text(made)}" if found.text and not before else report_text(made, before)
     emit(made.to_json() | found.more, as_json=as_json, text=text)
 
 
 def _compared(found: Comparison) -> Measured:
     """A table for each query, and what else the document tells."""
-    blocks = [_query_text(found, query) for query in found.rows]
+    blocks = [query_text(found, query) for query in found.rows]
     if found.absent:
         blocks.append(f"Not installed: {', '.join(found.absent)}")
     return Measured([found.figures()], found.server, "\n\n".join(blocks), found.to_json())
-
-
-def _query_text(found: Comparison, query: str) -> str:
-    from absurd.bench.export import FLOOR, OURS
-
-    ours, floor, best = found.of(query, OURS), found.of(query, FLOOR), found.best_peer(query)
-    headers = ["contestant", "wall s", "CPU s", "server CPU s", "memory", "file", "to ours", "to COPY"]
-    results = [each for each in found.results if each.query == query]
-    rows = [
-        [
-            each.contestant,
-            f"{each.wall:.2f}",
-            f"{each.cpu:.2f}",
-            None if each.server_cpu is None else f"{each.server_cpu:.2f}",
-            size(each.peak or None),
-            size(each.size or None),
-            f"{each.wall / ours.wall:.2f}" if ours else None,
-            f"{each.wall / floor.wall:.2f}" if floor else None,
-        ]
-        for each in results
-        if each.failed is None
-    ]
-    told = f"{query}, {plural(found.rows[query], 'row')}\n{Table(headers, rows, right=headers[1:])}"
-    for each in results:
-        if each.failed is not None:
-            told += f"\n{each.contestant} fails: {clean(each.failed)[:200]}"
-    if ours and best:
-        told += f"\nThe best peer, {best.contestant}, takes {best.wall / ours.wall:.2f} times as long as {OURS}."
-    return told
-
-
-def _text(made: Report, before: dict[tuple[str, str], float]) -> str:
-    from absurd.bench.figures import change
-
-    headers, right = ["figure", "value", "unit"], ["value"]
-    rows: list[list[Any]] = [[each.name, _value(each), each.unit] for each in made.figures]
-    if before:
-        headers += ["before", "change"]
-        right.append("before")
-        for row, each in zip(rows, made.figures, strict=True):
-            old = before.get((made.benchmark, each.name))
-            row += ["" if old is None else _number(old), change(each, old)]
-    return f"{Table(headers, rows, right=right)}\n\n{_machine(made)}"
-
-
-def _machine(made: Report) -> str:
-    machine = made.machine
-    server = f"PostgreSQL {machine['postgresql']}, " if machine["postgresql"] else ""
-    return (
-        f"{plural(made.rounds, 'round')}, {plural(machine['cores'], 'core')}, {machine['system']}, {server}"
-        f"Python {machine['python']}, absurd {machine['absurd']}"
-    )
-
-
-def _value(figure: Figure) -> str:
-    return _number(figure.value)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -27,9 +27,13 @@ SMALL = {
     "slots": ["--tasks", "100"],
     "packing": ["--tasks", "300"],
     "idle": ["--seconds", "2"],
+    "batch": ["--positions", "60", "--side", "200", "--size", "9"],
 }
 
-MAY_BE_NAUGHT = ("spawn to start, half of them", "spawn to start, 99 %", "a process over a thread")
+MAY_BE_NAUGHT = (
+    "spawn to start, half of them", "spawn to start, 99 %", "a process over a thread", "in a process", "worker",
+    "server", "cutting on the queue", "share of worker and server", "share of the queue",
+)  # fmt: skip
 """On a busy machine a task starts before its spawner gets to look at the clock, and a difference has any sign."""
 
 
