@@ -11,7 +11,17 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from absurd.tasks.cutout import ImageRef, NotOnSkyError, PositionOutsideError, extract, write_fits, write_preview
+from absurd.tasks.cutout import (
+    ButlerConfig,
+    CutoutRequest,
+    ImageRef,
+    LsstDataFetcher,
+    NotOnSkyError,
+    PositionOutsideError,
+    extract,
+    write_fits,
+    write_preview,
+)
 from absurd.tasks.cutout.batch import cut_batch
 from absurd.tasks.cutout.targets import Targets
 
@@ -88,6 +98,36 @@ def test_a_batch_gives_the_same(image: dict[str, Any]) -> None:
             alone = extract(ref.uri, tuple(asked[place]), size, unit="pixel", hdu=image["hdu"])
             assert np.array_equal(pixels, alone.image.pixels, equal_nan=True)
             assert cut.header.tostring() == alone.header.tostring()
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize("size", [16, 33])
+def test_bands_of_a_camera_are_one_row(shared: Path, size: int) -> None:
+    """g, r and z of DECam from one folder, blue before red: no weight and no mask is taken for an image.
+
+    Asked for at the middle of each image in turn, the pixels of its band are the expected ones; those of the others are
+    cut there from their own files.
+    """
+    folder = shared / "data" / "optical-images" / "decam_testcase9"
+    images = {Path(each["file"]).name.split("_")[4]: each for each in IMAGES if folder.name in each["file"]}
+    cases = [
+        next(case for case in images[band]["cases"] if (case["tag"], case["size"]) == ("center", size))
+        for band in "grz"
+    ]
+    requests = [CutoutRequest(case["ra_deg"], case["dec_deg"], size) for case in cases]
+    with LsstDataFetcher(ButlerConfig(folder=str(folder))) as fetcher:
+        rows = list(fetcher.fetch_batch_cutouts(requests))
+
+    for number, (row, case) in enumerate(zip(rows, cases, strict=True)):
+        assert (row.state, row.bands, row.note) == ("accepted", ("g", "r", "z"), "")
+        assert [Path(each.uri).name for each in row.images] == [Path(images[band]["file"]).name for band in "grz"]
+        pixels = row.pixels[number]
+        assert (pixels[0, 0], pixels[size // 2, size // 2]) == (case["p00"], case["pcenter"])
+        assert pixels.sum(dtype=float) == pytest.approx(case["nansum"], rel=1e-6)
+        assert list(row.box(number).clipped_origin) == case["origin_xy"]
+        for band, plane in zip("grz", row.pixels, strict=True):
+            source, position = SHARED / images[band]["file"], (row.request.ra, row.request.dec)
+            assert np.array_equal(plane, extract(source, position, size, unit="pixel").image.pixels)
 
 
 @pytest.mark.parametrize(("image", "case"), cases(outside=True))
