@@ -117,7 +117,7 @@ def cutout(
     failures = _failures(result)
     if positions is None and failures:
         _raise(failures[0])
-    files = _files(result) if positions is None and given["fits"] else []
+    files = _files(result, given["fits"]) if positions is None else []
     document = asdict(result) | {"failures": failures}
     emit(document, as_json=as_json, text="\n".join([*_lines(result), *files]))
     for each in failures:
@@ -215,14 +215,16 @@ def _raise(failure: Document) -> None:
     raise error_types()[failure["code"]](failure["reason"])
 
 
-def _files(result: BatchResult) -> list[str]:
-    """The FITS files of a single position."""
+def _files(result: BatchResult, fits: bool) -> list[str]:
+    """The FITS files of a single position; what is unusual about it is told on stderr."""
     from absurd.tasks.cutout.manifest import read
     from absurd.tasks.cutout.part import fits_names
 
     folder = os.path.dirname(result.manifest)
     row = next(read(result.manifest))
-    return [os.path.join(folder, each) for each in fits_names(row["row"], row["id"], row["bands"])]
+    if row["note"]:
+        note(clean(row["note"]))
+    return [os.path.join(folder, each) for each in fits_names(row["row"], row["id"], row["bands"])] if fits else []
 
 
 def _lines(result: BatchResult) -> list[str]:

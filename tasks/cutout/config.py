@@ -70,7 +70,8 @@ class ButlerConfig:
     """Short name, as in data IDs."""
 
     max_connections: int = 10
-    """How many calls may be at the source at once."""
+    """How many calls may be at a repository or a server at once, and at the addresses of files that a task or a command
+    names; a `RemoteSource` of your own has `at_once`."""
     timeout: float = 30.0
     """Seconds that one attempt of a call may take."""
     retry_attempts: int = 3

@@ -13,22 +13,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from absurd.tasks.artifact import remove
-from absurd.tasks.cutout.errors import (
-    CutoutExtractionError,
-    DataIdValidationError,
-    InvalidSizeError,
-    PositionOutsideError,
-    RippleError,
-)
+from absurd.tasks.cutout.errors import CutoutExtractionError, DataIdValidationError, InvalidSizeError, RippleError
 from absurd.tasks.cutout.fan_in import MANIFEST, SHEET, TENSORS, At, merge_products
-from absurd.tasks.cutout.fetched import Fetched
 from absurd.tasks.cutout.held import Held
 from absurd.tasks.cutout.in_use import HasEnded, in_use
 from absurd.tasks.cutout.normalise import preprocessing
 from absurd.tasks.cutout.part import Kept, PartWriter
 from absurd.tasks.cutout.plan import PARTS, ROWS_OF_A_PART, Plan, forget_others, plan_batch, read_requests
 from absurd.tasks.cutout.positions import Position, listed, read_positions
-from absurd.tasks.cutout.resume import Beyond, is_kept, is_settled
+from absurd.tasks.cutout.resume import Beyond, has_its_files, is_kept, is_settled
 from absurd.tasks.cutout.sources.places import Indexed, fetcher_for
 
 if TYPE_CHECKING:
@@ -60,6 +53,16 @@ class BatchResult:
     tensors: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class CutPart:
+    """What became of a part of a batch."""
+
+    rows: int
+    """Those that were done now."""
+    away: RippleError | None = None
+    """What a source said that did not answer: the rows it was asked for have failed with it."""
+
+
 def fetcher_of(options: BatchOptions, indexed: Indexed) -> AbstractContextManager[LsstDataFetcher]:
     """The fetcher of a batch; one process keeps those of its last batches, with what they have read of headers."""
     source, collections = json.dumps(options.source, sort_keys=True), tuple(options.collections)
@@ -76,7 +79,7 @@ _fetchers: Held[tuple[str, tuple[str, ...], Indexed], LsstDataFetcher] = Held(FE
 def plan(params: BatchParams, indexed: Indexed) -> Plan:
     """Divide a batch into parts; `indexed` gives the indexes of images that it names.
 
-    Raises what its table, or its source, raises if it cannot be used.
+    Raises what its table raises if it cannot be used, and ButlerConfigError.
     """
     given = params.positions
     if isinstance(given, str):
@@ -97,11 +100,11 @@ def cut_part(
     thumbnails: int = 0,
     progress: Progress | None = None,
     task_id: UUID | None = None,
-) -> int:
-    """Cut what a part asks for, unless an earlier run has; gives how many rows were done now.
+) -> CutPart:
+    """Cut what a part asks for, unless an earlier run has.
 
-    FITS files tell `task_id`.  What goes wrong with a row is told in it.  Raises RippleError of the source itself,
-    OSError.
+    FITS files tell `task_id`.  What goes wrong with a row is told in it.  Raises OSError, and RippleError of a part
+    or of a configuration that cannot be used.
     """
     with fetcher_of(options, indexed) as fetcher:
         return _cut_part(options, name, fetcher, thumbnails, progress, task_id)
@@ -114,16 +117,17 @@ def _cut_part(
     thumbnails: int,
     progress: Progress | None,
     task_id: UUID | None,
-) -> int:
+) -> CutPart:
     out = Path(options.out)
     path = out / PARTS / f"{name}.arrow"
     if is_kept(path, out, options.bands, fetcher):
-        return 0
+        return CutPart(0)
     path.unlink(missing_ok=True)
     hook = None if options.preprocessing is None else preprocessing(options.preprocessing)
     requests: list[CutoutRequest] = []
     asked: list[Position] = []
     beyond = Beyond()
+    away: RippleError | None = None
     kept = Kept(options.fits, options.tensors, hook)
     with PartWriter(path, out, kept, thumbnails=thumbnails, task_id=task_id) as writer:
         planned = list(read_requests(out / PARTS, name))
@@ -136,12 +140,13 @@ def _cut_part(
         rows = fetcher.fetch_batch_cutouts(requests, reduced=options.reduced, most_bytes=CHUNK)
         for done, row in enumerate(rows, 1):
             position = asked[done - 1]
-            writer.add(_explained(replace(row, row=position.row), fetcher), on_image=position.on_image)
+            writer.add(replace(row, row=position.row), n_planned=position.n_images)
             beyond.add(row)
+            away = row.error if row.unanswered else away
             if progress is not None:
                 progress(done, len(requests))
         beyond.write(path, options.bands, fetcher)
-    return len(planned)
+    return CutPart(len(planned), away)
 
 
 def fan_in(
@@ -153,18 +158,17 @@ def fan_in(
     at: At | None = None,
     private: bool = False,
 ) -> BatchResult:
-    """The products of all parts.  The rows of those in `lost`, by name with the reason, have failed.
+    """The products of all parts.  Rows of which a part has left nothing have failed, by the reason in `lost`, by name.
 
     `at` and `private` as `merge_products`.
     """
     out = Path(options.out)
-    paths = []
+    paths, lost = [], lost or {}
     for each in planned.parts:
         path = out / PARTS / f"{each.name}.arrow"
-        reason = (lost or {}).get(each.name)
-        if reason is not None or not path.is_file():
+        if not (has_its_files(path, out) if each.name in lost else path.is_file()):
+            reason = f"its part of the batch failed: {lost.get(each.name, 'its file is gone')}"
             path = path.with_suffix(".lost.arrow")
-            reason = f"its part of the batch failed: {reason or 'its file is gone'}"
             with PartWriter(path, out, Kept()) as writer:
                 for position in read_requests(out / PARTS, each.name):
                     writer.refuse(_asked(position), CutoutExtractionError.code, reason)
@@ -215,7 +219,7 @@ def _cut_here(params: BatchParams, indexed: Indexed, progress: Progress | None) 
             if progress is not None:
                 progress(before + rows, planned.rows)
 
-        cut += cut_part(params, each.name, indexed, thumbnails=each.thumbnails, progress=told)
+        cut += cut_part(params, each.name, indexed, thumbnails=each.thumbnails, progress=told).rows
         done += each.rows
     result = fan_in(params, planned, cut=cut)
     if not params.keep_parts and is_done(params, planned):
@@ -241,16 +245,3 @@ def _asked(position: Position) -> dict[str, Any]:
     """What a row tells of it; what is no number is null there."""
     ra, dec = (each if math.isfinite(each) else None for each in (position.ra, position.dec))
     return {"row": position.row, "id": position.id, "ra": ra, "dec": dec}
-
-
-def _explained(row: Fetched, fetcher: LsstDataFetcher) -> Fetched:
-    """The same; that a position is on no image may be due to files that cannot be read, and then it says so."""
-    error = row.error
-    if not isinstance(error, PositionOutsideError) or error.advice:  # with advice: it is on an image
-        return row
-    unreadable = fetcher.unreadable()
-    if not unreadable:
-        return row
-    first, why = next(iter(unreadable.items()))
-    more = f", and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
-    return replace(row, reason=f"{row.reason}; of its files {Path(first).name} cannot be read{more}: {why}")

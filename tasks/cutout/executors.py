@@ -17,7 +17,15 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from absurd.context import RunContext
-from absurd.errors import AbsurdError, ExecutionError, TaskCancelled, TaskNotFoundError, WaitTimeoutError
+from absurd.errors import (
+    AbsurdError,
+    ExecutionError,
+    InvalidInputError,
+    NotFoundError,
+    TaskCancelled,
+    TaskNotFoundError,
+    WaitTimeoutError,
+)
 from absurd.executor import executor
 from absurd.outcome import Cancel, Reject
 from absurd.tasks.cutout.params import BatchParams, PartParams
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 COLOURS = 3
 LOOK_SECONDS = 2.0
 """How often a part of a batch looks whether that is still wanted."""
+PAUSES = (10.0, 60.0)
+"""Seconds after which a batch is divided again whose source did not answer; then it is without knowing the images."""
 GIVEN_UP = "its batch has ended"
 Place = Annotated[str, Field(min_length=1)]
 
@@ -81,14 +91,15 @@ class CutoutParams(BaseModel):
 def extract(ctx: RunContext, params: CutoutParams) -> dict[str, Any]:
     """Cut a sky position out of FITS images, as FITS with its WCS and as PNG.
 
-    The result tells each cut-out's path, band, shape, origin on its image, pixels beyond it, scale and centre.
+    The result tells each cut-out's path, band, shape, origin on its image, pixels beyond it, scale and centre; `note`
+    what is unusual, as files that could not be read where there may be more bands.
     """
     from absurd.tasks.cutout.bands import by_wavelength
     from absurd.tasks.cutout.file_names import plain_bands
     from absurd.tasks.cutout.output import write_fits
     from absurd.tasks.cutout.preview import aligned, write_preview
 
-    found = _found(params)
+    found, note = _found(params)
     base = _base(params)
     cutouts = []
     products: list[dict[str, Any]] = []
@@ -116,7 +127,7 @@ def extract(ctx: RunContext, params: CutoutParams) -> dict[str, Any]:
         write_preview(shown if colour else shown[0], path, label=label, private=True)
         preview = os.path.abspath(f"{base}.png")
     ctx.progress(len(found), len(found))
-    return {"cutouts": products, "preview": preview}
+    return {"cutouts": products, "preview": preview, "note": note}
 
 
 @executor("cutout.batch", runs_in="process")
@@ -126,7 +137,8 @@ def batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
     Requests on the same images are cut by one task, `cutout.part`.  The result counts rows by state, and tells where
     manifest, contact sheet and tensors are.  A part that fails for good is failed rows.  What an earlier batch with the
     same `out` has cut of the same images is not cut again; one that is still at work there is not disturbed: this one
-    fails.
+    fails.  A source that does not answer is waited for, by this task for a minute, by each part with its attempts; then
+    its rows have failed.
     """
     from absurd.tasks.cutout.errors import FolderInUseError
     from absurd.tasks.cutout.in_use import in_use
@@ -146,12 +158,17 @@ def _batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
 
     path = Path(params.out) / PARTS / f"{ctx.task_id.hex}.plan.json"
 
-    def divide() -> dict[str, int]:
+    def divide() -> dict[str, Any]:
         made = plan(params, _indexed)
         made.write(path)
-        return {"rows": made.rows, "parts": len(made.parts)}
+        comes_back = made.away is not None and not isinstance(made.away, InvalidInputError | NotFoundError)
+        return {"rows": made.rows, "parts": len(made.parts), "away": comes_back}
 
-    ctx.step("plan", divide)
+    for pause in (*PAUSES, None):
+        away = ctx.step("plan", divide)["away"]
+        if not away or pause is None:
+            break
+        ctx.sleep(pause)
     planned = Plan.read(path)
     options = params.model_dump(mode="json", exclude={"positions", "keep_parts"}, exclude_unset=True)
 
@@ -184,7 +201,10 @@ def _batch(ctx: RunContext, params: BatchParams) -> dict[str, Any]:
 
 @executor("cutout.part", runs_in="process")
 def part(ctx: RunContext, params: PartParams) -> dict[str, int]:
-    """Cut a part of a batch: `cutout.batch` spawns it.  The result tells how many rows were cut now."""
+    """Cut a part of a batch: `cutout.batch` spawns it.  The result tells how many rows were cut now.
+
+    It fails where a source did not answer, and is tried again; what its last attempt has made of the rows stays.
+    """
     from absurd.tasks.cutout.cutting import cut_part
     from absurd.tasks.cutout.in_use import in_use
     from absurd.tasks.cutout.plan import PARTS
@@ -201,7 +221,9 @@ def part(ctx: RunContext, params: PartParams) -> dict[str, int]:
     look(0, 0)
     with in_use(Path(params.out) / PARTS, batch=params.batch, take=False):
         cut = cut_part(params, params.part, _indexed, thumbnails=params.thumbnails, progress=look, task_id=ctx.task_id)
-    return {"cut": cut}
+    if cut.away is not None:
+        raise cut.away
+    return {"cut": cut.rows}
 
 
 class TidyParams(BaseModel):
@@ -310,8 +332,8 @@ def _indexed(name: str) -> Source:
     return IndexSource(partial(client.find_images, name), name=f"index {name}", close=client.close)
 
 
-def _found(params: CutoutParams) -> list[tuple[str, Callable[[], Cutout]]]:
-    """What there is to cut: what it is called, and what cuts it."""
+def _found(params: CutoutParams) -> tuple[list[tuple[str, Callable[[], Cutout]]], str]:
+    """What there is to cut: what it is called, and what cuts it; and what is unusual about all of it."""
     from absurd.tasks.cutout import engine
     from absurd.tasks.cutout.sources.folder import find_images
     from absurd.tasks.cutout.sources.places import places_of
@@ -322,16 +344,17 @@ def _found(params: CutoutParams) -> list[tuple[str, Callable[[], Cutout]]]:
         return _fetched(params)
     position = (params.ra, params.dec)
     options: dict[str, Any] = {"unit": params.unit, "hdu": params.hdu, "bands": params.bands, "planes": params.planes}
-    return [
+    cuts: list[tuple[str, Callable[[], Cutout]]] = [
         (
             f"band {each.band}" if each.band else each.path.name,
             partial(engine.extract, each.path, position, params.size, **options),
         )
         for each in find_images(Path(params.source), *position, params.bands)
     ]
+    return cuts, ""
 
 
-def _fetched(params: CutoutParams) -> list[tuple[str, Callable[[], Cutout]]]:
+def _fetched(params: CutoutParams) -> tuple[list[tuple[str, Callable[[], Cutout]]], str]:
     """As `_found`, of images that a source finds by position."""
     from absurd.tasks.cutout.errors import DataIdValidationError
     from absurd.tasks.cutout.sources.places import fetcher_for
@@ -342,10 +365,11 @@ def _fetched(params: CutoutParams) -> list[tuple[str, Callable[[], Cutout]]]:
         fetched = fetcher.fetch_cutout(
             params.ra, params.dec, params.size, unit=params.unit, bands=params.bands, planes=params.planes
         )
-    return [
+    cuts: list[tuple[str, Callable[[], Cutout]]] = [
         (f"band {band}" if band else Path(image.uri).name, partial(fetched.cutout, band))
         for band, image in zip(fetched.bands, fetched.images, strict=True)
     ]
+    return cuts, fetched.note
 
 
 def _base(params: CutoutParams) -> str:

@@ -101,7 +101,7 @@ def fetch_chunk(
             )
             if kept is not None and place in looked:
                 kept.put(looked[place], done[place])
-    return [_told_of_nameless(done[place], found[place]) for place in range(len(requests))]
+    return [_told_of_found(done[place], found[place]) for place in range(len(requests))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +257,9 @@ def _row(
         return failed(row, request, error)
 
 
-def _told_of_nameless(row: Fetched, found: Sequence[ImageRef]) -> Fetched:
-    """A row with the number of images of unknown band that it has nothing of, and that are no planes of others."""
+def _told_of_found(row: Fetched, found: Sequence[ImageRef]) -> Fetched:
+    """A row with how many images there are, and how many of unknown band that it has nothing of and are no planes."""
+    row = replace(row, n_found=len(found))
     if None not in row.bands:
         return row
     n, seen = 0, {(image.uri, hdu) for image in row.all_images for hdu in image.hdus.values()}

@@ -14,7 +14,7 @@ from absurd.tasks.cutout.batch import Batch
 from absurd.tasks.cutout.engine import Cutout
 from absurd.tasks.cutout.errors import BandNotFoundError, PlaneNotFoundError, RippleError
 from absurd.tasks.cutout.geometry import Box
-from absurd.tasks.cutout.images import ImageRef
+from absurd.tasks.cutout.images import ImageRef, Unread, told_of
 from absurd.tasks.cutout.quality import Quality, quality_of
 from absurd.tasks.cutout.request import IMAGE, MASK, CutoutRequest
 from absurd.tasks.cutout.resilience import LeftOut
@@ -48,12 +48,18 @@ class Fetched:
     """What was put beside that image where it ends, by the band's place in `bands`."""
     n_nameless: int = 0
     """Further images that the position is on, of unknown band as the one that was cut: nothing tells which to cut."""
+    n_found: int = 0
+    """Images that the first source with any has there, of all bands that were asked for."""
     source: str = ""
     """Name of the source that answered, or of the last that was asked."""
+    unread: Unread = field(default_factory=dict)
+    """Files of that source that could not be read, where what they hold may be missing."""
+    unanswered: bool = False
+    """Whether it failed because no source answered: nothing is known of its position."""
     passed_over: Mapping[str, str] = field(default_factory=dict)
     """Why the sources before it did not, by name, in order."""
     passing: bool = False
-    """Whether any of those might answer another time: it was away, or could not read what it has."""
+    """Whether it may end better another time, as a source was away, or could not read what it has for a while."""
     quality: Quality | None = None
     """The worst of all bands."""
     batch: Batch | None = None
@@ -82,6 +88,8 @@ class Fetched:
             said.append(f"{self.source} answered in place of {before}")
         if self.without:
             said.append(f"without {'; '.join(map(str, self.without))}")
+        if self.error is None and self.unread:
+            said.append(told_of(self.unread))
         if self.n_nameless:
             said.append(f"{self.n_nameless} more image{'s' * (self.n_nameless > 1)} of unknown band left out")
         if self.stitched:

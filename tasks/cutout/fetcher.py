@@ -16,17 +16,17 @@ from absurd.tasks.cutout.cache import CacheManager
 from absurd.tasks.cutout.cache_key import CacheKey
 from absurd.tasks.cutout.cache_statistics import MemoryAlert
 from absurd.tasks.cutout.config import ButlerConfig
-from absurd.tasks.cutout.errors import ButlerConfigError, ImageUnreadableError, RippleError
+from absurd.tasks.cutout.errors import ButlerConfigError, RippleError
 from absurd.tasks.cutout.fetched import Fetched
 from absurd.tasks.cutout.geometry import Unit, check_position
 from absurd.tasks.cutout.health import Health, check_health
-from absurd.tasks.cutout.images import ImageRef, Source
+from absurd.tasks.cutout.images import ImageRef, Source, unread_of
 from absurd.tasks.cutout.in_turn import fetch_in_turn
 from absurd.tasks.cutout.kept import KeptCutouts
 from absurd.tasks.cutout.performance import PerformanceMetrics, PerformanceMonitor, SilentMonitor, Threshold
-from absurd.tasks.cutout.ranged import shown
 from absurd.tasks.cutout.request import IMAGE, CutoutRequest, Edge
 from absurd.tasks.cutout.resilience import Fallback, breaker_for, may_be_elsewhere, none_answered, policies_for
+from absurd.tasks.cutout.retry import Deadline, is_transient
 
 if TYPE_CHECKING:
     from absurd.tasks.cutout.catalogs.fetch import CatalogSource
@@ -70,6 +70,9 @@ class LsstDataFetcher:
         self._clients: dict[str, ButlerClient] = {}
         self.sources = dict(sources) if sources is not None else self._configured()
         self._retry = policies_for(config)
+        self._once_more = replace(self._retry["query"], worthwhile=lambda error: isinstance(error, _Partly))
+        self._silent: dict[str, frozenset[str]] = {}
+        """Files of each source that were asked as often as is worth while: they are asked once each time from then."""
         self._fallback = Fallback(
             self.sources,
             breakers={name: breaker_for(name, config) for name in self.sources},
@@ -120,7 +123,8 @@ class LsstDataFetcher:
 
         ``.pixels`` is the image, (bands, ny, nx); ``.cutout(band)`` has the header with its WCS as well.  Raises
         RippleError: DataIdValidationError for what cannot be meant, BandNotFoundError, PositionOutsideError,
-        CutoutExtractionError, ButlerConnectionError, ...
+        CutoutExtractionError, ButlerConnectionError, ...  Without `bands` it is of all there are in files that can be
+        read; ``.note`` says so if others could not be.
         """
         request = CutoutRequest(ra, dec, size, unit, tuple(bands), tuple(planes), edge)
         return next(iter(self.fetch_batch_cutouts([request]))).require()
@@ -137,10 +141,11 @@ class LsstDataFetcher:
 
         Or fewer, one at least, where their pixels would take more than about `most_bytes`.  The images of a list's
         requests are found for many at once.
-        What fails is a row with its error; only what keeps every request from being served is raised.  What a source
-        does not have, or cannot read, is asked of the next; `source` and `note` of the row tell.  With
-        `reduced`, a request of which no source has all is given the bands, and the planes, that are there; `left_out`
-        names the others.
+        What fails is a row with its error, also where no source answers; only a wrong configuration is raised, and what
+        a source of your own raises beside RippleError.  What a source does not have, or cannot read, is asked of the
+        next; `source` and `note` of the row tell.  With `reduced`, a request of which no source has all is given the
+        bands, and the planes, that are there; `left_out` names the others.  Where files of a source could not be read,
+        rows that may lack what they hold tell of them (`unread`).
         """
         total = len(requests) if isinstance(requests, Sequence) else 0
         done = 0
@@ -148,6 +153,7 @@ class LsstDataFetcher:
             fetch_in_turn(
                 {name: partial(self._find_in, name) for name in self.sources},
                 requests,
+                unread=lambda name: unread_of(self.sources[name]),
                 chunk=self.config.batch_size,
                 most_bytes=most_bytes,
                 reduced=reduced,
@@ -183,7 +189,10 @@ class LsstDataFetcher:
     # What there is ------------------------------------------------------------------------------------
 
     def get_available_data(self, ra: float, dec: float, bands: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """The images that contain a position in degrees, ICRS, the best first in each band: what and where they are."""
+        """The images that contain a position in degrees, ICRS, the best first in each band: what and where they are.
+
+        Files that could not be looked at are those of `unreadable`.
+        """
         check_position(ra, dec)
         return [
             {
@@ -275,13 +284,8 @@ class LsstDataFetcher:
 
     def unreadable(self) -> dict[str, str]:
         """Files of the sources that cannot be read, or do not answer, and why, as far as they have been looked at."""
-        found: dict[str, str] = {}
-        for source in self.sources.values():
-            told = getattr(source, "unusable", {}).items()
-            found |= {str(path): error.message for path, error in told if isinstance(error, ImageUnreadableError)}
-            away = getattr(source, "unreachable", {}).items()
-            found |= {shown(address): error.message for address, error in away}
-        return found
+        told = [each for source in self.sources.values() for each in unread_of(source).items()]
+        return {name: error.message for name, error in told}
 
     # How it is ----------------------------------------------------------------------------------------
 
@@ -305,12 +309,27 @@ class LsstDataFetcher:
     # Helpers ------------------------------------------------------------------------------------------
 
     def _find_in(self, name: str, positions: NDArray[np.float64], bands: Sequence[str]) -> list[list[ImageRef]]:
+        """What one source has, asked again where files of it that answered before do not for a while."""
+        source = self.sources[name]
+
+        def find(_: Deadline) -> list[list[ImageRef]]:
+            found = self._fallback.ask(name, lambda source: source.find(positions, bands))
+            silent = frozenset(file for file, error in unread_of(source).items() if is_transient(error))
+            if not silent <= self._silent.get(name, frozenset()):
+                raise _Partly(found, silent)
+            self._silent[name] = silent
+            return found
+
         with self.monitor.measure("find", items=len(positions)):
-            return self._fallback.ask(name, lambda source: source.find(positions, bands))
+            try:
+                return self._once_more.call(find)
+            except _Partly as partly:
+                self._silent[name] = partly.silent
+                return partly.found
 
     def _find(self, positions: NDArray[np.float64], bands: Sequence[str]) -> list[list[ImageRef]]:
-        with self.monitor.measure("find", items=len(positions)):
-            return self._fallback.call(lambda source: source.find(positions, bands)).value
+        """What the first source has that answers."""
+        return self._fallback.first(lambda name: self._find_in(name, positions, bands)).value
 
     def _configured(self) -> dict[str, Source]:
         """A source for each place that the configuration names."""
@@ -342,6 +361,15 @@ class LsstDataFetcher:
             ) from None
         client = self._clients[name] = ButlerClient(config, cache=_Kept(self.cache))
         return ButlerSource(client)
+
+
+class _Partly(Exception):
+    """An answer of a source some files of which were silent."""
+
+    def __init__(self, found: list[list[ImageRef]], silent: frozenset[str]) -> None:
+        super().__init__(f"{', '.join(sorted(silent))} cannot be read now")
+        self.found = found
+        self.silent = silent
 
 
 class _Kept:

@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.tasks.cutout.errors import ButlerConnectionError, RippleError
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
@@ -34,7 +36,10 @@ def local_path(uri: str) -> Path:
 
 
 class Source(Protocol):
-    """Where images come from: a file, a folder, an index, a repository."""
+    """Where images come from: a file, a folder, an index, a repository.
+
+    One that goes on without files that it cannot read names these in `unread`; see `unread_of`.
+    """
 
     name: str
 
@@ -49,3 +54,46 @@ class Source(Protocol):
     def close(self) -> None:
         """Give back what is open; a closed source opens again when it is asked."""
         ...
+
+
+Unread = Mapping[str, RippleError]
+"""Files that may hold images and could not be read, or did not answer, by name, and why."""
+
+
+def unread_of(source: object) -> Unread:
+    """What a source had to pass over when it looked last: nobody knows which positions, and which bands, that has."""
+    found: Unread = getattr(source, "unread", {})
+    return found
+
+
+def may_pass(error: RippleError) -> bool:
+    """Whether a file that could not be read may be readable later as it is: a disk, a right, a server was in the way.
+
+    A file that is damaged, or not there, is another file then.
+    """
+    return isinstance(error, ButlerConnectionError) or is_of_the_disk(error)
+
+
+def is_of_the_disk(error: BaseException | None) -> bool:
+    """Whether the system did not let a file be read, as for want of a right or of a disk in order."""
+    cause = error.__cause__ if error is not None else None
+    return isinstance(cause, OSError) and cause.errno is not None  # astropy's own have none
+
+
+def told_of(unread: Unread) -> str:
+    """What is said where images may be missing because of files that could not be read."""
+    first, *others = unread.values()
+    more = f", nor can {len(others)} more file{'s' * (len(others) > 1)}" if others else ""
+    return f"there may be more: {first.message}{more}"
+
+
+def or_unread(error: RippleError, unread: Unread) -> RippleError:
+    """The error of a position without an image, or without one in a band.
+
+    Where files could not be read it is of their kind, and tells of them: nobody knows whether one has it.
+    """
+    if not unread:
+        return error
+    made = type(next(iter(unread.values())))(f"{error.message}; {told_of(unread)}", **error.details)
+    made.__cause__ = error
+    return made

@@ -89,15 +89,15 @@ class PartWriter:
             remove(self._aside)
             self._own.__exit__(None, None, None)
 
-    def add(self, row: Fetched, *, on_image: bool = True) -> None:
-        """Keep what became of a request; `on_image` as `may_improve`.  Raises OSError."""
+    def add(self, row: Fetched, *, n_planned: int = 0) -> None:
+        """Keep what became of a request; `n_planned` as `may_improve`.  Raises OSError."""
         told: dict[str, Any] = {}
         if row.error is None:
             try:
                 told = self._products(row)
             except RippleError as error:  # what it lacks is told in its row
                 row = replace(row, state="failed", reason=error.message, error=error)
-        self._add(_told(row) | {"may_improve": may_improve(row, on_image=on_image)} | told)
+        self._add(_told(row) | {"may_improve": may_improve(row, n_planned=n_planned)} | told)
 
     def refuse(self, told: Mapping[str, Any], code: str, reason: str) -> None:
         """Keep that a request failed: `told` holds its row, and id, ra and dec if there are any."""

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from absurd.tasks.artifact import remove, write_aside
 from absurd.tasks.cutout.contact_sheet import MOST_SHOWN
-from absurd.tasks.cutout.errors import SourceNotFoundError
+from absurd.tasks.cutout.errors import RippleError, SourceNotFoundError
 from absurd.tasks.cutout.positions import Position
+from absurd.tasks.cutout.resilience import is_away
 from absurd.tasks.cutout.world import is_position
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 PARTS = ".parts"
 """Folder beside the products with what is not yet one of them.  Who removes it makes a second run cut everything."""
-FORMAT = "2"
+FORMAT = "3"
 """Changes with what a part's file holds: parts of another format are made again."""
 NAME = 32
 """Characters of the name of a part."""
@@ -46,7 +47,7 @@ _SCHEMA = pa.schema(
         pa.field("dec", pa.float64()),
         pa.field("size", pa.float64()),
         pa.field("problem", pa.string()),
-        pa.field("on_image", pa.bool_(), nullable=False),
+        pa.field("n_images", pa.int32(), nullable=False),
     ]
 )
 
@@ -67,6 +68,8 @@ class Plan:
     """A batch in parts; each request is in one of them."""
 
     parts: tuple[PlannedPart, ...]
+    away: RippleError | None = None
+    """What the source said that did not answer: the images of some requests, or of all, are not known."""
 
     @property
     def rows(self) -> int:
@@ -91,19 +94,21 @@ class Plan:
 def plan_batch(options: BatchOptions, positions: Iterable[Position], fetcher: LsstDataFetcher, folder: Path) -> Plan:
     """Divide a batch by the images that its requests are on, and write the requests of each part to `folder`.
 
-    Memory: `MOST_WAITING` requests.  What is no position, or on no image, is in parts too, and becomes a row there.
-    Raises what the source raises if it does not answer.
+    Memory: `MOST_WAITING` requests.  What is no position, or on no image, is in parts too, and becomes a row there; so
+    is what is asked of a source that does not answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    groups = _Groups(options.canonical(), folder)
-    rows = iter(positions)
+    groups = _Groups(options, folder, fetcher)
+    rows, away = iter(positions), None
     while some := list(islice(rows, ROWS_AT_ONCE)):
-        for position, images in zip(some, _images(some, options.bands, fetcher), strict=True):
+        found, said = _images(some, options.bands, fetcher)
+        away = away or said
+        for position, images in zip(some, found, strict=True):
             groups.add(position, images)
     groups.flush()
     total = max(1, sum(each.rows for each in groups.parts))
     shares = [min(each.rows, -(-MOST_SHOWN * each.rows // total)) for each in groups.parts]
-    return Plan(tuple(PlannedPart(each.name, each.rows, n) for each, n in zip(groups.parts, shares, strict=True)))
+    return Plan(tuple(PlannedPart(each.name, each.rows, n) for each, n in zip(groups.parts, shares, strict=True)), away)
 
 
 def forget_others(folder: Path, planned: Plan) -> None:
@@ -126,15 +131,23 @@ def read_requests(folder: Path, name: str) -> Iterator[Position]:
         yield Position(**each)
 
 
-def _images(some: list[Position], bands: list[str], fetcher: LsstDataFetcher) -> list[list[ImageRef]]:
-    """The images of each, none where there is no position."""
+def _images(
+    some: list[Position], bands: list[str], fetcher: LsstDataFetcher
+) -> tuple[list[list[ImageRef]], RippleError | None]:
+    """The images of each, none where there is no position; and what a source said that did not answer."""
     positions = np.array([(each.ra, each.dec) for each in some], dtype=np.float64)
     good = np.flatnonzero(is_position(positions))
     images: list[list[ImageRef]] = [[] for _ in some]
-    if len(good):
+    if not len(good):
+        return images, None
+    try:
         for place, found in zip(good.tolist(), fetcher.find_images(positions[good], bands), strict=True):
             images[place] = found
-    return images
+    except RippleError as error:
+        if not is_away(error):
+            raise
+        return images, error
+    return images, None
 
 
 @dataclass(slots=True)
@@ -149,17 +162,18 @@ class _Group:
 class _Groups:
     """Requests that wait for others on the same image, until there are enough for a part."""
 
-    def __init__(self, options: str, folder: Path) -> None:
+    def __init__(self, options: BatchOptions, folder: Path, fetcher: LsstDataFetcher) -> None:
         self.parts: list[PlannedPart] = []
         self._options = options
         self._folder = folder
+        self._fetcher = fetcher
         self._groups: dict[str, _Group] = {}
         self._waiting = 0
 
     def add(self, position: Position, images: list[ImageRef]) -> None:
         key = images[0].uri if images else ""
         group = self._groups.setdefault(key, _Group())
-        group.waiting.append(replace(position, on_image=bool(images)))
+        group.waiting.append(replace(position, n_images=len(images)))
         group.images.update((each.uri, each.version) for each in images)
         self._waiting += 1
         if len(group.waiting) == ROWS_OF_A_PART:
@@ -191,11 +205,18 @@ class _Groups:
             writer.write_table(table)
         content = sink.getvalue().to_pybytes()
         images: Mapping[str, Any] = dict(sorted({each for group in groups for each in group.images}))
-        told = json.dumps([FORMAT, self._options, images])
+        told = json.dumps([FORMAT, self._options.canonical(), images, self._unread(rows)])
         name = hashlib.sha256(told.encode() + b"\n" + content).hexdigest()[:NAME]
         with write_aside(self._folder / f"{name}.requests.arrow") as aside:
             aside.write_bytes(content)
         self.parts.append(PlannedPart(name, len(rows)))
+
+    def _unread(self, rows: Iterable[Position]) -> list[str]:
+        """Files that could not be read, where a row may lack what they hold: it tells of them, and is another later."""
+        bands = len(self._options.bands)
+        if bands and all(each.n_images >= bands for each in rows):
+            return []
+        return sorted(self._fetcher.unreadable())
 
 
 def _southern_first(position: Position) -> tuple[float, int]:

@@ -34,8 +34,8 @@ class Position:
     size: float | None = None
     problem: str | None = None
     """Why it is no position, where it was not even a number."""
-    on_image: bool = False
-    """Whether a source had an image of it when the batch was planned."""
+    n_images: int = 0
+    """How many a source had of it when the batch was planned."""
 
 
 def listed(positions: Iterable[Sequence[float] | Mapping[str, Any]]) -> Iterator[Position]:

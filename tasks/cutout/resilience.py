@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from absurd.errors import InvalidInputError, NotFoundError
+from absurd.errors import ConfigurationError, InvalidInputError, NotFoundError
 from absurd.tasks.cutout.circuit import CircuitBreaker, State, Transition
 from absurd.tasks.cutout.config import ButlerConfig
 from absurd.tasks.cutout.errors import (
     AllSourcesFailedError,
     BandNotFoundError,
     CutoutExtractionError,
+    NotOnSkyError,
     PlaneNotFoundError,
     RippleError,
     SourceNotFoundError,
@@ -33,8 +34,8 @@ from absurd.tasks.cutout.retry import (
 
 __all__ = [
     "PROGRAMMING", "Answer", "Ask", "CircuitBreaker", "Deadline", "Fallback", "LeftOut", "Reduced", "RetryPolicy",
-    "State", "Transition", "breaker_for", "call_within", "is_transient", "may_be_elsewhere", "none_answered",
-    "policies", "policies_for", "reduce_to",
+    "State", "Transition", "breaker_for", "call_within", "is_away", "is_transient", "may_be_elsewhere",
+    "none_answered", "policies", "policies_for", "reduce_to",
 ]  # fmt: skip
 
 S = TypeVar("S")
@@ -133,7 +134,12 @@ class Fallback(Generic[S]):
 
 def may_be_elsewhere(error: Exception) -> bool:
     """Whether another source may have what failed so: it is no error of the program, nor of the request."""
-    return not isinstance(error, (*PROGRAMMING, InvalidInputError))
+    return isinstance(error, NotOnSkyError) or not isinstance(error, (*PROGRAMMING, InvalidInputError))
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a source did not answer, for a reason of its own: not its configuration's, nor another program's."""
+    return isinstance(error, RippleError) and not isinstance(error, ConfigurationError) and may_be_elsewhere(error)
 
 
 def none_answered(errors: Mapping[str, Exception]) -> RippleError:

@@ -13,13 +13,7 @@ import numpy as np
 from absurd.errors import InvalidInputError
 from absurd.tasks.artifact import write_aside
 from absurd.tasks.cutout import parsed
-from absurd.tasks.cutout.errors import (
-    BandNotFoundError,
-    ButlerConnectionError,
-    PlaneNotFoundError,
-    PositionOutsideError,
-    RippleError,
-)
+from absurd.tasks.cutout.errors import BandNotFoundError, ButlerConnectionError, PlaneNotFoundError, RippleError
 from absurd.tasks.cutout.images import local_path
 from absurd.tasks.cutout.manifest import read_part
 from absurd.tasks.cutout.ranged import RemoteFile, is_remote
@@ -33,17 +27,21 @@ if TYPE_CHECKING:
     from absurd.tasks.cutout.sphere import Floats
 
 
-def may_improve(row: Fetched, *, on_image: bool) -> bool:
+def may_improve(row: Fetched, *, n_planned: int = 0) -> bool:
     """Whether a request may end better another time, of the same images.
 
-    `on_image`: when the batch was planned, the position was on an image.
+    `n_planned`: how many images had its position when the batch was planned.
     """
-    if row.passing or any(each.failed for each in row.without) or (row.without and row.passed_over):
+    if row.passing or row.n_found < n_planned:
         return True
-    if isinstance(row.error, PositionOutsideError):
-        return on_image and row.batch is None  # with what was cut it was refused for its edge
-    return row.error is not None and not isinstance(
-        row.error, InvalidInputError | BandNotFoundError | PlaneNotFoundError
+    if any(each.failed for each in row.without) or (row.without and row.passed_over):
+        return True
+    return (
+        row.error is not None
+        and not row.unread
+        and not isinstance(  # a damaged file that is mended is another
+            row.error, InvalidInputError | BandNotFoundError | PlaneNotFoundError
+        )
     )
 
 
@@ -56,14 +54,21 @@ def is_kept(path: Path, folder: Path, bands: Sequence[str], fetcher: LsstDataFet
     """Whether the part at `path` is there, with its files in `folder`, and would be the same again."""
     if not path.is_file():
         return False
-    rows = read_part(path).select(["may_improve", "files", "images"])
+    rows = read_part(path).select(["may_improve", "images"])
     if any(rows["may_improve"].to_pylist()):
         return False
     images = {(each["name"], each["version"]) for row in rows["images"].to_pylist() for each in row or ()}
     if not all(_is_same_image(uri, version) for uri, version in images):
         return False
-    files = ((folder / each["name"], each["version"]) for row in rows["files"].to_pylist() for each in row or ())
-    return all(_is_same(file, version) for file, version in files) and Beyond.is_as_it_was(path, bands, fetcher)
+    return has_its_files(path, folder) and Beyond.is_as_it_was(path, bands, fetcher)
+
+
+def has_its_files(path: Path, folder: Path) -> bool:
+    """Whether the part at `path` is there, and its files in `folder` are those that it has written."""
+    if not path.is_file():
+        return False
+    files = (each for row in read_part(path)["files"].to_pylist() for each in row or ())
+    return all(_is_same(folder / each["name"], each["version"]) for each in files)
 
 
 class Beyond:

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from absurd.errors import AbsurdError, InvalidInputError, NotFoundError
-from absurd.tasks.cutout.errors import ButlerConfigError, ButlerConnectionError, CircuitOpenError, DeadlineError
+from absurd.tasks.cutout.errors import (
+    ButlerConfigError,
+    ButlerConnectionError,
+    CircuitOpenError,
+    DeadlineError,
+    ImageUnreadableError,
+)
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -46,6 +52,8 @@ def is_transient(error: BaseException) -> bool:
     An HTTP status (``status``, ``status_code``, of the error or its ``response``, or in ``details``) decides where
     there is one.  Errors of the program, of the request, and what was not found are never transient.
     """
+    if isinstance(error, ImageUnreadableError) and error.__cause__ is not None:
+        error = error.__cause__  # what the disk said; it is no fault of the file
     if isinstance(error, (*PROGRAMMING, InvalidInputError, NotFoundError, CircuitOpenError)):
         return False
     status = _status(error)

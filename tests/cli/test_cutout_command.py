@@ -45,6 +45,16 @@ def test_one_position(run: Run, images: Path, tmp_path: Path) -> None:
         assert np.array_equal(file[0].data, alone.image.pixels)
 
 
+def test_a_file_that_may_have_more_of_a_position_is_told(run: Run, images: Path) -> None:
+    """Where no bands are named: what there is is cut, and stderr names the file that cannot be read."""
+    (images / "r.fits").write_bytes((images / "r.fits").read_bytes()[:500])
+
+    ended = run("cutout", "10", "-20", "6", "--source", "images", "--out", "cut")
+
+    assert (ended.code, ended.out.count(".fits")) == (0, 1)
+    assert ended.err.startswith("there may be more: r.fits cannot be read")
+
+
 def test_a_table(run: Run, images: Path, tmp_path: Path) -> None:
     """Rows that fail are told on stderr and by the exit code, others are there; a second run keeps them."""
     Path("p.csv").write_text("id,ra,dec\na,10,-20\nb,400,-20\nc,10.0007,-20\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ from numpy.typing import NDArray
 from absurd.tasks.cutout.bands import as_spelled, band_in_headers, band_in_name, by_wavelength
 from absurd.tasks.cutout.errors import (
     BandNotFoundError,
+    ButlerConnectionError,
     ImageUnreadableError,
     NotOnSkyError,
     PositionOutsideError,
+    RippleError,
     SourceNotFoundError,
 )
 from absurd.tasks.cutout.fits_image import (
@@ -28,10 +32,12 @@ from absurd.tasks.cutout.fits_image import (
     own_images,
 )
 from absurd.tasks.cutout.geometry import check_position
-from absurd.tasks.cutout.images import ImageRef
-from absurd.tasks.cutout.ranged import RemoteFile
+from absurd.tasks.cutout.images import ImageRef, is_of_the_disk, or_unread, told_of
+from absurd.tasks.cutout.ranged import RemoteFile, shown
 from absurd.tasks.cutout.request import IMAGE
 from absurd.tasks.cutout.sources.footprint import cap_of, depths, near, unit_vectors
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = (".fits", ".fit", ".fts")
 PACKED = (".fz", ".gz", ".bz2", ".xz", ".Z")
@@ -83,7 +89,8 @@ class FolderSource:
     """The images in a folder and below it, or in one file.
 
     The headers of a file are read once, and again when its size or the time of its last change is another.  Files
-    that cannot be used are passed over; `unusable` tells why.  For several threads.
+    that cannot be used are passed over; `unusable` tells why, `unread` of which of them nobody knows what they hold.
+    For several threads.
     """
 
     is_local = True
@@ -98,11 +105,20 @@ class FolderSource:
         self._known: dict[str, tuple[str, list[_Image]]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def unread(self) -> dict[str, RippleError]:
+        """Files, and folders in the folder, that could not be read when they were looked at last, and why."""
+        return {
+            shown(path.address) if isinstance(path, RemoteFile) else str(path): error
+            for path, error in dict(self.unusable).items()
+            if isinstance(error, ImageUnreadableError)
+        }
+
     def find(self, positions: NDArray[np.float64], bands: Sequence[str] = ()) -> list[list[ImageRef]]:
         """For each of (n, 2) positions the images that contain it; see `Source`.  Deeper inside is better.
 
-        Raises SourceNotFoundError: there is no folder, or no FITS file in it; of a single file also
-        ImageUnreadableError, NotOnSkyError.
+        Raises SourceNotFoundError: there is no folder, or no FITS file in it; ButlerConnectionError: it cannot be
+        looked at; of a single file also ImageUnreadableError, NotOnSkyError.
         """
         found: list[list[tuple[float, ImageRef]]] = [[] for _ in positions]
         for image, held, deep in self.covering(positions):
@@ -129,19 +145,16 @@ class FolderSource:
     def images(self) -> list[_Image]:
         """All there are now, sorted by path.  Raises as `find`."""
         with self._lock:
-            if self.folder.is_file():
+            if not _is_folder(self.folder):
                 images = self._of(self.folder)
                 if self.unusable:
                     raise self.unusable[self.folder]
                 return images
-            if not self.folder.is_dir():
-                raise SourceNotFoundError(f"there is no file or folder {self.folder}", source=str(self.folder))
-            files = list_files(self.folder)
-            if not files:
-                raise SourceNotFoundError(f"there is no FITS file in {self.folder}", source=str(self.folder))
+            files, closed = _listed(self.folder)
             for gone in {*self._known, *map(str, self.unusable)} - set(map(str, files)):
                 self._known.pop(gone, None)
                 self.unusable.pop(Path(gone), None)
+            self.unusable.update(closed)
             return [image for path in files for image in self._of(path)]
 
     def close(self) -> None:
@@ -166,7 +179,7 @@ class FolderSource:
 
     def _still(self, path: Path | RemoteFile, version: str) -> list[_Image] | None:
         """What is remembered of a file, if that is of this version."""
-        if _of_the_disk(self.unusable.get(path)):
+        if is_of_the_disk(self.unusable.get(path)):
             del self.unusable[path]
         known = self._known.get(str(path))
         return known[1] if known is not None and known[0] == version else None
@@ -178,11 +191,39 @@ class FolderSource:
             images = read
         else:
             images, self.unusable[path] = [], read
-        if _of_the_disk(self.unusable.get(path)):  # it is no fault of the file, which is the same when it can be read
+        if is_of_the_disk(self.unusable.get(path)):  # no fault of the file, which is the same when it can be read
             self._known.pop(str(path), None)
         else:
             self._known[str(path)] = version, images
         return images
+
+
+def _is_folder(place: Path) -> bool:
+    """Whether it is a folder, else a file.  Raises SourceNotFoundError, ButlerConnectionError."""
+    try:
+        mode = place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = 0
+    except OSError as error:
+        raise _away(place, error) from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise SourceNotFoundError(f"there is no file or folder {place}", source=str(place))
+    return stat.S_ISDIR(mode)
+
+
+def _listed(folder: Path) -> tuple[list[Path], dict[Path | RemoteFile, ImageUnreadableError | NotOnSkyError]]:
+    """The FITS files in a folder and below it, sorted, and folders there that may not be looked into.
+
+    Raises SourceNotFoundError, ButlerConnectionError if there is no file.
+    """
+    failed: dict[Path, OSError] = {}
+    files = list(walk_files(folder, lambda error: failed.setdefault(Path(str(error.filename)), error)))
+    failed = {place: error for place, error in failed.items() if not isinstance(error, FileNotFoundError)}
+    if not files:
+        for place, error in failed.items():
+            raise _away(place, error) from error
+        raise SourceNotFoundError(f"there is no FITS file in {folder}", source=str(folder))
+    return files, {place: _unread(place, error) for place, error in failed.items()}
 
 
 def read_images(path: Path | RemoteFile, version: str) -> Read:
@@ -202,10 +243,8 @@ def _unread(path: Path, error: OSError) -> ImageUnreadableError:
     return made
 
 
-def _of_the_disk(error: Exception | None) -> bool:
-    """Whether the system did not let a file be read, as for want of a right or of a disk in order."""
-    cause = error.__cause__ if error is not None else None
-    return isinstance(cause, OSError) and cause.errno is not None  # astropy's own have none
+def _away(place: Path, error: OSError) -> ButlerConnectionError:
+    return ButlerConnectionError(f"{place} cannot be read: {error.strerror}", source=str(place))
 
 
 def version_of(path: Path) -> str:
@@ -258,23 +297,28 @@ def find_images(source: Path, ra: float, dec: float, bands: Sequence[str] = ()) 
     ------
     InvalidPositionError, SourceNotFoundError
     ImageUnreadableError, NotOnSkyError
-        The file cannot be used, or every file of the folder is such.
+        The file cannot be used, or every file of the folder is such; or what is wanted is on none that could be read,
+        while others could not be.
     PositionOutsideError
         No image of the folder contains the position.
     BandNotFoundError
         A wanted band is not among those that do.
     """
     check_position(ra, dec)
-    if source.is_dir():
-        found = _search(source, ra, dec, bands)
-    else:
+    if not source.is_dir():
         with open_image(source, ra=ra, dec=dec) as image:
-            found = [Found(source, image.band(bands), image.covers(ra, dec))]
-    return _select(source, found, bands)
+            return _select(source, [Found(source, image.band(bands), image.covers(ra, dec))], bands)
+    images = FolderSource(source)
+    try:
+        found = _select(source, _search(images, ra, dec, bands), bands)
+    except (BandNotFoundError, PositionOutsideError) as error:
+        raise or_unread(error, images.unread) from error
+    if images.unread and not bands:
+        _log.warning("%s: %s", source, told_of(images.unread))
+    return found
 
 
-def _search(folder: Path, ra: float, dec: float, bands: Sequence[str]) -> list[Found]:
-    source = FolderSource(folder)
+def _search(source: FolderSource, ra: float, dec: float, bands: Sequence[str]) -> list[Found]:
     best: dict[str | None, Found] = {}
     for image, _, deep in source.covering(np.array([[ra, dec]])):
         assert isinstance(image.path, Path)
@@ -286,7 +330,7 @@ def _search(folder: Path, ra: float, dec: float, bands: Sequence[str]) -> list[F
         if not usable and source.unusable:
             raise next(iter(source.unusable.values()))
         raise PositionOutsideError(
-            f"ra {ra:.6f}, dec {dec:+.6f} is on none of the {len(usable)} images in {folder.name}", ra=ra, dec=dec
+            f"ra {ra:.6f}, dec {dec:+.6f} is on none of the {len(usable)} images in {source.name}", ra=ra, dec=dec
         )
     return [best[band] for band in sorted(best, key=by_wavelength)]
 
@@ -295,13 +339,11 @@ def _goodness(found: Found) -> tuple[bool, float]:
     return not is_beside(found.path.name), found.depth
 
 
-def list_files(folder: Path) -> list[Path]:
-    """The FITS files in a folder and below it, sorted, without hidden ones."""
-    return list(walk_files(folder, lambda _: None))
+def walk_files(folder: Path, unreadable: Callable[[OSError], object]) -> Iterator[Path]:
+    """The FITS files in a folder and below it, one by one, sorted, without hidden ones.
 
-
-def walk_files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
-    """As `list_files`, one by one; `unreadable` is told which folder could not be read."""
+    `unreadable` is told which folder could not be read.
+    """
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda each: each.name)
@@ -314,8 +356,15 @@ def walk_files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[
         path = folder / each.name
         if each.is_dir(follow_symlinks=False):
             yield from walk_files(path, unreadable)
-        elif is_fits(path) and path.is_file():
+        elif is_fits(path) and _is_file(each):
             yield path
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # whoever opens it is told why it cannot be
+        return True
 
 
 def is_fits(path: Path) -> bool:

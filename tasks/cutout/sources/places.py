@@ -83,7 +83,7 @@ def fetcher_for(
             _check_trust(each, base)
     if len(places) == 1 and isinstance(places[0], ButlerConfig):
         return LsstDataFetcher(places[0])
-    asked = [_sources(each, indexed) for each in _grouped(places)]
+    asked = [_sources(each, indexed, base.max_connections) for each in _grouped(places)]
     sources: dict[str, Source] = {
         f"{number} {name}" if len(asked) > 1 else name: source
         for number, each in enumerate(asked, 1)
@@ -104,7 +104,7 @@ def _grouped(places: Sequence[Place]) -> list[list[Place]]:
     return found
 
 
-def _sources(places: Sequence[Place], indexed: Indexed) -> Mapping[str, Source]:
+def _sources(places: Sequence[Place], indexed: Indexed, at_once: int) -> Mapping[str, Source]:
     """What is asked there, by name."""
     from absurd.tasks.cutout.fetcher import LsstDataFetcher
     from absurd.tasks.cutout.sources.remote import RemoteSource
@@ -115,7 +115,8 @@ def _sources(places: Sequence[Place], indexed: Indexed) -> Mapping[str, Source]:
         case ButlerConfig() as config:
             return LsstDataFetcher(config).sources
         case _:
-            return {"addresses": RemoteSource([each.uri for each in places if isinstance(each, Address)])}
+            addresses = [each.uri for each in places if isinstance(each, Address)]
+            return {"addresses": RemoteSource(addresses, at_once=at_once)}
 
 
 def _place(source: Named, collections: Sequence[str], base: ButlerConfig) -> Place:

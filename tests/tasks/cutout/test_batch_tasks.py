@@ -256,5 +256,5 @@ def each_id(spawn: dict[str, Any]) -> UUID:
 def cut_now(spawn: dict[str, Any]) -> Ending:
     """Do what the task of a part does, and how it then stands."""
     params = PartParams(**json.loads(spawn["params"]))
-    rows = cutting.cut_part(params, params.part, no_index, thumbnails=params.thumbnails)
-    return Ending(each_id(spawn), "cutout.part", "completed", {"cut": rows}, None)
+    cut = cutting.cut_part(params, params.part, no_index, thumbnails=params.thumbnails)
+    return Ending(each_id(spawn), "cutout.part", "completed", {"cut": cut.rows}, None)

@@ -152,14 +152,21 @@ def test_one_unreadable_file_is_the_failure_of_its_rows(
     assert [each["row"] for each in rows if each["state"] == "failed"] == sorted([*range(4, 9), *hurt])
     assert result.failed == 5 + len(hurt)
     assert all(reason in rows[each]["reason"] for each in hurt)
+    assert {rows[each]["code"] for each in hurt} == {"cutout_image_unreadable"}
     numbers, pixels, _ = read_tensors(Path(params.out) / "tensors.parquet")
     left, expected, _ = read_tensors(tmp_path / "before" / "tensors.parquet")
     others = ~np.isin(left, hurt)
     assert numbers.tolist() == left[others].tolist()
     assert np.array_equal(pixels, expected[others])
+    apart = {
+        "tensor": None,
+        "code": None,
+        "reason": None,
+        "note": None,
+    }  # these tell of the file where it may have more
     for each in rows:
         if each["row"] not in hurt:
-            assert each | {"tensor": None, "reason": None} == whole[each["row"]] | {"tensor": None, "reason": None}
+            assert each | apart == whole[each["row"]] | apart
 
 
 def test_each_file_may_be_a_source(params: BatchParams, images: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from absurd.tasks.cutout import (
     CutoutRequest,
     DataIdValidationError,
     ImageRef,
+    ImageUnreadableError,
     InvalidSizeError,
     LsstDataFetcher,
     MemoryAlert,
@@ -32,6 +33,7 @@ from absurd.tasks.cutout import (
     PlaneNotFoundError,
     PositionOutsideError,
     RippleError,
+    SourceNotFoundError,
     Threshold,
     Where,
     batch,
@@ -241,17 +243,21 @@ def test_less_is_given_where_that_is_enough(config: ButlerConfig) -> None:
 
 
 def test_a_damaged_file_is_the_error_of_its_rows(config: ButlerConfig, folder: Path) -> None:
-    """A file that is cut short, and one that vanishes, fail by name; the others are as without them."""
-    whole = (folder / "there-g.fits").read_bytes()
+    """One that is cut short, and one that vanishes once it was found, fail by name; the others are as without them."""
+    there = folder / "there-g.fits"
+    whole = there.read_bytes()
     with LsstDataFetcher(config) as fetcher:
         before = list(fetcher.fetch_batch_cutouts(requests()))
-        (folder / "there-g.fits").write_bytes(whole[:4000])
-        after = list(fetcher.fetch_batch_cutouts(requests()))
+        there.write_bytes(whole[:4000])
+        torn = list(fetcher.fetch_batch_cutouts(requests()))
+        there.write_bytes(whole)
+        gone = list(fetcher.fetch_batch_cutouts(requests(), lambda *_: there.unlink(missing_ok=True)))
 
-    assert [each.row for each in after if each.state != before[each.row].state] == [2]
-    assert after[2].state == "failed"
-    for left, right in zip(before, after, strict=True):
-        assert left.error or right.error or np.array_equal(left.pixels, right.pixels, equal_nan=True)
+    for after, kind in ((torn, ImageUnreadableError), (gone, SourceNotFoundError)):
+        assert [each.row for each in after if each.state != before[each.row].state] == [2]
+        assert type(after[2].error) is kind and "there-g.fits" in after[2].reason
+        for left, right in zip(before, after, strict=True):
+            assert left.error or right.error or np.array_equal(left.pixels, right.pixels, equal_nan=True)
 
 
 async def test_asked_without_waiting(config: ButlerConfig, tmp_path: Path) -> None:
@@ -346,13 +352,6 @@ def test_a_threshold_that_is_never_judged_is_refused(config: ButlerConfig, opera
         LsstDataFetcher(
             replace(config, enable_performance_monitoring=monitored), thresholds=[Threshold("p95", operation)]
         )
-
-
-def test_a_source_that_is_away_is_told(config: ButlerConfig) -> None:
-    """Without another source its error is raised, for it is no single request's."""
-    config = replace(config, retry_attempts=1)
-    with LsstDataFetcher(config, sources={"away": Away()}) as fetcher, pytest.raises(ButlerConnectionError):
-        list(fetcher.fetch_batch_cutouts(requests()))
 
 
 def test_operations_are_measured(config: ButlerConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from astropy.io import fits
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from range_server import Served, serve
-from skies import make_wcs, pixels_of
+from skies import make_wcs, no_index, pixels_of
 
 from absurd.tasks.cutout import (
     ButlerConfig,
@@ -32,6 +33,8 @@ from absurd.tasks.cutout.batch import cut_stream
 from absurd.tasks.cutout.fetch import fetch_chunk
 from absurd.tasks.cutout.ranged import GAP, RemoteFile, bytes_read, merged, ranges_of_rows, shown
 from absurd.tasks.cutout.retry import READING, RetryPolicy
+from absurd.tasks.cutout.sources import remote
+from absurd.tasks.cutout.sources.places import fetcher_for
 from absurd.tasks.cutout.sources.remote import RemoteSource
 from absurd.tasks.cutout.targets import Targets
 
@@ -202,10 +205,10 @@ def test_a_silent_server_is_left(served: Served, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_source_of_which_no_address_answers_is_away(served: Served, folder: Path) -> None:
-    """It is raised, as of a repository; one address that answers is enough for the others to be passed over."""
+    """Its rows have failed, as of a repository; one address that answers is enough for the others to be passed over."""
     gone = f"{served.address}/none.fits"
-    with pytest.raises(ButlerConnectionError, match="none of 1 addresses answers"):
-        fetch(gone, CutoutRequest(RA, DEC, 30))
+    (row,) = fetch(gone, CutoutRequest(RA, DEC, 30))
+    assert isinstance(row.error, ButlerConnectionError) and "none of 1 addresses answers" in row.reason
     source = RemoteSource([gone, f"{served.address}/plain.fits", f"file://{folder}/rice.fits"])
     with LsstDataFetcher(CONFIG, sources={"remote": source}) as fetcher:
         assert fetcher.fetch_cutout(RA, DEC, 8).bands == ("r",)
@@ -231,6 +234,24 @@ def test_addresses_are_asked_at_once(tmp_path: Path) -> None:
     assert [image.told for image in first] == names and again == first
     assert not source.unreachable and source.opened == len(names)
     assert [method for method, _ in served.requests] == ["HEAD"] * 8 + ["GET"] * 8 + ["HEAD"] * 8
+
+
+def test_no_more_addresses_are_asked_at_once_than_may_be(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`at_once` of a source; of one that a task names, `max_connections` of the configuration."""
+    pools: list[int | None] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, max_workers: int | None = None, thread_name_prefix: str = "") -> None:
+            pools.append(max_workers)
+            super().__init__(max_workers, thread_name_prefix)
+
+    monkeypatch.setattr(remote, "ThreadPoolExecutor", Pool)
+    monkeypatch.setenv("RIPPLE_MAX_CONNECTIONS", "2")
+    addresses = [f"{served.address}/{name}.fits" for name in ("plain", "rice", "gzip")]
+    with fetcher_for(addresses, indexed=no_index) as fetcher:
+        assert len(fetcher.get_available_data(RA, DEC)) == 3
+    assert len(RemoteSource(addresses, at_once=1).images()) == 3
+    assert pools == [2, 1]
 
 
 def test_an_address_whose_headers_do_not_come_is_told(served: Served) -> None:

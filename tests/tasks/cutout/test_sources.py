@@ -51,7 +51,11 @@ def test_bands_come_in_the_order_asked(folder: Path) -> None:
     assert [each.band for each in find_images(folder, 10.0, 20.0, ["R"])] == ["r"]
     write_image(folder / "johnson.fits", pixels_of(), make_wcs(), filter="R")
     assert [each.band for each in find_images(folder, 10.0, 20.0, ["R", "r"])] == ["R", "r"]
-    with pytest.raises(BandNotFoundError, match="no image in band 'z' there; it has g, r, R"):
+    told = "no image in band 'z' there; it has g, r, R"
+    with pytest.raises(ImageUnreadableError, match=f"{told}; there may be more: torn.fits cannot be read"):
+        find_images(folder, 10.0, 20.0, ["z"])
+    (folder / "torn.fits").unlink()
+    with pytest.raises(BandNotFoundError, match=told):
         find_images(folder, 10.0, 20.0, ["z"])
 
 
@@ -89,6 +93,9 @@ def test_what_is_not_there(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceNotFoundError, match="there is no FITS file in"):
         find_images(tmp_path / "empty", 10.0, 20.0)
+    with pytest.raises(ImageUnreadableError, match=r"on none of the 4 images .*: torn.fits cannot be read"):
+        find_images(folder, 100.0, 20.0)
+    (folder / "torn.fits").unlink()
     with pytest.raises(PositionOutsideError, match="on none of the 4 images"):
         find_images(folder, 100.0, 20.0)
     with pytest.raises(InvalidPositionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from skies import make_wcs, pixels_of, write_image
 
 from absurd.tasks.cutout import (
     ButlerConfig,
+    ButlerConnectionError,
     Circle,
     CollectionError,
     CoordinateConverter,
@@ -128,7 +130,28 @@ def test_a_folder_stands_in_for_a_repository_that_is_away(tmp_path: Path, centre
 
 
 def test_a_collection_that_is_not_there(repository: str, centre: tuple[float, float]) -> None:
-    """It is named, with those that are, and no row stands for it: no request could be served."""
+    """It is named, with those that are, and so in the row of each request."""
     config = ButlerConfig(repo_path=repository, collections=["nothing"])
-    with LsstDataFetcher(config) as fetcher, pytest.raises(CollectionError, match="nothing"):
-        fetcher.fetch_cutout(*centre, 8)
+    with LsstDataFetcher(config) as fetcher:
+        with pytest.raises(CollectionError, match="nothing"):
+            fetcher.fetch_cutout(*centre, 8)
+        rows = list(fetcher.fetch_batch_cutouts([CutoutRequest(*centre, 8)] * 2))
+    assert [(each.state, type(each.error)) for each in rows] == [("failed", CollectionError)] * 2
+
+
+def test_a_repository_that_is_away_is_the_error_of_its_rows(
+    own_repository: str, centre: tuple[float, float], tmp_path: Path
+) -> None:
+    """While it is: those that are asked for before and after are served by the same fetcher, in their order."""
+    config = ButlerConfig(repo_path=own_repository, collections=["chain"], retry_attempts=1, batch_size=1, cache_size=0)
+    told = []
+    with LsstDataFetcher(config) as fetcher:
+        rows = fetcher.fetch_batch_cutouts(CutoutRequest(*centre, 8) for _ in range(3))
+        for place in (None, (own_repository, tmp_path / "moved"), (tmp_path / "moved", own_repository)):
+            if place is not None:
+                shutil.move(*place)
+                fetcher.close()
+            row = next(rows)
+            told.append((row.row, row.state, type(row.error)))
+
+    assert told == [(0, "accepted", type(None)), (1, "failed", ButlerConnectionError), (2, "accepted", type(None))]
