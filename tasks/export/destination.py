@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from absurd.tasks.export.errors import ExportConfigError
+from absurd.tasks.said import first_line
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*$")
 _QUERY = (
@@ -137,9 +138,8 @@ def filesystem_of(address: str) -> tuple[Any, str]:
     except OSError as error:
         if not str(error).startswith("Unable to load"):
             raise
-        first = str(error).splitlines()[0]  # followed by each place that was looked at
         raise ExportConfigError(
-            f"{address!r} cannot be used: {first}, which has to be installed", out=address
+            f"{address!r} cannot be used: {first_line(error)}, which has to be installed", out=address
         ) from None
     else:
         return found[0], found[1].rstrip("/")

@@ -17,6 +17,7 @@ from absurd.tasks.export import statement
 from absurd.tasks.export.address import check_address
 from absurd.tasks.export.arrow_types import NAME_TO_ARROW, Column, Described, Wishes, arrow_type, column_for
 from absurd.tasks.export.errors import ExportConfigError, ExportFailedError, ExportQueryError
+from absurd.tasks.said import first_line
 
 if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
@@ -117,7 +118,7 @@ def connected(database: str | Connection) -> Iterator[Connection]:
     try:
         connection = OwnConnection.connect(database, fallback_application_name="absurd export")
     except psycopg.Error as error:
-        raise DatabaseUnavailableError(f"the database to export from cannot be reached: {first_line(error)}") from None
+        raise DatabaseUnavailableError(f"the database to export from cannot be reached: {_message(error)}") from None
     with connection:
         yield connection
 
@@ -258,7 +259,7 @@ def explain(error: psycopg.Error, rows: int = 0, *, planning: bool = False) -> A
     `rows` were sent before; while `planning`, nothing has run yet and the query itself is at fault.
     """
     state = error.sqlstate
-    said = first_line(error, placed=planning)
+    said = _message(error, placed=planning)
     details: dict[str, Any] = {"sqlstate": state} if state else {}
     after = f" after {rows} rows" if rows else ""
     if state is None or state.startswith(_LOST):
@@ -290,12 +291,11 @@ def without_semicolon(query: str) -> str:
     return query.rstrip().rstrip("; \t\r\n\f")
 
 
-def first_line(error: psycopg.Error, *, placed: bool = False) -> str:
+def _message(error: psycopg.Error, *, placed: bool = False) -> str:
     """PostgreSQL's own message, and its hint; with the place in the statement, if `placed` and known."""
     diagnosis = error.diag
     if not diagnosis.message_primary:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[0] if lines else type(error).__name__
+        return first_line(error)
     told = diagnosis.message_primary
     if placed and diagnosis.statement_position:
         told += f" (at character {diagnosis.statement_position})"

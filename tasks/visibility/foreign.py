@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from absurd.tasks.quiet import quiet
 from absurd.tasks.radio.errors import DataError, UnreadableError, ValidationError
+from absurd.tasks.said import first_line
 from absurd.tasks.visibility.correlations import AIPS, in_order, named
 from absurd.tasks.visibility.directions import to_icrs
 from absurd.tasks.visibility.measurement_set import read_measurement_set
@@ -117,11 +118,7 @@ def _reading(path: str) -> Iterator[None]:
     except AbsurdError:
         raise
     except Exception as error:  # pyuvdata, astropy and h5py raise whatever they meet
-        raise DataError(f"{path} cannot be read: {_first_line(error)}", path=path) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be read: {first_line(error)}", path=path) from error
 
 
 def _loaded(path: str, kind: str) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 from absurd.tasks.artifact import checksum
 from absurd.tasks.folder import fill_aside
 from absurd.tasks.radio.errors import StageError
-from absurd.tasks.visibility.measurement_set_rows import first_line
+from absurd.tasks.said import first_line
 
 _NEW = "new"
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.radio.errors import DataError, PipelineError, StageError, ValidationError
+from absurd.tasks.said import first_line
 from absurd.tasks.visibility.correlations import CASA, named
 from absurd.tasks.visibility.directions import to_icrs
 from absurd.tasks.visibility.measurement_set_tables import beside
@@ -42,11 +43,6 @@ def open_table(path: str | os.PathLike[str], *, readonly: bool = True) -> Iterat
     except RuntimeError as error:
         kind, what = (DataError, "read") if readonly else (StageError, "written")
         raise kind(f"{told} cannot be {what}: {first_line(error)}", path=told) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error of casacore says, but for where."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

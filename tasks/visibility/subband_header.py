@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from absurd.tasks.radio.errors import DataError
+from absurd.tasks.said import first_line
 from absurd.tasks.visibility.correlations import AIPS
 
 _JD_OF_UNIX = 2440587.5
@@ -49,9 +50,9 @@ def read_header(path: str | os.PathLike[str]) -> SubbandHeader:
     except FileNotFoundError:
         raise
     except KeyError as error:
-        raise DataError(f"{os.fspath(path)} is not whole: {_words(error)}", source=os.fspath(path)) from error
+        raise DataError(f"{os.fspath(path)} is not whole: {first_line(error)}", source=os.fspath(path)) from error
     except (OSError, RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
-        raise DataError(f"{os.fspath(path)} cannot be read: {_words(error)}", source=os.fspath(path)) from error
+        raise DataError(f"{os.fspath(path)} cannot be read: {first_line(error)}", source=os.fspath(path)) from error
 
 
 def _facts(file: Any) -> SubbandHeader:
@@ -110,8 +111,3 @@ def _declination_deg(header: Any) -> float | None:
 def _text(group: Any, name: str) -> str:
     value = group[name][()] if name in group else b""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _words(error: Exception) -> str:
-    """What h5py tells, on one line and without the quotes of a KeyError."""
-    return " ".join(str(error.args[0] if error.args else error).split())

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from absurd.tasks.radio.earth import utc_s
 from absurd.tasks.radio.errors import DataError, UnreadableError
 from absurd.tasks.radio.telescope import geocentric_m
+from absurd.tasks.said import first_line
 from absurd.tasks.visibility.correlations import AIPS, in_order, named
 from absurd.tasks.visibility.directions import to_icrs
 from absurd.tasks.visibility.uvw import meridian_centres, uvw_m
@@ -144,12 +145,12 @@ def open_subband(path: str | os.PathLike[str]) -> Iterator[tuple[Subband, Blocks
     except FileNotFoundError as error:
         raise UnreadableError(f"{told} is not there", path=str(told)) from error
     except KeyError as error:
-        raise DataError(f"{told}: {_said(error)}", advice=_OTHER_READER, path=str(told)) from error
+        raise DataError(f"{told} cannot be read: {first_line(error)}", advice=_OTHER_READER, path=str(told)) from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         if isinstance(error, OSError) and (error.errno is not None or "errno = " in str(error)):  # not of HDF5 itself
-            raise UnreadableError(f"{told} cannot be read: {_said(error)}", path=str(told)) from error
+            raise UnreadableError(f"{told} cannot be read: {first_line(error)}", path=str(told)) from error
         advice = "install hdf5plugin, which has more ways of compression" if "filter" in str(error) else ""
-        raise DataError(f"{told} cannot be read: {_said(error)}", advice=advice, path=str(told)) from error
+        raise DataError(f"{told} cannot be read: {first_line(error)}", advice=advice, path=str(told)) from error
 
 
 class Blocks:
@@ -330,9 +331,3 @@ def _told(group: Any, name: str, default: Any) -> Any:
 def _text(value: Any) -> str:
     value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"it has no {error.args[0] if error.args else 'such entry'}".replace("Unable to ", "way to ")
-    return str(error)

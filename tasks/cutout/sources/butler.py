@@ -19,7 +19,7 @@ from absurd.tasks.cutout.errors import (
     SourceNotFoundError,
 )
 from absurd.tasks.cutout.retry import is_transient
-from absurd.tasks.cutout.sources.butler_pool import ButlerPool, Secret, said
+from absurd.tasks.cutout.sources.butler_pool import ButlerPool, Secret
 from absurd.tasks.cutout.sources.catalog_table import as_arrow
 from absurd.tasks.cutout.sources.exposure import BoxLike, Exposure, ExposureFile
 from absurd.tasks.cutout.sources.references import (
@@ -35,6 +35,7 @@ from absurd.tasks.cutout.sources.references import (
 )
 from absurd.tasks.cutout.sources.region_map import Located, RegionSkyMap, SkyMapRecord
 from absurd.tasks.cutout.sources.releases import RELEASES, usual_names
+from absurd.tasks.said import first_line
 
 AT_ONCE = 1000
 """Data IDs that are asked for in one query."""
@@ -284,11 +285,11 @@ class ButlerClient:
             try:
                 return as_arrow(butler, ref, columns, patch=patch)
             except FileNotFoundError as error:
-                raise SourceNotFoundError(f"the file of {told(ref)} is gone: {said(error)}") from error
+                raise SourceNotFoundError(f"the file of {told(ref)} is gone: {first_line(error)}") from error
             except (OSError, ImportError, RuntimeError, ValueError) as error:
                 if is_transient(error):
-                    raise ButlerConnectionError(f"{told(ref)} cannot be read: {said(error)}") from error
-                raise CutoutExtractionError(f"{told(ref)} cannot be read: {said(error)}") from error
+                    raise ButlerConnectionError(f"{told(ref)} cannot be read: {first_line(error)}") from error
+                raise CutoutExtractionError(f"{told(ref)} cannot be read: {first_line(error)}") from error
 
     # Inside ------------------------------------------------------------------------------------------
 

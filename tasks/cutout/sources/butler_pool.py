@@ -21,6 +21,7 @@ from absurd.tasks.cutout.errors import (
     RippleError,
     SourceNotFoundError,
 )
+from absurd.tasks.said import first_line
 
 _LABEL = "repository"
 
@@ -133,20 +134,20 @@ def butler_errors(place: str) -> Iterator[None]:
     except RippleError:
         raise
     except NoSuchCollection as error:
-        raise CollectionError(f"{place}: {said(error)}") from error
+        raise CollectionError(f"{place}: {first_line(error)}") from error
     except (DatasetNotFoundError, DatasetTypeError) as error:
-        raise SourceNotFoundError(f"{place}: {said(error)}", source=place) from error
+        raise SourceNotFoundError(f"{place}: {first_line(error)}", source=place) from error
     except ButlerUserError as error:  # a data ID or a query that means nothing
-        raise DataIdValidationError(f"{place}: {said(error)}") from error
+        raise DataIdValidationError(f"{place}: {first_line(error)}") from error
     except FileNotFoundError as error:
         raise ButlerConnectionError(
             f"there is no Butler repository {place}", advice="repo_path is a folder with a butler.yaml", source=place
         ) from error
     except (SQLAlchemyError, OSError) as error:
-        raise ButlerConnectionError(f"{place} does not answer: {said(error)}", source=place) from error
+        raise ButlerConnectionError(f"{place} does not answer: {first_line(error)}", source=place) from error
     except ImportError as error:  # of what a server needs, or of a storage class that the repository names
         raise ButlerConnectionError(
-            f"{place} needs what is not installed: {said(error)}", advice="install it", source=place
+            f"{place} needs what is not installed: {first_line(error)}", advice="install it", source=place
         ) from error
     except Exception as error:
         if isinstance(error, ValueError) and "ccess token" in str(error):
@@ -158,7 +159,7 @@ def butler_errors(place: str) -> Iterator[None]:
         status = getattr(error, "status_code", None)
         refused = status in (401, 403)
         raise ButlerConnectionError(
-            f"{place} {'lets us not in' if refused else 'does not answer'}: {said(error)}"
+            f"{place} {'lets us not in' if refused else 'does not answer'}: {first_line(error)}"
             + (f" (status {status})" if status else ""),
             advice="see whether access_token is right and has not expired" if refused else "",
             source=place,
@@ -167,12 +168,6 @@ def butler_errors(place: str) -> Iterator[None]:
 
 _OF_SERVERS = ("lsst.daf.butler.remote_butler", "httpx", "httpcore", "requests", "urllib3", "aiohttp")
 """Where the classes of errors are that a Butler server or the way to it causes."""
-
-
-def said(error: BaseException) -> str:
-    """The first line of an error's message."""
-    lines = str(error).strip("'\" \n").splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def without_password(place: str) -> str:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from absurd.tasks.export.butler.errors import FilterIdsError
+from absurd.tasks.said import first_line
 
 Ids = NDArray[np.int64]
 
@@ -42,7 +43,7 @@ def read_filter_ids(path: str | os.PathLike[str], column: str | None = None) -> 
             f"{path} cannot be read: {os.strerror(error.errno) if error.errno else error}", path=os.fspath(path)
         ) from None
     except pa.ArrowInvalid as error:
-        raise FilterIdsError(f"{where} is no Parquet file: {str(error).splitlines()[0]}") from None
+        raise FilterIdsError(f"{where} is no Parquet file: {first_line(error)}") from None
     if isinstance(values, pa.ChunkedArray):  # as older versions of pyarrow combine no chunk at all
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     return np.unique(_whole_numbers(values, f"column {column!r} of {where}"))

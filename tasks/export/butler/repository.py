@@ -13,6 +13,7 @@ from lsst.daf.butler import Butler, ButlerUserError
 from lsst.daf.butler.formatters.parquet import astropy_to_arrow
 
 from absurd.tasks.export.butler.errors import ButlerRepositoryError, CatalogReadError
+from absurd.tasks.said import first_line
 
 TRIES = 3
 PAUSE_SECONDS = 0.5
@@ -43,7 +44,9 @@ class Repository:
         try:
             butler = Butler.from_config(repo)
         except (FileNotFoundError, ButlerUserError, KeyError) as error:
-            raise ButlerRepositoryError(f"there is no Butler repository {repo!r}: {_said(error)}", repo=repo) from error
+            raise ButlerRepositoryError(
+                f"there is no Butler repository {repo!r}: {first_line(error)}", repo=repo
+            ) from error
         self._butlers: SimpleQueue[Any] = SimpleQueue()
         for each in (butler, *(butler.clone() for _ in range(jobs - 1))):
             self._butlers.put(each)
@@ -57,7 +60,7 @@ class Repository:
             )
         except (ButlerUserError, LookupError) as error:
             raise ButlerRepositoryError(
-                f"no datasets of type {dataset_type!r} are found in {', '.join(collections)}: {_said(error)}"
+                f"no datasets of type {dataset_type!r} are found in {', '.join(collections)}: {first_line(error)}"
             ) from error
         finally:
             self._butlers.put(butler)
@@ -106,10 +109,5 @@ def _get(butler: Any, ref: Any, component: str | None, columns: Sequence[str] | 
 
 def _unreadable(dataset: Dataset, error: Exception) -> NoReturn:
     raise CatalogReadError(
-        f"dataset {dataset} of run {dataset.run} cannot be read: {_said(error)}", dataset=dataset.id
+        f"dataset {dataset} of run {dataset.run} cannot be read: {first_line(error)}", dataset=dataset.id
     ) from error
-
-
-def _said(error: Exception) -> str:
-    lines = str(error).strip("'\" \n").splitlines()
-    return lines[0] if lines else type(error).__name__
