@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,8 +22,18 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 """What a kernel or file system says that cannot swap two names."""
 
 
+def _refuse_older(folder: Path) -> None:
+    """Raise FileExistsError: who fills a folder has not said that what stands there may go."""
+    raise FileExistsError(errno.EEXIST, "a folder with something in it is in the way", str(folder))
+
+
 @contextmanager
-def fill_aside(path: str | os.PathLike[str], *, unfinished: str | os.PathLike[str] | None = None) -> Iterator[Path]:
+def fill_aside(
+    path: str | os.PathLike[str],
+    *,
+    check_older: Callable[[Path], object] = _refuse_older,
+    unfinished: str | os.PathLike[str] | None = None,
+) -> Iterator[Path]:
     """Give a new folder to write into, and put it in place as `path` when the block ends.
 
     The folder takes its final name in one step, after its files have reached the disk, and what stood there goes.
@@ -32,20 +42,27 @@ def fill_aside(path: str | os.PathLike[str], *, unfinished: str | os.PathLike[st
     raises, nothing changes under the final name and the new folder goes, or is kept as `unfinished`.  What a killed
     process on this machine left is removed by the next one that fills the same folder.
 
+    `check_older` raises where the folder that stands there is not one that may go: it is asked before the block, and
+    again before the new folder takes its place.  An empty one may always go; without `check_older` no other may.
+
     A symbolic link stays: what it points to is filled.  The mode, owner and group of an older folder stay, as
     far as this user may give them.
 
-    Raises OSError; FileExistsError for a path that is no folder.
+    Raises OSError; FileExistsError for a path that is no folder; what `check_older` raises.
     """
     final = folder_at(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     clear_aside(final)
+    if _holds_something(final):
+        check_older(final)
     with own_place(final, "part", is_folder=True) as aside:
         try:
             take_after(final, aside, least=0o700)
             yield aside
             _sync_all(aside)
             with naming(final.parent):
+                if _holds_something(final):
+                    check_older(final)
                 take_after(final, aside)
                 _put(aside, final)
         except BaseException:
@@ -81,11 +98,7 @@ def folder_at(path: str | os.PathLike[str]) -> Path:
 
 def _put(aside: Path, final: Path) -> None:
     """Give the new folder its name; an older one has the other name afterwards."""
-    try:
-        older = any(final.iterdir())
-    except FileNotFoundError:
-        older = False
-    if not older:
+    if not _holds_something(final):
         aside.rename(final)  # an empty folder is replaced
     elif not _exchange(aside, final):
         away = final.with_name(own_name(final.name, "old"))
@@ -96,6 +109,13 @@ def _put(aside: Path, final: Path) -> None:
             away.rename(final)
             raise
         away.rename(aside)
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
 
 
 def _exchange(one: Path, other: Path) -> bool:

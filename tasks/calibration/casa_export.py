@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from absurd.tasks.calibration.casa_table import NANOSECONDS, POLARISATIONS, casa
 from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.folder import fill_aside
 from absurd.tasks.radio.errors import CalibrationError
+from absurd.tasks.visibility.measurement_set_files import check_table
 from absurd.tasks.visibility.visibilities import Array
 
 VISCAL: Mapping[Kind, str] = {"gain": "G Jones", "bandpass": "B Jones", "delay": "K Jones"}
 CASA_VERSION = "6.7.0-31"
 """That whose form is written: of K tables of versions before 5.3 CASA counts frequencies from another channel."""
+_TYPE = "Calibration"
 _SCALARS = {
     "TIME": 0.0,
     "FIELD_ID": 0,
@@ -42,11 +45,11 @@ def write_casa_table(
     channel_width_hz: float | Sequence[float] | None = None,
     ms_name: str = "",
 ) -> Path:
-    """Write gains of one kind, a spectral window each, as a CASA calibration table; what stands there is replaced.
+    """Write gains of one kind, a spectral window each, as a CASA calibration table, in place of an older one.
 
     `array` gives the antennas, of which the gains' are some.  Widths are those of the solutions' channels, Hz; without
-    them the distance of neighbours.  Raises CalibrationError for gains that CASA has no table for; OSError;
-    DependencyError without casacore.
+    them the distance of neighbours.  Raises CalibrationError for gains that CASA has no table for; ValidationError
+    where a folder holds anything else; OSError; DependencyError without casacore.
     """
     gains = [windows] if isinstance(windows, Gains) else list(windows)
     kinds = {each.kind for each in gains}
@@ -62,7 +65,7 @@ def write_casa_table(
         raise CalibrationError(f"antennas {', '.join(unknown)} of the gains are none of {array.telescope}")
     widths = np.broadcast_to(np.asarray(0 if channel_width_hz is None else channel_width_hz, np.float64), len(gains))
     final = Path(path)
-    with fill_aside(final) as folder:
+    with fill_aside(final, check_older=partial(check_table, kind=_TYPE)) as folder:
         inner = folder / "table"
         _write(inner, gains, array, widths.tolist(), ms_name, basis)
         for each in list(inner.iterdir()):  # names of subtables are relative: they may move together
@@ -90,7 +93,7 @@ def _write(path: Path, gains: list[Gains], array: Array, widths: list[float], ms
             _rows(main, window, each, number, name)
         main.putcolkeywords("TIME", _EPOCH)
         main.putcolkeywords("INTERVAL", _SECONDS)
-        main.putinfo({"type": "Calibration", "subType": VISCAL[kind], "readme": ""})
+        main.putinfo({"type": _TYPE, "subType": VISCAL[kind], "readme": ""})
         main.putkeywords(
             {
                 "ParType": "Float" if real else "Complex",

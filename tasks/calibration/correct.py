@@ -13,6 +13,7 @@ from absurd.tasks.calibration.apply import apply_gains, unapply_gains
 from absurd.tasks.calibration.chosen import Chosen, by_record, of_database, of_folders
 from absurd.tasks.calibration.params import ApplyParams
 from absurd.tasks.folder import clear_aside
+from absurd.tasks.radio.apart import require_apart
 from absurd.tasks.radio.errors import CalibrationError, StateManagementError, ValidationError
 from absurd.tasks.visibility.measurement_set import writing
 from absurd.tasks.visibility.measurement_set_blocks import Reader, blocks, row_weights
@@ -38,8 +39,8 @@ def correct(params: ApplyParams, find: Find, get: Get, told: Told) -> dict[str, 
     would, or where nothing is left that could be corrected; DataError for what cannot be read.
     """
     ms = Path(params.ms)
-    if params.out is not None and os.path.realpath(ms) == os.path.realpath(params.out):
-        raise ValidationError(f"{ms} is both read and written", advice="leave out `out`, and it gets CORRECTED_DATA")
+    if params.out is not None:
+        require_apart([ms], params.out, advice="leave out `out`, and it gets CORRECTED_DATA")
     if params.out is None and (params.fields is not None or params.spectral_window is not None):
         raise ValidationError(f"a part of {ms} cannot be corrected in place", advice="give another one as `out`")
     with open_table(ms) as main:

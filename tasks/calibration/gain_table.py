@@ -16,15 +16,16 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.calibration.gains import Gains
+from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.folder import fill_aside
 from absurd.tasks.radio.errors import CalibrationError, DependencyError
 
@@ -33,6 +34,8 @@ PRODUCT = "gain set"
 TIME_UNITS = "seconds since 1858-11-17T00:00:00"
 """Of CF: the day on which MJD 0 begins."""
 AXES = ("time", "antenna", "channel", "polarisation")
+_MEMBER = re.compile(rf"zarr\.json|(?:{'|'.join(get_args(Kind))})(?:_\d+)?")
+"""Names in the folder of a set, see `table_names`."""
 CHUNK_BYTES = 8 << 20
 
 
@@ -76,8 +79,8 @@ class Stored:
 def write_gains(path: str | os.PathLike[str], gains: GainSet, *, replace: bool = False) -> Stored:
     """Store a set in a folder, which is whole or absent under this name.
 
-    If it is there already nothing is written.  Raises CalibrationError where the folder holds something else, unless it
-    is to be replaced; OSError; DependencyError without zarr.
+    If it is there already nothing is written.  Raises CalibrationError where the folder holds something else, but for
+    a gain set, damaged or not, that is to be replaced; OSError; DependencyError without zarr.
     """
     final, checksum = Path(path), gains.checksum
     if os.path.lexists(final):
@@ -92,7 +95,7 @@ def write_gains(path: str | os.PathLike[str], gains: GainSet, *, replace: bool =
                 f"{final} holds something else than these gains", advice="write them under another name, or replace it"
             )
     zarr = _zarr()
-    with fill_aside(final) as folder:
+    with fill_aside(final, check_older=_check_older) as folder:
         names = table_names(gains.tables)
         root = zarr.open_group(folder, mode="w", zarr_format=3)
         root.attrs.update(
@@ -109,6 +112,11 @@ def write_gains(path: str | os.PathLike[str], gains: GainSet, *, replace: bool =
         if read_gains(folder).checksum != checksum:  # a disk or a codec that does not give back what it was given
             raise CalibrationError(f"gains written to {folder} are not those that were to be written")
     return Stored(os.path.abspath(final), _size(final), checksum)
+
+
+def _check_older(folder: Path) -> None:
+    if strange := sorted(each for each in os.listdir(folder) if not _MEMBER.fullmatch(each)):
+        raise CalibrationError(f"{folder} holds {strange[0]}, which is of no gain set", advice="choose another name")
 
 
 def read_gains(path: str | os.PathLike[str], *, checksum: str | None = None) -> GainSet:

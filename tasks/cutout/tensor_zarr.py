@@ -8,6 +8,7 @@ behind them: Zarr has no form for texts that is settled.  Attributes: ``bands``,
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,18 +27,24 @@ CHUNK_BYTES = 4 << 20
 ROWS_OF_A_CHUNK = 1024
 BYTES_OF_A_CHUNK = 32
 """Of ids; longer ones are in several."""
+_MEMBERS = frozenset(["zarr.json", "pixels", "mask", "row", "id"])
 
 
 @contextmanager
 def zarr_store(path: Path, layout: Layout, *, private: bool) -> Iterator[Append]:
-    """A store that appears under its name when it is whole; a `private` path is filled as it is.
+    """A store that appears under its name when it is whole; a `private` path, which is new, is filled as it is.
 
-    Raises OSError, ButlerConfigError without zarr.
+    An older store goes.  Raises ButlerConfigError where the folder holds anything else, and without zarr; OSError.
     """
-    with _filled(path) if private else fill_aside(path) as folder:
+    with _filled(path) if private else fill_aside(path, check_older=_check_older) as folder:
         store = _Store(folder, layout)
         yield store.append
         store.flush()
+
+
+def _check_older(folder: Path) -> None:
+    if strange := sorted({*os.listdir(folder)} - _MEMBERS):
+        raise ButlerConfigError(f"{folder} holds {strange[0]}, which is of no tensors", advice="choose another name")
 
 
 def read_zarr(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
@@ -101,7 +108,7 @@ class _Store:
 
 @contextmanager
 def _filled(path: Path) -> Iterator[Path]:
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True)
     try:
         yield path
     except BaseException:

@@ -52,12 +52,14 @@ def staged(
 
     A `private` path is written as it is, without a manifest.  With `unfinished`, what there is when the context is
     left with an error is kept under that name.  An export replaces an earlier one as a whole; it refuses to replace
-    a folder that holds anything else.
+    a folder that holds anything else, also by what it keeps.
 
     Raises ExportConfigError, OSError.
     """
     place = place_to_write(os.fspath(out))
     kept = None if unfinished is None else place_of(os.fspath(unfinished))
+    if kept is not None:
+        _check_kept(kept)
     if is_address(place):
         from absurd.tasks.export.store import store_stage
 
@@ -89,6 +91,16 @@ def check_replaced(shown: str, present: set[str], known: set[str]) -> None:
             "export to another folder, or empty that one",
             out=shown,
         )
+
+
+def _check_kept(kept: str) -> None:
+    """Raise ExportConfigError where a folder has the name for what is unfinished, and holds more than that may have."""
+    from pyarrow import fs
+
+    files, path = located(kept)
+    if files.get_file_info(path).type == fs.FileType.Directory:
+        present = names_in(files, path)
+        check_replaced(kept, present, {each for each in present if each.endswith(".parquet")})
 
 
 class EarlyFile(io.FileIO):
@@ -192,10 +204,8 @@ def _folder(out: str, unfinished: str | None) -> Iterator[Stage]:
     except FileExistsError:
         what = "file" if os.path.isfile(out) else "device or a pipe"
         raise ExportConfigError(f"{out} is a {what}; a dataset is a folder: give it another name", out=out) from None
-    with fill_aside(path, unfinished=unfinished) as aside:
-        _check_folder(path)
+    with fill_aside(path, check_older=_check_folder, unfinished=unfinished) as aside:
         yield _FolderStage(aside)
-        _check_folder(path)
 
 
 def _check_folder(path: Path) -> None:

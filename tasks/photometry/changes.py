@@ -19,6 +19,7 @@ from absurd.tasks.photometry.variability import (
     variable,
 )
 from absurd.tasks.quiet import quiet
+from absurd.tasks.radio.apart import require_apart
 from absurd.tasks.radio.errors import PhotometryError
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -57,8 +58,10 @@ class Changes:
 def find_changes(params: VariabilityParams) -> Changes:
     """Bring measurements to one flux scale, and judge each source.
 
-    Raises DataError for files that hold no measurements, PhotometryError for too few references.
+    Raises DataError for files that hold no measurements, PhotometryError for too few references, ValidationError for
+    files that would be replaced.
     """
+    require_apart(params.photometry, *filter(None, (params.out, params.light_curves)))
     table = read_tables(params.photometry)
     curves = light_curves(table)
     flux, error, scale = curves.flux, curves.error, None

@@ -11,6 +11,7 @@ from absurd.tasks.photometry.params import ForcedParams, ImageParams
 from absurd.tasks.photometry.positions import Positions, read_positions
 from absurd.tasks.photometry.rows import photometry_table
 from absurd.tasks.photometry.shapes import beam_shape, beam_shapes, source_shapes
+from absurd.tasks.radio.apart import require_apart
 from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.sky_image import SkyImage, open_sky_image
 from absurd.tasks.radio.sky_pixels import sky_to_pixels
@@ -21,10 +22,12 @@ Progress = Callable[[int, int, str], None]
 def measure_night(params: ForcedParams, progress: Progress) -> tuple[Any, list[dict[str, Any]]]:
     """An Arrow table of all measurements, image by image, and what is to be told of each image.
 
-    Raises DataError: a file cannot be read, an image has no beam, another unit or maps of other pixels.
+    Raises DataError: a file cannot be read, an image has no beam, another unit or maps of other pixels; ValidationError
+    for a catalogue that would be replaced.
     """
     import pyarrow as pa
 
+    require_apart([params.positions], params.out)
     positions = read_positions(
         params.positions,
         names=params.id_column,

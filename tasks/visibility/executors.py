@@ -193,7 +193,9 @@ class ConvertParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     source: Place = Field(description="UVFITS, UVH5, MIRIAD or Measurement Set, told by what is in it.")
-    ms: Place = Field(description="Measurement Set to be made; what is there is replaced when the new one is whole.")
+    ms: Place = Field(
+        description="Measurement Set to be made; an older one is replaced when the new one is whole, no other folder."
+    )
     spectral_window: int | None = Field(
         default=None, ge=0, description="Number of the spectral window; without it there must be one only."
     )
@@ -206,9 +208,11 @@ def convert(ctx: RunContext, params: ConvertParams) -> dict[str, Any]:
     All of them are in memory, see `read_visibilities`.  The result counts rows, channels, correlations and fields, and
     tells the part that is flagged.
     """
+    from absurd.tasks.radio.apart import require_apart
     from absurd.tasks.visibility.foreign import read_visibilities
     from absurd.tasks.visibility.measurement_set import write_measurement_set
 
+    require_apart([params.source], params.ms)
     found = read_visibilities(params.source, spectral_window=params.spectral_window)
     write_measurement_set(found, params.ms)
     rows, channels, correlations = found.data.shape

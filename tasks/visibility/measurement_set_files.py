@@ -14,14 +14,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from absurd.tasks.artifact import checksum
 from absurd.tasks.folder import fill_aside
-from absurd.tasks.radio.errors import StageError
+from absurd.tasks.radio.errors import StageError, ValidationError
 from absurd.tasks.said import first_line
 
 _NEW = "new"
+_KIND = "Measurement Set"
 
 
 def size_and_checksum(path: str | os.PathLike[str]) -> tuple[int, str]:
@@ -39,14 +41,32 @@ def size_and_checksum(path: str | os.PathLike[str]) -> tuple[int, str]:
     return total, digest.hexdigest()
 
 
+def check_table(folder: Path, kind: str) -> None:
+    """Raise ValidationError unless a folder is a casacore table of this kind, as its table.info tells, whole or not.
+
+    For who would put another one in its place.
+    """
+    try:
+        told = (folder / "table.info").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        told = ""
+    if not told.startswith(f"Type = {kind}\n"):
+        raise ValidationError(
+            f"{folder} holds something else, and is not replaced by a {kind}",
+            advice="name a folder that is empty or not there",
+            path=str(folder),
+        )
+
+
 @contextmanager
 def new_measurement_set(path: str | os.PathLike[str], bytes_needed: int) -> Iterator[Path]:
     """Where to make a Measurement Set that takes its place when the block ends; nothing is there yet.
 
-    Raises StageError where there is not room for so many bytes, or casacore cannot write; OSError.
+    An older Measurement Set that stands there goes.  Raises ValidationError where a folder holds anything else,
+    StageError where there is not room for so many bytes, or casacore cannot write; OSError.
     """
     told = os.fspath(path)
-    with _alone(Path(told)), fill_aside(told) as aside:
+    with _alone(Path(told)), fill_aside(told, check_older=partial(check_table, kind=_KIND)) as aside:
         _check_room(aside, bytes_needed)
         folder = aside / _NEW  # casacore makes folders itself, and `aside` is locked
         try:
@@ -78,7 +98,7 @@ def twin(path: str | os.PathLike[str], plan: Callable[[], tuple[Callable[[str], 
 
 @contextmanager
 def _copied(told: str, is_shared: Callable[[str], bool], bytes_needed: int) -> Iterator[Path]:
-    with fill_aside(told) as aside:
+    with fill_aside(told, check_older=_all_of_it_is_copied) as aside:
         source = Path(os.path.realpath(told))
         copied = [each for each in source.rglob("*") if each.is_file() and not _is_link(each, source, is_shared)]
         _check_room(aside, bytes_needed + sum(each.stat().st_size for each in copied))
@@ -91,6 +111,10 @@ def _copied(told: str, is_shared: Callable[[str], bool], bytes_needed: int) -> I
             for name in names:
                 _give(Path(place, name), here / name, share=_is_link(Path(place, name), source, is_shared))
         yield aside
+
+
+def _all_of_it_is_copied(_folder: Path) -> None:
+    """Whatever it is, nothing of it is lost."""
 
 
 def _is_link(file: Path, source: Path, is_shared: Callable[[str], bool]) -> bool:

@@ -13,6 +13,7 @@ from absurd.tasks.imaging.mosaicking.combine import Combined
 from absurd.tasks.imaging.mosaicking.grid import Grid, make_grid
 from absurd.tasks.imaging.mosaicking.params import MosaicParams, TileParams
 from absurd.tasks.imaging.mosaicking.tile import Tile, tile_of
+from absurd.tasks.radio.apart import require_apart
 from absurd.tasks.radio.beam import beam_named
 from absurd.tasks.radio.errors import MosaickingError
 from absurd.tasks.radio.telescope import load_telescope
@@ -51,9 +52,11 @@ def read_tiles(params: MosaicParams) -> tuple[list[Tile], Grid]:
     """
     diameter = params.dish_diameter_m or load_telescope(params.telescope).dish_diameter_m
     model = beam_named(params.beam_model, diameter)
+    named = [TileParams(image=each) if isinstance(each, str) else each for each in params.tiles]
+    read = [path for each in named for path in (each.image, each.beam, each.noise) if isinstance(path, str)]
+    require_apart(read, params.out, name_of_noise(params.out))
     tiles = []
-    for each in params.tiles:
-        one = TileParams(image=each) if isinstance(each, str) else each
+    for one in named:
         pointing = None if one.ra is None or one.dec is None else (one.ra, one.dec)
         tiles.append(
             tile_of(

@@ -8,6 +8,7 @@ antenna), which xarray opens.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,12 +23,13 @@ from absurd.tasks.folder import fill_aside
 from absurd.tasks.pipeline.simulation import sky
 from absurd.tasks.pipeline.simulation.recording import EPOCH, Recording
 from absurd.tasks.radio import earth
-from absurd.tasks.radio.errors import DataError
+from absurd.tasks.radio.errors import DataError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Floats = NDArray[np.float64]
+_FACTS, _SOURCES, _ARRAYS = "simulation.json", "sources.csv", "truth.zarr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,18 @@ def truth_of(recording: Recording) -> Truth:
 
 
 def write_truth(recording: Recording, files: Sequence[str], folder: Path) -> None:
-    """Write the truth of a recording, and the names of its files, into a folder that is whole or absent."""
+    """Write the truth of a recording, and the names of its files, into a folder that is whole or absent.
+
+    An older truth goes.  Raises ValidationError where the folder holds anything else, OSError.
+    """
     import zarr
 
     truth = truth_of(recording)
-    with fill_aside(folder) as aside:
+    with fill_aside(folder, check_older=_check_older) as aside:
         facts = truth.facts | {"files": list(files)}
-        (aside / "simulation.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
-        sky.write_sky(truth.sources, aside / "sources.csv")
-        store = zarr.open_group(aside / "truth.zarr", mode="w")
+        (aside / _FACTS).write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
+        sky.write_sky(truth.sources, aside / _SOURCES)
+        store = zarr.open_group(aside / _ARRAYS, mode="w")
         store.attrs.update(antennas=list(truth.antennas), polarisations=list(truth.polarisations))
         for name, dimensions in _DIMENSIONS.items():
             value = getattr(truth, name)
@@ -124,6 +129,11 @@ def write_truth(recording: Recording, files: Sequence[str], folder: Path) -> Non
                 name, shape=value.shape, dtype=value.dtype, chunks=value.shape, dimension_names=dimensions
             )
             made[...] = value
+
+
+def _check_older(folder: Path) -> None:
+    if strange := sorted({*os.listdir(folder)} - {_FACTS, _SOURCES, _ARRAYS}):
+        raise ValidationError(f"{folder} holds {strange[0]}, which is of no simulation", advice="choose another folder")
 
 
 _DIMENSIONS = {
@@ -142,14 +152,14 @@ def read_truth(folder: str | Path) -> Truth:
 
     place = Path(folder)
     try:
-        facts = json.loads((place / "simulation.json").read_text(encoding="utf-8"))
+        facts = json.loads((place / _FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} holds no truth of a simulation: {error}", path=str(folder)) from error
-    store = zarr.open_group(place / "truth.zarr", mode="r")
+    store = zarr.open_group(place / _ARRAYS, mode="r")
     told: dict[str, Any] = {name: np.asarray(store[name]) for name in _DIMENSIONS}
     attributes: dict[str, Any] = dict(store.attrs)
     told |= {name: tuple(attributes[name]) for name in ("antennas", "polarisations")}
-    return Truth(facts=facts, sources=tuple(sky.read_sky(place / "sources.csv")), **told)
+    return Truth(facts=facts, sources=tuple(sky.read_sky(place / _SOURCES)), **told)
 
 
 def _facts(recording: Recording) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from absurd.tasks.calibration.casa_export import write_casa_table
 from absurd.tasks.calibration.casa_table import CasaTable, casacore_tables, read_casa_table
 from absurd.tasks.calibration.gains import Kind
 from absurd.tasks.calibration.interpolation import interpolate
-from absurd.tasks.radio.errors import CalibrationError
+from absurd.tasks.radio.errors import CalibrationError, ValidationError
 
 Real = dict[str, tuple[Path, dict[str, Any]]]
 REAL = {"sma.ms.dcal": "delay", "sma.ms.pha.gcal": "gain"}
@@ -144,12 +144,16 @@ def test_what_is_written_is_read(kind: Kind, tmp_path: Path) -> None:
 
 
 def test_a_table_is_replaced_whole(tmp_path: Path) -> None:
-    """And nothing else lies beside it."""
+    """And nothing else lies beside it; what is no table of gains stays."""
     for seed in (1, 2):
         path = write_casa_table(tmp_path / "t", make_gains(seed=seed), array_of(5))
 
     assert np.allclose(read_casa_table(path).tables[0].values, make_gains(seed=2).values, rtol=3e-7)
     assert [each.name for each in tmp_path.iterdir()] == ["t"]
+    (tmp_path / "mine" / "t").mkdir(parents=True)
+    with pytest.raises(ValidationError, match="mine holds something else, and is not replaced by a Calibration"):
+        write_casa_table(tmp_path / "mine", make_gains(), array_of(5))
+    assert [each.name for each in (tmp_path / "mine").iterdir()] == ["t"]
 
 
 def test_what_is_no_gain_table_is_refused(tmp_path: Path, real: Real) -> None:

@@ -86,7 +86,7 @@ def test_a_field_without_direction(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_over_other_gains(tmp_path: Path) -> None:
-    """What is there stays, and the same again is no harm; other gains only if they are to replace it."""
+    """What is there stays, and the same again is no harm; other gains only if they are to replace gains."""
     path = tmp_path / "a"
     write_gains(path, a_set())
     before = {each: each.stat().st_mtime_ns for each in path.rglob("*")}
@@ -98,6 +98,10 @@ def test_nothing_is_written_over_other_gains(tmp_path: Path) -> None:
     assert {each: each.stat().st_mtime_ns for each in path.rglob("*")} == before
     write_gains(path, a_set(2), replace=True)
     assert read_gains(path).checksum == a_set(2).checksum
+    (path / "notes").write_text("mine")
+    with pytest.raises(CalibrationError, match="holds notes, which is of no gain set"):
+        write_gains(path, a_set(), replace=True)
+    assert (path / "notes").read_text() == "mine"
     (tmp_path / "b").write_text("a file")
     with pytest.raises(CalibrationError, match="something else"):
         write_gains(tmp_path / "b", a_set())

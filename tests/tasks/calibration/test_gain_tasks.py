@@ -322,6 +322,10 @@ def test_what_cannot_be_calibrated_fails_with_the_reason(
     assert (
         "both read and written" in refused(recordings, "later", recordings["later"], sets=[solved["path"]])["message"]
     )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("mine")
+    assert "holds something else" in refused(recordings, "later", tmp_path / "mine", sets=[solved["path"]])["message"]
+    assert [each.name for each in (tmp_path / "mine").iterdir()] == ["notes"]
     strange = read_measurement_set(recordings["later"])
     named = tuple(f"other{n}" for n in range(len(strange.array.names)))
     object.__setattr__(strange.array, "names", named)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from absurd.tasks.cutout import DataIdValidationError, tensor_zarr
+from absurd.tasks.cutout import ButlerConfigError, DataIdValidationError, tensor_zarr
 from absurd.tasks.cutout import manifest as manifests
 from absurd.tasks.cutout.normalise import NORMALISATIONS, normalise, preprocessing, register_preprocessing
 from absurd.tasks.cutout.quality import quality_of
@@ -147,6 +147,19 @@ def test_what_stood_there_is_replaced_when_the_new_is_whole(tmp_path: Path, form
     write(2)
     assert (read_tensors(path)[1] == 2).all()
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_store_takes_the_place_of_no_other_folder(tmp_path: Path) -> None:
+    """What holds anything but tensors is refused, and stays; so is a private path at which there is something."""
+    (tmp_path / "t.zarr").mkdir()
+    (tmp_path / "t.zarr" / "notes").write_text("mine")
+
+    with pytest.raises(ButlerConfigError, match="holds notes, which is of no tensors"):
+        TensorFile(tmp_path / "t.zarr", (1, 2, 2), bands=["g"]).__enter__()
+    with pytest.raises(FileExistsError):
+        TensorFile(tmp_path / "t.zarr", (1, 2, 2), bands=["g"], private=True).__enter__()
+
+    assert [each.name for each in (tmp_path / "t.zarr").iterdir()] == ["notes"]
 
 
 @settings(deadline=None, max_examples=60)

@@ -270,6 +270,10 @@ def test_an_unfinished_dataset_is_kept_if_asked(database_url: str, tmp_path: Pat
     assert names(tmp_path / "d.part") == [f"part-0000{n}.parquet" for n in range(2)]
     assert not (tmp_path / "d.part" / "_manifest.json").exists()
     assert ds.dataset(tmp_path / "d.part").count_rows() == 120_000
+    (tmp_path / "d.part" / "notes").write_text("mine")
+    with pytest.raises(ExportConfigError, match=r"d\.part holds notes, which is not of an export"):
+        export_query(database_url, query, tmp_path / "d", max_rows_per_file=9, unfinished=tmp_path / "d.part")
+    assert (tmp_path / "d.part" / "notes").read_text() == "mine"
 
 
 def test_dates_as_python_has_them() -> None:

@@ -216,7 +216,7 @@ def test_mean_of_right_ascensions_is_circular() -> None:
 
 
 def test_what_cannot_be_combined_is_refused(tiles: list[Path], tmp_path: Path) -> None:
-    """Wrong units, no such file, several planes, tiles without a value: an error that says so, and no file."""
+    """Wrong units, no such file, several planes, tiles without a value or that would be replaced: the error says so."""
     with fits.open(tiles[0]) as hdus:
         kelvin, empty = hdus[0].copy(), hdus[0].copy()
     kelvin.header["BUNIT"] = "K"
@@ -233,6 +233,10 @@ def test_what_cannot_be_combined_is_refused(tiles: list[Path], tmp_path: Path) -
     ):
         error = fail("imaging.mosaic", {"tiles": [str(tmp_path / name)], "out": out})
         assert (error["code"], said in error["message"]) == (code, True), error
+    for name, beam in (("out.fits", None), ("kelvin.fits", "out-noise.fits")):
+        tile = {"image": str(tmp_path / name), "beam": beam and str(tmp_path / beam)}
+        error = fail("imaging.mosaic", {"tiles": [tile], "out": out})
+        assert (error["code"], "both read and written" in error["message"]) == ("pipeline_validation", True), error
     assert not Path(out).exists()
     error = fail("imaging.mosaic", {"tiles": [{"image": str(tmp_path / "empty.fits"), "noise": 0.001}], "out": out})
     assert error["code"] == "mosaicking_failed"

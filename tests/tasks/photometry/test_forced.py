@@ -199,7 +199,7 @@ def test_rings_tell_the_background(rng: np.random.Generator) -> None:
 
 
 def test_wrong_catalogues_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
-    """A column that is not there, a source twice, a place that is none: an error that tells it."""
+    """A column that is not there, a source twice, a place that is none, one that would be replaced: the error tells."""
     image = str(write(tmp_path / "i.fits", FIELD, draw(FIELD, [], rng)))
     for text, said in (
         ("id,ra,dek\na,1,2\n", "no column 'dec'"),
@@ -213,6 +213,9 @@ def test_wrong_catalogues_are_refused(tmp_path: Path, rng: np.random.Generator) 
             {"images": [image], "positions": str(tmp_path / "c.csv"), "out": str(tmp_path / "o.parquet")},
         )
         assert (error["code"], said in error["message"]) == ("visibility_data", True), error
+    same = str(tmp_path / "c.parquet")
+    error = fail("photometry.forced", {"images": [image], "positions": same, "out": same})
+    assert (error["code"], "both read and written" in error["message"]) == ("pipeline_validation", True), error
 
 
 @real

@@ -188,3 +188,6 @@ def test_simulated_night(tmp_path: Path) -> None:
     rows = tmp_path / "nights" / "one.parquet"
     twice = fail("photometry.variability", params | {"photometry": [str(rows), str(rows)]})
     assert "measured twice" in twice["message"]
+    for name in ("out", "light_curves"):
+        same = fail("photometry.variability", params | {"photometry": [str(rows)], name: str(rows)})
+        assert "both read and written" in same["message"]

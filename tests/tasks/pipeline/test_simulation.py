@@ -389,6 +389,18 @@ def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
 # What is refused ----------------------------------------------------------------------------------
 
 
+def test_a_truth_takes_the_place_of_a_truth(tmp_path: Path) -> None:
+    """Of an older one, and of nothing else that has its name."""
+    truth = Path(simulate(SMALL, tmp_path).truth)
+    simulate(SMALL, tmp_path)
+    (truth / "notes").write_text("mine")
+
+    with pytest.raises(ValidationError, match="holds notes, which is of no simulation"):
+        simulate(SMALL, tmp_path)
+
+    assert (truth / "notes").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

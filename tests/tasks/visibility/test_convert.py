@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from proof import seed_of
 from recordings import CHANNEL_HZ, LIGHT, LOWEST_HZ, Recording
 
-from absurd.tasks.radio.errors import DataError, StageError, UnreadableError
+from absurd.tasks.radio.errors import DataError, StageError, UnreadableError, ValidationError
 from absurd.tasks.radio.telescope import Band
 from absurd.tasks.visibility.convert import convert_group, missing_channels
 from absurd.tasks.visibility.flag_record import FlagRecord
@@ -304,6 +304,18 @@ def test_what_was_made_of_other_files_stays(tmp_path: Path) -> None:
         convert_group(others, tmp_path / "out.ms")
 
     assert content(tmp_path / "out.ms") == before
+
+
+def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
+    """One that has the name of the Measurement Set, and is none, is refused and not touched."""
+    files = subbands(tmp_path)
+    (tmp_path / "out.ms").mkdir()
+    (tmp_path / "out.ms" / "notes").write_text("mine", encoding="utf-8")
+
+    with pytest.raises(ValidationError, match=r"out\.ms holds something else"):
+        convert_group(files, tmp_path / "out.ms")
+
+    assert [each.name for each in (tmp_path / "out.ms").iterdir()] == ["notes"]
 
 
 def test_missing_sub_bands_are_no_fault_of_antennas(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from pyuvdata import UVData
 from recordings import Recording
+from single_run import fail
 
 from absurd.tasks.quiet import quiet
 from absurd.tasks.radio.errors import DataError, ValidationError
@@ -109,6 +110,21 @@ def test_what_holds_no_visibilities(tmp_path: Path, make: Callable[[Path], None]
 
     with pytest.raises(DataError, match=said):
         read_visibilities(tmp_path / "odd")
+
+
+def test_what_is_converted_is_not_replaced(tmp_path: Path) -> None:
+    """A Measurement Set over itself, under whatever name, would lose what is not converted; so would files in it."""
+    source = tmp_path / "a.ms"
+    write_measurement_set(read_visibilities(RECORDING.write_subband(tmp_path / "one", 0)), source)
+    (tmp_path / "link").symlink_to(source)
+    inside = RECORDING.write_subband(source / "one", 0)
+    before = {each: each.read_bytes() for each in source.rglob("*") if each.is_file()}
+
+    for read in (source, tmp_path / "link", inside):
+        told = fail("visibility.convert", {"source": str(read), "ms": str(source)})
+        assert (told["code"], "is both read and written" in told["message"]) == ("pipeline_validation", True)
+
+    assert {each: each.read_bytes() for each in source.rglob("*") if each.is_file()} == before
 
 
 def test_whatever_it_is(tmp_path: Path) -> None:

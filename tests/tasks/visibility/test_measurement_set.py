@@ -178,6 +178,24 @@ def test_what_is_no_measurement_set(tmp_path: Path) -> None:
             read_measurement_set(tmp_path / name)
 
 
+def test_nothing_but_a_measurement_set_is_replaced(visibilities: Visibilities, tmp_path: Path) -> None:
+    """A folder of files, and a table of another kind, are refused and stay as they are; an empty folder may go."""
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "notes").write_text("mine", encoding="utf-8")
+    tables.table(str(tmp_path / "other"), tables.maketabdesc([tables.makescacoldesc("A", 0)]), ack=False).close()
+    (tmp_path / "empty").mkdir()
+    before = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+
+    for name in ("night", "other"):
+        with pytest.raises(ValidationError, match=f"{name} holds something else, and is not replaced by a Measurement"):
+            write_measurement_set(visibilities, tmp_path / name)
+    assert {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == before
+    for _ in range(2):
+        write_measurement_set(visibilities, tmp_path / "empty")
+
+    assert np.array_equal(read_measurement_set(tmp_path / "empty").data, visibilities.data)
+
+
 def test_columns_that_do_not_fit(visibilities: Visibilities, tmp_path: Path) -> None:
     """A model of another shape is refused before anything is written; so is a column that there is not."""
     with pytest.raises(DataError, match=r"MODEL_DATA has shape \(29, 4, 2\), and \(30, 4, 2\) goes with the data"):
