@@ -1,7 +1,7 @@
 """The figures of docs/executors: each measured, kept as numbers in JSON, and drawn as SVG beside it.
 
 ``.venv/bin/python tests/figures.py`` measures and draws all anew, or those that are named; tests/test_figures.py
-measures some points of each again, and sees that a picture is of the numbers beside it.
+measures some points of each again, and sees that a picture is of the numbers beside it; `make soak` measures all.
 """
 
 from __future__ import annotations
@@ -233,6 +233,17 @@ def measured(figure: Figure, places: Sequence[float]) -> dict[str, list[float]]:
     told = [figure.measure(place) for place in places]
     series = {name: [float(f"{each[name]:.4g}") for each in told] for name in told[0]}
     return {figure.x_label: list(places), **series}
+
+
+def check(figure: Figure, places: Sequence[float]) -> None:
+    """Measure at some places anew: what is kept of them has to agree, as far as processors do."""
+    kept = json.loads(figure.numbers.read_text(encoding="utf-8"))
+    found = measured(figure, places)
+    assert kept[figure.x_label] == list(figure.places) and list(kept) == list(found)
+    at = [figure.places.index(place) for place in places]
+    for name, values in found.items():
+        told = np.array(kept[name])[at]
+        np.testing.assert_allclose(values, told, rtol=figure.relative, atol=figure.absolute, err_msg=name)
 
 
 def digest(figure: Figure) -> str:
