@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from casacore.tables import table
 from interferometer import observed
 from single_run import run
-from subband_files import write_subband
+from subband_files import name_of, write_subband
 
 from absurd import SyncAbsurdClient
 from absurd.tasks.calibration.gain_record import record
@@ -29,6 +30,8 @@ COLUMNS = (
     *("DATA", "CORRECTED_DATA", "FLAG", "FLAG_ROW", "WEIGHT_SPECTRUM", "WEIGHT", "SIGMA"),
     *("TIME", "UVW", "ANTENNA1", "ANTENNA2", "FIELD_ID"),
 )
+TILES = 2
+"""Recordings that arrive as sub-bands."""
 SKY: dict[str, Any] = {"flux_jy": 5.0, "beam": "none"}
 """Of the recording: at five times its noise."""
 
@@ -104,14 +107,14 @@ class Stage:
 
 
 class Ingest(Stage):
-    """Eight files of two recordings, whose conversions nobody serves."""
+    """Four files of each recording, whose conversions nobody serves."""
 
     executor = "visibility.ingest"
 
     def prepare(self) -> dict[str, Any]:
         incoming = self.folder / "incoming"
         incoming.mkdir()
-        for tile in range(2):
+        for tile in range(TILES):
             for number in range(4):
                 write_subband(incoming, number, tile, jitter_s=15 * number)
         self.client.create_queue("elsewhere")
@@ -122,12 +125,23 @@ class Ingest(Stage):
     def groups(self) -> list[dict[str, Any]]:
         return sorted(self.client.list_subband_groups(self.intake), key=lambda each: int(each["id"]))
 
+    def is_known(self) -> bool:
+        """Whether there is its intake already."""
+        return any(each["name"] == self.intake for each in self.client.list_intakes())
+
     def state(self) -> dict[str, Any]:
-        return {}
+        """What became of each file, and how many conversions each recording has."""
+        files, groups = (self.client.list_subbands(self.intake), self.groups()) if self.is_known() else ([], [])
+        told: dict[str, Any] = dict.fromkeys(sorted(os.listdir(self.folder / "incoming")))
+        told |= {Path(each["path"]).name: each["state"] for each in files}
+        spawned = [datetime.fromisoformat(each["first_stamp"]) for each in groups if each["task_id"] is not None]
+        for tile in range(TILES):
+            stamp = name_of(0, tile).partition("_")[0]
+            told[stamp] = sum(f"{each.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" == stamp for each in spawned)
+        return told
 
     def signature(self) -> Any:
-        known = self.client.list_intakes()
-        if all(each["name"] != self.intake for each in known):
+        if not self.is_known():
             return None
         return [len(self.client.list_subbands(self.intake)), [each["state"] for each in self.groups()]]
 
@@ -140,8 +154,8 @@ class Ingest(Stage):
         if self.result is not None:
             assert [(each["state"], each["present"], each["round"]) for each in groups] == [
                 ("complete", [0, 1, 2, 3], 1)
-            ] * 2
-            assert len({each["task_id"] for each in groups}) == 2
+            ] * TILES
+            assert len({each["task_id"] for each in groups}) == TILES
 
 
 class Convert(Ingest):
@@ -199,6 +213,16 @@ class Restore(Flag):
     def prepare(self) -> dict[str, Any]:
         self.ms = self.copy("flagged")
         return {"ms": str(self.ms), "version": 0}
+
+
+class Foreign(Flag):
+    """A Measurement Set of another one, in place of an older one with its flags and their record."""
+
+    executor = "visibility.convert"
+
+    def prepare(self) -> dict[str, Any]:
+        self.ms = self.copy("flagged")
+        return {"source": self.inputs.ms("night"), "ms": str(self.ms)}
 
 
 # Calibration -------------------------------------------------------------------------------------
@@ -316,6 +340,7 @@ class Refuse(Judge):
 STAGES: dict[str, Callable[[Path, Inputs, SyncAbsurdClient], Stage]] = {
     "visibility.ingest": Ingest,
     "visibility.convert_group": Convert,
+    "visibility.convert": Foreign,
     "visibility.flag": Flag,
     "visibility.restore_flags": Restore,
     "calibration.solve": Solve,
