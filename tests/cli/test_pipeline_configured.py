@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from absurd.cli import absurd
 from absurd.cli.run import call
 
 if TYPE_CHECKING:
-    from cli.conftest import Run
+    from cli.conftest import Run, Start
 
 SMALL = {
     "paths.hdf5_dir": "in",
@@ -142,6 +144,105 @@ def test_plan_by_the_configuration(run: Run, configured: Configured, tmp_path: P
     (foreseen,) = found["foreseen"]
     assert (foreseen["expected"], foreseen["missing"]) == (4, [3])
     assert foreseen["next"] == "would wait 120 s for sb03, and then be converted as it is"
+
+
+def test_groups_are_planned_by_the_tolerances(run: Run, configured: Configured, tmp_path: Path) -> None:
+    """Of times (to that of a group, so twice that between two files) and declinations: more is another group."""
+    (tmp_path / "in").mkdir()
+    write_subband(tmp_path / "in", 0)
+    write_subband(tmp_path / "in", 1, jitter_s=40)
+    write_subband(tmp_path / "in", 2, declination_deg=16.5)
+    tolerances = ("services.group_tolerance_s", "services.group_declination_tolerance_deg")
+
+    def groups(seconds: float, degrees: float) -> list[list[int]]:
+        options = configured(dict(zip(tolerances, (seconds, degrees), strict=True)))
+        return sorted(each["present"] for each in run("pipeline", "plan", *options, "--json").document["foreseen"])
+
+    assert groups(60.0, 1.0) == [[0, 1, 2]]
+    assert groups(15.0, 1.0) == [[0, 2], [1]]
+    assert groups(60.0, 0.1) == [[0, 1], [2]]
+
+
+def test_watch_by_the_configuration(run: Run, start: Start, configured: Configured, tmp_path: Path) -> None:
+    """What is watched, where products go, and how an intake groups; what it says goes to the log."""
+    (tmp_path / "in").mkdir()
+    options = configured({
+        "paths.ms_stage1_dir": "ms",
+        "ms_creation.test_mode": False,
+        "services.expected_subbands": 5,
+        "services.min_subbands": 2,
+        "services.group_tolerance_s": 31.0,
+        "services.group_declination_tolerance_deg": 0.3,
+        "services.partial_after_min": 2.0,
+        "logging.file_output": True,
+        "logging.console_output": False,
+    })  # fmt: skip
+
+    with start("absurd", "pipeline", "watch", *options, "--json") as watching:
+        assert watching.stdout is not None
+        begun = json.loads(watching.stdout.readline())
+        watching.send_signal(signal.SIGTERM)
+        _, err = watching.communicate(timeout=60)
+
+    intake = run("pipeline", "plan", "--json").document["intake"]
+    assert (watching.returncode, err) == (0, "")
+    assert (begun["event"], begun["folder"]) == ("watching", str(tmp_path / "in"))
+    assert intake["params"] == {"out": str(tmp_path / "ms"), "telescope": "dsa110"}
+    assert (intake["subbands"], intake["min_subbands"]) == (5, 2)
+    assert (intake["time_tolerance_seconds"], intake["declination_tolerance_deg"]) == (31.0, 0.3)
+    assert intake["timeout_seconds"] == 120.0
+    assert f"INFO Watching {tmp_path / 'in'}" in (tmp_path / "said" / "pipeline.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("level", "console", "file"), [("INFO", True, True), ("INFO", False, False), ("ERROR", True, True)]
+)
+def test_what_plot_says(
+    capsys: pytest.CaptureFixture[str], configured: Configured, tmp_path: Path, level: str, console: bool, file: bool
+) -> None:
+    """As the other commands: from a level on, to the terminal, to a file."""
+    recorded = write_subband(tmp_path, 0)
+    names = ("logging.level", "logging.console_output", "logging.file_output")
+    options = configured(dict(zip(names, (level, console, file), strict=True)))
+    words = ["pipeline", "plot", str(recorded), "--kind", "flags", "--out", str(tmp_path), *options]
+
+    assert call(absurd, "absurd", words) == 0
+
+    said, kept = capsys.readouterr().err, tmp_path / "said" / "pipeline.log"
+    sentence = f"1 picture of {recorded} in {tmp_path}"
+    assert (sentence in said) == (console and level == "INFO")
+    assert kept.exists() == file
+    assert not file or (sentence in kept.read_text()) == (level == "INFO")
+
+
+def test_blocks_by_the_configuration(run: Run, configured: Configured, tmp_path: Path) -> None:
+    """Where recordings are, how long they and blocks are and overlap, how many blocks go on at once, whether there are
+    mosaics, and what is said of it.
+    """
+    options = configured({
+        "paths.ms_stage1_dir": "ms",
+        "services.mosaic_duration_min": 20.0,
+        "services.mosaic_overlap_min": 5.0,
+        "services.ms_chunk_duration_min": 5.0,
+        "services.max_concurrent_blocks": 1,
+        "mosaicking.save_fits": False,
+        "logging.file_output": True,
+    })  # fmt: skip
+    for minutes in range(0, 35, 5):
+        at = datetime(2023, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+        (tmp_path / "ms" / f"drift_{at:%Y%m%dT%H%M%S}_00.ms").mkdir(parents=True)
+
+    found = run("pipeline", "batch", *options, "--workflow", "nightly-mosaic", "--no-wait", "--json").document
+
+    assert list(found["blocks"]) == ["20230101T000000_20230101T002000", "20230101T001500_20230101T003500"]
+    nodes = run("workflow", "show", found["workflow"], "--json").document["nodes"]
+    names = [each["name"] for each in nodes]
+    assert "imaging.mosaic" not in names
+    assert names.count("photometry.detect") == 7  # in each image, the one that two blocks share among them
+    first = found["blocks"]["20230101T000000_20230101T002000"]
+    alone = [each for each in nodes if each["name"] == "visibility.flag" and first in each["depends_on"]]
+    assert len(alone) == 3  # the second block begins when the first has ended
+    assert " DEBUG " in (tmp_path / "said" / "pipeline.log").read_text()
 
 
 def test_watch_refuses_what_cannot_be_meant(run: Run, configured: Configured) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from pipeline_keys import EFFECTS, GONE
 
 from absurd.executor import load_modules, registry
 from absurd.tasks import EXECUTOR_MODULES
 from absurd.tasks.pipeline import (
+    ConfigurationError,
     PipelineConfig,
     ValidationError,
     environment_names,
@@ -21,64 +24,30 @@ from absurd.tasks.pipeline.stages import stages
 
 load_modules(list(EXECUTOR_MODULES), shipped=False)
 
-OTHER: dict[str, Any] = {
-    "telescope": "OTHER.toml",
-    "paths.skymodels_dir": "lists",
-    "services.expected_subbands": 8,
-    "services.min_subbands": 6,
-    "calibration.engine": "casatasks",
-    "calibration.flagging.strategy": "quick",
-    "calibration.gcal_refant": "pad104, pad105",
-    "calibration.bcal_refant": "pad106",
-    "calibration.gcal_mode": "p",
-    "calibration.gcal_solint": "int",
-    "calibration.bcal_solint": "10min",
-    "calibration.prebp_solint": "30s",
-    "calibration.gcal_uvrange": "<500m",
-    "calibration.bcal_uvrange": "<500m",
-    "calibration.prebp_uvrange": "<500m",
-    "calibration.bcal_combine": ["scan"],
-    "quality.limits": {"antennas": {"fail_below": 6}},
-    "skymodel.flux.power_law_index": -2.0,
-    "imaging.engine": "wsclean",
-    "imaging.deconvolver": "multiscale",
-    "imaging.gridder": "idg",
-    "imaging.threshold": "2mJy",
-    "imaging.image_size": [64, 64],
-    "imaging.cell_size": "2arcsec",
-    "imaging.weighting": "natural",
-    "mosaicking.mosaic_type": "pbweight",
-    "mosaicking.mosaic_cell": "2arcsec",
-    "photometry.detection.fwhm_pixels": 4.0,
-    "photometry.classification.target_flux_range": [0.1, 0.2],
-    "photometry.classification.reference_flux_range": [0.1, 0.2],
-    "logging.level": "ERROR",
-}
-"""Another value for keys that are no numbers, folders or switches."""
-ONLY_ONE = ("environment", "imaging.interactive", "imaging.savemodel")
-"""Keys that can have one value only: the environment that was asked for, and what no task can be or does."""
+ONLY_ONE = {"environment": "production", "imaging.interactive": True, "imaging.savemodel": "virtual"}
+"""Keys that can have one value only, with another: the environment that was asked for, and what no task is or does."""
 KEYS = dict(described_keys(PipelineConfig))
 
 
-def changed(name: str) -> dict[str, Any]:
-    """Overrides that give a key another value."""
-    usual: Any = load_pipeline_config()
-    for part in name.split("."):
-        usual = usual[part]
-    value = OTHER[name] if name in OTHER else _another(usual)
+def with_key(name: str, value: Any) -> PipelineConfig:
+    """The configuration for development, with another value of a key."""
     for part in reversed(name.split(".")):
         value = {part: value}
-    assert isinstance(value, dict)
-    return value
+    return load_pipeline_config(overrides=value)
 
 
-def _another(usual: Any) -> Any:
-    """A number, folder or switch that is not `usual`."""
-    if isinstance(usual, bool):
-        return not usual
-    if isinstance(usual, str):
-        return f"{usual}/other"
-    return usual * 0.875 if isinstance(usual, float) else usual + 1
+def params_of(config: PipelineConfig) -> dict[str, Any]:
+    """All params of all stages, by stage and place."""
+    return {f"{each} {place}": value for each in stages() for place, value in places_in(stage_params(config, each))}
+
+
+def places_in(params: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Values that are no tables, with the names that lead to them."""
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from places_in(value, f"{above}{name}.")
+        else:
+            yield above + name, value
 
 
 @pytest.fixture(autouse=True)
@@ -91,14 +60,26 @@ def another_telescope(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name, field in KEYS.items() if name not in ONLY_ONE])
+@pytest.mark.parametrize("name", EFFECTS)
 def test_a_key_has_its_effect(name: str) -> None:
-    """Another value changes the params of each stage that is told to read the key, and of no other."""
-    told = set(KEYS[name].json_schema_extra["read_by"])
-    usual, other = load_pipeline_config(), load_pipeline_config(overrides=changed(name))
+    """Another value changes those params that it is for to what they should be, of all that stages are given; these are
+    the stages that are told to read the key.
+    """
+    value, effects = EFFECTS[name]
+    before, after = params_of(load_pipeline_config()), params_of(with_key(name, value))
 
-    assert usual != other
-    assert {each for each in stages() if stage_params(usual, each) != stage_params(other, each)} == told
+    places = before.keys() | after.keys()
+    found = {each: after.get(each, GONE) for each in places if before.get(each, GONE) != after.get(each, GONE)}
+    assert found == effects
+    assert {each.rpartition(" ")[0] for each in effects} == set(KEYS[name].json_schema_extra["read_by"])
+
+
+def test_every_key_has_an_effect() -> None:
+    """But for those that can have one value only, which refuse another."""
+    assert EFFECTS.keys() | ONLY_ONE.keys() == KEYS.keys()
+    for name, value in ONLY_ONE.items():
+        with pytest.raises(ConfigurationError, match=name.replace(".", r"\.")):
+            with_key(name, value)
 
 
 @pytest.mark.parametrize("environment", environment_names())
@@ -112,6 +93,7 @@ def test_params_are_those_that_the_stages_take(environment: str) -> None:
         if (executor := registry.get(stage)) is not None:
             fields = executor.params_type.model_fields
             executor.load_params({name: value for name, value in about.items() if name in fields} | params)
+    assert stage_params(config, "pipeline run")["environment"] == environment
     SimulationSettings(**stage_params(config, "pipeline simulate")["settings"])
 
 
