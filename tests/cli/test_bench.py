@@ -80,16 +80,16 @@ def test_cutouts_are_measured_without_a_database(run: Run, tmp_path: Path, monke
 
 
 def test_calibration_is_measured_without_a_database(run: Run) -> None:
-    """Seconds of a solve and errors of the gains, with interference too."""
+    """Seconds of a solve and errors of the gains, and with interference and dead antennas."""
     found = run("bench", "calibration", "--antennas", "10", "--channels", "4", "--times", "3", "--json")
 
     assert found.code == 0, found.err
     figures = {each["name"]: each for each in found.document["figures"]}
     assert set(figures) == {
-        f"embedded{more}, {what}" for more in ("", ", with interference") for what in ("solve", "error of gains")
+        f"embedded{more}, {what}" for more in ("", ", disturbed") for what in ("solve", "error of gains")
     }
     assert 0 < figures["embedded, error of gains"]["value"] < 5
-    assert figures["embedded, with interference, error of gains"]["value"] < 5
+    assert figures["embedded, disturbed, error of gains"]["value"] < 5
 
 
 def test_mosaics_are_measured_without_a_database(run: Run) -> None:
