@@ -294,10 +294,14 @@ class LsstDataFetcher:
         return self.monitor.metrics()
 
     def check_health(self) -> Health:
-        """Whether sources answer, and how cache, memory and disk stand; never raises."""
+        """Whether sources answer that can be asked, and how cache, memory and disk stand; never raises."""
         config = self.config
         return check_health(
-            connections={name: client.test_connection for name, client in self._clients.items()},
+            connections={
+                name: source.test_connection
+                for name, source in self.sources.items()
+                if hasattr(source, "test_connection")
+            },
             seconds=config.timeout,
             breakers=self._fallback.breakers.values(),
             cache=self.cache,

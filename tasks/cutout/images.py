@@ -38,7 +38,8 @@ def local_path(uri: str) -> Path:
 class Source(Protocol):
     """Where images come from: a file, a folder, an index, a repository.
 
-    One that goes on without files that it cannot read names these in `unread`; see `unread_of`.
+    One that goes on without files that it cannot read names these in `unread`; see `unread_of`.  One that has a
+    `test_connection` tells by it, in one short look, whether it answers: False, or what it raises, if it does not.
     """
 
     name: str

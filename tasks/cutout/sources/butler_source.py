@@ -32,6 +32,7 @@ class Client(Protocol):
     def locate(
         self, patches: Iterable[tuple[int, int]], *, dataset_type: str = "image"
     ) -> dict[tuple[int, int], list[Located]]: ...
+    def test_connection(self) -> bool: ...
     def cleanup(self) -> None: ...
 
 
@@ -65,6 +66,10 @@ class ButlerSource:
         located = self.client.locate({key for keys in alike for key in keys}, dataset_type=self._dataset_type)
         refs = {keys: self._refs(keys, located, bands) for keys in alike}
         return [list(refs[tuple(keys)]) for keys in holding]
+
+    def test_connection(self) -> bool:
+        """Whether the repository answers, and has the collections; see `ButlerClient.test_connection`."""
+        return self.client.test_connection()
 
     def close(self) -> None:
         """Give back connections, and forget headers."""

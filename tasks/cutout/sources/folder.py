@@ -157,6 +157,17 @@ class FolderSource:
             self.unusable.update(closed)
             return [image for path in files for image in self._of(path)]
 
+    def test_connection(self) -> bool:
+        """Whether the folder, or the file, is there and may be read; what is in it is not looked at."""
+        try:
+            if self.folder.is_dir():
+                os.scandir(self.folder).close()
+            else:
+                self.folder.open("rb").close()
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         """Forget what was read: no file stays open between calls."""
         with self._lock:

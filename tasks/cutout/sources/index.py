@@ -81,6 +81,14 @@ class IndexSource:
                         found[place].append((float(depth), ref))
         return [in_order(each, bands) for each in found]
 
+    def test_connection(self) -> bool:
+        """Whether the database answers.  Raises SourceNotFoundError if it has no such index."""
+        try:
+            self._ask([(0.0, 90.0)], ())
+        except ButlerConnectionError:
+            return False
+        return True
+
     def close(self) -> None:
         """Forget what was read, and give back the connection."""
         with self._lock:

@@ -309,6 +309,19 @@ def test_another_source_stands_in(config: ButlerConfig) -> None:
     assert any("away" in each.check for each in health.problems)
 
 
+def test_the_health_of_a_folder_is_looked_at(config: ButlerConfig, folder: Path) -> None:
+    """A folder that is gone, or may not be read, is found before anybody asks for a cut-out."""
+    with LsstDataFetcher(config) as fetcher:
+        before = fetcher.check_health()
+        away = folder.rename(folder.with_name("away"))
+        without = fetcher.check_health()
+        away.rename(folder)
+        again = fetcher.check_health()
+
+    assert [each.state for each in (before, without, again)] == ["ok", "failing", "ok"]
+    assert [each.check for each in without.problems] == ["connection folder"]
+
+
 def test_times_of_recovery_are_told(config: ButlerConfig) -> None:
     """A source that comes back after its breaker opened is counted, with the time it had been away."""
     config = replace(config, retry_attempts=1, failure_threshold=1, cool_down=0.001)

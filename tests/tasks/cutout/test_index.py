@@ -124,7 +124,9 @@ def images(client: SyncAbsurdClient, index: str) -> list[dict[str, Any]]:
 def test_a_source_stays_connected(
     client: SyncAbsurdClient, module_database_url: str, sky: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One connection for all look-ups of all threads, another when it is lost, none once the source is closed."""
+    """One connection for all look-ups of all threads, another when it is lost, none once the source is closed; asked
+    whether it answers it tells so, and that there is no such index.
+    """
     scan(client, "kept", [str(sky)])
     monkeypatch.setenv("ABSURD_DATABASE_URL", module_database_url)
     opened: list[psycopg.Connection[Any]] = []
@@ -136,6 +138,7 @@ def test_a_source_stays_connected(
     connect = database_sync.connect
     monkeypatch.setattr(database_sync, "connect", counting)
     source = executors._indexed("kept")
+    assert source.test_connection()
     asked = np.array([[10.0, 20.0], [0.0, 5.0]])
     with ThreadPoolExecutor(4) as threads:
         first, *others = threads.map(lambda _: source.find(asked), range(12))
@@ -152,6 +155,11 @@ def test_a_source_stays_connected(
     assert source.find(asked) == first
     source.close()
     assert len(opened) == 3 and opened[-1].closed
+
+    unknown = executors._indexed("unknown")
+    with pytest.raises(SourceNotFoundError):
+        unknown.test_connection()
+    unknown.close()
 
 
 # Found ------------------------------------------------------------------------------------------
