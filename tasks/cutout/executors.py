@@ -32,8 +32,8 @@ from absurd.tasks.cutout.params import BatchParams, PartParams
 
 if TYPE_CHECKING:
     from absurd.tasks.cutout.engine import Cutout
-    from absurd.tasks.cutout.images import Source
     from absurd.tasks.cutout.scan import Scanned
+    from absurd.tasks.cutout.sources.index import IndexSource
 
 COLOURS = 3
 LOOK_SECONDS = 2.0
@@ -322,7 +322,7 @@ def index_images(ctx: RunContext, params: IndexParams) -> dict[str, Any]:
     return {"index": params.index} | asdict(found)
 
 
-def _indexed(name: str) -> Source:
+def _indexed(name: str) -> IndexSource:
     """The source that an index of the queue's database is; it connects when it is asked, and stays connected."""
     from absurd.client_sync import SyncAbsurdClient
     from absurd.config import load_settings
