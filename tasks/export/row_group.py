@@ -16,7 +16,7 @@ from absurd.tasks.export.sink import HashingSink
 DEFAULT_ROW_GROUP_SIZE = 1_000_000
 """Rows of a row group, the last one excepted, unless `ROW_GROUP_BYTES` are reached first."""
 ROW_GROUP_BYTES = 48 << 20
-"""Bytes in memory at which a row group is written with the rows it has.  64 MiB are no faster, and take 60 MiB more."""
+"""Bytes in memory at which a row group is written with its rows.  64 MiB are no faster, and take up to 60 MiB more."""
 COMPRESSIONS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
 _LEVELS = {"zstd": 1, "gzip": 6, "brotli": 4}
 """zstd 3 takes a tenth longer and saves a hundredth; pyarrow's own level for brotli takes minutes."""

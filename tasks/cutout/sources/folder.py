@@ -158,9 +158,12 @@ class FolderSource:
             return [image for path in files for image in self._of(path)]
 
     def test_connection(self) -> bool:
-        """Whether the folder, or the file, is there and may be read; what is in it is not looked at."""
+        """Whether the folder, or the file, may be read; what is in it is not looked at.
+
+        Raises SourceNotFoundError, ButlerConnectionError where there is neither.
+        """
         try:
-            if self.folder.is_dir():
+            if _is_folder(self.folder):
                 os.scandir(self.folder).close()
             else:
                 self.folder.open("rb").close()

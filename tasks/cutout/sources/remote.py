@@ -68,8 +68,8 @@ class RemoteSource(FolderSource):
         return [image for address in self.addresses for image in found.get(address, ())]
 
     def test_connection(self) -> bool:
-        """Whether any address answers; the first that does is enough."""
-        return any(isinstance(_asked(each), RemoteFile) for each in self.addresses)
+        """Whether any address answers; the first that does is enough, and so is that there is none to ask."""
+        return not self.addresses or any(isinstance(_asked(each), RemoteFile) for each in self.addresses)
 
     def _forget_versions_before(self, told: Mapping[str, RemoteFile | RippleError]) -> None:
         """What was wrong with a file is forgotten once its server tells another version of it."""

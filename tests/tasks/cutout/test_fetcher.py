@@ -319,7 +319,8 @@ def test_the_health_of_a_folder_is_looked_at(config: ButlerConfig, folder: Path)
         again = fetcher.check_health()
 
     assert [each.state for each in (before, without, again)] == ["ok", "failing", "ok"]
-    assert [each.check for each in without.problems] == ["connection folder"]
+    (problem,) = without.problems
+    assert problem.check == "connection folder" and str(folder) in problem.message
 
 
 def test_times_of_recovery_are_told(config: ButlerConfig) -> None:

@@ -214,7 +214,7 @@ def test_a_source_of_which_no_address_answers_is_away(served: Served, folder: Pa
         assert fetcher.fetch_cutout(RA, DEC, 8).bands == ("r",)
         assert fetcher.unreadable() == {gone: f"there is no file {gone}"}
     assert list(source.unreachable) == [gone]
-    assert [source.test_connection(), RemoteSource([gone]).test_connection()] == [True, False]
+    assert [each.test_connection() for each in (source, RemoteSource([gone]), RemoteSource([]))] == [True, False, True]
 
 
 def test_addresses_are_asked_at_once(tmp_path: Path) -> None:
