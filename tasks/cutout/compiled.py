@@ -139,7 +139,8 @@ def rice(
         seed,
         scales is not None,
     )
-    ended = library().absurd_rice(ctypes.byref(held.boxes), ctypes.byref(tiles), _address(_randoms()))
+    randoms = _randoms()  # held here: where threads make them at once, the cache keeps one's and lets go of the others'
+    ended = library().absurd_rice(ctypes.byref(held.boxes), ctypes.byref(tiles), _address(randoms))
     if ended == NO_MEMORY:
         raise MemoryError("there is not enough memory to sort the tiles of an image")
     return status

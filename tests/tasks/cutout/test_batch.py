@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -196,6 +197,27 @@ def test_tiles_are_decoded_as_by_astropy(kernels: str, tmp_path: Path, tile: tup
                 beyond = values[i, 0][outside]
                 assert (np.isnan(beyond) if whole.dtype.kind == "f" else beyond == 0).all()
     assert n_cut > 50
+
+
+@pytest.mark.skipif("compiled" not in KERNELS, reason="the kernels in C were not built")
+def test_numbers_of_dithering_last_as_long_as_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread that makes them too takes their place in the cache, and not their memory."""
+    path = write_planes(tmp_path / "tiles.fits", make_wcs(), (64, 64))
+    built, gone = compiled.library(), []
+
+    class Library:
+        absurd_randoms, absurd_gather = built.absurd_randoms, built.absurd_gather
+
+        def absurd_rice(self, boxes: Any, tiles: Any, randoms: int) -> int:
+            held = weakref.ref(compiled._randoms())
+            compiled._randoms.cache_clear()
+            gone.append(held() is None)
+            return int(built.absurd_rice(boxes, tiles, randoms))
+
+    monkeypatch.setattr(compiled, "library", Library)
+    cut_batch(Targets.on(around(make_wcs(), 5, seed=3), [ImageRef(str(path), "r", {})]), (33, 48), PLANES)
+
+    assert gone and not any(gone)
 
 
 @pytest.mark.parametrize("compression", ["GZIP_1", "GZIP_2", "HCOMPRESS_1", "PLIO_1"])
