@@ -64,6 +64,8 @@ class AbsurdWorker:
     first is outermost.
     """
 
+    _make_rounds: type[Rounds] = Rounds
+
     def __init__(
         self,
         database_url: str | None = None,
@@ -253,7 +255,7 @@ class AbsurdWorker:
             on_answer=self._obey,
             on_lost=self._given_up,
         )
-        self._rounds = Rounds(
+        self._rounds = self._make_rounds(
             self._database,
             pump,
             self._publisher,

@@ -12,12 +12,13 @@ from absurd.config import Settings
 from absurd.encoding import decode
 from absurd.errors import AbsurdError, TaskFailed
 from absurd.executor import Executor
-from absurd.maintenance import make_round
+from absurd.maintenance import LONGEST_REST, make_round
 from absurd.model import Claim
 from absurd.outcome import Cancelled, Completed, Failed, Outcome, Suspended
 from absurd.queue import get_queue_stats
 from absurd.testing.place import HasSettings, settings_of
 from absurd.workers import AbsurdWorker
+from absurd.workers.life.rounds import Rounds
 from absurd.workers.log.output import Output
 from absurd.workers.port import DatabasePort
 from absurd.workers.slots import APART, Slots
@@ -85,8 +86,17 @@ def drain_sync(
     return asyncio.run(drain(queue, source, executors=executors, check=check, limit=limit))
 
 
+class _NoRounds(Rounds):
+    """None beside the pump: they are made when nothing runs.  Of two at once, one passes by what the other holds."""
+
+    async def _round(self) -> float:
+        return LONGEST_REST
+
+
 class _Inline(AbsurdWorker):
     """A worker that executes one run at a time, here, and leaves when nothing more can be claimed."""
+
+    _make_rounds = _NoRounds
 
     def __init__(
         self, settings: Settings, queues: Sequence[str], executors: Sequence[Executor[Any]] | None, limit: int
@@ -116,10 +126,6 @@ class _Inline(AbsurdWorker):
             middleware=self.call_middleware,
             sink=output,
         )
-
-    async def _round(self) -> float | None:
-        """Nothing beside the pump: the rounds are made below, when nothing runs."""
-        return None
 
     async def _remaining(self) -> int:
         """Whether to go on: something is pending, and since the last time it was asked something has run or moved."""

@@ -14,8 +14,11 @@ import pytest
 
 from absurd import AbsurdClient, RetryLater, RetryPolicy, SyncAbsurdClient, TaskFailed, TaskState, executor
 from absurd.config import Settings
+from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, ConfigurationError
+from absurd.maintenance import Round
 from absurd.testing import FakeClock, assert_not_spawned, assert_spawned, drain, drain_sync, fire_due_sync, results
+from absurd.workers.life import rounds
 
 NIGHT = datetime(2027, 1, 31, 21, 30, tzinfo=UTC)
 
@@ -102,6 +105,24 @@ def test_retries_come_by_the_fake_clock(client: SyncAbsurdClient, settings: Sett
     assert [] == early
     assert [("completed", 2, "clear")] == [(each.state, each.attempt, each.result) for each in second]
     assert client.get_task(task_id).finished_at == NIGHT + timedelta(seconds=200)
+
+
+def test_a_drain_makes_its_rounds_alone(
+    client: SyncAbsurdClient, settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's regular round beside them could hold a sleeper that is due: passed by, it would be left."""
+
+    async def regular(database: AsyncDatabase) -> Round:
+        pytest.fail("a regular round was made")
+
+    monkeypatch.setattr(rounds, "make_round", regular)
+    clock.freeze(NIGHT)
+    client.spawn("kit.flaky", {})
+    [first] = drain_sync("default", settings)
+    clock.advance(200)
+    [second] = drain_sync("default", settings)
+
+    assert (first.state, second.state) == ("failed", "completed")
 
 
 def test_sleepers_go_on_when_they_are_due(client: SyncAbsurdClient, settings: Settings, clock: FakeClock) -> None:
