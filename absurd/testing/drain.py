@@ -55,9 +55,10 @@ async def drain(
     """Execute everything claimable in a queue (or several), and what becomes so meanwhile; gives the runs in order.
 
     That is: pending tasks, children of those that complete, and sleepers, retries and suspended tasks that are
-    due by the database's clock.  What is due later stays: move a `FakeClock`, and drain again.  All executors
-    run in this process, one at a time: plain functions in a thread, whatever `runs_in` says, so that patches and
-    coverage reach them.  `source` is a client or settings; without it the environment names the database.
+    due by the database's clock, unless a worker or scheduler beside it is just moving them.  What is due later stays:
+    move a `FakeClock`, and drain again.  All executors run in this process, one at a time: plain functions in a
+    thread, whatever `runs_in` says, so that patches and coverage reach them.
+    `source` is a client or settings; without it the environment names the database.
     With `check` a task that failed for good raises TaskFailed.  Raises AbsurdError after `limit` runs.
     """
     settings = settings_of(source)

@@ -160,7 +160,7 @@ class FolderSource:
     def test_connection(self) -> bool:
         """Whether the folder, or the file, may be read; what is in it is not looked at.
 
-        Raises SourceNotFoundError, ButlerConnectionError where there is neither.
+        Raises SourceNotFoundError where there is neither, ButlerConnectionError where that cannot be told.
         """
         try:
             if _is_folder(self.folder):

@@ -209,13 +209,16 @@ def test_numbers_of_dithering_last_as_long_as_they_are_read(tmp_path: Path, monk
         absurd_randoms, absurd_gather = built.absurd_randoms, built.absurd_gather
 
         def absurd_rice(self, boxes: Any, tiles: Any, randoms: int) -> int:
-            held = weakref.ref(compiled._randoms())
+            made = compiled._randoms()
+            assert made.ctypes.data == randoms
+            held = weakref.ref(made)
+            del made
             compiled._randoms.cache_clear()
             gone.append(held() is None)
             return int(built.absurd_rice(boxes, tiles, randoms))
 
     monkeypatch.setattr(compiled, "library", Library)
-    cut_batch(Targets.on(around(make_wcs(), 5, seed=3), [ImageRef(str(path), "r", {})]), (33, 48), PLANES)
+    cut_batch(Targets.on(around(make_wcs(), 5, seed=3), [ImageRef(str(path), "r", {})]), (33, 48), PLANES, threads=1)
 
     assert gone and not any(gone)
 
