@@ -48,8 +48,10 @@ lint: $(INSTALLED) ## check style, types, import floors and packaging
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pytest -q tests/test_style.py tests/test_types.py tests/test_layers.py tests/test_packaging.py
 
-docs: $(INSTALLED) ## write the reference pages of docs/ from the code
+docs: $(INSTALLED) ## write the reference pages of docs/ from the code, and the site of all pages to build/site
 	@$(BIN)/python tests/reference.py
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/site-trees docs build/site
+	@echo "the site begins at build/site/index.html"
 
 clean: ## remove the environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
