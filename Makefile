@@ -39,8 +39,8 @@ test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, J=N in N p
 soak: $(INSTALLED) ## go on with the proofs for a long time: faults, races, models (T=PATH a part)
 	@ABSURD_TEST_SOAK=1 $(BIN)/pytest $(if $(V),-v,) $(or $(T),tests/soak tests/stateful tests/faults tests/scheduler tests/schema/test_gates.py tests/tasks/export/test_kill.py tests/tasks/session/test_crash.py tests/tasks/session/test_sealing.py)
 
-bench: $(INSTALLED) ## measure the queue and exports, five rounds of each benchmark (T=NAME one of them)
-	@for name in $(or $(T),queue latency backlog snapshot dag slots packing idle export); do \
+bench: $(INSTALLED) ## measure the queue, exports, cut-outs and images, five rounds of each benchmark (T=NAME one of them)
+	@for name in $(or $(T),queue latency backlog snapshot dag slots packing idle export cutout batch calibration imaging mosaic photometry); do \
 		echo "== absurd bench $$name"; $(BIN)/absurd bench $$name --rounds 5 || exit; done
 
 lint: $(INSTALLED) ## check style, types, import floors and packaging

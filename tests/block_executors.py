@@ -31,7 +31,7 @@ class Stages:
     @property
     def executors(self) -> list[Executor[Any]]:
         names = (
-            *("visibility.flag", "calibration.apply", "imaging.image", "imaging.mosaic"),
+            *("visibility.flag", "calibration.apply", "imaging.image", "qa.image", "imaging.mosaic", "qa.mosaic"),
             *("photometry.detect", "photometry.forced", "photometry.variability"),
         )
         both = (replace(each, runs_in="thread") for each in (report, batch))  # a process takes seconds
@@ -39,7 +39,7 @@ class Stages:
 
     def _executor(self, name: str) -> Executor[Any]:
         async def stage(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
-            recording = Path(params.get("ms") or params["out"]).stem
+            recording = Path(params.get("ms") or params.get("image") or params["out"]).stem
             self.runs[name, recording] += 1
             block = self.block_of.get(recording, recording)
             self.busy[block] += 1
@@ -50,8 +50,9 @@ class Stages:
                     raise Reject(f"{recording} cannot be had")
             finally:
                 self.busy[block] -= 1
-            if name == "imaging.image":
-                return {"paths": {"image": params["out"], "pb": "pb", "pbcor": params["out"]}}
+            if name in ("imaging.image", "qa.image"):
+                path = params.get("out") or params["image"]
+                return {"paths": {"image": path, "pb": "pb", "pbcor": path}}
             return {"path": params.get("out", recording), "images": []}
 
         return Executor(name=name, function=stage, runs_in="loop")

@@ -79,6 +79,8 @@ EFFECTS: dict[str, tuple[Any, Effects]] = {
         | _measurement_sets("site/data/ms_stage1")
         | _gains("site/data/cal_tables")
         | _one("qa.calibration", reports="site/logs")
+        | _one("qa.image", reports="site/logs")
+        | _one("qa.mosaic", reports="site/logs")
         | _one("imaging.image", out="site/data/images/image.fits")
         | _one("imaging.mosaic", out="site/data/mosaics/mosaic.fits")
         | _products("site/data/photometry")
@@ -88,7 +90,13 @@ EFFECTS: dict[str, tuple[Any, Effects]] = {
     "paths.ms_stage1_dir": ("other", _measurement_sets("other")),
     "paths.cal_tables_dir": ("other", _gains("other")),
     "paths.skymodels_dir": ("other", _solve(catalogs="other") | _one("qa.calibration", catalogs="other")),
-    "paths.log_dir": ("other", _one("qa.calibration", reports="other") | _log("file", "other/pipeline.log")),
+    "paths.log_dir": (
+        "other",
+        _one("qa.calibration", reports="other")
+        | _one("qa.image", reports="other")
+        | _one("qa.mosaic", reports="other")
+        | _log("file", "other/pipeline.log"),
+    ),
     "paths.images_dir": ("other", _one("imaging.image", out="other/image.fits")),
     "paths.mosaics_dir": ("other", _one("imaging.mosaic", out="other/mosaic.fits")),
     "paths.photometry_dir": ("other", _products("other")),
@@ -140,7 +148,18 @@ EFFECTS: dict[str, tuple[Any, Effects]] = {
     "calibration.prebp_uvrange": ("<700m", _solve(prebp__uvrange="<700m")),
     "calibration.validity_hours": (6.0, _solve(validity_hours=6.0)),
     "calibration.declination_tolerance_deg": (2.0, _solve(declination_tolerance_deg=2.0)),
-    "quality.quarantine": (False, _one("qa.calibration", quarantine=False)),
+    "quality.quarantine": (
+        False,
+        _one("qa.calibration", quarantine=False)
+        | _one("qa.image", quarantine=False)
+        | _one("qa.mosaic", quarantine=False),
+    ),
+    "quality.image_limits": ({"noise_mjy": {"fail_above": 5}}, _one("qa.image", limits__noise_mjy__fail_above=5)),
+    "quality.mosaic_limits": ({"noise_map": {"fail_above": 5}}, _one("qa.mosaic", limits__noise_map__fail_above=5)),
+    "quality.catalogue": (
+        "nvss.fits",
+        _one("qa.image", catalogue="nvss.fits") | _one("qa.mosaic", catalogue="nvss.fits"),
+    ),
     "quality.limits": ({"antennas": {"fail_below": 6}}, _one("qa.calibration", limits__antennas__fail_below=6)),
     "imaging.deconvolver": ("multiscale", _one("imaging.image", deconvolver="multiscale")),
     "imaging.engine": ("wsclean", _one("imaging.image", engine="wsclean")),
@@ -154,6 +173,8 @@ EFFECTS: dict[str, tuple[Any, Effects]] = {
     "imaging.robust": (-1.0, _one("imaging.image", robust=-1.0)),
     "imaging.pblimit": (0.2, _one("imaging.image", pblimit=0.2)),
     "imaging.pbcor": (False, _one("imaging.image", pbcor=False)),
+    "imaging.planes": (3, _one("imaging.image", planes=3)),
+    "imaging.mask": ("sources.reg", _one("imaging.image", mask="sources.reg")),
     "imaging.use_clean_mask": (True, _one("imaging.image", auto_mask=5.0)),
     "imaging.save_fits": (False, _one("imaging.image", kept="read")),
     "mosaicking.mosaic_type": ("pbweight", _one("imaging.mosaic", weighting="pbweight")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import pairwise
 
 from absurd.tasks.imaging.deconvolve import Tell
 from absurd.tasks.imaging.imager import ImagingResult, image_samples
@@ -18,13 +18,18 @@ def image_planes(samples: Samples, parameters: ImagingParameters, tell: Tell) ->
     """
     if parameters.planes == 1:
         return [image_samples(samples, parameters, tell)]
-    parts = [each for each in parts_of(len(samples.frequencies_hz), parameters) if samples.weights[:, each].any()]
+    parts = parts_of(samples, parameters).values()
     return [image_samples(samples.channels(each), parameters, tell) for each in parts]
 
 
-def parts_of(channels: int, parameters: ImagingParameters) -> list[slice]:
-    """Channels of each plane.  Raises ValidationError for more planes than channels."""
-    if parameters.planes > channels:
-        raise ValidationError(f"{parameters.planes} planes of {channels} channels", advice="take fewer planes")
-    split = np.array_split(np.arange(channels), parameters.planes)
-    return [slice(int(each[0]), int(each[-1]) + 1) for each in split]
+def parts_of(samples: Samples, parameters: ImagingParameters) -> dict[int, slice]:
+    """Channels of each plane in which anything is usable, by the plane's number, parted as WSClean does.
+
+    Raises ValidationError for more planes than channels.
+    """
+    channels, planes = len(samples.frequencies_hz), parameters.planes
+    if planes > channels:
+        raise ValidationError(f"{planes} planes of {channels} channels", advice="take fewer planes")
+    bounds = [each * channels // planes for each in range(planes + 1)]
+    parts = {number: slice(*ends) for number, ends in enumerate(pairwise(bounds))}
+    return {number: part for number, part in parts.items() if samples.weights[:, part].any()}

@@ -42,8 +42,8 @@ class ImagingResult:
     frequency_hz: float
     """Middle of the band, by weight."""
     bandwidth_hz: float
-    time_s: tuple[float, float]
-    """Beginning and end, as in `Visibilities`."""
+    span_s: tuple[float, float]
+    """Begin and end of what was observed, seconds of UTC since MJD 0."""
     telescope: str
     engine: str
     stopped_by: Stop
@@ -111,7 +111,7 @@ def image_samples(samples: Samples, parameters: ImagingParameters, tell: Tell = 
         beam=beam,
         frequency_hz=float(np.average(samples.frequencies_hz, weights=by_channel)),
         bandwidth_hz=float(np.abs(samples.channel_width_hz).sum()),
-        time_s=(float(samples.time_s[0]), float(samples.time_s[-1])),
+        span_s=samples.span_s,
         telescope=samples.array.telescope,
         engine="embedded",
         stopped_by=cleaned.stopped_by,

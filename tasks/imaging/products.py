@@ -115,7 +115,7 @@ def header(results: Sequence[ImagingResult], name: str, history: Sequence[str] =
     cards["RESTFRQ"] = (middle.frequency_hz, "[Hz] middle of the band")
     cards["BANDWID"] = (sum(each.bandwidth_hz for each in results), "[Hz]")
     cards["TIMESYS"] = "UTC"
-    begin, end = first.time_s
+    begin, end = first.span_s
     for key, seconds in (("DATE-OBS", begin), ("DATE-AVG", (begin + end) / 2), ("DATE-END", end)):
         cards[key] = (_MJD_0 + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
     cards["ENGINE"] = first.engine

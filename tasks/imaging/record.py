@@ -16,7 +16,7 @@ _MJD_0 = datetime(1858, 11, 17, tzinfo=UTC)
 def image_record(results: Sequence[ImagingResult], paths: Mapping[str, str], ms: str) -> dict[str, Any]:
     """The row of an image, of whose planes the first tells noise and dynamic range, and the middle one the beam."""
     first, middle = results[0], results[len(results) // 2]
-    begin, end = ((_MJD_0 + timedelta(seconds=each)).isoformat() for each in first.time_s)
+    begin, end = ((_MJD_0 + timedelta(seconds=each)).isoformat() for each in first.span_s)
     ra, dec = (math.degrees(each) for each in (first.geometry.centre.ra_rad, first.geometry.centre.dec_rad))
     told = first.statistics
     return {

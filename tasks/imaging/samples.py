@@ -32,7 +32,9 @@ class Samples:
     frequencies_hz: Floats
     channel_width_hz: Floats
     time_s: Floats
-    """(row,), ascending."""
+    """(row,), ascending: the middle of each integration."""
+    span_s: tuple[float, float]
+    """Begin of the first integration and end of the last, of what is used."""
     starts: NDArray[np.intp]
     """(time + 1,): where the rows of each time begin, and the end."""
     centre: PhaseCentre
@@ -79,7 +81,7 @@ def samples_of(visibilities: Visibilities, parameters: ImagingParameters) -> Sam
     order = keep[np.argsort(visibilities.time_s[keep], kind="stable")]
     everything = len(order) == len(weights) and bool((np.diff(order) == 1).all())
     take = slice(None) if everything else order
-    time = visibilities.time_s[take]
+    time, half = visibilities.time_s[take], visibilities.exposure_s[take] / 2
     starts = np.concatenate([[0], np.flatnonzero(np.diff(time)) + 1, [len(time)]]).astype(np.intp)
     seen = np.flatnonzero(by_field)
     pointings = [
@@ -93,6 +95,7 @@ def samples_of(visibilities: Visibilities, parameters: ImagingParameters) -> Sam
         visibilities.frequencies_hz,
         visibilities.channel_width_hz,
         time,
+        (float((time - half).min()), float((time + half).max())),
         starts,
         centre,
         np.array(pointings),

@@ -32,7 +32,7 @@ def detect(ctx: RunContext, params: DetectParams) -> dict[str, Any]:
     table, told = make_catalogue(params, lambda: ctx.scratch)
     write_table(table, ctx.artifact(params.out, kind="catalogue"), private=True)
     row = table_record(params.out, "catalogue", [(params.image, "image")], sources=table.num_rows)
-    ctx.product("table", row | span_of([open_sky_image(params.image).observed]))
+    ctx.product("table", row | span_of(open_sky_image(params.image).span or ()))
     for each in source_rows(table, params.same_arcsec):
         ctx.product("source", each)
     return {"path": os.path.abspath(params.out), "sources": table.num_rows, **told}

@@ -20,7 +20,7 @@ COLUMNS = {
     "ra": ("double", "right ascension, degrees, ICRS"),
     "dec": ("double", "declination, degrees, ICRS"),
     "image": ("string", "path of the image"),
-    "observed": ("timestamp", "when it was observed, UTC"),
+    "observed": ("timestamp", "middle of what was observed, UTC"),
     "frequency_hz": ("double", "of the image, Hz"),
     "flux_jy": ("double", "height of the Gaussian, Jy/beam: of a point source its flux density in Jy"),
     "error_jy": ("double", "standard deviation of flux_jy, Jy/beam"),

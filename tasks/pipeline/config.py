@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from absurd.tasks.qa.gates import gates_with
+from absurd.tasks.qa.gates import GATES, gates_with
+from absurd.tasks.qa.image_gates import IMAGE_GATES, MOSAIC_GATES
 from absurd.tasks.radio.errors import PipelineError
 from absurd.tasks.radio.quantity import angle_deg, duration_s, flux_jy, uv_range
 
@@ -80,12 +81,14 @@ Folder = Annotated[str, Field(min_length=1)]
 Boundaries = Annotated[list[Literal["scan", "field"]], BeforeValidator(_listed)]
 Size = Annotated[list[Annotated[int, Field(ge=16, le=65_536)]], Field(min_length=2, max_length=2)]
 Mode = Literal["p", "a", "ap"]
+OtherLimits = dict[str, dict[str, float | None]]
 SOLVE, APPLY, FLAG, QA = "calibration.solve", "calibration.apply", "visibility.flag", "qa.calibration"
 INGEST, SIMULATE = "visibility.ingest", "pipeline simulate"
 WATCH, PLAN, PLOT = "pipeline watch", "pipeline plan", "pipeline plot"
 IMAGE, MOSAIC, BLOCKS = "imaging.image", "imaging.mosaic", "pipeline run"
 ARRIVE, COMMANDS = (INGEST, WATCH, PLAN), (SIMULATE, WATCH, PLAN, PLOT, BLOCKS)
 DETECT, FORCED, VARIABILITY = "photometry.detect", "photometry.forced", "photometry.variability"
+QA_IMAGE, QA_MOSAIC = "qa.image", "qa.mosaic"
 
 
 class Paths(Section):
@@ -97,12 +100,8 @@ class Paths(Section):
         INGEST,
         SOLVE,
         APPLY,
-        QA,
-        IMAGE,
-        MOSAIC,
-        DETECT,
-        FORCED,
-        VARIABILITY,
+        *(QA, IMAGE, QA_IMAGE, MOSAIC, QA_MOSAIC),
+        *(DETECT, FORCED, VARIABILITY),
         *COMMANDS,
     )
     hdf5_dir: Folder = _key("data/hdf5", "Where sub-bands arrive.", *ARRIVE, SIMULATE)
@@ -115,7 +114,9 @@ class Paths(Section):
         QA,
     )
     log_dir: Folder = _key(
-        "logs", "Reports of the gates, and what commands say; what tasks print is kept with the tasks.", QA, *COMMANDS
+        "logs",
+        "Reports of the gates, and what commands say; what tasks print is kept with the tasks.",
+        *(QA, QA_IMAGE, QA_MOSAIC, *COMMANDS),
     )
     images_dir: Folder = _key("data/images", "Images.", IMAGE)
     mosaics_dir: Folder = _key("data/mosaics", "Mosaics.", MOSAIC)
@@ -125,7 +126,10 @@ class Paths(Section):
 
     def folder(self, name: str) -> str | None:
         """One of them, with `base_dir` before it where it is relative; None if it is none."""
-        relative: str | None = self[name]
+        return self.placed(self[name])
+
+    def placed(self, relative: str | None) -> str | None:
+        """A file or folder of the configuration, from `base_dir` on."""
         return None if relative is None else str(Path(self.base_dir) / relative)
 
 
@@ -214,19 +218,25 @@ class Calibration(Section):
 
 
 class Quality(Section):
-    """What calibrations have to be like to be used."""
+    """What calibrations, images and mosaics have to be like to be used."""
 
     quarantine: bool = _key(
-        True, "Whether gain tables that do not pass are moved away; they fail their task either way.", QA
+        True, "Whether what does not pass is moved away; it fails its task either way.", QA, QA_IMAGE, QA_MOSAIC
     )
-    limits: dict[str, dict[str, float | None]] = _key(
-        {}, "Other limits of gates, as in {antennas = {fail_below = 6}}.", QA
+    limits: OtherLimits = _key({}, "Other limits of calibrations' gates, as in {antennas = {fail_below = 6}}.", QA)
+    image_limits: OtherLimits = _key({}, "Of images'.", QA_IMAGE)
+    mosaic_limits: OtherLimits = _key({}, "Of mosaics'.", QA_MOSAIC)
+    catalogue: Folder | None = _key(
+        None, "Table (ra, dec, flux_jy) that images and mosaics are held against; from base_dir.", QA_IMAGE, QA_MOSAIC
     )
 
     @model_validator(mode="after")
     def _gates(self) -> Self:
         try:
-            gates_with(self.limits)
+            for limits, gates in (
+                (self.limits, GATES), (self.image_limits, IMAGE_GATES), (self.mosaic_limits, MOSAIC_GATES),
+            ):  # fmt: skip
+                gates_with(limits, gates)
         except PipelineError as error:
             raise ValueError(error.message) from None
         return self
@@ -255,6 +265,10 @@ class Imaging(Section):
     )
     pbcor: bool = _key(True, "Whether there is an image that the beam is divided out of, and it is measured.", IMAGE)
     savemodel: Literal["none"] = _key("none", "The model is kept as FITS, and no column of it.", IMAGE)
+    planes: int = _key(1, "Images by frequency; more than 1 are for workflows that only image.", IMAGE, ge=1, le=4096)
+    mask: Folder | None = _key(
+        None, "FITS image that is not 0, or regions of DS9, where alone is cleaned; from base_dir.", IMAGE
+    )
     use_clean_mask: bool = _key(False, "Whether is cleaned only around what stands out by five deviations.", IMAGE)
     save_fits: bool = _key(
         True, "Whether model, residual and point spread function are kept, which no later stage reads.", IMAGE

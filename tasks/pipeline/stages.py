@@ -135,6 +135,22 @@ def _qa(config: PipelineConfig) -> Params:
     }
 
 
+def _qa_image(config: PipelineConfig) -> Params:
+    return _qa_of_sky(config) | {"limits": config.quality.image_limits}
+
+
+def _qa_mosaic(config: PipelineConfig) -> Params:
+    return _qa_of_sky(config) | {"limits": config.quality.mosaic_limits}
+
+
+def _qa_of_sky(config: PipelineConfig) -> Params:
+    return {
+        "reports": config.paths.folder("log_dir"),
+        "catalogue": config.paths.placed(config.quality.catalogue),
+        "quarantine": config.quality.quarantine,
+    }
+
+
 def _simulate(config: PipelineConfig) -> Params:
     creation, sky = config.ms_creation, config.skymodel
     settings = {
@@ -164,10 +180,11 @@ def _image(config: PipelineConfig) -> Params:
     imaging = config.imaging
     direct = (
         *("engine", "gridder", "wprojplanes", "deconvolver", "niter", "threshold", "image_size", "cell_size"),
-        *("weighting", "robust", "pblimit", "pbcor"),
+        *("weighting", "robust", "pblimit", "pbcor", "planes"),
     )
     return {name: imaging[name] for name in direct} | {
         "out": _file(config, "images_dir", "image.fits"),
+        "mask": config.paths.placed(imaging.mask),
         "auto_mask": MASK_DEVIATIONS if imaging.use_clean_mask else None,
         "kept": "all" if imaging.save_fits else "read",
     }
@@ -253,7 +270,9 @@ _STAGES: dict[str, Callable[[PipelineConfig], Params]] = {
     "calibration.apply": _apply,
     "qa.calibration": _qa,
     "imaging.image": _image,
+    "qa.image": _qa_image,
     "imaging.mosaic": _mosaic,
+    "qa.mosaic": _qa_mosaic,
     "photometry.detect": _detect,
     "photometry.forced": _forced,
     "photometry.variability": _variability,

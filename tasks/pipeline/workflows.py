@@ -24,7 +24,7 @@ REPORT = "report"
 """The last node of each block."""
 QUORUM = 0.75
 """Share of a block's images without which there is no mosaic."""
-GATES: Mapping[str, str] = {}
+GATES: Mapping[str, str] = {"imaging.image": "qa.image", "imaging.mosaic": "qa.mosaic"}
 """Executors that judge what a stage has made, by the stage's; they take its path as ``image``, and where it passes hand
 on its ``paths``, by which a mosaic knows its tiles."""
 
@@ -55,15 +55,13 @@ class _Stages:
         *,
         after: Iterable[Node] = (),
         when: str = "all_success",
-        params: Mapping[str, Any] | None = None,
         version: str = "",
     ) -> Node:
-        """A node that runs a stage by the configuration, or by other `params`, `about` a recording or the block.
+        """A node that runs a stage by the configuration, `about` a recording or the block.
 
         Roots come after the block that has their place before them, however that ends.
         """
-        known = stage_params(self.config, executor) if params is None else params
-        node_params = {**known, **about}
+        node_params = {**stage_params(self.config, executor), **about}
         parents = tuple(dict.fromkeys(after))
         key = self._key(executor, node_params, parents, version)
         name = executor if of is None else f"{executor}[{of}]"
@@ -86,8 +84,7 @@ class _Stages:
         gate = GATES.get(str(node.executor))
         if gate is None:
             return Made(node, node)
-        told = {"reports": self.config.paths.folder("log_dir"), "quarantine": self.config.quality.quarantine}
-        return Made(node, self.add(gate, of, {"image": image}, after=[node], params=told))
+        return Made(node, self.add(gate, of, {"image": image}, after=[node]))
 
     def report(self) -> Workflow:
         """The workflow, with its last node: it tells what became of all others."""
@@ -150,15 +147,25 @@ class _Stages:
             applied = self.add("calibration.apply", name, {"ms": ms}, after=[flagged[ms], *gains])
             about = {"ms": ms, "column": "CORRECTED_DATA", "out": self._own("imaging.image", name)}
             image = self.add("imaging.image", name, about, after=[applied])
-            nodes[name] = self.judged(image, name, image.result["paths"]["image"])
+            # Gates are of images of one plane; a cube is for people.
+            is_one = self.config.imaging.planes == 1
+            nodes[name] = self.judged(image, name, image.result["paths"]["image"]) if is_one else Made(image, image)
         return nodes
 
     # Stages of a block ---------------------------------------------------------------------------
 
-    def measured(self, images: Mapping[str, Made]) -> list[Node]:
-        """Sources of the mosaic of images, measured in each of them; without a mosaic each image by itself."""
-        if not stage_params(self.config, "pipeline run")["mosaics"]:
-            return self.measured_alone(images)
+    def measured(self, images: Mapping[str, Made], *, mosaics: bool = True) -> list[Node]:
+        """Sources of the mosaic of images, measured in each of them; without a mosaic each image by itself.
+
+        Raises ValidationError for images of several planes.
+        """
+        if self.config.imaging.planes > 1:
+            raise ValidationError(
+                f"imaging.planes = {self.config.imaging.planes}: sources are measured in images of one plane",
+                advice="take planes = 1, or workflow quick-imaging",
+            )
+        if not (mosaics and stage_params(self.config, "pipeline run")["mosaics"]):
+            return self._measured_alone(images)
         block = self.block.block_id
         least = max(1, math.ceil(QUORUM * len(images)))
         mosaic = self.add(
@@ -171,7 +178,7 @@ class _Stages:
         made = self.judged(mosaic, None, mosaic.result["path"])
         return [self._forced(None, block, made, mosaic.result["path"], mosaic.result["images"])]
 
-    def measured_alone(self, images: Mapping[str, Made]) -> list[Node]:
+    def _measured_alone(self, images: Mapping[str, Made]) -> list[Node]:
         """Sources of each image, measured in it."""
         seen = "pbcor" if self.config.imaging.pbcor else "image"
         return [
@@ -234,7 +241,7 @@ def _calibrator(stages: _Stages) -> None:
 
 def _target(stages: _Stages) -> None:
     """Flag, apply the gains that there are, image, find and measure the sources of each image."""
-    stages.measured_alone(stages.imaged(stages.flagged()))
+    stages.measured(stages.imaged(stages.flagged()), mosaics=False)
 
 
 def _ingestion(stages: _Stages) -> None:

@@ -110,12 +110,14 @@ def image(ctx: RunContext, params: ImageParams) -> dict[str, Any]:
     """Measure an image at all gates; fail, and quarantine its files and its product, if it does not pass one.
 
     Its noise is held against what the visibilities promise, its sources against a catalogue.  A candidate that passes
-    is accepted.  The result tells verdict, warnings, all measures and where the report is; a failure tells the reasons,
-    and is not tried again.
+    is accepted.  The result tells verdict, warnings, all measures, where the report is, and the paths of what lies
+    beside the image, by which a mosaic knows its tiles; a failure tells the reasons, and is not tried again.
     """
-    from absurd.tasks.qa.images import check_image
+    from absurd.tasks.qa.images import check_image, files_beside
 
-    return _judged(ctx, params, lambda paths, told: check_image(params, paths, told))
+    result = _judged(ctx, params, lambda paths, told: check_image(params, paths, told))
+    path = artifact_path(params.image)
+    return result | {"paths": {"image": path, **files_beside(path)}}
 
 
 @executor("qa.mosaic", runs_in="process", retry=_NEVER_AGAIN)

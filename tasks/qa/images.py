@@ -74,7 +74,7 @@ def files_beside(path: str) -> dict[str, str]:
     """Files of an image or mosaic by the names that the imager and the mosaicker give them, of those that are there."""
     stem, suffix = os.path.splitext(path)
     base = stem.removesuffix("-image")
-    kinds = {kind: f"{base}-{kind}{suffix}" for kind in ("residual", "pb", "noise")}
+    kinds = {kind: f"{base}-{kind}{suffix}" for kind in ("residual", "pb", "pbcor", "noise")}
     return {kind: each for kind, each in kinds.items() if os.path.exists(each)}
 
 

@@ -48,10 +48,15 @@ class SkyImage:
     """BUNIT in lower case without blanks: ``jy/beam``; empty where the header has none."""
     beam: RestoringBeam | None
     frequency_hz: float | None
-    observed: datetime | None
-    """DATE-OBS, or MJD-OBS, taken for UTC."""
+    span: tuple[datetime, datetime] | None
+    """Begin and end of what was observed, UTC: DATE-OBS (or MJD-OBS) and DATE-END; the same where there is no end."""
     header: Any
     """`astropy.io.fits.Header`."""
+
+    @property
+    def observed(self) -> datetime | None:
+        """The middle of what was observed."""
+        return None if self.span is None else self.span[0] + (self.span[1] - self.span[0]) / 2
 
     @property
     def cell_deg(self) -> float:
@@ -149,7 +154,7 @@ def _described(name: str, number: int, hdu: Any, whole: Any) -> SkyImage:
         unit=str(header.get("BUNIT", "")).replace(" ", "").lower(),
         beam=beam,
         frequency_hz=_frequency(header),
-        observed=_observed(header),
+        span=_span(header),
         header=header,
         offset=int(hdu.fileinfo()["datLoc"]) if plain and not scaled else None,
     )
@@ -165,16 +170,23 @@ def _frequency(header: Any) -> float | None:
     return None
 
 
-def _observed(header: Any) -> datetime | None:
+def _span(header: Any) -> tuple[datetime, datetime] | None:
+    begin, end = (_time(header, which) for which in ("OBS", "END"))
+    if begin is None:
+        return None
+    return begin, begin if end is None else max(begin, end)
+
+
+def _time(header: Any, which: str) -> datetime | None:
     from astropy.time import Time
 
-    told = header.get("DATE-OBS")
+    told = header.get(f"DATE-{which}")
     try:
         if told:
             time = datetime.fromisoformat(str(told))
             return time.replace(tzinfo=UTC) if time.tzinfo is None else time
-        if header.get("MJD-OBS") is not None:
-            found: datetime = Time(float(header["MJD-OBS"]), format="mjd").to_datetime(timezone=UTC)
+        if header.get(f"MJD-{which}") is not None:
+            found: datetime = Time(float(header[f"MJD-{which}"]), format="mjd").to_datetime(timezone=UTC)
             return found
     except ValueError:
         return None

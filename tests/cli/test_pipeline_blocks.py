@@ -111,6 +111,7 @@ def test_who_does_not_wait(run: Run, site: str, tmp_path: Path) -> None:
         "visibility.flag",
         "calibration.apply",
         "imaging.image",
+        "qa.image",
         "pipeline.report",
     ]
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from absurd.tasks.imaging.beam_fit import fit_beam
 from absurd.tasks.imaging.deconvolve import Stop, noise
 from absurd.tasks.imaging.grid import Geometry
-from absurd.tasks.imaging.image_set import parts_of
 from absurd.tasks.imaging.imager import ImagingResult, dish_beam
 from absurd.tasks.imaging.masks import read_mask
 from absurd.tasks.imaging.parameters import ImagingParameters
@@ -78,12 +77,11 @@ def run_program(command: Sequence[str], folder: Path, environment: Mapping[str, 
 
 
 def result_of(
-    files: Mapping[str, Path], plane: int, samples: Samples, parameters: ImagingParameters, engine: str, stop: Stop,
-) -> ImagingResult:  # fmt: skip
+    files: Mapping[str, Path], part: Samples, parameters: ImagingParameters, engine: str, stop: Stop
+) -> ImagingResult:
     """Of the images image, model, residual and psf of a plane; its beam is fitted as for the embedded engine."""
     nx, ny = parameters.image_size
-    part = samples.channels(parts_of(len(samples.frequencies_hz), parameters)[plane])
-    geometry = Geometry(samples.centre, (ny, nx), parameters.cell_rad)
+    geometry = Geometry(part.centre, (ny, nx), parameters.cell_rad)
     images = {name: _read(path) for name, path in files.items()}
     by_channel = part.weights.sum(axis=0, dtype=np.float64)
     rms, top = noise(images["residual"]), float(np.nanmax(images["image"]))
@@ -97,7 +95,7 @@ def result_of(
         beam=fit_beam(images["psf"], parameters.cell_rad),
         frequency_hz=float(np.average(part.frequencies_hz, weights=by_channel)),
         bandwidth_hz=float(np.abs(part.channel_width_hz).sum()),
-        time_s=(float(part.time_s[0]), float(part.time_s[-1])),
+        span_s=part.span_s,
         telescope=part.array.telescope,
         engine=engine,
         stopped_by=stop,

@@ -53,7 +53,7 @@ class TcleanEngine:
             told = run_program([self.python, "script.py"], folder, {"OMP_NUM_THREADS": "1"})
             stop = _STOPS.get(told.rpartition("stopcode")[2].strip(), "cycles")
             files = {each: folder / f"{each}.fits" for each in ("image", "model", "residual", "psf")}
-            return [result_of(files, 0, samples, parameters, self.name, stop)]
+            return [result_of(files, samples, parameters, self.name, stop)]
 
 
 def job_of(parameters: ImagingParameters) -> dict[str, Any]:

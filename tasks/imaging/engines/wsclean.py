@@ -15,6 +15,7 @@ from absurd.tasks.imaging.deconvolve import Stop, Tell
 from absurd.tasks.imaging.engines.engine import Recording
 from absurd.tasks.imaging.engines.outside import prepare, result_of, run_program, write_mask
 from absurd.tasks.imaging.grid import Geometry
+from absurd.tasks.imaging.image_set import parts_of
 from absurd.tasks.imaging.imager import ImagingResult
 from absurd.tasks.imaging.parameters import ImagingParameters
 from absurd.tasks.radio.errors import DependencyError, ValidationError
@@ -38,6 +39,7 @@ class WSCleanEngine:
             arguments = arguments_of(parameters, known)
             tell("reading")
             samples = prepare(recording.read(), parameters, folder / "tile.ms")
+            parts = parts_of(samples, parameters)
             if parameters.mask is not None:
                 nx, ny = parameters.image_size
                 write_mask(parameters, Geometry(samples.centre, (ny, nx), parameters.cell_rad), folder / "mask.fits")
@@ -45,12 +47,14 @@ class WSCleanEngine:
             tell("cleaning")
             told = run_program([self.program, *arguments, "-name", "made", "tile.ms"], folder)
             results = []
-            for plane in range(parameters.planes):
+            for plane, channels in parts.items():
                 stem = "made" if parameters.planes == 1 else f"made-{plane:04d}"
                 files = {each: folder / f"{stem}-{each}.fits" for each in ("image", "model", "residual", "psf")}
                 if not parameters.niter:
                     files |= {"residual": folder / f"{stem}-image.fits"}
-                results.append(result_of(files, plane, samples, parameters, self.name, _stop(told, parameters)))
+                results.append(
+                    result_of(files, samples.channels(channels), parameters, self.name, _stop(told, parameters))
+                )
             return results
 
 

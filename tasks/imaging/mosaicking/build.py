@@ -114,14 +114,14 @@ def mosaic_record(out: str, tiles: Sequence[Tile], combined: Combined) -> dict[s
     wcs = combined.grid.wcs
     ra, dec = (float(each) for each in wcs.wcs.crval)
     images = [each.image for each in tiles]
-    times = sorted(each.observed for each in images if each.observed is not None)
+    spans = [each.span for each in images if each.span is not None]
     beams = [each.beam for each in images if each.beam is not None]
     frequencies = [each.frequency_hz for each in images if each.frequency_hz is not None]
     telescopes = {each.header.get("TELESCOP") for each in images}
     return {
         "path": out,
-        "observed_from": times[0] if times else None,
-        "observed_until": times[-1] if times else None,
+        "observed_from": min(spans)[0] if spans else None,
+        "observed_until": max(end for _, end in spans) if spans else None,
         "telescope": telescopes.pop() if len(telescopes) == 1 else None,
         "ra": ra % 360,
         "declination": dec,

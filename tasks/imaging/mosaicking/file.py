@@ -84,9 +84,9 @@ def mosaic_header(tiles: Sequence[Tile], grid: Grid) -> Any:
         told["BMIN"] = float(np.median([each.minor_deg for each in beams]))
         turn = np.exp(2j * np.radians([each.angle_deg for each in beams]))
         told["BPA"] = float(np.degrees(np.angle(turn.mean())) / 2)
-    times = sorted(each.observed for each in images if each.observed is not None)
-    if times:
-        told["DATE-OBS"], told["DATE-END"] = _iso(times[0]), _iso(times[-1])
+    spans = [each.span for each in images if each.span is not None]
+    if spans:
+        told["DATE-OBS"], told["DATE-END"] = _iso(min(spans)[0]), _iso(max(end for _, end in spans))
         told["TIMESYS"] = "UTC"
     for key in ("TELESCOP", "INSTRUME", "OBJECT", "OBSERVER"):
         values = {each.header.get(key) for each in images}

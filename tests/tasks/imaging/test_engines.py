@@ -76,6 +76,30 @@ def test_wsclean_agrees(tmp_path: Path) -> None:
     assert not any(tmp_path.glob("wsclean_*"))
 
 
+@pytest.mark.skipif(shutil.which("wsclean") is None, reason="WSClean is not installed")
+def test_planes_without_data_are_left_out(tmp_path: Path) -> None:
+    """Of three parts of the band one is flagged: both imagers give the two others, at their frequencies."""
+    seen = drift(((31.0, 17.0, 1.0),), noise_jy=0.05, antennas=30, times=2)
+    flags = seen.flags.copy()
+    flags[:, 2:4] = True
+    write_measurement_set(seen.with_(flags=flags), tmp_path / "tile.ms")
+    cube = SMALL.model_copy(update={"planes": 3, "niter": 20})
+    found = {
+        engine: engine_named(engine, lambda: tmp_path).image(Recording(tmp_path / "tile.ms"), cube, lambda stage: None)
+        for engine in ("wsclean", "embedded")
+    }
+
+    frequencies = {engine: [each.frequency_hz for each in planes] for engine, planes in found.items()}
+    assert frequencies["embedded"] == pytest.approx([1.3075e9, 1.3675e9], abs=1e5)
+    assert frequencies["wsclean"] == pytest.approx(frequencies["embedded"], rel=1e-4)
+    for planes in found.values():
+        assert [float(each.image.max()) for each in planes] == pytest.approx([1.0, 1.0], rel=0.15)
+    with pytest.raises(ValidationError, match="7 planes of 6 channels"):
+        engine_named("embedded").image(
+            Recording(tmp_path / "tile.ms"), SMALL.model_copy(update={"planes": 7}), lambda stage: None
+        )
+
+
 def test_masks(tmp_path: Path) -> None:
     """Regions of DS9 and FITS masks, also on another grid, mark the same places; others are refused."""
     geometry = Geometry(PhaseCentre("here", 2.0, 0.9), (128, 160), math.radians(10 / 3600))

@@ -6,9 +6,11 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from astropy.wcs import WCS
 from house import ROOT
 from imaged import drift, middle_of, pixel_of, source
 from pydantic import ValidationError as PydanticError
-from single_run import run, run_with_products
+from single_run import fail, run, run_with_products
 
 from absurd.tasks.calibration.sky_model import Component
 from absurd.tasks.imaging.grid import Grid
@@ -28,6 +30,7 @@ from absurd.tasks.imaging.parameters import ImagingParameters
 from absurd.tasks.imaging.samples import samples_of
 from absurd.tasks.imaging.weighting import imaging_weights
 from absurd.tasks.radio.beam import beam_named
+from absurd.tasks.radio.sky_image import open_sky_image
 from absurd.tasks.visibility.measurement_set import write_measurement_set
 from absurd.tasks.visibility.visibilities import Visibilities
 
@@ -187,10 +190,14 @@ KEYS: dict[str, Any] = {
     "gain": 0.3,
     "mgain": 0.5,
     "auto_mask": 400.0,
+    "scales": [3, 9],
+    "mask": "around.reg",
     "auto_threshold": 500.0,
     "point_snr": 1e9,
     "primary_beam": "gaussian",
 }
+OF_FILES: dict[str, Any] = {"planes": 3, "pblimit": 0.97, "pbcor": False, "engine": "wsclean"}
+"""What only shows in the products of the task."""
 
 
 @pytest.fixture(scope="module")
@@ -201,15 +208,46 @@ def little() -> tuple[Visibilities, ImagingResult]:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_each_key_changes_something(little: tuple[Visibilities, ImagingResult], key: str) -> None:
+def test_each_key_changes_something(
+    little: tuple[Visibilities, ImagingResult], key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No key is there for nothing."""
-    usual, changed = little[1], imaged(little[0], **{key: KEYS[key]})
+    monkeypatch.chdir(tmp_path)
+    Path("around.reg").write_text("image; circle(380, 190, 40)")
+    with_it: dict[str, Any] = {"deconvolver": "multiscale", "niter": 100} if key == "scales" else {}
+    usual = imaged(little[0], **with_it) if with_it else little[1]
+    changed = imaged(little[0], **with_it, **{key: KEYS[key]})
 
     assert any(
         getattr(usual, name).shape != getattr(changed, name).shape
         or not np.array_equal(getattr(usual, name), getattr(changed, name))
         for name in ("image", "model", "residual", "psf", "pb")
     )
+
+
+def test_each_key_of_files_changes_them(little: tuple[Visibilities, ImagingResult], tmp_path: Path) -> None:
+    """So does each of those that only show in the products; there is no key beside these and the ones above."""
+    assert KEYS.keys() | OF_FILES.keys() == ImagingParameters.model_fields.keys()
+    write_measurement_set(little[0], tmp_path / "tile.ms")
+    usual = {"ms": str(tmp_path / "tile.ms"), **SMALL, "primary_beam": "airy", "niter": 50}
+
+    def made(**changes: Any) -> dict[str, Any]:
+        told, _ = run("imaging.image", {**usual, "out": str(tmp_path / "-".join(["made", *changes])), **changes})
+        return told
+
+    before = made()
+    assert len(made(planes=OF_FILES["planes"])["planes"]) == 3 > len(before["planes"])
+    assert "pbcor" in before["paths"]
+    assert "pbcor" not in made(pbcor=OF_FILES["pbcor"])["paths"]
+    seen = [
+        int(np.isfinite(fits.getdata(each["paths"]["pbcor"])).sum())
+        for each in (before, made(pblimit=OF_FILES["pblimit"]))
+    ]
+    assert seen[0] > 1.5 * seen[1] > 0
+    if shutil.which("wsclean"):
+        assert (before["engine"], made(engine=OF_FILES["engine"])["engine"]) == ("embedded", "wsclean")
+    else:
+        assert fail("imaging.image", usual | {"out": "x", "engine": "wsclean"})["code"] == "pipeline_dependency"
 
 
 def test_values_that_cannot_be_meant_are_refused() -> None:
@@ -244,7 +282,11 @@ def test_the_task_writes_images_that_others_read(seen: Visibilities, tmp_path: P
     assert (row["path"], row["inputs"]) == (result["paths"]["image"], [{"path": params["ms"], "role": "visibilities"}])
     assert (row["ra"], row["declination"]) == pytest.approx((header["CRVAL1"], header["CRVAL2"]))
     assert row["observed_from"][:19] == header["DATE-OBS"][:19]
-    assert row["observed_from"] < row["observed_until"]
+    begin, end = (datetime.fromisoformat(row[each]) for each in ("observed_from", "observed_until"))
+    assert (end - begin).total_seconds() == pytest.approx(float(seen.exposure_s[0]) * 6, abs=1e-3)
+    observed = open_sky_image(result["paths"]["pbcor"]).observed
+    assert observed is not None
+    assert (observed - begin).total_seconds() == pytest.approx((end - begin).total_seconds() / 2, abs=0.002)
     assert (row["rms_jy"], row["thermal_jy"]) == pytest.approx((header["NOISE"], header["THERMAL"]))
     assert row["beam_major_arcsec"] == pytest.approx(result["beam_arcsec"][0])
     assert row["facts"]["paths"] == result["paths"]

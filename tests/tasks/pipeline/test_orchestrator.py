@@ -74,7 +74,10 @@ async def test_four_blocks_with_a_gap_between_them(
     assert [each.success for each in results] == [True, False, True, True]
     assert stages.most_at_once == 2
     assert [each.image_count for each in results] == [2, 1, 2, 2]
-    assert results[1].errors == [f"imaging.image[{names[2]}] failed: {names[2]} cannot be had"]
+    assert results[1].errors == [
+        f"imaging.image[{names[2]}] failed: {names[2]} cannot be had",
+        f"qa.image[{names[2]}] cancelled: upstream",
+    ]
     assert results[0].output_files[f"imaging.image[{names[0]}]"].endswith(f"images/{names[0]}.fits")
     assert results[0].stage_results[f"visibility.flag[{names[0]}]"]["path"] == names[0]
     assert results[0].processing_time > 0
@@ -100,7 +103,7 @@ async def test_the_same_again_does_what_failed_and_nothing_else(
         await PipelineOrchestrator(config, workflow="quick-imaging", client=client, again=True).process_block(block)
 
     assert not failed.success
-    assert len(failed.errors) == 2
+    assert len(failed.errors) == 3
     assert "cannot be had" in failed.errors[0]
     assert "upstream" in failed.errors[1]
     assert (done.success, done.image_count) == (True, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from absurd.cli.pipeline_blocks import WORKFLOWS as OFFERED
-from absurd.tasks.pipeline import ProcessingBlock, ValidationError, block_workflow, load_pipeline_config, workflows
+from absurd.tasks.pipeline import ProcessingBlock, ValidationError, block_workflow, load_pipeline_config
 from absurd.tasks.pipeline.workflows import WORKFLOWS, batch_workflow
 from absurd.workflow import Workflow
 
@@ -32,7 +32,10 @@ def made(name: str, *blocks: ProcessingBlock, **overrides: Any) -> Workflow:
 
 
 def test_the_standard_workflow() -> None:
-    """Gains of what shows a calibrator come before all are corrected; the mosaic before sources are measured."""
+    """Gains of what shows a calibrator come before all are corrected; the mosaic before sources are measured.
+
+    An image that does not pass its gate is in no mosaic, and nothing is measured in a mosaic that does not.
+    """
     nodes = graph(made("standard", block("a", "b", calibrators=("/ms/a.ms",))))
 
     assert nodes == {
@@ -42,10 +45,13 @@ def test_the_standard_workflow() -> None:
         "qa.calibration[a]": ["calibration.solve[a]"],
         "calibration.apply[a]": ["visibility.flag[a]", "qa.calibration[a]"],
         "imaging.image[a]": ["calibration.apply[a]"],
+        "qa.image[a]": ["imaging.image[a]"],
         "calibration.apply[b]": ["visibility.flag[b]", "qa.calibration[a]"],
         "imaging.image[b]": ["calibration.apply[b]"],
-        "imaging.mosaic": ["imaging.image[a]", "imaging.image[b]"],
-        "photometry.detect": ["imaging.mosaic"],
+        "qa.image[b]": ["imaging.image[b]"],
+        "imaging.mosaic": ["qa.image[a]", "qa.image[b]"],
+        "qa.mosaic": ["imaging.mosaic"],
+        "photometry.detect": ["qa.mosaic", "imaging.mosaic"],
         "photometry.forced": ["photometry.detect", "imaging.mosaic"],
     }
 
@@ -53,11 +59,18 @@ def test_the_standard_workflow() -> None:
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("quick-imaging", ["visibility.flag", "calibration.apply", "imaging.image"]),
+        ("quick-imaging", ["visibility.flag", "calibration.apply", "imaging.image", "qa.image"]),
         ("calibrator", ["visibility.flag", "calibration.solve", "qa.calibration"]),
         (
             "target",
-            ["visibility.flag", "calibration.apply", "imaging.image", "photometry.detect", "photometry.forced"],
+            [
+                "visibility.flag",
+                "calibration.apply",
+                "imaging.image",
+                "qa.image",
+                "photometry.detect",
+                "photometry.forced",
+            ],
         ),
         ("ingestion", ["visibility.ingest"]),
         (
@@ -66,7 +79,9 @@ def test_the_standard_workflow() -> None:
                 "visibility.flag",
                 "calibration.apply",
                 "imaging.image",
+                "qa.image",
                 "imaging.mosaic",
+                "qa.mosaic",
                 "photometry.detect",
                 "photometry.forced",
                 "photometry.variability",
@@ -93,19 +108,17 @@ def test_without_mosaics_each_image_is_measured_by_itself() -> None:
     nodes = graph(made("standard", block("a", "b"), mosaicking={"save_fits": False}))
 
     assert "imaging.mosaic" not in nodes
-    assert nodes["photometry.detect[b]"] == ["imaging.image[b]"]
+    assert nodes["photometry.detect[b]"] == ["qa.image[b]", "imaging.image[b]"]
 
 
-def test_gates_stand_between_what_is_made_and_what_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image that does not pass is in no mosaic, and nothing is measured in a mosaic that does not."""
-    monkeypatch.setattr(workflows, "GATES", {"imaging.image": "qa.image", "imaging.mosaic": "qa.mosaic"})
+def test_cubes_are_images_only() -> None:
+    """Images by frequency pass no gate, and nothing is measured in them: workflows that would are refused."""
+    cubes = {"planes": 4}
 
-    nodes = graph(made("nightly-mosaic", block("a", "b")))
-
-    assert nodes["qa.image[a]"] == ["imaging.image[a]"]
-    assert nodes["imaging.mosaic"] == ["qa.image[a]", "qa.image[b]"]
-    assert nodes["qa.mosaic"] == ["imaging.mosaic"]
-    assert nodes["photometry.detect"] == ["qa.mosaic", "imaging.mosaic"]
+    assert "qa.image[a]" not in graph(made("quick-imaging", block("a"), imaging=cubes))
+    for name in ("standard", "target", "nightly-mosaic"):
+        with pytest.raises(ValidationError, match=r"imaging\.planes = 4"):
+            made(name, block("a"), imaging=cubes)
 
 
 def test_a_mosaic_takes_three_quarters_of_the_images() -> None:

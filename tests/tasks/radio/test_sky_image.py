@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,36 @@ def test_windows(kind: str, tmp_path: Path) -> None:
     assert image.window(slice(3, 40, 7), slice(5, 9)) == pytest.approx(pixels[3:40:7, 5:9], abs=2e-6)
     assert image.pixels().dtype == np.float32
     assert image.pixels().dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("cards", "span", "middle"),
+    [
+        ({}, ("00:00:00", "00:00:00"), "00:00:00"),
+        ({"DATE-END": "2026-01-01T00:05:09"}, ("00:00:00", "00:05:09"), "00:02:34.500000"),
+        ({"DATE-END": "2025-12-31T00:00:00"}, ("00:00:00", "00:00:00"), "00:00:00"),
+        ({"DATE-OBS": None, "MJD-OBS": 61041.0, "MJD-END": 61041.5}, ("00:00:00", "12:00:00"), "06:00:00"),
+        ({"DATE-OBS": "yesterday"}, None, None),
+    ],
+)
+def test_an_image_is_of_the_middle_of_its_recording(
+    cards: dict[str, object], span: tuple[str, str] | None, middle: str | None, tmp_path: Path
+) -> None:
+    """Headers tell begin and end; light curves and rows have the time between them."""
+    path = write(tmp_path / "i.fits", FIELD, np.zeros((64, 64), np.float32))
+    with fits.open(path, mode="update") as hdus:
+        for key, value in cards.items():
+            if value is None:
+                del hdus[0].header[key]
+            else:
+                hdus[0].header[key] = value
+
+    image = open_sky_image(path)
+
+    assert image.span == (
+        None if span is None else tuple(datetime.fromisoformat(f"2026-01-01T{each}Z") for each in span)
+    )
+    assert image.observed == (None if middle is None else datetime.fromisoformat(f"2026-01-01T{middle}Z"))
 
 
 def test_infinities_and_ends(tmp_path: Path) -> None:
