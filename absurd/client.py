@@ -30,6 +30,7 @@ from absurd.queue import Spawned
 from absurd.recordings import RecordingMethods
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules import ScheduleMethods
+from absurd.session_files import SessionFileMethods
 from absurd.spawning import SpawnOptions, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
@@ -45,7 +46,14 @@ def merge_settings(database_url: str | None, settings: Settings | None) -> Setti
 
 
 class AbsurdClient(
-    ScheduleMethods, LogMethods, WorkerMethods, ImageMethods, GainMethods, ProductMethods, RecordingMethods
+    ScheduleMethods,
+    LogMethods,
+    WorkerMethods,
+    ImageMethods,
+    GainMethods,
+    ProductMethods,
+    SessionFileMethods,
+    RecordingMethods,
 ):
     """Hands in tasks, waits for them, and looks at queues.
 

@@ -30,6 +30,7 @@ from absurd.queue import Spawned
 from absurd.recordings import SyncRecordingMethods
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules_sync import SyncScheduleMethods
+from absurd.session_files import SyncSessionFileMethods
 from absurd.spawning import SpawnOptions, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
@@ -44,6 +45,7 @@ class SyncAbsurdClient(
     SyncImageMethods,
     SyncGainMethods,
     SyncProductMethods,
+    SyncSessionFileMethods,
     SyncRecordingMethods,
 ):
     """Hands in tasks, waits for them, and looks at queues.

@@ -259,10 +259,10 @@ class RunContext:
         """Tell of a product of the pipeline: its row is written with the completion of this run, or never.
 
         A file (image, mosaic, table) is one of the run's artifacts, by its final path: {path, observed_from,
-        observed_until, inputs: [{path, role}], facts}, and of images the columns of ``sky_image``.  A source is {name,
-        ra, declination, radius_arcsec}; rows of photometry and variability have the columns of these tables, and `name`
-        of the source.  Measures of gates are {product, measures} (kind qa).  Rows belong to the first table of the run.
-        Not awaited in any executor.  Raises as `ProductRows.add`; what only the database can refuse fails the run.
+        observed_until, inputs: [{path, role}], facts}, of images also columns of ``sky_image``.  A source is {name, ra,
+        declination, radius_arcsec}; photometry and variability have their tables' columns, and `name` of the source; a
+        session those of ``session_file``.  Measures of gates (qa) are {product, measures}.  All belong to the first
+        table.  Not awaited.  Raises as `ProductRows.add`; what only the database can refuse fails the run.
         """
         if self._products is None:
             self._products = ProductRows()

@@ -18,7 +18,7 @@ from absurd.queue import moment_text
 T = TypeVar("T")
 Document = dict[str, Any]
 FileKind = Literal["image", "mosaic", "table"]
-RowKind = Literal["source", "photometry", "variability", "qa"]
+RowKind = Literal["source", "photometry", "variability", "qa", "session"]
 ProductState = Literal["candidate", "accepted", "superseded", "quarantined"]
 _FILES = get_args(FileKind)
 _KINDS = _FILES + get_args(RowKind)

@@ -18,8 +18,8 @@ READER = frozenset({
     "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_stored_gain_set",
     "get_subband_group", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters",
     "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_products",
-    "list_queues", "list_resources", "list_schedules", "list_subband_groups", "list_subbands", "list_tasks",
-    "list_ticks", "list_variability", "list_workers", "list_workflows", "task_why",
+    "list_queues", "list_resources", "list_schedules", "list_session_files", "list_sessions", "list_subband_groups",
+    "list_subbands", "list_tasks", "list_ticks", "list_variability", "list_workers", "list_workflows", "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 

@@ -19,12 +19,13 @@ READS = frozenset({
     "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
     "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
     "get_image_files", "get_light_curve", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
-    "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule",
-    "get_state", "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
+    "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
+    "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
     "get_workflow_state", "group_dead_letters", "has_tokens", "lease_worker", "list_changes", "list_dead_letters",
     "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_products",
-    "list_queues", "list_resources", "list_schedules", "list_subband_groups", "list_subbands", "list_tasks",
-    "list_ticks", "list_tokens", "list_variability", "list_workers", "list_workflows", "new_task_id", "task_why",
+    "list_queues", "list_resources", "list_schedules", "list_session_files", "list_sessions", "list_subband_groups",
+    "list_subbands", "list_tasks", "list_ticks", "list_tokens", "list_variability", "list_workers", "list_workflows",
+    "new_task_id", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -228,13 +229,16 @@ def complete(lease: int, *tasks: UUID) -> Statement:
 
 
 def complete_image(lease: int, *tasks: UUID, path: str) -> Statement:
-    """The completion of tasks, the first of which has made an image, at the path of another, and a source."""
+    """The completion of tasks: the first has made an image, at the path of another, a source, and a session's file."""
     sql, *arguments = complete(lease, *tasks)
     task = str(tasks[0])
     file = {"task": task, "path": path, "attempt_path": "b", "kind": "image", "sha256": "1" * 64, "bytes": 9}
     image = {"path": path, "ra": 10, "declination": 50, "inputs": [{"path": "/a.ms", "role": "visibilities"}]}
     source = {"name": "J004000.00+500000.0", "ra": 10, "declination": 50, "radius_arcsec": 1}
-    products = [{"task": task, "kind": "image", "row": image}, {"task": task, "kind": "source", "row": source}]
+    session = {"folder": "/t", "path": "2026/a.asdf", "state": "sealed", "bytes": 9, "changed_ns": 1, "session_id": "a",
+               "start_time": "2026-11-29T12:30:00Z", "meta": {"seeing": 1.2}}  # fmt: skip
+    rows = {"image": image, "source": source, "session": session}
+    products = [{"task": task, "kind": kind, "row": row} for kind, row in rows.items()]
     return sql.replace(")", ", %s, null, %s)"), *arguments, json.dumps([file]), json.dumps(products)
 
 

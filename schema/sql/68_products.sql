@@ -37,7 +37,7 @@ create or replace function _sources_around(p_ra double precision, p_dec double p
 -- What completed runs have told of their products, as complete_runs has it: [{task, kind, row}].  Of runs that are not
 -- held nothing is stored.  Raises AB001.
 -- Touches the advisory lock of products, product in order of path, sky_image, product_input, source, photometry,
--- variability, qa_result.
+-- variability, qa_result, session_file.
 create or replace function _store_products(p_held _held[], p_products jsonb) returns void
     language plpgsql
     set enable_seqscan = on set enable_bitmapscan = on set enable_hashjoin = on set enable_mergejoin = on set plan_cache_mode = auto
@@ -50,7 +50,7 @@ declare
     v_table bigint;
 begin
     select coalesce(p ->> 'kind', 'null') into v_wrong from jsonb_array_elements(p_products) p
-    where (p ->> 'kind' in ('image', 'mosaic', 'table', 'source', 'photometry', 'variability', 'qa')) is not true limit 1;
+    where (p ->> 'kind' in ('image', 'mosaic', 'table', 'source', 'photometry', 'variability', 'qa', 'session')) is not true limit 1;
     if v_wrong is not null then
         raise exception 'there are no products of kind %', quote_literal(left(v_wrong, 200)) using errcode = 'AB001';
     end if;
@@ -66,6 +66,7 @@ begin
         v_ids := _place_sources(v_rows, v_table);
         perform _store_photometry(v_rows, v_ids, v_table);
         perform _store_variability(v_rows, v_ids, v_table);
+        perform _store_sessions(v_task, v_rows);
         perform _store_measures((p #>> '{row,product}')::bigint, p #> '{row,measures}') from jsonb_array_elements(v_rows) p where p ->> 'kind' = 'qa';
         update product set state = 'accepted', decided_at = clock_time()
         from jsonb_array_elements(v_rows) p

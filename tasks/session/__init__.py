@@ -1,4 +1,4 @@
-"""Sessions: every moment of a telescope belongs to one, and each becomes one file; executor ``session.seal``."""
+"""Sessions: every moment of a telescope belongs to one, and each becomes one file; executors ``session.*``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from absurd.tasks.session.catalog import build_catalog, build_index
     from absurd.tasks.session.errors import (
         SessionDamagedError,
         SessionFolderBusyError,
+        SessionForeignError,
         SessionNotFoundError,
+        SessionQueryError,
         SessionStateError,
         SessionStorageError,
         SessionValueError,
@@ -26,12 +29,16 @@ __all__ = [
     "Session",
     "SessionDamagedError",
     "SessionFolderBusyError",
+    "SessionForeignError",
     "SessionManager",
     "SessionNotFoundError",
+    "SessionQueryError",
     "SessionStateError",
     "SessionStorageError",
     "SessionValueError",
     "Verified",
+    "build_catalog",
+    "build_index",
     "seal",
     "verify",
 ]
@@ -42,6 +49,8 @@ _MODULES = {
     "Session": "manager",
     "SessionManager": "manager",
     "Sealed": "sealed",
+    "build_catalog": "catalog",
+    "build_index": "catalog",
     "seal": "sealed",
     "Verified": "verification",
     "verify": "verification",

@@ -39,3 +39,15 @@ class SessionDamagedError(ExecutionError):
     """A journal or a session's file is not what was written."""
 
     code = "session_damaged"
+
+
+class SessionForeignError(SessionDamagedError):
+    """A whole ASDF file that is no session's."""
+
+    code = "session_foreign"
+
+
+class SessionQueryError(InvalidInputError):
+    """A query of the catalogue that cannot be answered; the message tells why."""
+
+    code = "session_query"

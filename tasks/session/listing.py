@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from absurd.tasks.session.errors import SessionDamagedError, SessionNotFoundError
+from absurd.tasks.session.asdf_form import INDEX_MAGIC, LAST
+from absurd.tasks.session.errors import SessionDamagedError, SessionForeignError, SessionNotFoundError
 from absurd.tasks.session.outline import outline
 from absurd.tasks.session.place import place_of, unsealed
 from absurd.tasks.session.reading import Head, items
 
+MAGIC = b"#ASDF"
+CHUNK = 8 << 10
+"""Bytes that are read at once: what is asked for stands in the first few."""
 DAY = "[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9]"
 
 
@@ -33,30 +38,60 @@ class Summary:
 def summary(path: Path) -> Summary:
     """A session's file in short; reads no more of it than that takes.
 
-    Raises SessionDamagedError for a file that is no session's, or is cut off before that, OSError.
+    Raises SessionForeignError for a whole ASDF file that is no session's, SessionDamagedError for what is none, or is
+    cut off before its end, OSError.
     """
     import yaml
 
     made = Summary(path.stem, str(path), "sealed")
-    try:
-        with path.open("rb") as file:
-            for where, value in items(Head(file)):
+    arrays_embedded = False
+    with path.open("rb") as file:
+        if not file.read(len(MAGIC)).startswith(MAGIC):
+            raise _damaged(path, "it is no ASDF file")
+        file.seek(0)
+        head = Head(file, CHUNK)
+        try:
+            for where, value in items(head):
                 match where:
                     case ("meta", str() as name):
                         made.meta[name] = value
                     case ("meta",) if isinstance(value, dict):  # as asdf may write it
                         made.meta = value
+                    case ("provenance", "frames"):
+                        arrays_embedded = value == "embedded"
                     case ("observability", "metrics") if isinstance(value, dict):
                         made.metrics = value
                     case ("observability", "metrics", str() as name):
                         made.metrics[name] = value
                     case _ if made.meta and made.metrics:
                         break
-    except (yaml.YAMLError, RuntimeError) as error:  # a stream that ends within an event
-        raise SessionDamagedError(f"{path} is damaged: {error}", path=str(path)) from error
-    if "session_id" not in made.meta or not made.metrics:
-        raise SessionDamagedError(f"{path} is damaged, or no session's: it lacks meta or metrics", path=str(path))
+        except (yaml.YAMLError, RuntimeError) as error:  # a stream that ends within an event
+            raise _damaged(path, str(error)) from error
+        if "session_id" not in made.meta or not made.metrics:
+            if head.end is None and LAST.encode() not in _tail(file, len(LAST)):
+                raise _damaged(path, "its tree does not end")
+            raise SessionForeignError(f"{path} is no session's: it lacks meta or metrics", path=str(path))
+        if "schema_version" in made.meta:
+            _check_end(path, file, made, arrays_embedded)
     return made
+
+
+def _check_end(path: Path, file: BinaryIO, made: Summary, embedded: bool) -> None:
+    """Whether a file ends as it was written: its tree, and the index of its blocks, end alike."""
+    arrays = made.metrics.get("frames_captured", 0) if embedded else 0
+    tail = _tail(file, 64 + 24 * arrays)
+    if not tail.endswith(LAST.encode()) or (arrays and INDEX_MAGIC not in tail):
+        raise _damaged(path, "it is cut off")
+
+
+def _tail(file: BinaryIO, size: int) -> bytes:
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - size))
+    return file.read()
+
+
+def _damaged(path: Path, reason: str) -> SessionDamagedError:
+    return SessionDamagedError(f"{path} is damaged: {reason}", path=str(path), reason=reason)
 
 
 def summaries(data_dir: Path) -> Iterator[Summary]:

@@ -155,6 +155,15 @@ class SessionManager(Telling):
         """
         return self._end_one(None, wait=wait, timeout=timeout)
 
+    def rebuild_catalog(self, *, full: bool = False, timeout: float | None = None) -> Path:
+        """Bring ``catalog/catalog.parquet`` up to date with the files that are sealed, and give its path.
+
+        With a client the task ``session.catalog`` does it and tells the database too, and is waited for as in
+        `end_session`; with the database away it is done here.  With `full` all files are read again.
+        Raises SessionStorageError, TaskFailed, WaitTimeoutError.
+        """
+        return self._sealer.catalog(full, timeout)
+
     def close(self) -> None:
         """End the active session and let go of the folder; waits for the file where it is written here.
 

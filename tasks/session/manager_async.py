@@ -117,6 +117,10 @@ class AsyncSessionManager(_Landing):
         """As `SessionManager.end_session`."""
         return await asyncio.to_thread(self._opened.end_session, wait=wait, timeout=timeout)
 
+    async def rebuild_catalog(self, *, full: bool = False, timeout: float | None = None) -> Path:
+        """As `SessionManager.rebuild_catalog`."""
+        return await asyncio.to_thread(self._opened.rebuild_catalog, full=full, timeout=timeout)
+
     async def close(self) -> None:
         """As `SessionManager.close`."""
         if self._manager is not None:

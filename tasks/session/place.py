@@ -14,6 +14,11 @@ from absurd.tasks.session.errors import SessionNotFoundError, SessionValueError
 
 WORK = ".sessions"
 """The folder of what is not sealed yet, a folder for each session."""
+CATALOG = "catalog"
+"""The folder of what is derived from the files."""
+CALIBRATION = "calibration"
+"""The folder of master frames."""
+FRAMES_SUFFIX = "_frames"
 TYPES = ("observation", "alignment", "experiment", "maintenance", "idle")
 LONGEST_TARGET = 40
 """Characters of a target in a file's name; the file itself has all of it."""
@@ -75,7 +80,7 @@ class Place:
     @property
     def beside(self) -> Path:
         """Folder of external frames in the end, beside the file."""
-        return self.path.with_name(f"{self.id}_frames")
+        return self.path.with_name(self.id + FRAMES_SUFFIX)
 
 
 def place_of(data_dir: str | os.PathLike[str], id: str) -> Place:
@@ -83,6 +88,11 @@ def place_of(data_dir: str | os.PathLike[str], id: str) -> Place:
     if _ID.fullmatch(id) is None:
         raise SessionNotFoundError(f"{id!r} is no name of a session", session_id=id)
     return Place(Path(data_dir), id)
+
+
+def is_frames_folder(name: str) -> bool:
+    """Whether a folder of that name has the external frames of a session."""
+    return name.endswith(FRAMES_SUFFIX) and _ID.fullmatch(name.removesuffix(FRAMES_SUFFIX)) is not None
 
 
 def unsealed(data_dir: Path) -> list[Place]:

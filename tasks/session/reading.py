@@ -33,8 +33,9 @@ class Block(NamedTuple):
 class Head:
     """The tree of an open file as a stream of its own, which ends where the tree does."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, chunk: int = CHUNK) -> None:
         self._file = file
+        self._chunk = chunk
         self._kept = b""
         self.end: int | None = None
         """Where the blocks begin, once all was read; None before, and if the tree does not end."""
@@ -43,7 +44,7 @@ class Head:
     def read(self, size: int = -1) -> bytes:
         """Some bytes; none at the end."""
         while self.end is None:
-            chunk = self._file.read(CHUNK)
+            chunk = self._file.read(self._chunk)
             data = self._kept + chunk
             at = data.find(_END)
             if at >= 0:

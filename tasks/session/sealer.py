@@ -13,6 +13,7 @@ from absurd.errors import AbsurdError, DatabaseUnavailableError
 from absurd.tasks.session.errors import SessionStorageError
 from absurd.tasks.session.place import Place
 from absurd.tasks.session.sealed import seal
+from absurd.tasks.session.writer import refused
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
@@ -66,6 +67,25 @@ class Sealer:
         except DatabaseUnavailableError as error:
             _log.warning("session %s is being sealed by task %s; the database is away: %s", place.id, task_id, error)
         return place.path
+
+    def catalog(self, full: bool, timeout: float | None) -> Path:
+        """Bring the catalogue up to date, by a task that is waited for, or here; gives its path."""
+        from absurd.tasks.session.catalog import PARQUET, rebuild
+
+        path = self._data_dir / PARQUET
+        if self._client is not None:
+            params = {"data_dir": str(self._data_dir), "full": full}
+            try:
+                self._client.wait(self._client.spawn("session.catalog", params, queue=self._queue), timeout)
+            except DatabaseUnavailableError as error:
+                _log.warning("the database is not told of the catalogue of %s: %s", self._data_dir, error)
+            else:
+                return path
+        try:
+            rebuild(self._data_dir, full=full)
+        except OSError as error:
+            raise refused(path, error) from error
+        return path
 
     def owe(self, place: Place) -> None:
         """Have a session sealed as soon as it can be done."""

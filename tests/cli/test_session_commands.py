@@ -88,3 +88,27 @@ def test_what_is_told_of_mistakes(run: Run, tmp_path: Path) -> None:
     assert run("session", "log", "INFO", "x", "novalue", *data).code == 2
     assert run("session", "start", "nap", *data).code == 2
     assert "No sessions." in run("session", "list", *data).out
+
+
+def test_the_catalogue(run: Run, data: Path) -> None:
+    """A catalogue is made, names what is damaged, and answers conditions and statements on Parquet and SQLite; --spawn
+    has a worker make it; mistakes are said with their codes.
+    """
+    assert run("session", "query", "--json").code == 3
+    run("session", "start", "observation", "--target", "M31")
+    path = Path(run("session", "end").out.strip())
+    (data / "torn.asdf").write_bytes(path.read_bytes()[:-9])
+
+    made = run("session", "rebuild-catalog", "--sqlite")
+
+    assert made.code == 0, made.err
+    assert "1 damaged" in made.out
+    assert "torn.asdf: damaged" in made.err
+    for option in ((), ("--sqlite",)):
+        found = run("session", "query", "target LIKE 'M%' ORDER BY start_time DESC LIMIT 10", "--json", *option)
+        assert [(each["session_id"], each["asdf_path"]) for each in found.document] == [(path.stem, str(path))]
+    assert path.stem in run("session", "query").out
+    assert run("session", "query", "SELECT count(*) AS n FROM sessions WHERE target = 'M31'").out.split() == ["n", "1"]
+    assert "M31" in run("session", "query", "--columns", "target").out
+    assert run("session", "query", "--columns", "colour").code == 2
+    assert run("session", "query", "nonsense", "--json").code == 2
