@@ -35,6 +35,11 @@ SECTIONS = {
         "query": "absurd.cli.session_catalog:query",
         "rebuild-catalog": "absurd.cli.session_catalog:rebuild_catalog",
     },
+    "Keep": {
+        "hold": "absurd.cli.session_retire:hold",
+        "release": "absurd.cli.session_retire:release",
+        "retire": "absurd.cli.session_retire:retire",
+    },
 }
 
 

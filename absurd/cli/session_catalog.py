@@ -18,11 +18,12 @@ SHOWN = ("session_id", "start_time", "target", "frames_captured", "error_count",
 @data_option
 @click.option("--full", is_flag=True, help="Read all files again, also those that are as they were.")
 @click.option("--sqlite", is_flag=True, help="Write catalog/catalog.sqlite too.")
+@click.option("--checksums", is_flag=True, help="With --spawn: read files through that nobody has read yet.")
 @click.option("--spawn", is_flag=True, help="Have a worker do it, as task session.catalog: that tells the database.")
 @json_option
 @click.pass_context
 def rebuild_catalog(
-    ctx: click.Context, data: Path | None, full: bool, sqlite: bool, spawn: bool, as_json: bool
+    ctx: click.Context, data: Path | None, full: bool, sqlite: bool, checksums: bool, spawn: bool, as_json: bool
 ) -> None:
     """Bring catalog/catalog.parquet up to date.
 
@@ -31,13 +32,15 @@ def rebuild_catalog(
     """
     folder = folder_of(data)
     if spawn:
-        params = {"data_dir": str(folder.absolute()), "full": full, "sqlite": sqlite}
+        params = {"data_dir": str(folder.absolute()), "full": full, "sqlite": sqlite, "checksums": checksums}
         task = serve_task(
             ctx, "session.catalog", params, queue=None, here=False, no_wait=False, timeout=None, as_json=as_json
         )
         result = (task or {}).get("result") or {}
         emit(result, as_json=as_json, text=_told(result))
         return
+    if checksums:
+        raise click.UsageError("Checksums are the database's: --checksums needs --spawn")
     from absurd.tasks.session import catalog
 
     made = catalog.rebuild(folder, full=full)

@@ -111,4 +111,32 @@ def test_the_catalogue(run: Run, data: Path) -> None:
     assert run("session", "query", "SELECT count(*) AS n FROM sessions WHERE target = 'M31'").out.split() == ["n", "1"]
     assert "M31" in run("session", "query", "--columns", "target").out
     assert run("session", "query", "--columns", "colour").code == 2
+    assert run("session", "rebuild-catalog", "--checksums").code == 2
     assert run("session", "query", "nonsense", "--json").code == 2
+
+
+def test_retiring(run: Run, data: Path) -> None:
+    """A dry run lists and touches nothing; without --yes nothing goes where nobody can be asked; a hold keeps a file;
+    with --yes what may go goes.
+    """
+    for _ in range(2):
+        run("session", "start", "experiment")
+        run("session", "end")
+    first, second = sorted(data.glob("2*/*/*/*.asdf"))
+    run("spawn", "session.catalog", f"data_dir={data}", "checksums=true", "--here")
+    rule = ("--keep", "experiment=0.001s")
+    assert run("session", "hold", first.stem, "--reason", "Case 17").code == 0
+
+    told = run("session", "retire", *rule, "--dry-run", "--json")
+
+    assert (told.document["files"], len(told.document["due"])) == (1, 2)
+    assert "Case 17" in run("session", "retire", *rule, "--dry-run").out
+    assert run("session", "retire", *rule, "--here").code == 2
+    assert first.exists() and second.exists()
+    assert run("session", "retire").code == run("session", "retire", "--keep", "nap=3d").code == 2
+    assert run("session", "release", first.stem, "--json").document["was_held"] is True
+    assert run("session", "hold", first.stem, "--reason", "Case 18").code == 0
+    gone = run("session", "retire", *rule, "--here", "--yes")
+    assert gone.code == 0, gone.err
+    assert (first.exists(), second.exists()) == (True, False)
+    assert "No session is old enough." in run("session", "retire", "--keep", "idle=1d").out
