@@ -336,6 +336,11 @@ def files_below(folder: str, look: Look) -> Iterator[tuple[str, str]]:
             look.tell(f"{place}: {error.strerror}")
 
 
+def version_of(status: os.stat_result) -> str:
+    """What tells one version of a file from another: its size, and the time of its last change."""
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
 def _version(path: str, look: Look) -> Iterator[tuple[str, str]]:
     """A file with its size and the time of its last change; nothing where there is no file."""
     try:
@@ -350,7 +355,7 @@ def _version(path: str, look: Look) -> Iterator[tuple[str, str]]:
         look.tell(f"{path.encode(errors='surrogateescape').decode(errors='replace')}: its name is not UTF-8")
         return
     if stat.S_ISREG(status.st_mode):
-        yield path, f"{status.st_size}:{status.st_mtime_ns}"
+        yield path, version_of(status)
     else:
         look.others += 1
 

@@ -148,12 +148,14 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
     """Convert a group of sub-bands to one Measurement Set: `visibility.ingest` and `absurd pipeline watch` spawn it.
 
     Sub-bands that are missing are flagged channels.  What arrives once this has begun is late, and not in the product
-    until another conversion is asked for.  The result tells the product's path, bytes and checksum as it was made
-    (flagging changes it), and which sub-bands are in it.
+    until another conversion is asked for.  The first conversion needs all files of its group; another, which somebody
+    has asked for, goes without those that are gone or damaged.  The result tells the product's path, bytes and checksum
+    as it was made (flagging changes it), which sub-bands are in it, and why files are not.
     """
     from absurd.client_sync import SyncAbsurdClient
     from absurd.config import load_settings
     from absurd.tasks.radio.telescope import load_telescope
+    from absurd.tasks.visibility import group_files
     from absurd.tasks.visibility.convert import convert_group as convert_files
     from absurd.tasks.visibility.measurement_set_files import size_and_checksum
 
@@ -164,11 +166,15 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
             raise Cancel(f"another conversion of sub-band group {params.group} was asked for since")
         path = Path(os.path.abspath(params.out)) / f"{group['name']}.ms"
         files = [each for each in group["files"] if each["state"] == "grouped"]
-        if not files:
+        lost = group_files.lost(files) if params.round > 1 else {}
+        numbers = {each["number"]: each["path"] for each in files if each["path"] not in lost}
+        if not numbers:
             raise Reject(f"sub-band group {params.group} has lost all its files")
+        if group_files.is_poorer(numbers, group["product"]):
+            raise Reject(f"the Measurement Set before has sub-bands that are lost: {'; '.join(lost.values())}")
         try:
             made = convert_files(
-                [each["path"] for each in files],
+                list(numbers.values()),
                 path,
                 band=band,
                 declination_tolerance_deg=group["declination_tolerance_deg"],
@@ -176,14 +182,17 @@ def convert_group(ctx: RunContext, params: ConvertGroupParams) -> dict[str, Any]
             )
         except UnreadableError:  # another attempt may read it
             raise
-        except DataError as error:  # it would read the same files
-            raise Reject(error.message) from error
+        except DataError as error:
+            if group_files.changed(files):  # what is written again may be whole soon
+                raise UnreadableError(f"{error.message}; files have changed since they were recorded") from error
+            raise Reject(error.message) from error  # another attempt would read the same
         size, checksum = size_and_checksum(path)
         product = asdict(made) | {"path": str(path), "bytes": size, "checksum": checksum}
-        product |= {"subbands": group["present"], "missing": group["missing"]}
+        missing = [number for number in range(group["expected"]) if number not in numbers]
+        product |= {"subbands": sorted(numbers), "missing": missing, "lost": lost}
         if not client.end_conversion(params.group, params.round, product):
             raise Cancel(f"another conversion of sub-band group {params.group} was asked for since")
-    ctx.log.info("group_converted", group=params.group, path=str(path), subbands=len(files))
+    ctx.log.info("group_converted", group=params.group, path=str(path), subbands=len(numbers))
     return {"group": params.group, "name": group["name"]} | product
 
 

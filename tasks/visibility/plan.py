@@ -103,7 +103,8 @@ def what_next(group: Document, now: datetime, min_subbands: int) -> str:
         case "converting":
             return f"task {group['task_id']} converts it{_without(group)}{late}"
         case "converted":
-            return f"{(group['product'] or {}).get('path', 'converted')}{_without(group)}{late}"
+            product = group["product"] or {}
+            return f"{product.get('path', 'converted')}{_without(group | product)}{late}"
         case _:
             return f"{group['reason']}; {again} tries{' again' if group['round'] else ''} with what there is"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,39 @@ def test_a_file_that_is_away_for_a_moment(
     assert groups(client)[0]["changed"] == [1]
     assert run("visibility.convert_group", params)[0]["subbands"] == [0, 1, 2, 3]
     assert groups(client)[0]["changed"] == []
+
+
+def test_files_that_are_lost_do_not_hold_up_the_others(
+    client: SyncAbsurdClient, incoming: Path, connection: psycopg.Connection[Any]
+) -> None:
+    """One that was cut off since it was recorded may be whole soon; asked for again, a group goes without lost ones.
+
+    A Measurement Set that has more sub-bands than are left stays.
+    """
+    from absurd.tasks.visibility.measurement_set_files import size_and_checksum
+    from absurd.tasks.visibility.plan import what_next
+
+    for number in range(4):
+        write_subband(incoming, number)
+    ingest(incoming)
+    (group,) = groups(client)
+    os.truncate(incoming / name_of(1), 3000)
+    error = fail("visibility.convert_group", conversion(connection, group["id"]))
+    assert (error["code"], "have changed since" in error["message"]) == ("visibility_unreadable", True)
+    (incoming / name_of(2)).unlink()
+    connection.execute("update subband_group set state = 'failed'")
+    client.convert_subband_group(group["id"])
+
+    made, _ = run("visibility.convert_group", conversion(connection, group["id"]))
+
+    assert (made["subbands"], made["missing"]) == ([0, 3], [1, 2])
+    assert [Path(each).name for each in made["lost"]] == [name_of(1), name_of(2)]
+    (group,) = groups(client)
+    assert f"{made['path']} without sb01-sb02" in what_next(group, datetime.now(UTC), 3)
+    (incoming / name_of(3)).unlink()
+    client.convert_subband_group(group["id"])
+    assert "sb03.hdf5 is not there" in fail("visibility.convert_group", conversion(connection, group["id"]))["message"]
+    assert size_and_checksum(made["path"])[1] == made["checksum"]
 
 
 def test_ingest_after_a_pause_reads_before_time_is_out(
