@@ -103,6 +103,11 @@ class Settings:
     """Requests a second of one token, or of one address without a good one, that are taken.  None (or 0): no limit."""
     web_body_limit: int = 4_194_304
     """Bytes of a request's body that the web interface reads at most."""
+    web_secret: str | None = field(default=None, repr=False)
+    """What logins to the dashboard are signed with, a long random text; several web interfaces behind one address
+    share it.  None: made anew by each, so that a restart ends all logins."""
+    web_login: float = 43_200.0
+    """Seconds that a login to the dashboard lasts."""
     log_level: str = "info"
     """The least severe log lines to write: debug, info, warning, error or critical."""
     log_format: str = "console"
@@ -253,6 +258,6 @@ def _read(name: str, source: str, value: object, cwd: Path) -> Any:
     try:
         result = read(value)
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):  # whatever it trips over
-        shown = redact_url(repr(value)) if name == "database_url" else repr(value)
+        shown = redact_url(repr(value)) if name == "database_url" else "***" if name == "web_secret" else repr(value)
         raise ConfigurationError(f"{source} is {shown}; it must be {wanted}", setting=name) from None
     return cwd / result if isinstance(result, Path) else result

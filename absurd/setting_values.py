@@ -127,6 +127,11 @@ def _amounts(value: str | Mapping[str, float]) -> dict[str, float]:
     return amounts
 
 
+def _secret(value: str) -> str:
+    _check(isinstance(value, str) and len(value) >= 32)
+    return value
+
+
 READERS: dict[str, Reader] = {
     "database_url": (_database, "a URL such as postgresql://user@host/database or a DSN such as 'host=... dbname=...'"),
     "schema": (_identifier, "lower-case letters, digits and _, at most 50, not beginning with a digit or pg_"),
@@ -163,6 +168,8 @@ READERS: dict[str, Reader] = {
     "web_origins": (_origins, "a list of origins such as https://dashboard.example.org, without a path"),
     "web_proxies": (_networks, "a list of addresses or networks such as 10.0.0.1 or 10.0.0.0/8"),
     "web_rate": (_optional_amount, "a number of requests a second, or 0 for no limit"),
+    "web_secret": (_secret, "a text of at least 32 characters"),
+    "web_login": _seconds(60, 31_536_000),
     "web_body_limit": _count(1024, 1_073_741_824),
     "log_level": _one_of("debug", "info", "warning", "error", "critical"),
     "log_format": _one_of("console", "json"),

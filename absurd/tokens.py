@@ -78,6 +78,11 @@ def list_tokens(*, all: bool = False) -> Call[list[Document]]:
 
 def check_token(token: str) -> Call[Bearer | None]:
     """Whose a token is; None if it is not let in."""
+    return check_token_hash(token_hash(token))
+
+
+def check_token_hash(token_hash: str) -> Call[Bearer | None]:
+    """As `check_token`, for the hash of a token."""
 
     def read(rows: Sequence[Row]) -> Bearer | None:
         if rows[0]["document"] is None:
@@ -85,7 +90,7 @@ def check_token(token: str) -> Call[Bearer | None]:
         found = decode(rows[0]["document"])
         return Bearer(found["name"], Scope(found["scope"]))
 
-    return Call("select {schema}.check_token($1::text)::text as document", (token_hash(token),), read)
+    return Call("select {schema}.check_token($1::text)::text as document", (token_hash,), read)
 
 
 def has_tokens() -> Call[bool]:

@@ -20,12 +20,12 @@ from absurd.errors import ConfigurationError
 def serve(
     ctx: click.Context, web_host: str | None, web_port: int | None, modules: tuple[str, ...], as_json: bool
 ) -> None:
-    """Serve the REST interface until told to stop.
+    """Serve the dashboard and the REST interface until told to stop.
 
     Until a token was made (`absurd token create`) it is there for programs on this machine alone.
     Params of tasks are checked by executors that can be imported here.
     """
-    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("fastapi", "jinja2", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(f"{' and '.join(missing)} missing: this needs `pip install 'absurd[web]'`")
     settings = with_modules(settings_of(ctx, web_host=web_host, web_port=web_port), modules)

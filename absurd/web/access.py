@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from absurd import tokens
@@ -21,11 +22,14 @@ from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.errors import ForbiddenError, InvalidInputError, RateLimitedError, UnauthenticatedError
 from absurd.tokens import PREFIX
+from absurd.web.cookie import LOGIN, Signer
 from absurd.web.throttle import Throttle
 
 API = "/api/v1"
-OPEN = frozenset({f"{API}/health", f"{API}/openapi.json", f"{API}/docs"})
+OPEN = frozenset({f"{API}/health", f"{API}/openapi.json", f"{API}/docs", "/login"})
 """What is there for everybody: nothing of it tells what the queue holds."""
+ASSETS = "/static/"
+"""So begins what pages look by; it is there for everybody too."""
 LOCAL = "local"
 """The name of who needs no token."""
 _TOKEN_LENGTH = len(tokens.new_token())
@@ -44,8 +48,9 @@ class Caller(NamedTuple):
 class Access:
     """Lets a request through with its `Caller`, as ``scope["state"]["caller"]``, or raises why not."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, signer: Signer) -> None:
         self._app = app
+        self._signer = signer
         self._throttle = Throttle(settings.web_rate, time.monotonic)
         self._proxies = [ip_network(each) for each in settings.web_proxies]
         self._origins = settings.web_origins
@@ -60,19 +65,21 @@ class Access:
         headers = Headers(scope=scope)
         address = self._address(scope, headers)
         scope["state"]["address"] = told = str(address or "")
+        scope["state"]["secure"] = self._is_secure(scope, headers)
+        scope["state"]["login"] = login = _login(scope)
         place = _network(address)
         _wait(self._throttle.look(place))
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             self._refuse_other_sites(headers)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise InvalidInputError("the address holds the character NUL, which nothing is called by")
-        if (token := _token(headers)) is not None:
-            bearer = await self._bearer(scope["app"].state.database, token)
-            if bearer is not None:
-                _wait(self._throttle.take(f"token {bearer.name}"))
-                return Caller(bearer.name, bearer.scope, told)
+        token = _token(headers)
+        bearer = await self._bearer(scope["app"].state.database, token, login)
+        if bearer is not None:
+            _wait(self._throttle.take(f"token {bearer.name}"))
+            return Caller(bearer.name, bearer.scope, told)
         _wait(self._throttle.take(place))
-        if scope["path"] in OPEN:
+        if scope["path"] in OPEN or scope["path"].startswith(ASSETS):
             return Caller("", None, told)
         if token is not None:
             raise UnauthenticatedError("this token is not let in: it is unknown, over or revoked")
@@ -85,11 +92,20 @@ class Access:
             )
         return Caller(LOCAL, tokens.Scope.ADMIN, told)
 
-    @staticmethod
-    async def _bearer(database: AsyncDatabase, token: str) -> tokens.Bearer | None:
+    async def _bearer(self, database: AsyncDatabase, token: str | None, login: str) -> tokens.Bearer | None:
+        """Whose the token is, or else that of the login."""
+        if token is None:
+            token_hash = self._signer.read_login(login)
+            return None if token_hash is None else await database.run(tokens.check_token_hash(token_hash))
         if not token.startswith(PREFIX) or len(token) != _TOKEN_LENGTH:
             return None  # the database need not be asked
         return await database.run(tokens.check_token(token))
+
+    def _is_secure(self, scope: Scope, headers: Headers) -> bool:
+        """Whether the caller's connection is encrypted; of one that a proxy of ours has passed on, it tells that."""
+        peer = _ip(scope["client"][0] if scope.get("client") else "")
+        passed_on = self._is_proxy(peer) and headers.get("x-forwarded-proto") == "https"
+        return bool(scope["scheme"] == "https" or passed_on)
 
     def _refuse_other_sites(self, headers: Headers) -> None:
         """Only browsers say where a page is from, and they do so with whatever may change something."""
@@ -130,6 +146,13 @@ def _is_from_here(scope: Scope, headers: Headers) -> bool:
 def _token(headers: Headers) -> str | None:
     kind, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else None
+
+
+def _login(scope: Scope) -> str:
+    """The login's cookie, where it counts: programs' routes change nothing by it, for these take no form's token."""
+    if scope["path"].startswith(API) and scope["method"] not in ("GET", "HEAD"):
+        return ""
+    return str(HTTPConnection(scope).cookies.get(LOGIN, ""))
 
 
 def _ip(text: str) -> _Address | None:

@@ -7,19 +7,25 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import Scope
 
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
+from absurd.errors import AbsurdError
+from absurd.web import dashboard
 from absurd.web.access import API, Access
+from absurd.web.cookie import Signer
+from absurd.web.dashboard.problems import answer_page, is_page
 from absurd.web.guard import Bodies, Guard, Tags
 from absurd.web.pages import show_docs
-from absurd.web.problems import answer_http, answer_invalid
+from absurd.web.problems import answer_error, answer_http, answer_internal, answer_invalid
 from absurd.web.routes import ROUTERS
 
 ABOUT = """
@@ -31,6 +37,7 @@ before it do. Lists are pages: `next` of one is `after` of the next. Errors are 
 
 def build_app(settings: Settings, database: AsyncDatabase) -> FastAPI:
     """The web interface to `database`, which is opened with it unless it is open, and closed with it."""
+    signer = Signer(settings.web_secret, settings.web_login)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,21 +54,24 @@ def build_app(settings: Settings, database: AsyncDatabase) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
-        middleware=_middleware(settings),
-        exception_handlers={RequestValidationError: answer_invalid, HTTPException: answer_http},
+        middleware=_middleware(settings, signer),
+        exception_handlers={RequestValidationError: _answer_refused, HTTPException: _answer_refused},
     )
     app.state.settings = settings
     app.state.database = database
+    app.state.signer = signer
     api = APIRouter(prefix=API)
     for each in ROUTERS:
         api.include_router(each)
     app.include_router(api)
+    for each in dashboard.ROUTERS:
+        app.include_router(each, include_in_schema=False)
     app.add_api_route(f"{API}/docs", show_docs, include_in_schema=False)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, signer: Signer) -> list[Middleware]:
     """Outermost first."""
     pages = Middleware(
         CORSMiddleware,
@@ -72,11 +82,25 @@ def _middleware(settings: Settings) -> list[Middleware]:
     )
     return [
         *([pages] if settings.web_origins else []),
-        Middleware(Guard),
-        Middleware(Access, settings=settings),
+        Middleware(Guard, answer=_answer),
+        Middleware(Access, settings=settings, signer=signer),
         Middleware(Bodies, limit=settings.web_body_limit),
         Middleware(Tags),
     ]
+
+
+def _answer(scope: Scope, error: AbsurdError | None) -> Response:
+    """To people a page, to programs JSON."""
+    if is_page(scope):
+        return answer_page(scope, error)
+    return answer_internal() if error is None else answer_error(error)
+
+
+async def _answer_refused(request: Request, error: Exception) -> Response:
+    """What the framework refuses."""
+    if is_page(request.scope):
+        return answer_page(request.scope, error)
+    return await (answer_invalid if isinstance(error, RequestValidationError) else answer_http)(request, error)
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from absurd.errors import AbsurdError, PayloadTooLargeError
 from absurd.telemetry import Event
-from absurd.web.problems import answer_error, answer_internal, status_of
+from absurd.web.problems import status_of
 
 log = structlog.get_logger("absurd.web")
 
@@ -26,6 +28,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 """What every answer carries, unless its route says otherwise."""
+Answer = Callable[[Scope, AbsurdError | None], Response]
+"""What is answered when something was raised; None: a mistake of our own."""
 
 
 class Guard:
@@ -34,8 +38,9 @@ class Guard:
     The line names the route and not the path, and nothing that the caller sent: no token can get into it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, answer: Answer) -> None:
         self._app = app
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises only what comes after an answer has begun, so that the connection is cut."""
@@ -61,12 +66,12 @@ class Guard:
                 raise
             if status_of(error) >= 500:
                 log.error(Event.REQUEST_FAILED, **_told(scope), error=error.code, message=error.message)
-            await answer_error(error)(scope, receive, sending)
+            await self._answer(scope, error)(scope, receive, sending)
         except Exception:
             log.exception(Event.REQUEST_FAILED, **_told(scope))
             if status:
                 raise
-            await answer_internal()(scope, receive, sending)
+            await self._answer(scope, None)(scope, receive, sending)
         finally:
             log.info(
                 Event.REQUEST_SERVED,

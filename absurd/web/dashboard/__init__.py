@@ -1,0 +1,13 @@
+"""The dashboard: pages for people at ``/``, made here and whole without JavaScript.
+
+A page reads through the same calls as the REST interface, and its forms change through the same SQL functions, with
+the same record of who did it.  ``static/live.js`` fetches the page anew when something happens and puts in what
+differs: there is no second way to draw anything.
+"""
+
+from __future__ import annotations
+
+from absurd.web.dashboard import login, overview, queues, tasks
+
+ROUTERS = [each.router for each in (login, overview, queues, tasks)]
+"""One file for each kind of page."""
