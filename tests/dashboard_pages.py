@@ -21,12 +21,19 @@ class Submit(NamedTuple):
 
 PAGES: dict[str, Callable[[World], str]] = {
     "/": lambda _: "/",
+    "/dead-letters": lambda w: f"/dead-letters?queue={w.queue}",
+    "/dead-letters/{task_id}": lambda w: f"/dead-letters/{w.failed}",
     "/queues": lambda _: "/queues",
     "/queues/{name}": lambda w: f"/queues/{w.queue}",
+    "/schedules": lambda _: "/schedules",
+    "/schedules/{name}": lambda w: f"/schedules/{w.schedule}",
     "/search": lambda w: f"/search?q={w.failed}",
     "/tasks": lambda w: f"/tasks?queue={w.queue}&params=",
     "/tasks/{task_id}": lambda w: f"/tasks/{w.failed}",
     "/tasks/{task_id}/artifacts/{sha256}": lambda w: f"/tasks/{w.completed}/artifacts/{ARTIFACT}",
+    "/workers": lambda _: "/workers",
+    "/workflows": lambda _: "/workflows?state=running",
+    "/workflows/{workflow_id}": lambda w: f"/workflows/{w.workflow}",
 }
 """By route.  `test_dashboard.py` fails for one that is not among them."""
 
@@ -39,7 +46,26 @@ FORMS: dict[str, Submit] = {
     "/tasks/{task_id}/cancel": Submit(
         lambda w: f"/tasks/{w.keyed}/cancel", {"reason": "clouds"}, "spawner", "cancel_task"
     ),
-    "/tasks/{task_id}/retry": Submit(lambda w: f"/tasks/{w.failed}/retry", {}, "spawner", "retry_task"),
+    "/dead-letters/requeue": Submit(
+        lambda _: "/dead-letters/requeue",
+        {"all": "yes", "rate": "5", "params": '{"a": 1}'},
+        "operator",
+        "requeue_dead_letters",
+    ),
+    "/tasks/{task_id}/retry": Submit(lambda w: f"/tasks/{w.completed}/retry", {}, "spawner", "retry_task"),
+    "/dead-letters/purge": Submit(lambda _: "/dead-letters/purge", {"all": "yes"}, "operator", "purge_dead_letters"),
+    "/schedules/{name}/pause": Submit(lambda w: f"/schedules/{w.schedule}/pause", {}, "operator", "pause_schedule"),
+    "/schedules/{name}/resume": Submit(lambda w: f"/schedules/{w.schedule}/resume", {}, "operator", "resume_schedule"),
+    "/schedules/{name}/trigger": Submit(
+        lambda w: f"/schedules/{w.schedule}/trigger", {}, "operator", "trigger_schedule"
+    ),
+    "/workers/{worker}/drain": Submit(lambda w: f"/workers/{w.worker}/drain", {}, "operator", "drain_worker"),
+    "/workflows/{workflow_id}/cancel": Submit(
+        lambda w: f"/workflows/{w.workflow}/cancel", {"reason": "clouds"}, "spawner", "cancel_workflow"
+    ),
+    "/workflows/{workflow_id}/retry": Submit(
+        lambda w: f"/workflows/{w.workflow}/retry", {}, "spawner", "retry_workflow"
+    ),
 }
 """By route, in an order in which each finds something to do."""
 

@@ -98,7 +98,10 @@ begin
         where n.workflow_id = p_workflow),
     shown as (
         select m.*, row_number() over (order by (m.state is distinct from 'failed'), m.task_id) as place from member m
-        order by place limit least(greatest(p_limit, 0), 10000))
+        order by place limit least(greatest(p_limit, 0), 10000)),
+    held as materialized (
+        select u.task_id, min(l.claimed_at) as claimed_at
+        from _leases_of(array(select s.task_id from shown s where s.state = 'running')) l, unnest(l.task_ids) as u (task_id) group by 1)
     select jsonb_build_object(
         'id', v_workflow.id, 'name', v_workflow.name, 'state', v_workflow.state, 'reason', v_workflow.reason,
         'created_at', v_workflow.created_at, 'ended_at', v_workflow.ended_at,
@@ -109,11 +112,15 @@ begin
                 'node', s.name, 'id', s.task_id, 'name', (select x.name from executor x where x.id = t.executor_id),
                 'queue', (select q.name from queue q where q.id = t.queue_id), 'state', coalesce(s.state, 'moving'),
                 'depends_on', coalesce(to_jsonb(t.depends_on), '[]'), 'when', coalesce(t.condition, 'all_success'),
+                'started_at', least(e.started_at, h.claimed_at),
+                'finished_at', case when s.state in ('completed', 'failed', 'cancelled') then e.finished_at end,
                 'error', case when s.state in ('failed', 'cancelled') then (
                     select r.error from run r where r.task_id = s.task_id and r.ends
                     order by r.attempt desc, r.started_at is null, r.finished_at desc limit 1) end)
                 order by s.place), '[]')
-            from shown s left join task t on t.id = s.task_id))
+            from shown s left join task t on t.id = s.task_id
+            left join lateral (select min(r.started_at) as started_at, max(r.finished_at) as finished_at from run r where r.task_id = s.task_id) e on true
+            left join held h on h.task_id = s.task_id))
     into v_document;
     return v_document;
 end $$;

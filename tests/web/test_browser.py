@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from axe_playwright_python.async_playwright import Axe
 from house import ROOT
 from playwright.async_api import Page, async_playwright, expect
 
-from absurd import AbsurdClient, RunContext, executor, inspection, tokens
+from absurd import AbsurdClient, RunContext, Workflow, executor, inspection, tokens
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.testing import drain
@@ -98,6 +99,40 @@ async def log_in(page: Page, token: str) -> None:
     await page.keyboard.type(token)
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Tasks", level=1)).to_be_visible()
+
+
+async def test_a_workflow_ends_before_ones_eyes_and_a_dead_letter_is_requeued(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """On a phone, in the dark: the graph turns as the tasks end, and what failed is pending again after one click."""
+    async with AbsurdClient(settings=settings) as client, serving(settings) as address:
+        workflow = Workflow("night")
+        first = workflow.task(picture, {"out": str(tmp_path / "sky.png")}, queue="sky")
+        last = workflow.task(break_, {}, after=first, queue="sky", max_attempts=1)
+        run = await client.spawn_workflow(workflow)
+        async with browsing(address, "phone", "dark") as page:
+            await page.goto(f"/workflows/{run.id}")
+            graph = page.get_by_role("group", name="Which task waits for which")
+            await expect(graph.locator("text.small", has_text="pending")).to_be_visible()
+            await expect(graph.locator("text.small", has_text="blocked")).to_be_visible()
+            await page.evaluate("window.mark = 'not loaded again'")
+
+            await drain("sky", settings, executors=[picture, break_])
+
+            await expect(page.locator("#head")).to_contain_text("failed", timeout=15_000)
+            await expect(graph.locator("text.small", has_text="completed")).to_be_visible()
+            assert "not loaded again" == await page.evaluate("window.mark")
+            await look(page, "workflow-phone")
+
+            await page.get_by_role("link", name="Dead letters").click()
+            await expect(page.locator("#letters")).to_contain_text("no star was found")
+            await look(page, "dead-letters-phone")
+            await page.get_by_role("button", name=re.compile("^Requeue …")).click()
+            await expect(page.get_by_role("status")).to_contain_text("Requeued: 1")
+            assert "pending" == (await client.get_task(run.tasks[last.name])).state
+            for path in ("/", "/tasks", "/queues/sky", "/workflows", "/schedules", "/workers", "/nowhere"):
+                await page.goto(path)
+                await look(page, f"{path.strip('/').replace('/', '-') or 'overview'}-phone")
 
 
 async def test_a_night_is_watched_and_mended_from_a_browser(settings: Settings, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ differs: there is no second way to draw anything.
 
 from __future__ import annotations
 
-from absurd.web.dashboard import login, overview, queues, tasks
+from absurd.web.dashboard import dead_letters, login, overview, queues, schedules, tasks, workers, workflows
 
-ROUTERS = [each.router for each in (login, overview, queues, tasks)]
+ROUTERS = [each.router for each in (login, overview, queues, tasks, workflows, schedules, dead_letters, workers)]
 """One file for each kind of page."""

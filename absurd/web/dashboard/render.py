@@ -39,6 +39,10 @@ PLACES = (
     ("/", "Overview"),
     ("/queues", "Queues"),
     ("/tasks", "Tasks"),
+    ("/workflows", "Workflows"),
+    ("/schedules", "Schedules"),
+    ("/dead-letters", "Dead letters"),
+    ("/workers", "Workers"),
 )
 """Where the menu leads."""
 

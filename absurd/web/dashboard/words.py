@@ -99,10 +99,13 @@ def short_id(value: object) -> str:
 
 
 def tell_options(options: Mapping[str, Any]) -> str:
-    """Names and values in one line."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in options.items()
-    )
+    """Names and values in one line; a unit at the end of a name stands behind its value."""
+    return ", ".join(f"{name.removesuffix('_gib')} {_amount(name, value)}" for name, value in options.items())
+
+
+def _amount(name: str, value: object) -> str:
+    told = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{told} GiB" if name.endswith("_gib") else told
 
 
 def base_name(path: str) -> str:

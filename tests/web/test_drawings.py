@@ -1,0 +1,99 @@
+"""What pages draw and how they tell numbers: places, marks and words, without a browser."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from absurd.web.dashboard import gantt, graph
+from absurd.web.dashboard.axis import number_marks, time_marks
+from absurd.web.dashboard.words import scaled, tell_age, tell_bytes, tell_options, tell_seconds
+
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+
+def node(name: str, *parents: str, state: str = "completed", executor: str = "a.b", **times: str) -> dict[str, Any]:
+    return {"id": name, "node": name, "name": executor, "state": state, "depends_on": list(parents)} | {
+        "started_at": None, "finished_at": None
+    } | times  # fmt: skip
+
+
+def test_a_task_stands_right_of_all_its_parents_and_on_nobody_else() -> None:
+    """Whatever order the nodes come in; a parent outside of the workflow is left out."""
+    nodes = [node("d", "b", "c"), node("c", "a", "elsewhere"), node("b", "c"), node("a")]
+
+    drawn = graph.draw(nodes)
+
+    x = {box.members[0]["id"]: box.x for box in drawn.boxes}
+    assert x["a"] < x["c"] < x["b"] < x["d"]
+    assert 4 == len(drawn.curves)
+    assert 4 == len({(box.x, box.y) for box in drawn.boxes})
+    assert all(0 <= box.x <= drawn.width - graph.WIDTH and 0 <= box.y <= drawn.height for box in drawn.boxes)
+    assert [] == graph.draw([]).boxes
+
+
+def test_many_that_are_alike_are_one_box_that_tells_the_worst() -> None:
+    """Alike is who runs the same after the same; seven of them are still told apart."""
+    tiles = [
+        node(f"t{n}", "a", executor="imaging.image", state="failed" if n == 3 else "completed") for n in range(500)
+    ]
+    few = [node(f"q{n}", "a", executor="qa.image") for n in range(graph.FOLDED - 1)]
+
+    drawn = graph.draw([node("a"), *tiles, *few, node("m", *(each["id"] for each in tiles))])
+
+    folded = max(drawn.boxes, key=lambda box: len(box.members))
+    assert (500, "failed", {"completed": 499, "failed": 1}) == (len(folded.members), folded.state, folded.counts)
+    assert 1 + 1 + len(few) + 1 == len(drawn.boxes)
+    assert 1 + len(few) + 1 == len(drawn.curves)
+
+
+def test_bars_lie_where_their_time_is() -> None:
+    """From the first start to the end, or to now for what still runs; what has not begun has none."""
+    at = [(NOW + timedelta(seconds=10 * n)).isoformat() for n in range(11)]
+    nodes = [
+        node("late", state="running", started_at=at[8]),
+        node("early", started_at=at[0], finished_at=at[5]),
+        node("never", state="pending"),
+    ]
+
+    drawn = gantt.chart(nodes, at[0], None, NOW + timedelta(seconds=100))
+
+    full = gantt.RIGHT - gantt.LEFT
+    told = [(bar.node["node"], round((bar.x - gantt.LEFT) / full, 3), round(bar.width / full, 3)) for bar in drawn.bars]
+    assert [("early", 0.0, 0.5), ("late", 0.8, 0.2)] == told
+    assert all(gantt.LEFT <= x <= gantt.RIGHT for x, _ in drawn.marks)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2, 3, 59, 600, 7200, 86_400, 5 * 86_400, 400 * 86_400])
+def test_marks_of_times_are_few_and_within(seconds: float) -> None:
+    """From a moment to years."""
+    marks = time_marks(NOW, NOW + timedelta(seconds=seconds))
+
+    assert 1 <= len(marks) <= 8
+    assert all(0 <= at <= 1 for at, _ in marks)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.0031, 0.0172), (99.5, 100.5), (5, 5), (0, 3e9)])
+def test_marks_of_numbers_are_round_and_within(low: float, high: float) -> None:
+    """And at least one."""
+    marks = number_marks(low, high)
+
+    assert 1 <= len(marks) <= 8
+    assert all(low - 1e-9 <= each <= high + 1e-9 for each in marks)
+
+
+def test_numbers_have_their_units() -> None:
+    """In the size in which people read them."""
+    assert ["20 ms", "1.0 s", "59.9 s", "1 min", "2 min 5 s", "1 h", "1 d 1 h"] == [
+        tell_seconds(each) for each in (0.02, 1, 59.9, 60, 125, 3600, 90_060)
+    ]
+    assert ["in 5 s", "2 min ago", "now", "–"] == [
+        tell_age(each, NOW) for each in (NOW + timedelta(seconds=5), NOW - timedelta(minutes=2), NOW, None)
+    ]
+    assert ["0 B", "999 B", "1 kB", "1.23 MB"] == list(map(tell_bytes, (0, 999, 1000, 1_234_567)))
+    assert ["1.5 Jy", "820 mJy", "-12 µJy", "0 Jy", "1.4 GHz"] == [
+        *(scaled(each, "Jy") for each in (1.5, 0.82, -1.2e-5, 0)), scaled(1.4e9, "Hz")
+    ]  # fmt: skip
+    assert "cpu 2, memory 23.54 GiB" == tell_options({"cpu": 2, "memory_gib": 23.543})
