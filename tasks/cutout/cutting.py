@@ -23,6 +23,7 @@ from absurd.tasks.cutout.plan import PARTS, ROWS_OF_A_PART, Plan, forget_others,
 from absurd.tasks.cutout.positions import Position, listed, read_positions
 from absurd.tasks.cutout.resume import Beyond, has_its_files, is_kept, is_settled
 from absurd.tasks.cutout.sources.places import Indexed, fetcher_for
+from absurd.tasks.cutout.vanished import Vanished
 
 if TYPE_CHECKING:
     from absurd.tasks.cutout.fetcher import LsstDataFetcher
@@ -126,7 +127,7 @@ def _cut_part(
     hook = None if options.preprocessing is None else preprocessing(options.preprocessing)
     requests: list[CutoutRequest] = []
     asked: list[Position] = []
-    beyond = Beyond()
+    beyond, vanished = Beyond(), Vanished()
     away: RippleError | None = None
     kept = Kept(options.fits, options.tensors, hook)
     with PartWriter(path, out, kept, thumbnails=thumbnails, task_id=task_id) as writer:
@@ -140,7 +141,8 @@ def _cut_part(
         rows = fetcher.fetch_batch_cutouts(requests, reduced=options.reduced, most_bytes=CHUNK)
         for done, row in enumerate(rows, 1):
             position = asked[done - 1]
-            writer.add(replace(row, row=position.row), n_planned=position.n_images)
+            told = vanished.told(replace(row, row=position.row), position.images)
+            writer.add(told, n_planned=len(position.images))
             beyond.add(row)
             away = row.error if row.unanswered else away
             if progress is not None:

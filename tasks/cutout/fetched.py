@@ -24,7 +24,7 @@ State = Literal["accepted", "rejected", "failed"]
 """Good by the limits of its request; cut and not good by them; not to be had, for a reason."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Fetched:
     """What became of a request."""
 
@@ -67,6 +67,14 @@ class Fetched:
     """Where it is in the batch that it was cut with."""
     columns: tuple[int, ...] = ()
     """Where its bands are there."""
+
+    def __repr__(self) -> str:
+        """In a line, for a notebook: the pixels of all that it was cut with would be pages."""
+        said = [f"row {self.row}", f"ra {self.request.ra:.6f}, dec {self.request.dec:+.6f}", self.state]
+        if self.batch is not None and self.error is None:
+            ny, nx = self.batch.shape
+            said.append(f"{ny} x {nx} pixels of {', '.join(self.planes)} in {', '.join(map(str, self.bands))}")
+        return f"<Fetched: {'; '.join([*said, *filter(None, (self.reason, self.note))])}>"
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -111,6 +119,13 @@ class Fetched:
                 f"there is no plane {name!r} in the cut-out; it has {', '.join(self.planes)}", plane=name
             )
         return batch.pixels[name][self.place, list(self.columns)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels, in all bands and planes."""
+        if self.batch is None:
+            return 0
+        return len(self.columns) * sum(int(self.batch.pixels[name][0, 0].nbytes) for name in self.planes)
 
     @property
     def pixels(self) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from absurd.tasks.cutout.images import ImageRef, Source, unread_of
 from absurd.tasks.cutout.in_turn import fetch_in_turn
 from absurd.tasks.cutout.kept import KeptCutouts
 from absurd.tasks.cutout.performance import PerformanceMetrics, PerformanceMonitor, SilentMonitor, Threshold
-from absurd.tasks.cutout.request import IMAGE, CutoutRequest, Edge
+from absurd.tasks.cutout.request import IMAGE, CutoutRequest, Edge, names
 from absurd.tasks.cutout.resilience import Fallback, breaker_for, may_be_elsewhere, none_answered, policies_for
 from absurd.tasks.cutout.retry import Deadline, is_transient
 
@@ -51,9 +51,9 @@ class LsstDataFetcher:
             cutout = fetcher.fetch_cutout(ra=150.0, dec=2.5, size=64)
 
     `sources` are asked in place of what the configuration names, by name, in this order.  `thresholds` of the
-    operations find, fetch and catalog, of memory and of the cache are judged by `check_health`; a failed
-    request counts as no error of fetch, for it is a row.  `on_alert` is told when a value that enters the cache
-    meets the limit of its bytes, or finds the process above `memory_limit`.
+    operations find, fetch and catalog, of memory and of the cache are judged by `check_health`.  A call of fetch is
+    what is cut at once, `batch_size` requests at most; a failed one counts as no error, for it is a row.  `on_alert` is
+    told when a value that enters the cache meets the limit of its bytes, or finds the process above `memory_limit`.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class LsstDataFetcher:
         CutoutExtractionError, ButlerConnectionError, ...  Without `bands` it is of all there are in files that can be
         read; ``.note`` says so if others could not be.
         """
-        request = CutoutRequest(ra, dec, size, unit, tuple(bands), tuple(planes), edge)
+        request = CutoutRequest(ra, dec, size, unit, names(bands), names(planes), edge)
         return next(iter(self.fetch_batch_cutouts([request]))).require()
 
     def fetch_batch_cutouts(
@@ -149,7 +149,7 @@ class LsstDataFetcher:
         """
         total = len(requests) if isinstance(requests, Sequence) else 0
         done = 0
-        rows = iter(
+        lists = iter(
             fetch_in_turn(
                 {name: partial(self._find_in, name) for name in self.sources},
                 requests,
@@ -164,15 +164,18 @@ class LsstDataFetcher:
         )
         while True:
             with self.monitor.measure("fetch") as measured:
-                row = next(rows, None)
-                if row is None:
-                    return
-                measured.items = 1
-                measured.bytes = 0 if row.batch is None else sum(row.plane(name).nbytes for name in row.planes)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-            yield row
+                rows = next(lists, None)
+                measured.counts = rows is not None
+                for row in rows or ():
+                    measured.items += 1
+                    measured.bytes += row.nbytes
+            if rows is None:
+                return
+            for row in rows:
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+                yield row
 
     async def fetch_cutout_async(
         self, ra: float, dec: float, size: float | tuple[float, float] = 64, **options: Any
@@ -202,7 +205,7 @@ class LsstDataFetcher:
                 "tract": each.tract,
                 "patch": each.patch,
             }
-            for each in self._find(np.array([[ra, dec]], dtype=np.float64), bands)[0]
+            for each in self._find(np.array([[ra, dec]], dtype=np.float64), names(bands))[0]
         ]
 
     def fetch_catalog(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 from absurd.tasks.cutout.errors import InvalidPositionError, InvalidSizeError, PositionOutsideError
@@ -65,11 +66,22 @@ class Box:
 def check_position(ra: float, dec: float) -> None:
     """Raise InvalidPositionError unless 0 <= `ra` <= 360 and -90 <= `dec` <= 90, degrees."""
     for name, value, low, high in (("ra", ra, 0.0, 360.0), ("dec", dec, -90.0, 90.0)):
-        if not low <= value <= high:  # so that NaN does not pass
+        if not _is_number(value) or not low <= value <= high:  # so that NaN does not pass
             told: dict[str, Any] = {name: value}
             raise InvalidPositionError(
-                f"{name} is {value:g}; it must be a number of degrees from {low:g} to {high:g}", **told
+                f"{name} is {_told(value)}; it must be a number of degrees from {low:g} to {high:g}", **told
             )
+
+
+def sides_of(size: Any, unit: Unit) -> tuple[float, float]:
+    """The (height, width) of a size, a number or two of any kind.  Raises InvalidSizeError unless each is above 0."""
+    try:
+        height, width = (size, size) if _is_number(size) else size
+        if all(_is_number(each) and 0 < each < math.inf for each in (height, width)):
+            return float(height), float(width)
+    except (TypeError, ValueError):  # not two
+        pass
+    raise InvalidSizeError(f"size is {_told(size)}; it must be a number of {unit}s above 0, or two: (height, width)")
 
 
 def shape_in_pixels(size: float | tuple[float, float], unit: Unit, pixel_scale: tuple[float, float]) -> tuple[int, int]:
@@ -89,18 +101,16 @@ def shape_in_pixels(size: float | tuple[float, float], unit: Unit, pixel_scale: 
     InvalidSizeError
         A side is not above 0, rounds to 0 pixels, or the box is larger than `LARGEST`.
     """
-    sides = (size, size) if isinstance(size, int | float) else size
-    if not all(math.isfinite(side) and side > 0 for side in sides):
-        raise InvalidSizeError(f"size is {_plain(size)}; it must be a number of {unit}s above 0")
+    sides = sides_of(size, unit)
     scales = (1.0, 1.0) if unit == "pixel" else pixel_scale
     ny, nx = (round(side / scale) for side, scale in zip(sides, scales, strict=True))
     if ny < 1 or nx < 1:
         raise InvalidSizeError(
-            f"size is {_plain(size)} {unit}, less than half a pixel"
+            f"size is {_told(size)} {unit}, less than half a pixel"
             + (f" (of {scales[0]:.3g} arcsec)" if unit == "arcsec" else "")
         )
     if ny * nx > LARGEST:
-        raise InvalidSizeError(f"size is {_plain(size)} {unit}, that is {ny} x {nx} pixels; {LARGEST} are allowed")
+        raise InvalidSizeError(f"size is {_told(size)} {unit}, that is {ny} x {nx} pixels; {LARGEST} are allowed")
     return ny, nx
 
 
@@ -160,5 +170,13 @@ def outside(ra: float, dec: float, shape: tuple[int, int], name: str) -> Positio
     )
 
 
-def _plain(size: float | tuple[float, float]) -> str:
-    return f"{size:g}" if isinstance(size, int | float) else " x ".join(f"{side:g}" for side in size)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real)  # numpy's own too, of whatever precision
+
+
+def _told(value: Any) -> str:
+    if _is_number(value):
+        return f"{float(value):g}"
+    if isinstance(value, tuple) and len(value) == 2:
+        return " x ".join(map(_told, value))
+    return repr(value)[:40]

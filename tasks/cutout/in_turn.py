@@ -44,14 +44,15 @@ def fetch_in_turn(
     threads: int | None = None,
     kept: KeptCutouts | None = None,
     retry: RetryPolicy = ONCE,
-) -> Iterator[Fetched]:
+) -> Iterator[list[Fetched]]:
     """As `fetch`, of several sources by name: each request is asked of the first that has all of it.
 
-    With `reduced`, what is not whole anywhere is given by the source that has most bands of it, then most planes.  A
-    row has the name of its source, and what those before it said.  `unread`: what a source, by name, has passed over;
-    where a row may lack what is there, it tells so.  At once are cut `chunk` requests at most, of about `most_bytes` of
-    pixels, and one at least.  Where no source answers, the rows have failed, with AllSourcesFailedError, or the error
-    of the only source.  Raises what would be the same for every request: ConfigurationError, and errors of a program.
+    A list has the rows that were cut at once.  With `reduced`, what is not whole anywhere is given by the source that
+    has most bands of it, then most planes.  A row has the name of its source, and what those before it said.  `unread`:
+    what a source, by name, has passed over; where a row may lack what is there, it tells so.  At once are cut `chunk`
+    requests at most, of about `most_bytes` of pixels, and one at least.  Where no source answers, the rows have failed,
+    with AllSourcesFailedError, or the error of the only source.  Raises what would be the same for every request:
+    ConfigurationError, and errors of a program.
     """
     waiting, first = iter(requests), 0
     ahead = max(chunk, AHEAD) if isinstance(requests, Sequence) else chunk
@@ -60,7 +61,7 @@ def fetch_in_turn(
         found: _Found = how.found_ahead(window)
         images = found if isinstance(found, list) else []
         for some in _that_fit(window, images, how.scales, chunk, most_bytes):
-            yield from _chunk(how, window[some], first, images[some] if images else found)
+            yield _chunk(how, window[some], first, images[some] if images else found)
             found = None  # a source that was away is asked again for the next
             first += some.stop - some.start
 
@@ -100,7 +101,7 @@ class _How:
         how: dict[str, Any] = {"reduced": self.reduced, "threads": self.threads, "kept": self.kept, "retry": self.retry}
         rows = fetch_chunk(self.find(name), requests, found=found, scales=self.scales, **how)
         missed = self.missed.get(name)
-        return [_beside(each, dict(missed)) for each in rows] if missed else rows
+        return [beside(each, dict(missed)) for each in rows] if missed else rows
 
 
 def _that_fit(
@@ -154,15 +155,15 @@ def _chunk(how: _How, requests: Sequence[CutoutRequest], first: int, found: _Fou
     return [rows[place] for place in range(len(requests))]
 
 
-def _beside(row: Fetched, unread: Unread) -> Fetched:
-    """A row of a source with files that could not be read; it tells of them if what they hold may be missing in it."""
+def beside(row: Fetched, unread: Unread) -> Fetched:
+    """A row beside files that could not be read; it tells of them if what they hold may be missing in it."""
     error = row.error
     if isinstance(error, PositionOutsideError | BandNotFoundError):
         error = or_unread(error, unread)
         row = replace(row, error=error, reason=error.message)
     elif error is not None or not (not row.request.bands or row.without or (row.quality and row.quality.outside)):
         return row
-    return replace(row, unread=unread, passing=any(map(may_pass, unread.values())))
+    return replace(row, unread=unread, passing=row.passing or any(map(may_pass, unread.values())))
 
 
 def _is_whole(row: Fetched) -> bool:

@@ -184,6 +184,8 @@ class Measured:
     bytes: int = 0
     items: int = 0
     """Cut-outs, rows or whatever the operation counts."""
+    counts: bool = True
+    """False where nothing was to be done: no call is counted then."""
 
 
 @dataclass(slots=True)
@@ -243,7 +245,8 @@ class PerformanceMonitor:
             code = error.code if isinstance(error, AbsurdError) else type(error).__name__
             raise
         finally:
-            self._record(operation, begun, self._clock(), measured, code)
+            if measured.counts:
+                self._record(operation, begun, self._clock(), measured, code)
 
     def metrics(self) -> PerformanceMetrics:
         """Everything so far."""

@@ -47,7 +47,7 @@ _SCHEMA = pa.schema(
         pa.field("dec", pa.float64()),
         pa.field("size", pa.float64()),
         pa.field("problem", pa.string()),
-        pa.field("n_images", pa.int32(), nullable=False),
+        pa.field("images", pa.list_(pa.dictionary(pa.int32(), pa.string())), nullable=False),
     ]
 )
 
@@ -128,7 +128,7 @@ def read_requests(folder: Path, name: str) -> Iterator[Position]:
     except FileNotFoundError:
         raise SourceNotFoundError(f"there are no requests {path}", advice="run the batch anew") from None
     for each in table.to_pylist():
-        yield Position(**each)
+        yield Position(**each | {"images": tuple(each["images"])})
 
 
 def _images(
@@ -157,6 +157,8 @@ class _Group:
     waiting: list[Position] = field(default_factory=list)
     images: set[tuple[str, str]] = field(default_factory=set)
     """All images they are on, with their versions."""
+    names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    """The images of one request, once for all that are on the same."""
 
 
 class _Groups:
@@ -173,7 +175,8 @@ class _Groups:
     def add(self, position: Position, images: list[ImageRef]) -> None:
         key = images[0].uri if images else ""
         group = self._groups.setdefault(key, _Group())
-        group.waiting.append(replace(position, n_images=len(images)))
+        names = tuple(each.uri for each in images)
+        group.waiting.append(replace(position, images=group.names.setdefault(names, names)))
         group.images.update((each.uri, each.version) for each in images)
         self._waiting += 1
         if len(group.waiting) == ROWS_OF_A_PART:
@@ -214,7 +217,7 @@ class _Groups:
     def _unread(self, rows: Iterable[Position]) -> list[str]:
         """Files that could not be read, where a row may lack what they hold: it tells of them, and is another later."""
         bands = len(self._options.bands)
-        if bands and all(each.n_images >= bands for each in rows):
+        if bands and all(len(each.images) >= bands for each in rows):
             return []
         return sorted(self._fetcher.unreadable())
 

@@ -34,8 +34,8 @@ class Position:
     size: float | None = None
     problem: str | None = None
     """Why it is no position, where it was not even a number."""
-    n_images: int = 0
-    """How many a source had of it when the batch was planned."""
+    images: tuple[str, ...] = ()
+    """What a source had of it when the batch was divided: paths or addresses."""
 
 
 def listed(positions: Iterable[Sequence[float] | Mapping[str, Any]]) -> Iterator[Position]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from absurd.tasks.cutout.errors import DataIdValidationError, InvalidSizeError
-from absurd.tasks.cutout.geometry import Unit, check_position
+from absurd.tasks.cutout.errors import DataIdValidationError
+from absurd.tasks.cutout.geometry import Unit, check_position, sides_of
 
 Edge = Literal["fill", "refuse"]
 """What becomes of a box that reaches beyond what there is: NaN there (0 in masks), or an error."""
@@ -17,6 +17,11 @@ Normalisation = Literal["none", "asinh", "min-max", "z-score"]
 
 IMAGE, MASK, VARIANCE, PSF = "image", "mask", "variance", "psf"
 """Planes by the names that are used here, whatever a file calls them."""
+
+
+def names(given: Sequence[str]) -> tuple[str, ...]:
+    """Bands or planes; a text is one of them, and not one for each of its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,15 @@ class CutoutRequest:
 
     def __post_init__(self) -> None:
         check_position(self.ra, self.dec)
-        sides = (self.size, self.size) if isinstance(self.size, int | float) else self.size
-        if len(sides) != 2 or not all(math.isfinite(side) and side > 0 for side in sides):
-            raise InvalidSizeError(f"size is {self.size}; it must be a number of {self.unit}s above 0, or two")
+        sides = sides_of(self.size, self.unit)
+        for name, value in (
+            ("ra", float(self.ra)),
+            ("dec", float(self.dec)),
+            ("size", sides[0] if sides[0] == sides[1] else sides),
+            ("bands", names(self.bands)),
+            ("planes", names(self.planes)),
+        ):
+            object.__setattr__(self, name, value)  # plain, whatever they came as: numpy's numbers, lists, a text
         for name, given in (("bands", self.bands), ("planes", self.planes)):
             if len(set(given)) < len(given):
                 raise DataIdValidationError(f"{name} are {', '.join(given)}: each one counts once")

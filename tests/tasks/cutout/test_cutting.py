@@ -187,6 +187,26 @@ def test_each_file_may_be_a_source(params: BatchParams, images: Path, tmp_path: 
         assert not hurt or "1.fits" in row["reason"]
 
 
+def test_a_file_that_vanishes_once_the_batch_was_divided(params: BatchParams, images: Path) -> None:
+    """Its rows have failed and name it, also where it was the only one; all others are as without that."""
+    cut_here(params, no_index)
+    before = rows_of(params)
+    planned = cutting.plan(params.model_copy(update={"out": params.out + "-gone"}), no_index)
+    (images / "1.fits").unlink()
+    params.out += "-gone"
+    for each in planned.parts:
+        cutting.cut_part(params, each.name, no_index)
+    cutting.fan_in(params, planned, cut=45)
+
+    gone = f"{images / '1.fits'} was there when the batch was divided, and is gone"
+    for now, then in zip(rows_of(params), before, strict=True):
+        hurt = then["sources"] == [str(images / "1.fits")]
+        assert now["state"] == ("failed" if hurt else then["state"])
+        assert (now["code"], gone in (now["reason"] or "")) == (
+            ("cutout_source_not_found", True) if hurt else (then["code"], False)
+        )
+
+
 def test_what_is_there_is_not_cut_again(params: BatchParams, images: Path, cut: list[Any]) -> None:
     """A second run cuts nothing; then what is of a file that has changed, or whose product is gone, and no more."""
     params.fits = True

@@ -166,7 +166,11 @@ def test_arcseconds_and_bands(config: ButlerConfig, folder: Path) -> None:
     [
         ({"ra": float("nan"), "dec": 0}, DataIdValidationError),
         ({"ra": 400, "dec": 0}, DataIdValidationError),
+        ({"ra": "here", "dec": 0}, DataIdValidationError),
+        ({"ra": RA, "dec": None}, DataIdValidationError),
         ({"ra": RA, "dec": DEC, "size": 0}, InvalidSizeError),
+        ({"ra": RA, "dec": DEC, "size": None}, InvalidSizeError),
+        ({"ra": RA, "dec": DEC, "size": (8, 8, 8)}, InvalidSizeError),
         ({"ra": RA, "dec": DEC, "size": 1e6}, InvalidSizeError),
         ({"ra": RA, "dec": DEC, "bands": ["g", "q"]}, BandNotFoundError),
         ({"ra": RA, "dec": -80}, PositionOutsideError),
@@ -176,6 +180,20 @@ def test_what_cannot_be_had_is_an_error(config: ButlerConfig, asked: dict[str, A
     """Each bad request by its own class, with the value in the message."""
     with LsstDataFetcher(config) as fetcher, pytest.raises(error):
         fetcher.fetch_cutout(**asked)
+
+
+def test_numbers_and_names_may_be_of_any_kind(config: ButlerConfig) -> None:
+    """Those of numpy, as they come out of a table, lists, and a text for a single band: the request is the same."""
+    plain = CutoutRequest(RA, DEC, 16, bands=("g",))
+    given: Any = (np.float64(RA), np.float32(DEC), np.int64(16))
+    asked: dict[str, Any] = dict(zip(("ra", "dec", "size"), given, strict=True)) | {"bands": "g", "planes": ["image"]}
+    assert CutoutRequest(**asked) == plain
+    with LsstDataFetcher(config) as fetcher:
+        one, other = fetcher.fetch_cutout(*given, bands="g"), fetcher.fetch_cutout(RA, DEC, (16, 16), bands=["g"])
+        assert fetcher.get_available_data(RA, DEC, "g") == fetcher.get_available_data(RA, DEC, ["g"])
+
+    assert one.request == plain and np.array_equal(one.pixels, other.pixels)
+    assert repr(one) == "<Fetched: row 0; ra 150.000000, dec +2.500000; accepted; 16 x 16 pixels of image in g>"
 
 
 def test_an_edge_may_be_refused(config: ButlerConfig) -> None:
@@ -369,7 +387,7 @@ def test_a_threshold_that_is_never_judged_is_refused(config: ButlerConfig, opera
 
 
 def test_operations_are_measured(config: ButlerConfig) -> None:
-    """Fetched rows and bytes are counted, unless that is switched off."""
+    """Fetched rows, their bytes and the calls that cut them are counted, unless that is switched off."""
     with (
         LsstDataFetcher(config) as fetcher,
         LsstDataFetcher(replace(config, enable_performance_monitoring=False)) as off,
@@ -378,7 +396,7 @@ def test_operations_are_measured(config: ButlerConfig) -> None:
         list(off.fetch_batch_cutouts(requests()))
         told, nothing = fetcher.metrics(), off.metrics()
 
-    assert told.operations["fetch"].items == 7
+    assert (told.operations["fetch"].count, told.operations["fetch"].items) == (4, 7)  # two at a time
     assert told.operations["fetch"].bytes > 0
     assert nothing.count == 0
 

@@ -313,11 +313,14 @@ def test_a_damaged_file_is_in_the_manifest_until_it_is_mended(params: BatchParam
 def test_a_band_that_was_away_is_cut_once_it_is_back(
     params: BatchParams, images: Path, harm: Callable[[Path], object]
 ) -> None:
-    """Locked or gone while the part is cut: the row is accepted without it, and does not stay so."""
-    (planned,) = cutting.plan(params, no_index).parts
+    """Locked or gone while the part is cut: the row is accepted without it, says so, and does not stay so."""
+    planned = cutting.plan(params, no_index)
     harm(images / "r.fits")
-    cutting.cut_part(params, planned.name, no_index)
+    cutting.cut_part(params, planned.parts[0].name, no_index)
+    cutting.fan_in(params, planned, cut=2)
     unlock(images / "r.fits")
+    without, _ = rows_of(params)
+    assert without["bands"] == ["g", "i"] and "r.fits" in without["note"]
 
     assert [cut_here(params, no_index).cut for _ in range(2)] == [2, 0]
     assert [each["bands"] for each in rows_of(params)] == [["g", "r", "i"], ["g"]]
