@@ -268,14 +268,16 @@ def _modern(typed_dict: Any) -> Any:
 def _explain(error: Any) -> str:
     """The first three problems of a pydantic error, each with its field, in one line."""
     problems = error.errors(include_url=False)
-    told = [f"{'.'.join(map(str, each['loc'])) or 'params'}: {_problem(each)}" for each in problems[:3]]
+    told = [": ".join(filter(None, (".".join(map(str, each["loc"])), _problem(each)))) for each in problems[:3]]
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return "; ".join(told) + more
 
 
 def _problem(each: Any) -> str:
     """What is wrong with a field; of one whose name tells of a secret only the kind of it, for a message may quote."""
-    return str(each["type"]).replace("_", " ") if any(map(is_secret, each["loc"])) else hide_in_text(each["msg"])
+    if any(map(is_secret, each["loc"])):
+        return str(each["type"]).replace("_", " ")
+    return hide_in_text(each["msg"].removeprefix("Value error, "))  # pydantic's words before those of a validator
 
 
 def _origin(each: Executor) -> str:

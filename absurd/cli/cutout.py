@@ -14,11 +14,14 @@ from absurd.cli.connection import client_of
 from absurd.cli.output import clean, emit, json_option, note, plural, settings_of
 from absurd.cli.signals import unwinding
 from absurd.cli.waiting import Document, Painter
+from absurd.errors import InvalidParamsError
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from absurd.executor import Executor
     from absurd.tasks.cutout.cutting import BatchResult
+    from absurd.tasks.cutout.params import BatchParams
     from absurd.tasks.cutout.sources.index import IndexSource
 
 MOST_TOLD = 10
@@ -160,7 +163,7 @@ def _cut(params: dict[str, Any], *, show: bool) -> BatchResult:
         with unwinding(), ExitStack() as opened:
             ctx = click.get_current_context()
             return cut_here(
-                batch.load_params(params),
+                _checked(batch, params),
                 partial(_indexed, ctx, opened),
                 progress=progress if show else None,
                 has_ended=partial(_has_ended, ctx),
@@ -174,6 +177,15 @@ def _cut(params: dict[str, Any], *, show: bool) -> BatchResult:
         raise CutoutExtractionError(told, advice="the same command goes on where it was") from error
     finally:
         painter.clear()
+
+
+def _checked(batch: Executor, params: dict[str, Any]) -> BatchParams:
+    """The params as an object; who gave options is told of these, and not of an executor."""
+    try:
+        checked: BatchParams = batch.load_params(params)
+    except InvalidParamsError as error:
+        raise InvalidParamsError(error.message.removeprefix(f"params of {batch.name}: ")) from None
+    return checked
 
 
 def _indexed(ctx: click.Context, opened: ExitStack, name: str) -> IndexSource:

@@ -53,8 +53,8 @@ class CutoutParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ra: float = Field(ge=0, le=360, description="Right ascension of the centre, degrees, ICRS.")
-    dec: float = Field(ge=-90, le=90, description="Declination of the centre, degrees, ICRS.")
+    ra: float = Field(ge=0, le=360, allow_inf_nan=False, description="Right ascension of the centre, degrees, ICRS.")
+    dec: float = Field(ge=-90, le=90, allow_inf_nan=False, description="Declination of the centre, degrees, ICRS.")
     size: float = Field(
         gt=0, allow_inf_nan=False, description="Side of the square, in `unit`; rounded to whole pixels."
     )

@@ -319,5 +319,5 @@ def _reading(path: Path | RemoteFile) -> Iterator[None]:
     except (FileNotFoundError, MemoryError, RippleError):
         raise
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).partition("If this is really a FITS file")[0].split()) or type(error).__name__
         raise ImageUnreadableError(f"{path.name} cannot be read as FITS: {reason}", source=path.name) from error

@@ -42,7 +42,7 @@ class Where:
         A value that is JSON is read as such, any other is a text.  Raises DataIdValidationError.
         """
         found = _WRITTEN.fullmatch(text.strip())
-        if found is None:
+        if found is None or (found["value"] or "").lstrip()[:1] in tuple("<>=!"):  # `>>`, `=<`: no value begins so
             raise DataIdValidationError(
                 f"{text!r} is no comparison", advice="write 'mag < 20', 'band in g,r' or 'flux is not null'"
             )

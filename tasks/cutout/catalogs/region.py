@@ -39,7 +39,7 @@ def picked(table: Any, region: Region | None, position: tuple[str, str] | None, 
         try:
             table = table.filter(all_of(where, table.schema))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataIdValidationError(f"the columns cannot be compared so: {error}") from error
+            raise _incomparable(table, where, error) from error
     if region is None or position is None:
         return table
     ra, dec = (table[name].to_numpy().astype(np.float64) * degrees_of(table.schema.field(name)) for name in position)
@@ -47,3 +47,16 @@ def picked(table: Any, region: Region | None, position: tuple[str, str] | None, 
     inside = np.zeros(len(ra), dtype=bool)
     inside[known] = region.contains(ra[known] % 360, dec[known])
     return table.filter(pa.array(inside))
+
+
+def _incomparable(table: Any, where: Sequence[Where], error: Exception) -> DataIdValidationError:
+    """The error that names the first comparison that no row could pass, by the types of column and value."""
+    import pyarrow as pa
+
+    for each in where:
+        kind = table.schema.field(each.column).type
+        try:
+            table.slice(0, 0).filter(each.expression(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return DataIdValidationError(f"{each.column} is of type {kind}; it cannot be compared with {each.value!r}")
+    return DataIdValidationError(f"the columns cannot be compared so: {error}")

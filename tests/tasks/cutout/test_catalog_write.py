@@ -257,7 +257,9 @@ def test_comparisons_are_read(text: str, where: Where) -> None:
     assert json.dumps(Where.read(text).value) == json.dumps(where.value)
 
 
-@pytest.mark.parametrize("text", ["", "mag", "mag ~ 3", "< 3", "mag <", "flux is null 3", "band inside g", "band in"])
+@pytest.mark.parametrize(
+    "text", ["", "mag", "mag ~ 3", "< 3", "mag <", "flux is null 3", "band inside g", "band in", "mag >> 3"]
+)
 def test_no_comparison(text: str) -> None:
     """Each says that it is none."""
     with pytest.raises(DataIdValidationError, match=r"no comparison|with nothing"):
