@@ -77,7 +77,7 @@ def list_products(
     until: datetime | None = None,
     limit: int = 100,
 ) -> Call[list[Document]]:
-    """Products of a kind, or of any, the latest observation first: observed from `since` on and before `until`."""
+    """Products of a kind, or of any, with their images, the latest observation first: from `since`, before `until`."""
     return Call(
         "select r::text as document from {schema}.list_products("
         "$1::text, $2::text, $3::text::timestamptz, $4::text::timestamptz, $5::integer) r",
@@ -116,7 +116,7 @@ def find_sources(ra: float, declination: float, radius_arcsec: float, *, limit: 
 
 
 def get_light_curve(source: int) -> Call[list[Document]]:
-    """What a source was in each image it was measured in, by time, whether it was seen or not."""
+    """What a source was in each image it was measured in, by time, whether it was seen or not; and where it is."""
     return Call("select r::text as document from {schema}.get_light_curve($1::bigint) r", (source,), _documents)
 
 
@@ -171,7 +171,7 @@ class ProductMethods(ABC):
         return await self.run(find_sources(ra, declination, radius_arcsec, limit=limit))
 
     async def get_light_curve(self, source: int) -> list[Document]:
-        """What a source was in each image it was measured in, by time, whether it was seen or not."""
+        """What a source was in each image it was measured in, by time, whether it was seen or not; and where it is."""
         return await self.run(get_light_curve(source))
 
     async def list_variability(self, product: int, *, kind: str | None = None, limit: int = 1000) -> list[Document]:
@@ -219,7 +219,7 @@ class SyncProductMethods(ABC):
         return self.run(find_sources(ra, declination, radius_arcsec, limit=limit))
 
     def get_light_curve(self, source: int) -> list[Document]:
-        """What a source was in each image it was measured in, by time, whether it was seen or not."""
+        """What a source was in each image it was measured in, by time, whether it was seen or not; and where it is."""
         return self.run(get_light_curve(source))
 
     def list_variability(self, product: int, *, kind: str | None = None, limit: int = 1000) -> list[Document]:

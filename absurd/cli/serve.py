@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -34,4 +36,19 @@ def serve(
 
     configure_logging(settings)
     load_here(settings)
-    server.serve(settings, lambda url: emit({"url": url}, as_json=as_json, text=f"Serving {url}; Ctrl-C stops it."))
+    server.serve(
+        settings, lambda url: emit({"url": url}, as_json=as_json, text=f"Serving {url}; Ctrl-C stops it."), _painter()
+    )
+
+
+def _painter() -> Callable[[Path], bytes] | None:
+    """What makes pictures of FITS files, where the extra `astro` is; astropy is imported with the first picture."""
+    if any(importlib.util.find_spec(name) is None for name in ("astropy", "PIL")):
+        return None
+
+    def paint(path: Path) -> bytes:
+        from absurd.tasks.cutout.portrait import paint
+
+        return paint(path)
+
+    return paint

@@ -22,6 +22,7 @@ from absurd.errors import AbsurdError
 from absurd.web import dashboard
 from absurd.web.access import API, Access
 from absurd.web.cookie import Signer
+from absurd.web.dashboard.pictures import Paint
 from absurd.web.dashboard.problems import answer_page, is_page
 from absurd.web.guard import Bodies, Guard, Tags
 from absurd.web.pages import show_docs
@@ -35,8 +36,11 @@ before it do. Lists are pages: `next` of one is `after` of the next. Errors are 
 """
 
 
-def build_app(settings: Settings, database: AsyncDatabase) -> FastAPI:
-    """The web interface to `database`, which is opened with it unless it is open, and closed with it."""
+def build_app(settings: Settings, database: AsyncDatabase, paint: Paint | None = None) -> FastAPI:
+    """The web interface to `database`, which is opened with it unless it is open, and closed with it.
+
+    `paint` makes a PNG of a FITS file; without it pages show none of these.
+    """
     signer = Signer(settings.web_secret, settings.web_login)
 
     @asynccontextmanager
@@ -60,6 +64,7 @@ def build_app(settings: Settings, database: AsyncDatabase) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.signer = signer
+    app.state.paint = paint
     api = APIRouter(prefix=API)
     for each in ROUTERS:
         api.include_router(each)

@@ -20,6 +20,7 @@ from absurd.systemd import ServiceManager, stop_signals
 from absurd.telemetry import Event
 from absurd.web.access import is_loopback
 from absurd.web.app import build_app
+from absurd.web.dashboard.pictures import Paint
 
 log = structlog.get_logger("absurd.web")
 
@@ -37,16 +38,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+def serve(settings: Settings, ready: Callable[[str], None], paint: Paint | None = None) -> None:
     """Take requests until SIGTERM, SIGINT or SIGHUP; `ready` is told the URL.  Another signal ends it at once.
+
+    `paint` makes pictures of FITS files, see `build_app`.
 
     Raises what opening the database raises, PortInUseError, ConfigurationError where other hosts would reach it and
     no token was made.
     """
-    asyncio.run(_serve(settings, ready, ServiceManager.take()))
+    asyncio.run(_serve(settings, ready, paint, ServiceManager.take()))
 
 
-async def _serve(settings: Settings, ready: Callable[[str], None], manager: ServiceManager) -> None:
+async def _serve(
+    settings: Settings, ready: Callable[[str], None], paint: Paint | None, manager: ServiceManager
+) -> None:
     url = await asyncio.to_thread(resolve_database, settings)
     async with AsyncDatabase(
         url,
@@ -66,7 +71,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None], manager: Serv
             address = f"http://{host}:{listener.getsockname()[1]}"
             server = _Server(
                 uvicorn.Config(
-                    build_app(settings, database),
+                    build_app(settings, database, paint),
                     log_config=None,
                     log_level="warning",
                     access_log=False,

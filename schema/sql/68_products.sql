@@ -301,13 +301,14 @@ create or replace function list_products(
     returns setof jsonb
     language sql stable security definer set search_path from current
     as $$
-        select to_jsonb(x) from product x
+        select to_jsonb(x) || jsonb_build_object('image', (select to_jsonb(i) - 'product_id' from sky_image i where i.product_id = x.id))
+        from product x
         where (p_kind is null or x.kind = p_kind) and (p_state is null or x.state = p_state)
           and (p_since is null or x.observed_from >= p_since) and (p_until is null or x.observed_from < p_until)
         order by x.observed_from desc nulls last, x.id desc limit least(greatest(p_limit, 1), 10000)
     $$;
 comment on function list_products(text, text, timestamptz, timestamptz, integer) is
-    'Products, the latest observation first: of a kind (image, mosaic, table), in a state, observed in a span of time.';
+    'Products, the latest observation first, with what is known of each as an image: of a kind (image, mosaic, table), in a state, observed in a span of time.';
 
 create or replace function find_sources(p_ra double precision, p_declination double precision, p_radius_arcsec double precision, p_limit integer default 100)
     returns setof jsonb
@@ -322,9 +323,12 @@ comment on function find_sources(double precision, double precision, double prec
 
 create or replace function get_light_curve(p_source bigint) returns setof jsonb
     language sql stable security definer set search_path from current
-    as $$ select to_jsonb(p) from photometry p where p.source_id = p_source order by p.observed_at, p.image $$;
+    as $$
+        select to_jsonb(p) || jsonb_build_object('source', s.name, 'ra', s.ra, 'declination', s.declination)
+        from photometry p join source s on s.id = p.source_id where p.source_id = p_source order by p.observed_at, p.image
+    $$;
 comment on function get_light_curve(bigint) is
-    'What a source was in each image it was measured in, by time: flux density with its error, or an upper limit.';
+    'What a source was in each image it was measured in, by time: flux density with its error, or an upper limit; and where the source is.';
 
 create or replace function list_variability(p_product bigint, p_kind text default null, p_limit integer default 1000)
     returns setof jsonb

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import uvicorn
+from astropy.io import fits
 from axe_playwright_python.async_playwright import Axe
 from house import ROOT
 from playwright.async_api import Page, async_playwright, expect
@@ -17,6 +19,7 @@ from playwright.async_api import Page, async_playwright, expect
 from absurd import AbsurdClient, RunContext, Workflow, executor, inspection, tokens
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
+from absurd.tasks.cutout.portrait import paint
 from absurd.testing import drain
 from absurd.web.app import build_app
 
@@ -40,6 +43,16 @@ def picture(ctx: RunContext, params: dict[str, str]) -> dict[str, float]:
     return {"rms_jy": 0.002}
 
 
+@executor("look.image", runs_in="thread")
+def image(ctx: RunContext, params: dict[str, str]) -> None:
+    """Write a small image of the sky, and tell of it."""
+    cards: dict[str, str | float] = {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CRVAL1": 10.0, "CRVAL2": 50.0}
+    cards |= {"CRPIX1": 16, "CRPIX2": 16, "CDELT1": -0.01, "CDELT2": 0.01, "BUNIT": "Jy/beam"}
+    pixels = np.arange(32 * 32, dtype=np.float32).reshape(32, 32)
+    fits.PrimaryHDU(pixels, fits.Header(cards)).writeto(ctx.artifact(params["out"]))
+    ctx.product("image", {"path": params["out"], "ra": 10.0, "declination": 50.0, "rms_jy": 0.002})
+
+
 @executor("look.break", runs_in="thread")
 def break_(ctx: RunContext, params: dict[str, str]) -> None:
     """Fail."""
@@ -50,7 +63,7 @@ def break_(ctx: RunContext, params: dict[str, str]) -> None:
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """The interface on a port of its own, in this loop."""
     assert settings.database_url is not None
-    app = build_app(settings, AsyncDatabase(settings.database_url))
+    app = build_app(settings, AsyncDatabase(settings.database_url), paint)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     served = asyncio.create_task(server.serve())
     while not server.started:
@@ -166,3 +179,26 @@ async def test_a_night_is_watched_and_mended_from_a_browser(settings: Settings, 
             await page.get_by_role("button", name="Resume queue sky").click()
             await expect(page.get_by_role("status")).to_contain_text("goes on")
             assert [False] == [each["paused"] for each in await client.run(inspection.list_queues())]
+
+
+async def test_the_sky_leads_to_a_picture_of_a_fits_file(settings: Settings, tmp_path: Path) -> None:
+    """From the map to the product, whose image is painted for the page; and a file that has changed is not shown."""
+    out = tmp_path / "night.fits"
+    async with AbsurdClient(settings=settings) as client, serving(settings) as address:
+        await client.spawn(image, {"out": str(out)}, queue="sky")
+        await drain("sky", settings, executors=[image], check=True)
+        async with browsing(address, "desk", "dark") as page:
+            await page.goto("/sky")
+            await expect(page.get_by_role("group", name="All of the sky")).to_be_visible()
+            await look(page, "sky")
+            await page.locator("#map a").first.press("Enter")
+            await expect(page.get_by_role("heading", name="night.fits")).to_be_visible()
+            shown = page.get_by_role("img", name="Picture of night.fits")
+            await expect(shown).to_have_js_property("naturalWidth", 512)
+            await look(page, "product")
+            place = await shown.get_attribute("src")
+            assert place is not None
+
+            out.write_bytes(out.read_bytes()[:-2880])
+
+            assert 409 == (await page.request.get(place)).status

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from absurd.web.dashboard import gantt, graph
+from absurd.web.dashboard import curve, gantt, graph, skymap
 from absurd.web.dashboard.axis import number_marks, time_marks
-from absurd.web.dashboard.words import scaled, tell_age, tell_bytes, tell_options, tell_seconds
+from absurd.web.dashboard.words import tell_age, tell_bytes, tell_flux, tell_frequency, tell_options, tell_seconds
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
@@ -93,7 +93,52 @@ def test_numbers_have_their_units() -> None:
         tell_age(each, NOW) for each in (NOW + timedelta(seconds=5), NOW - timedelta(minutes=2), NOW, None)
     ]
     assert ["0 B", "999 B", "1 kB", "1.23 MB"] == list(map(tell_bytes, (0, 999, 1000, 1_234_567)))
-    assert ["1.5 Jy", "820 mJy", "-12 µJy", "0 Jy", "1.4 GHz"] == [
-        *(scaled(each, "Jy") for each in (1.5, 0.82, -1.2e-5, 0)), scaled(1.4e9, "Hz")
-    ]  # fmt: skip
+    assert ["1.50 Jy", "820 mJy", "-12.0 µJy", "0 Jy"] == [tell_flux(each) for each in (1.5, 0.82, -1.2e-5, 0)]
+    assert ["1.4 GHz", "999.9 MHz"] == [tell_frequency(each) for each in (1.4e9, 9.999e8)]
     assert "cpu 2, memory 23.54 GiB" == tell_options({"cpu": 2, "memory_gib": 23.543})
+
+
+def test_the_sky_is_seen_from_within() -> None:
+    """East is left and north up, all of it fits, and a part of it across 0 h or a pole is as small as it is."""
+    middle, east, north = (skymap.aitoff(*each) for each in ((180, 0), (190, 0), (180, 10)))
+    assert (skymap.WIDTH / 2, skymap.HEIGHT / 2) == middle
+    assert east[0] < middle[0]
+    assert north[1] < middle[1]
+    for ra in range(0, 361, 15):
+        for declination in (-90, -60, 0, 89):
+            x, y = skymap.aitoff(ra, declination)
+            assert 0 <= x <= skymap.WIDTH
+            assert 0 <= y <= skymap.HEIGHT
+
+    for positions in ([(359.9, 3), (0.1, 3)], [(0, 89.9), (180, 89.9)], [(12, -45)]):
+        part = skymap.part_of(positions)
+        assert part is not None
+        assert part.side_deg < 0.3
+        assert all(part.holds(*each) for each in positions)
+        assert not part.holds(part.ra, -part.declination)
+        if part.declination < 80:
+            assert part.place(part.ra + 0.01, part.declination)[0] < part.place(part.ra, part.declination)[0]
+        assert all(map(len, part.marks()))
+    assert [None, None] == [skymap.part_of([]), skymap.part_of([(0, 0), (180, 0)])]
+
+
+def test_a_light_curve_shows_what_was_seen_and_what_was_not() -> None:
+    """A limit stands where it is and has no error bar; what tells nothing is counted, not drawn."""
+    told = {"error_jy": None, "flux_jy": None, "upper_limit_jy": None, "observed_at": NOW.isoformat()}
+    seen = told | {"detected": True, "flux_jy": 0.004, "error_jy": 0.001}
+    limit = told | {"detected": False, "flux_jy": 0.001, "upper_limit_jy": 0.003}
+    later = (NOW + timedelta(days=3)).isoformat()
+
+    drawn = curve.draw(
+        [seen, limit | {"observed_at": later}, seen | {"observed_at": "-infinity"}, told | {"detected": True}]
+    )
+
+    first, second = drawn.points
+    assert (False, True, 2, "mJy/beam") == (first.limit, second.limit, drawn.left_out, drawn.unit)
+    assert first.x < second.x
+    assert curve.TOP <= first.high < first.y < first.low <= curve.BOTTOM
+    assert first.y < second.y == second.low == second.high
+    one = curve.draw([limit])
+    assert 1 == len(one.points)
+    assert one.times and one.fluxes
+    assert [] == curve.draw([]).points

@@ -7,7 +7,20 @@ differs: there is no second way to draw anything.
 
 from __future__ import annotations
 
-from absurd.web.dashboard import dead_letters, login, overview, queues, schedules, tasks, workers, workflows
+from absurd.web.dashboard import (
+    dead_letters,
+    login,
+    overview,
+    queues,
+    schedules,
+    sessions,
+    sky,
+    tasks,
+    workers,
+    workflows,
+)
 
-ROUTERS = [each.router for each in (login, overview, queues, tasks, workflows, schedules, dead_letters, workers)]
+ROUTERS = [
+    each.router for each in (login, overview, queues, tasks, workflows, schedules, dead_letters, workers, sky, sessions)
+]
 """One file for each kind of page."""

@@ -43,6 +43,9 @@ PLACES = (
     ("/schedules", "Schedules"),
     ("/dead-letters", "Dead letters"),
     ("/workers", "Workers"),
+    ("/sky", "Sky"),
+    ("/sources", "Light curves"),
+    ("/sessions", "Sessions"),
 )
 """Where the menu leads."""
 

@@ -17,6 +17,7 @@ from absurd.model import TaskState
 from absurd.redaction import discreet
 from absurd.web.answers import After, Text
 from absurd.web.dashboard.form import Posted, go
+from absurd.web.dashboard.pictures import answer_picture, showable
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Desk, Reader, Spawner
 from absurd.web.files import answer_file
@@ -25,8 +26,6 @@ router = APIRouter(prefix="/tasks")
 
 PAGE = 50
 """How many tasks a page shows."""
-SHOWABLE = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
-"""Names of files that browsers show as pictures end so."""
 TAIL = 200
 """How many of the last lines of a log."""
 
@@ -74,7 +73,8 @@ async def show_task(request: Request, task_id: UUID, desk: Reader) -> Response:
     page = await desk.read(logs.read_log(task_id, tail=TAIL))
     return show(
         request, "task.html", task=task, why=await desk.read(inspection.task_why(task_id)),
-        lines=logs.last_lines(page.lines, TAIL), tail=TAIL, showable=SHOWABLE, ended=TaskState(task["state"]).ended,
+        lines=logs.last_lines(page.lines, TAIL), tail=TAIL, ended=TaskState(task["state"]).ended,
+        showable=showable(request),
     )  # fmt: skip
 
 
@@ -82,6 +82,12 @@ async def show_task(request: Request, task_id: UUID, desk: Reader) -> Response:
 async def get_artifact(request: Request, task_id: UUID, sha256: str, desk: Reader) -> Response:
     """The content of a file that a task has published, named by its hash."""
     return answer_file(request.scope, await _artifact(desk, task_id, sha256))
+
+
+@router.get("/{task_id}/artifacts/{sha256}/preview")
+async def get_preview(request: Request, task_id: UUID, sha256: str, desk: Reader) -> Response:
+    """A picture of a file that a task has published."""
+    return await answer_picture(request, await _artifact(desk, task_id, sha256))
 
 
 @router.post("/{task_id}/cancel")

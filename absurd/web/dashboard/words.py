@@ -72,19 +72,24 @@ def tell_bytes(value: int | None) -> str:
 
 def tell_flux(value: float | None, per: str = "") -> str:
     """A flux density, in Jy, mJy or µJy; `per` such as ``/beam``."""
-    return NOTHING if value is None else scaled(value, f"Jy{per}")
+    return NOTHING if value is None else scaled(value, f"Jy{per}", ".3")
 
 
 def tell_frequency(value: float | None) -> str:
     """A frequency in Hz, kHz, MHz or GHz."""
-    return NOTHING if value is None else scaled(value, "Hz")
+    return NOTHING if value is None else scaled(value, "Hz", "4")
 
 
-def scaled(value: float, unit: str) -> str:
-    """A number with a prefix to its unit, such that it has one to three digits before the point."""
+def scaled(value: float, unit: str, digits: str = "4") -> str:
+    """A number with a prefix to its unit, such that it has one to three digits before the point.
+
+    `digits` are its significant ones: at most, or with a point before, that many.
+    """
+    least = 1 - 0.5 * 10.0 ** -int(digits.removeprefix("."))  # what is rounded up to 1
+    shape = f"#.{digits[1:]}g" if digits.startswith(".") else f".{digits}g"
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ")):
-        if abs(value) >= 0.9995 * factor:
-            return f"{value / factor:.4g} {prefix}{unit}"
+        if abs(value) >= least * factor:
+            return f"{value / factor:{shape}}".rstrip(".") + f" {prefix}{unit}"
     return f"{value:.3g} {unit}"
 
 
