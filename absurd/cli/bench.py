@@ -278,13 +278,20 @@ def calibration(antennas: int, channels: int, times: int, casa: str | None, **op
     )
 
 
-@bench.command(epilog="Example: absurd bench imaging --size 2048")
+@bench.command(epilog="Example: absurd bench imaging --size 2048 --tile solved")
+@click.option(
+    "--tile",
+    type=click.Choice(("plain", "solved", "extended", "chromatic")),
+    default="plain",
+    show_default=True,
+    help="solved: with gains, solved on a calibrator; extended: with wide sources; chromatic: with spectra.",
+)
 @_number_option("--size", 256, 4800, "Pixels of a side.")
 @_number_option("--antennas", 30, 110, "Of the array.")
 @_number_option("--channels", 2, 48, "Of the band.")
 @_number_option("--times", 1, 24, "Integrations.")
 @bench_options
-def imaging(size: int, antennas: int, channels: int, times: int, **options: Any) -> None:
+def imaging(tile: str, size: int, antennas: int, channels: int, times: int, **options: Any) -> None:
     """How fast images are made, and how right they are.
 
     A tile is simulated whose sources are known, and imaged by WSClean as well where it is installed; no database is
@@ -293,7 +300,8 @@ def imaging(size: int, antennas: int, channels: int, times: int, **options: Any)
     from absurd.bench.imaging import measure
 
     sizes = {"size": size, "antennas": antennas, "channels": channels, "times": times}
-    _run_with("imaging", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+    name = "imaging" if tile == "plain" else f"imaging {tile}"
+    _run_with(name, lambda rounds: Measured(measure(rounds=rounds, tile=tile, tell=note, **sizes), None), **options)
 
 
 @bench.command(epilog="Example: absurd bench mosaic --rounds 3")

@@ -143,7 +143,7 @@ def _within(flux: Floats, bounds: tuple[float, float] | None) -> np.ndarray[Any,
 def _curves(curves: LightCurves, flux: Floats, error: Floats, scale: Scale | None) -> Any:
     """Row by source and epoch, also where nothing was measured."""
     count, epochs = flux.shape
-    ones = np.ones(epochs)
+    factor = scale.factor if scale else np.ones(epochs)
     return _table(
         {
             "source_id": ([each for each in curves.sources for _ in range(epochs)], "name of the source"),
@@ -152,7 +152,8 @@ def _curves(curves: LightCurves, flux: Floats, error: Floats, scale: Scale | Non
             "flux_jy": (flux.ravel(), "flux density on one scale, Jy/beam"),
             "error_jy": (error.ravel(), "its standard deviation, with the scale's"),
             "measured_jy": (curves.flux.ravel(), "as it was measured"),
-            "scale": (np.tile(scale.factor if scale else ones, count), "what it was divided by"),
+            "scale": (np.tile(factor, count), "what it was divided by"),
+            "upper_limit_jy": ((curves.limit / factor).ravel(), "on the same scale, of a source that was not detected"),
             "detected": (curves.detected.ravel(), "whether the source was detected"),
         }
     )

@@ -29,6 +29,8 @@ class LightCurves:
     flux: Floats
     """Jy/beam."""
     error: Floats
+    limit: Floats
+    """Jy/beam, where a source was not detected."""
     detected: NDArray[np.bool_]
     blended: NDArray[np.bool_]
     """(source,): fitted with a neighbour in any epoch."""
@@ -68,6 +70,7 @@ def light_curves(table: Any) -> LightCurves:
         observed=tuple(times[each] for each in epochs),
         flux=spread("flux_jy", np.nan),
         error=spread("error_jy", np.nan),
+        limit=spread("upper_limit_jy", np.nan),
         detected=spread("detected", False, bool),
         blended=np.any(spread("flags", 0, int) & int(Flag.BLENDED), axis=1),
     )

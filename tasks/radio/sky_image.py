@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -65,6 +67,8 @@ class SkyImage:
 
     offset: int | None
     """Where the pixels begin in the file, if they are 32-bit floats as they stand; None: astropy reads them."""
+    plane: int = 0
+    """Which of several it is, counted as they lie in the file."""
 
     def window(self, rows: slice, columns: slice) -> Pixels:
         """Pixels (y, x) of a box, infinities and all; `rows` may have a step.
@@ -78,7 +82,7 @@ class SkyImage:
 
         with quiet(), fits.open(self.path, memmap=False) as hdus:  # scaled integers cannot be mapped
             planes = hdus[self.hdu]
-            lead = (0,) * (int(planes.header["NAXIS"]) - 2)
+            lead = np.unravel_index(self.plane, planes.shape[:-2]) if planes.shape[:-2] else ()
             box = slice(taken.start, max(taken.stop, taken.start)), columns
             read = np.array(planes.section[(*lead, *box)], dtype=np.float32)
         return np.ascontiguousarray(read[:: taken.step])
@@ -103,43 +107,63 @@ class SkyImage:
         return pixels
 
 
-def open_sky_image(path: str | os.PathLike[str]) -> SkyImage:
-    """The first image on the sky in a FITS file.
+def open_sky_image(path: str | os.PathLike[str], *, plane: int | None = None) -> SkyImage:
+    """The first image on the sky in a FITS file; of several planes the one with a number, as they lie in the file.
 
-    Axes beside the two celestial ones have one plane, as those of frequency and Stokes parameter.
+    Without a number, axes beside the two celestial ones have one plane, as those of frequency and Stokes parameter.
 
     Raises DataError: no such file, no FITS, no celestial image, several planes.
     """
+    name = os.fspath(path)
+    with _first_image(name) as found:
+        if found is None:
+            raise DataError(f"{name} has no image with celestial coordinates", path=name)
+        number, hdu, whole = found
+        if (whole.wcs.lng, whole.wcs.lat) != (0, 1):
+            raise DataError(f"{name}: the first axis is not longitude and the second latitude", path=name)
+        more = _more(hdu.header)
+        if plane is None and math.prod(more) != 1:
+            raise DataError(f"{name} has several planes (axes of {more}): an image of one is needed", path=name)
+        return _described(name, number, hdu, whole, plane or 0)
+
+
+def planes_of(path: str | os.PathLike[str]) -> int:
+    """How many planes the first image on the sky in a FITS file has; 0 where there is none.
+
+    Raises DataError: no such file, no FITS.
+    """
+    with _first_image(os.fspath(path)) as found:
+        return 0 if found is None else math.prod(_more(found[1].header))
+
+
+@contextmanager
+def _first_image(name: str) -> Iterator[tuple[int, Any, Any] | None]:
+    """The number of the HDU, itself, and the WCS of all its axes."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    name = os.fspath(path)
     try:
         with quiet(), fits.open(name, memmap=True) as hdus:
             for number, each in enumerate(hdus):
-                axes = int(each.header.get("NAXIS", 0))
-                if axes < 2 or not getattr(each, "is_image", False):
+                if int(each.header.get("NAXIS", 0)) < 2 or not getattr(each, "is_image", False):
                     continue
                 whole = WCS(each.header)
-                if not whole.has_celestial:
-                    continue
-                _refuse_planes(name, each.header, whole)
-                return _described(name, number, each, whole)
+                if whole.has_celestial:
+                    yield number, each, whole
+                    return
+            yield None
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{name} cannot be read as a FITS image ({error})", path=name) from None
-    raise DataError(f"{name} has no image with celestial coordinates", path=name)
 
 
-def _refuse_planes(name: str, header: Any, whole: Any) -> None:
-    if (whole.wcs.lng, whole.wcs.lat) != (0, 1):
-        raise DataError(f"{name}: the first axis is not longitude and the second latitude", path=name)
-    more = [header[f"NAXIS{n}"] for n in range(3, int(header["NAXIS"]) + 1)]
-    if any(each != 1 for each in more):
-        raise DataError(f"{name} has several planes (axes of {more}): an image of one is needed", path=name)
+def _more(header: Any) -> list[int]:
+    """Lengths of the axes beside the first two."""
+    return [int(header[f"NAXIS{n}"]) for n in range(3, int(header["NAXIS"]) + 1)]
 
 
-def _described(name: str, number: int, hdu: Any, whole: Any) -> SkyImage:
+def _described(name: str, number: int, hdu: Any, whole: Any, plane: int) -> SkyImage:
     header = hdu.header
+    ny, nx = int(header["NAXIS2"]), int(header["NAXIS1"])
     plain = type(hdu).__name__ in {"PrimaryHDU", "ImageHDU"} and header["BITPIX"] == -32
     scaled = header.get("BSCALE", 1) != 1 or header.get("BZERO", 0) != 0
     major = header.get("BMAJ")
@@ -149,21 +173,24 @@ def _described(name: str, number: int, hdu: Any, whole: Any) -> SkyImage:
     return SkyImage(
         path=name,
         hdu=number,
-        shape=(int(header["NAXIS2"]), int(header["NAXIS1"])),
+        shape=(ny, nx),
         wcs=whole.celestial,
         unit=str(header.get("BUNIT", "")).replace(" ", "").lower(),
         beam=beam,
-        frequency_hz=_frequency(header),
+        frequency_hz=_frequency(header, plane),
         span=_span(header),
         header=header,
-        offset=int(hdu.fileinfo()["datLoc"]) if plain and not scaled else None,
+        plane=plane,
+        offset=int(hdu.fileinfo()["datLoc"]) + 4 * plane * ny * nx if plain and not scaled else None,
     )
 
 
-def _frequency(header: Any) -> float | None:
+def _frequency(header: Any, plane: int) -> float | None:
+    """Of a plane: along the axis of frequencies, if that is the first one that has several."""
     for number in range(3, 8):
         if str(header.get(f"CTYPE{number}", "")).startswith("FREQ"):
-            return float(header[f"CRVAL{number}"])
+            place = plane % int(header.get(f"NAXIS{number}", 1)) if number == 3 else 0
+            return float(header[f"CRVAL{number}"]) + place * float(header.get(f"CDELT{number}", 0.0))
     for key in ("RESTFRQ", "RESTFREQ", "FREQ", "OBSFREQ"):
         if header.get(key):
             return float(header[key])

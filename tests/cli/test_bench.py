@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from cli.conftest import Run, Start
 
-from absurd.bench import idle
+from absurd.bench import idle, tiles
+from absurd.tasks.visibility.measurement_set import read_measurement_set
 
 Connection = psycopg.Connection[Any]
 Until = Callable[[Callable[[], object]], None]
@@ -90,6 +93,41 @@ def test_calibration_is_measured_without_a_database(run: Run) -> None:
     }
     assert 0 < figures["embedded, error of gains"]["value"] < 5
     assert figures["embedded, disturbed, error of gains"]["value"] < 5
+
+
+def test_images_are_measured_without_a_database(run: Run) -> None:
+    """Of a tile whose gains were solved on a calibrator: time, memory, noise and errors of fluxes, by imager."""
+    sizes = ["--size", "256", "--antennas", "30", "--channels", "4", "--times", "3"]
+    found = run("bench", "imaging", "--tile", "solved", *sizes, "--json")
+
+    assert found.code == 0, found.err
+    figures = {each["name"]: each["value"] for each in found.document["figures"]}
+    imagers = {name.partition(",")[0] for name in figures}
+    assert imagers == {"embedded"} | ({"WSClean"} if shutil.which("wsclean") else set())
+    for each in imagers:
+        assert all(figures[f"{each}, {what}"] > 0 for what in ("wall", "processor", "memory", "residual"))
+        assert 0.3 < figures[f"{each}, residual over thermal noise"] < 3
+
+
+def test_tiles_of_benchmarks_are_what_they_are_called(tmp_path: Path) -> None:
+    """Solved gains give back the sky; wide sources fade on long baselines; spectra change it along the band."""
+    seen, told = {}, {}
+    for kind in tiles.KINDS:
+        told[kind] = tiles.simulate(tmp_path / f"{kind}.ms", kind, size=1024, antennas=40, channels=4, times=3)
+        seen[kind] = read_measurement_set(tmp_path / f"{kind}.ms")
+    power = {kind: np.abs((each.data * np.conj(seen["plain"].data)).mean(axis=(0, 2))) for kind, each in seen.items()}
+
+    off = seen["solved"].data - seen["plain"].data
+    assert float(np.sqrt(np.mean(np.abs(off) ** 2) / 2)) == pytest.approx(0.5 * np.sqrt(2), rel=0.3)
+    assert power["solved"] == pytest.approx(power["plain"] - 0.5, rel=0.03)
+    length = np.hypot(*seen["plain"].uvw_m[:, :2].T)
+    faded = np.abs(seen["extended"].data - seen["plain"].data).mean(axis=(1, 2))  # their noise is the same
+    assert faded[length < 20].max() < 0.1
+    assert faded[length > 1000].mean() > 1
+    assert [sum(each.is_wide for each in sources) for sources in told.values()] == [0, 0, 5, 0]
+    ratio = power["chromatic"] / power["plain"]
+    assert abs(ratio[-1] / ratio[0] - 1) > 0.02
+    assert told["chromatic"][49].flux_jy == pytest.approx(told["plain"][49].flux_jy, rel=0.05)
 
 
 def test_mosaics_are_measured_without_a_database(run: Run) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.imaging.mosaicking.file import MosaicFile, mosaic_header
+from absurd.tasks.imaging.mosaicking.file import MosaicFile, mosaic_header, tiles_table
 from absurd.tasks.imaging.mosaicking.grid import Box, Grid, box_of, make_grid
 from absurd.tasks.imaging.mosaicking.resample import REACH, PixelMap, gather, interpolation_weights, pixel_map
 from absurd.tasks.imaging.mosaicking.tile import Tile
@@ -85,7 +85,7 @@ def combine(
     noises, ratios, count = [], [], 0
     workers = threads or min(4, len(os.sched_getaffinity(0)))
     with (
-        MosaicFile(image, header, grid.shape) as mosaic,
+        MosaicFile(image, header, grid.shape, after=tiles_table(tiles)) as mosaic,
         MosaicFile(noise, header, grid.shape) as noise_map,
         ThreadPoolExecutor(workers) as pool,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from absurd.tasks.imaging.mosaicking.grid import Grid
 from absurd.tasks.imaging.mosaicking.tile import Tile
+from absurd.tasks.quiet import quiet
+from absurd.tasks.radio.sky_pixels import frame_of, pixels_to_sky
 
 _RECORD = 2880
 
@@ -23,8 +26,11 @@ class MosaicFile:
     It has the axes of a radio image: the two on the sky, frequency, Stokes parameter.
     """
 
-    def __init__(self, path: str | os.PathLike[str], header: Any, shape: tuple[int, int]) -> None:
-        self._path, self._shape = path, shape
+    def __init__(
+        self, path: str | os.PathLike[str], header: Any, shape: tuple[int, int], *, after: bytes = b""
+    ) -> None:
+        """`after` are whole extensions, as they follow the image."""
+        self._path, self._shape, self._after = path, shape, after
         self._text = header.tostring(sep="", endcard=True, padding=True).encode("ascii")
 
     def __enter__(self) -> Self:
@@ -32,6 +38,8 @@ class MosaicFile:
         with open(self._path, "wb") as file:
             file.write(self._text)
             file.truncate(size)
+            file.seek(size)
+            file.write(self._after)
         return self
 
     def write(self, rows: range, columns: range, pixels: NDArray[np.float32]) -> None:
@@ -66,6 +74,7 @@ def mosaic_header(tiles: Sequence[Tile], grid: Grid) -> Any:
     told = fits.Header()
     told["SIMPLE"], told["BITPIX"], told["NAXIS"] = True, -32, 4
     told["NAXIS1"], told["NAXIS2"], told["NAXIS3"], told["NAXIS4"] = grid.shape[1], grid.shape[0], 1, 1
+    told["EXTEND"] = True
     told["BUNIT"], told["BTYPE"] = "JY/BEAM", "Intensity"
     told.update(grid.wcs.to_header())
     told["WCSAXES"] = 4
@@ -97,6 +106,32 @@ def mosaic_header(tiles: Sequence[Tile], grid: Grid) -> Any:
     for each in tiles:
         told.add_history(f"{os.path.basename(each.image.path)} noise {each.noise_jy:.6g} Jy/beam")
     return told
+
+
+def tiles_table(tiles: Sequence[Tile]) -> bytes:
+    """The extension TILES: name and noise of each tile, and where its corners are on the sky, as FITS has it."""
+    from astropy.coordinates import SkyCoord
+    from astropy.io import fits
+
+    corners = []
+    for each in tiles:
+        ny, nx = each.image.shape
+        lon, lat = pixels_to_sky(each.image.wcs, np.array([0.0, nx - 1, nx - 1, 0]), np.array([0.0, 0, ny - 1, ny - 1]))
+        places = SkyCoord(lon, lat, unit="deg", frame=frame_of(each.image.wcs)).icrs
+        corners.append(np.column_stack([places.ra.deg, places.dec.deg]).ravel())
+    names = [os.path.basename(each.image.path) for each in tiles]
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("NAME", f"{max(map(len, names))}A", array=names),
+            fits.Column("NOISE", "D", "Jy/beam", array=[each.noise_jy for each in tiles]),
+            fits.Column("CORNERS", "8D", "deg", dim="(2,4)", array=np.array(corners)),
+        ],
+        name="TILES",
+    )
+    file = io.BytesIO()
+    with quiet():
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(file)
+    return file.getvalue()[_RECORD:]
 
 
 def _iso(time: datetime) -> str:
