@@ -29,6 +29,10 @@ SECTIONS = {
         "list": "absurd.cli.session_files:list_",
         "show": "absurd.cli.session_files:show",
         "open": "absurd.cli.session_files:open_",
+        "frames": "absurd.cli.session_frames:frames",
+        "plot": "absurd.cli.session_frames:plot",
+        "tail": "absurd.cli.session_tail:tail",
+        "export-fits": "absurd.cli.session_frames:export_fits",
         "verify": "absurd.cli.session_files:verify",
     },
     "Find": {

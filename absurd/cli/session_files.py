@@ -88,10 +88,11 @@ def open_(name: str, part: tuple[str, ...], data: Path | None, as_json: bool) ->
 def verify(names: tuple[str, ...], data: Path | None, as_json: bool) -> None:
     """Read files through, and say whether each is whole.
 
-    Without names all of the folder.  Exits with 1 if one is not.
+    Without names all of the folder.  The masters that they refer to are looked at too.  Exits with 1 if one is not.
     """
     from absurd.tasks.session.errors import SessionDamagedError
     from absurd.tasks.session.listing import DAY, find
+    from absurd.tasks.session.masters import changed_masters
     from absurd.tasks.session.verification import verify as verify_file
 
     paths = (
@@ -103,6 +104,9 @@ def verify(names: tuple[str, ...], data: Path | None, as_json: bool) -> None:
             found = verify_file(path)
         except SessionDamagedError as error:
             rows.append({"path": str(path), "ok": False, "reason": error.message})
+            continue
+        if reasons := changed_masters(path.absolute().parents[3], path):
+            rows.append({"path": str(path), "ok": False, "reason": "; ".join(reasons)})
         else:
             rows.append({"path": str(path), "ok": True, "sha256": found.sha256, "bytes": found.bytes})
     table = Table(

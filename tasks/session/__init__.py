@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from absurd.tasks.session.manager import Session, SessionManager
     from absurd.tasks.session.manager_async import AsyncSession, AsyncSessionManager
+    from absurd.tasks.session.masters import find_master
     from absurd.tasks.session.sealed import Sealed, seal
     from absurd.tasks.session.verification import Verified, verify
 
@@ -39,6 +40,7 @@ __all__ = [
     "Verified",
     "build_catalog",
     "build_index",
+    "find_master",
     "seal",
     "verify",
 ]
@@ -51,6 +53,7 @@ _MODULES = {
     "Sealed": "sealed",
     "build_catalog": "catalog",
     "build_index": "catalog",
+    "find_master": "masters",
     "seal": "sealed",
     "Verified": "verification",
     "verify": "verification",

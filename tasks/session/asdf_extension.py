@@ -6,11 +6,12 @@ A session's file opens without it; asdf then says that it does not know the tag,
 from __future__ import annotations
 
 from collections import UserDict
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 NAME = "asdf://absurd"
-VERSIONS = ("1.0.0",)
+VERSIONS = ("1.0.0", "1.1.0")
 """Of the schemas, all of which are read."""
 
 
@@ -28,6 +29,11 @@ class SessionMetaConverter:
 
     tags = (f"{NAME}/tags/session_meta-*",)
     types = (SessionMeta,)
+
+    def select_tag(self, obj: SessionMeta, tags: Sequence[str], ctx: Any) -> str:
+        """The tag of the version that the session is of, or the newest."""
+        own = f"{NAME}/tags/session_meta-{obj.get('schema_version')}"
+        return own if own in tags else f"{NAME}/tags/session_meta-{VERSIONS[-1]}"
 
     def to_yaml_tree(self, obj: SessionMeta, tag: str, ctx: Any) -> dict[str, Any]:
         """What is written."""

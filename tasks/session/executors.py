@@ -26,7 +26,10 @@ from absurd.retry import ErrorRule, RetryPolicy
 if find_spec("yaml") is None:  # not registered then: a worker that has it will serve the tasks
     raise ImportError("yaml is missing, install absurd[session]", name="yaml")
 
-_IN_VAIN = tuple(ErrorRule(exception=name, action="reject") for name in ("SessionNotFoundError", "SessionStateError"))
+_IN_VAIN = tuple(
+    ErrorRule(exception=name, action="reject")
+    for name in ("SessionNotFoundError", "SessionStateError", "SessionValueError")
+)
 
 
 MOST_ROWS = 20_000
@@ -57,6 +60,22 @@ class SealParams(FolderParams):
     """Which session."""
 
     session_id: str = Field(description="The session's name.")
+
+
+class MasterParams(SealParams):
+    """Which frames become a master, and how."""
+
+    kind: Literal["dark", "flat", "bias"] = Field(description="What it is a master of.")
+    camera: str | None = Field(
+        default=None, description="The camera whose frames they are; without it the arrays told as calibration."
+    )
+    exposure_us: PositiveFloat | None = Field(default=None, description="Only frames of this exposure, microseconds.")
+    subtract: str | None = Field(
+        default=None, description="A master to take from each frame first, in the data folder."
+    )
+    clip: PositiveFloat = Field(
+        default=4.0, description="Values farther off their pixel's median are left out, in sigma."
+    )
 
 
 class CatalogParams(FolderParams):
@@ -179,3 +198,34 @@ def retire(ctx: RunContext, params: RetireParams) -> dict[str, Any]:
         "gone": told,
         "kept": stayed[:MOST_KEPT],
     }
+
+
+@executor("session.master", runs_in="process", retry=RetryPolicy(rules=_IN_VAIN))
+def master(ctx: RunContext, params: MasterParams) -> dict[str, Any]:
+    """Make a master frame of the darks, flats or biases of a sealed session, for all later ones.
+
+    It is the mean of each pixel without what lies off, in ``calibration/darks``, ``flats`` or ``bias`` of the data
+    folder; sessions refer to it by `add_master`.  The result tells path, kind, camera, exposure, frames, noise of a
+    frame, median, values left out.
+    """
+    from absurd.tasks.artifact import write_aside
+    from absurd.tasks.session import masters
+    from absurd.tasks.session.arrays import SessionArrays
+    from absurd.tasks.session.listing import find
+
+    folder = Path(params.data_dir)
+    made = masters.make_master(
+        SessionArrays(find(folder, params.session_id)),
+        params.kind,
+        ctx.scratch,
+        camera=params.camera,
+        exposure_us=params.exposure_us,
+        subtract=None if params.subtract is None else folder / params.subtract,
+        clip=params.clip,
+        progress=ctx.progress,
+    )
+    path = str(folder / masters.name_of(made.facts))
+    with write_aside(ctx.artifact(path, kind="master"), private=True) as part:
+        masters.write_master(made, part)
+    ctx.log.info("session_master", path=path, frames=made.facts["frames"])
+    return {"path": path, **masters.told(made.facts)}

@@ -62,8 +62,18 @@ def read(path: Path) -> Iterator[Record]:
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise SessionDamagedError(f"{path} is no journal of a session", path=str(path))
-        while (found := _next(file)) is not None:
-            yield found
+        yield from read_on(file)
+
+
+def read_on(file: BinaryIO) -> Iterator[Record]:
+    """The records from where a file stands, which is then where the first is that is not whole yet."""
+    while True:
+        place = file.tell()
+        found = _next(file)
+        if found is None:
+            file.seek(place)
+            return
+        yield found
 
 
 def read_at(file: BinaryIO, offset: int) -> Record:

@@ -43,7 +43,7 @@ def new_id(session_type: str, target: str | None, begun_ns: int) -> str:
     return "_".join(each for each in (session_type, slug(target or ""), stamp, secrets.token_hex(4)) if each)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Place:
     """The places of one session in a data folder."""
 

@@ -15,7 +15,7 @@ from absurd.tasks.session.frames import Stored, read
 from absurd.tasks.session.outline import Outline, arrays
 from absurd.tasks.session.values import moment
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 META_TAG = f"asdf://absurd/tags/session_meta-{SCHEMA_VERSION}"
 
 

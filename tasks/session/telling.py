@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from absurd.tasks.session.book import Book
+from absurd.tasks.session.masters import reference
 
 Call = Callable[[Book], "Future[None]"]
 
@@ -43,6 +46,13 @@ class Telling(ABC):
     def add_calibration(self, name: str, value: Any) -> None:
         """A result of a calibration, such as ``plate_solve``; or an array, such as a ``dark``, or a list of arrays."""
         self._tell(lambda book: book.calibration(name, value))
+
+    def add_master(self, path: str | os.PathLike[str]) -> None:
+        """A master frame that is used: it is referred to by its path, in the data folder or anywhere, and its checksum.
+
+        Raises SessionNotFoundError, SessionValueError if it is none.
+        """
+        self._tell(lambda book: book.calibration("masters", reference(book.place.data_dir, Path(path))))
 
     def add_camera(
         self, camera: str, *, info: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
@@ -98,6 +108,10 @@ class AsyncTelling(ABC):
     async def add_calibration(self, name: str, value: Any) -> None:
         """As `Telling.add_calibration`."""
         await self._tell_apart(lambda book: book.calibration(name, value))
+
+    async def add_master(self, path: str | os.PathLike[str]) -> None:
+        """As `Telling.add_master`."""
+        await self._tell_apart(lambda book: book.calibration("masters", reference(book.place.data_dir, Path(path))))
 
     async def add_camera(
         self, camera: str, *, info: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
