@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from absurd import dead_letters, inspection, queue, resources
 from absurd.call import Call
-from absurd.config import Settings, load_settings
+from absurd.config import Settings, load_settings, merge_settings
 from absurd.database import AsyncDatabase, session_on
 from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
@@ -31,18 +30,11 @@ from absurd.recordings import RecordingMethods
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules import ScheduleMethods
 from absurd.session_files import SessionFileMethods
-from absurd.spawning import SpawnOptions, spawn_calls
+from absurd.spawning import SpawnOptions, spawn_call, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
 
 T = TypeVar("T")
-
-
-def merge_settings(database_url: str | None, settings: Settings | None) -> Settings:
-    """The settings of a client: those given, else the environment's; a URL that is given goes before."""
-    if settings is None:
-        return load_settings(database_url=database_url)
-    return replace(settings, database_url=database_url) if database_url else settings
 
 
 class AbsurdClient(
@@ -158,7 +150,8 @@ class AbsurdClient(
     ) -> Spawned:
         """As `spawn`, and tells whether this call created the task."""
         spec = TaskSpec(name, params, **options)  # type: ignore[arg-type]
-        return (await self._spawn([spec], connection))[0]
+        call = spawn_call(spec, self.settings.queue_name, self.middleware)
+        return (await self._run_on(connection, call))[0]
 
     async def spawn_many(self, specs: Iterable[TaskSpec], *, connection: Any = None) -> list[UUID]:
         """Spawn tasks, all or none; gives their ids in order.  Parents stand before their children."""
@@ -222,9 +215,7 @@ class AbsurdClient(
     async def spawn_workflow(self, workflow: Workflow, *, connection: Any = None) -> WorkflowRun:
         """Spawn all nodes of a workflow in one transaction, the caller's own if `connection` is given."""
         call = workflow.spawn_call(self.settings.queue_name, self.middleware)
-        if connection is None:
-            return await self.run(call)
-        return (await session_on(connection, schema=self.settings.schema).run_all([call]))[0]
+        return await self._run_on(connection, call)
 
     async def wait_workflow(self, workflow_id: UUID | str, timeout: float | None = None) -> Document:
         """Wait until all nodes of a workflow have ended and it has completed, and give it as `get_workflow` does.
@@ -369,6 +360,12 @@ class AbsurdClient(
     async def run(self, call: Call[T]) -> T:
         """Make any call of `absurd.queue` or `absurd.inspection`."""
         return await (await self._opened()).run(call)
+
+    async def _run_on(self, connection: Any, call: Call[T]) -> T:
+        """Make `call` on the caller's connection, in whose open transaction it stays; on one of ours if None."""
+        if connection is None:
+            return await (await self._opened()).run(call)
+        return (await session_on(connection, schema=self.settings.schema).run_all([call]))[0]
 
     async def _spawn(self, specs: Iterable[TaskSpec], connection: Any) -> list[Spawned]:
         calls = spawn_calls(specs, self.settings.queue_name, self.middleware)

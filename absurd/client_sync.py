@@ -11,8 +11,7 @@ from uuid import UUID
 
 from absurd import dead_letters, inspection, queue, resources
 from absurd.call import Call
-from absurd.client import merge_settings
-from absurd.config import Settings, load_settings
+from absurd.config import Settings, load_settings, merge_settings
 from absurd.database_sync import SyncDatabase, session_on
 from absurd.encoding import encode
 from absurd.errors import DatabaseUnavailableError
@@ -31,7 +30,7 @@ from absurd.recordings import SyncRecordingMethods
 from absurd.resolve import resolve_database
 from absurd.scheduler.schedules_sync import SyncScheduleMethods
 from absurd.session_files import SyncSessionFileMethods
-from absurd.spawning import SpawnOptions, spawn_calls
+from absurd.spawning import SpawnOptions, spawn_call, spawn_calls
 from absurd.waiting import SHOWN_NODES, Patience, Waiting, WorkflowWaiting
 from absurd.workflow import Workflow, WorkflowRun
 
@@ -145,7 +144,8 @@ class SyncAbsurdClient(
     ) -> Spawned:
         """As `spawn`, and tells whether this call created the task."""
         spec = TaskSpec(name, params, **options)  # type: ignore[arg-type]
-        return (self._spawn([spec], connection))[0]
+        call = spawn_call(spec, self.settings.queue_name, self.middleware)
+        return (self._run_on(connection, call))[0]
 
     def spawn_many(self, specs: Iterable[TaskSpec], *, connection: Any = None) -> list[UUID]:
         """Spawn tasks, all or none; gives their ids in order.  Parents stand before their children."""
@@ -209,9 +209,7 @@ class SyncAbsurdClient(
     def spawn_workflow(self, workflow: Workflow, *, connection: Any = None) -> WorkflowRun:
         """Spawn all nodes of a workflow in one transaction, the caller's own if `connection` is given."""
         call = workflow.spawn_call(self.settings.queue_name, self.middleware)
-        if connection is None:
-            return self.run(call)
-        return (session_on(connection, schema=self.settings.schema).run_all([call]))[0]
+        return self._run_on(connection, call)
 
     def wait_workflow(self, workflow_id: UUID | str, timeout: float | None = None) -> Document:
         """Wait until all nodes of a workflow have ended and it has completed, and give it as `get_workflow` does.
@@ -356,6 +354,12 @@ class SyncAbsurdClient(
     def run(self, call: Call[T]) -> T:
         """Make any call of `absurd.queue` or `absurd.inspection`."""
         return (self._opened()).run(call)
+
+    def _run_on(self, connection: Any, call: Call[T]) -> T:
+        """Make `call` on the caller's connection, in whose open transaction it stays; on one of ours if None."""
+        if connection is None:
+            return (self._opened()).run(call)
+        return session_on(connection, schema=self.settings.schema).run_all([call])[0]
 
     def _spawn(self, specs: Iterable[TaskSpec], connection: Any) -> list[Spawned]:
         calls = spawn_calls(specs, self.settings.queue_name, self.middleware)

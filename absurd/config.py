@@ -12,7 +12,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,13 @@ def load_settings(environ: Mapping[str, str] | None = None, cwd: Path | None = N
             setting="worker_heartbeat_interval",
         )
     return settings
+
+
+def merge_settings(database_url: str | None, settings: Settings | None) -> Settings:
+    """The settings of a client: those given, else the environment's; a URL that is given goes before."""
+    if settings is None:
+        return load_settings(database_url=database_url)
+    return replace(settings, database_url=database_url) if database_url else settings
 
 
 def default_home(environ: Mapping[str, str]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -147,7 +147,7 @@ class AsyncDatabase:
         self._max_connections = max_connections
         self._patience = patience
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._spare: Any = None
+        self._spare: AsyncSession | None = None
         """A connection kept out of the pool between two calls: to get it from there takes as long as a small call."""
         self._spared_at = 0.0
         self._awaited = 0
@@ -192,7 +192,7 @@ class AsyncDatabase:
             try:
                 async with asyncio.timeout(10):
                     if spare is not None:
-                        await pool.release(spare)
+                        await pool.release(spare.connection)
                     await pool.close()
             except (TimeoutError, OSError):
                 pool.terminate()
@@ -220,46 +220,44 @@ class AsyncDatabase:
         pool = self._pool
         if pool is None:
             raise DatabaseUnavailableError(f"the connection to {self.address} is not open", address=self.address)
-        connection = await self._acquire(pool)
+        session = await self._acquire(pool)
         timer = None
         if self._patience is not None:
-            timer = asyncio.get_running_loop().call_later(self._patience, connection.terminate)
+            timer = asyncio.get_running_loop().call_later(self._patience, session.connection.terminate)
         try:
-            yield AsyncSession(
-                connection,
-                schema=self.schema,
-                address=self.address,
-                prepared_statements=self.prepared_statements,
-            )
+            yield session
         except BaseException:
-            await pool.release(connection)
+            await pool.release(session.connection)
             raise
         else:
-            if self._spare is None and not self._awaited and pool is self._pool and not _is_over(connection):
-                self._spare, self._spared_at = connection, time.monotonic()
+            if self._spare is None and not self._awaited and pool is self._pool:
+                self._spare, self._spared_at = session, time.monotonic()
             else:
-                await pool.release(connection)
+                await pool.release(session.connection)
         finally:
             if timer is not None:  # only now: to be released it waits for what was cancelled
                 timer.cancel()
 
-    async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> Any:
+    async def _acquire(self, pool: asyncpg.Pool[asyncpg.Record]) -> AsyncSession:
         """The spare connection, or one of the pool.  One that was long idle may be dead without a sign of it."""
         spare, self._spare = self._spare, None
         try:
             if spare is not None:
-                if not _is_over(spare):
+                if not _is_over(spare.connection):
                     if time.monotonic() < self._spared_at + SPARE_SECONDS:
                         return spare
-                    spare.terminate()
-                await pool.release(spare)
+                    spare.connection.terminate()
+                await pool.release(spare.connection)
             self._awaited += 1
             try:
-                return await pool.acquire()
+                connection = await pool.acquire()
             finally:
                 self._awaited -= 1
         except Exception as error:
             raise self._translated(error) from error
+        return AsyncSession(
+            connection, schema=self.schema, address=self.address, prepared_statements=self.prepared_statements
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -269,7 +267,7 @@ class AsyncDatabase:
 
     async def run(self, call: Call[T]) -> T:
         """Make `call`; once more on another connection if the first was lost and that does no harm."""
-        return (await self.run_all([call]))[0]
+        return await self._insist(lambda session: session.run(call), lambda: call.repeatable)
 
     async def run_all(self, calls: Iterable[Call[T]]) -> list[T]:
         """Make all `calls` or none; once more if the connection was lost and that does no harm.
@@ -277,25 +275,30 @@ class AsyncDatabase:
         A deadlock or a serialization failure has rolled everything back, so it is tried again a few times.
         """
         kept = Calls(calls)
-        try:
-            return await self._run_all(kept)
-        except DatabaseUnavailableError as error:
-            if not (is_lost(error.__cause__) and kept.repeatable()):
-                raise
-        return await self._run_all(kept)
 
-    async def _run_all(self, calls: Calls[T]) -> list[T]:
-        for attempt in range(MEETINGS):
+        async def make(session: AsyncSession) -> list[T]:
+            if kept.at_most_one():  # its statement is a transaction
+                return [await session.run(call) for call in kept]
+            return await session.run_all(kept)
+
+        return await self._insist(make, kept.repeatable)
+
+    async def _insist(self, make: Callable[[AsyncSession], Awaitable[T]], repeatable: Callable[[], bool]) -> T:
+        """The value of `make`, called again when it met another, and once more when its connection was lost."""
+        meetings, lost = 0, False
+        while True:
             try:
                 async with self.session() as session:
-                    if calls.at_most_one():  # its statement is a transaction
-                        return [await session.run(call) for call in calls]
-                    return await session.run_all(calls)
-            except ConflictError as error:
-                if not met_another(error) or attempt == MEETINGS - 1:
+                    return await make(session)
+            except DatabaseUnavailableError as error:
+                if lost or not (is_lost(error.__cause__) and repeatable()):
                     raise
-            await asyncio.sleep(pause_before(attempt))
-        raise AssertionError("the last attempt returns or raises")
+                lost = True
+            except ConflictError as error:
+                meetings += 1
+                if not met_another(error) or meetings == MEETINGS:
+                    raise
+                await asyncio.sleep(pause_before(meetings - 1))
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """All rows of `sql`, in which ``{schema}`` stands for the schema of the queue."""
@@ -343,11 +346,11 @@ def begins_transaction(connection: Any) -> bool:
 
 def _is_over(connection: Any) -> bool:
     """Whether a connection of a pool has ended.  One whose end was heard of is the pool's again and says nothing."""
-    from asyncpg import InterfaceError
-
     try:
         return bool(connection.is_closed())
-    except InterfaceError:
+    except Exception as error:
+        if not is_driver_error(error):
+            raise
         return True
 
 

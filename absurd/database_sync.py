@@ -144,7 +144,7 @@ class SyncDatabase:
 
     def run(self, call: Call[T]) -> T:
         """Make `call`; once more on another connection if the first was lost and that does no harm."""
-        return self.run_all([call])[0]
+        return self._insist(lambda session: session.run(call), lambda: call.repeatable)
 
     def run_all(self, calls: Iterable[Call[T]]) -> list[T]:
         """Make all `calls` or none; once more if the connection was lost and that does no harm.
@@ -152,25 +152,30 @@ class SyncDatabase:
         A deadlock or a serialization failure has rolled everything back, so it is tried again a few times.
         """
         kept = Calls(calls)
-        try:
-            return self._run_all(kept)
-        except DatabaseUnavailableError as error:
-            if not (is_lost(error.__cause__) and kept.repeatable()):
-                raise
-        return self._run_all(kept)
 
-    def _run_all(self, calls: Calls[T]) -> list[T]:
-        for attempt in range(MEETINGS):
+        def make(session: SyncSession) -> list[T]:
+            if kept.at_most_one():  # its statement is a transaction
+                return [session.run(call) for call in kept]
+            return session.run_all(kept)
+
+        return self._insist(make, kept.repeatable)
+
+    def _insist(self, make: Callable[[SyncSession], T], repeatable: Callable[[], bool]) -> T:
+        """The value of `make`, called again when it met another, and once more when its connection was lost."""
+        meetings, lost = 0, False
+        while True:
             try:
                 with self.session() as session:
-                    if calls.at_most_one():  # its statement is a transaction
-                        return [session.run(call) for call in calls]
-                    return session.run_all(calls)
-            except ConflictError as error:
-                if not met_another(error) or attempt == MEETINGS - 1:
+                    return make(session)
+            except DatabaseUnavailableError as error:
+                if lost or not (is_lost(error.__cause__) and repeatable()):
                     raise
-            time.sleep(pause_before(attempt))
-        raise AssertionError("the last attempt returns or raises")
+                lost = True
+            except ConflictError as error:
+                meetings += 1
+                if not met_another(error) or meetings == MEETINGS:
+                    raise
+                time.sleep(pause_before(meetings - 1))
 
     def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """All rows of `sql`, in which ``{schema}`` stands for the schema of the queue."""

@@ -50,8 +50,9 @@ class _Ids:
 
     def _begin(self, moment: int) -> None:
         self._moment = moment
-        self._high = moment << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62
-        self._low = secrets.randbits(61)
+        chance = secrets.randbits(73)
+        self._high = moment << 80 | 0x7 << 76 | chance >> 61 << 64 | 0b10 << 62
+        self._low = chance & (1 << 61) - 1
 
 
 _ids = _Ids()

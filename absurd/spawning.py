@@ -111,6 +111,13 @@ def prepare(spec: TaskSpec, default_queue: str = "default", task_id: UUID | None
     )
 
 
+def spawn_call(
+    spec: TaskSpec, default_queue: str = "default", middleware: Sequence[SpawnMiddleware] = ()
+) -> Call[list[Spawned]]:
+    """The call that spawns one task, after `spec` has gone through `middleware`."""
+    return spawn_tasks([prepare(through(spec, middleware) if middleware else spec, default_queue)])
+
+
 def spawn_calls(
     specs: Iterable[TaskSpec], default_queue: str = "default", middleware: Sequence[SpawnMiddleware] = ()
 ) -> Iterator[Call[list[Spawned]]]:

@@ -172,6 +172,11 @@ union all
 select format('worker %s has noted %s tasks', worker_id, count(*))
 from reservation group by worker_id having count(*) > 1
 union all
+select format('%s has priority %s, %s attempts at most and %s to run', id, priority, max_attempts, timeout) from task
+where priority not between -10000 and 10000 or max_attempts < 0 or timeout <= interval '0'
+union all
+select format('%s is to be attempt %s', task_id, attempt) from ready where attempt < 1
+union all
 select format('level %s of queue %s is unknown', level, queue_id) from ready r
 where not exists (select from _levels() l where l.queue_id = r.queue_id and l.level = r.level and l.base <= r.seq)
 union all

@@ -40,14 +40,16 @@ comment on column pruning.again_id is 'How far the second look has come, which g
 
 -- Tasks and their places --------------------------------------------------------------------------
 
-alter table task add column lane text, add column condition text;
+alter table task add column lane text, add column condition text,
+    drop constraint task_priority_range, drop constraint task_max_attempts_range, drop constraint task_timeout_positive;
 comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, deleted by pruning.';
 comment on column task.condition is 'When a task with parents may run; null: once all have completed.';
 
 alter table ready
     add column suspect boolean not null default false,
     add column lane    text,
-    add column needs   jsonb;
+    add column needs   jsonb,
+    drop constraint ready_attempt_counts;
 create index ready_lane on ready (queue_id, lane, level desc, seq) where lane is not null;
 drop index ready_claim;
 create index ready_claim on ready (queue_id, level, seq) where needs is null;

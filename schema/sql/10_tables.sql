@@ -7,6 +7,9 @@
 -- status column exists that could disagree: a task stands in exactly one of blocked, ready, timer
 -- and lease, or it has ended and its last run tells how.
 --
+-- `task` and `ready` have no check constraints: each statement that inserts would parse their text anew, which took a sixth of
+-- what the server spends on a single spawn.  Who reads options refuses what is out of range (29_options.sql).
+--
 -- Lock order, for every function: schedule, advisory locks of event names, task by id (for no key update: spawns of children
 -- hold it for key share, against pruning alone), worker, lease by id,
 -- ready and timer by task id (claims skip what is locked and never wait), blocked by task id and
@@ -71,10 +74,7 @@ create table task (
     needs        jsonb,
     lane         text,
     condition    text,
-    primary key (id),
-    constraint task_priority_range check (priority between -10000 and 10000),
-    constraint task_max_attempts_range check (max_attempts >= 0),
-    constraint task_timeout_positive check (timeout > interval '0')
+    primary key (id)
 ) partition by range (id);
 comment on table task is 'The body of a task: written at spawn, changed only by edits and amended retries, deleted by pruning.';
 comment on column task.condition is 'When a task with parents may run; null: once all have completed.';
@@ -89,8 +89,7 @@ create table ready (
     attempt  smallint not null,
     suspect  boolean not null default false,
     lane     text,
-    needs    jsonb,
-    constraint ready_attempt_counts check (attempt > 0)
+    needs    jsonb
 );
 create index ready_claim on ready (queue_id, level, seq) where needs is null;
 create index ready_needy on ready (queue_id, level, seq) where needs is not null;

@@ -79,44 +79,6 @@ end $$;
 comment on function spawn_task(text, text, jsonb, jsonb) is
     'Spawn one task; options: priority, delay, run_at, key, key_period, key_scope, depends_on, when, headers, tags, max_attempts, timeout, retry, needs, lane, start_within, finish_within, workflow, node, id.';
 
--- One task without options under an id that the caller has made: what spawn_tasks() does, for what is spawned most
--- often.  Nothing is an array here, and each statement less is felt: this takes half the time.
--- Raises AB001, AB004, AB007, AB009.  Touches queue, executor, task, ready, level, tally.
-create or replace function spawn_plain(p_id uuid, p_queue text, p_name text, p_params jsonb) returns void
-    language plpgsql security definer set search_path from current
-    as $$
-declare
-    v_now   timestamptz := clock_time();
-    v_queue integer;
-begin
-    perform _require_no_upgrade();
-    perform _check_id(p_id, v_now);
-    perform _check_size('params', p_params);
-    v_queue := _queue_id(p_queue);
-    insert into task (id, created_at, queue_id, executor_id, params)
-        values (p_id, v_now, v_queue, _executor_id(p_name), coalesce(p_params, '{}'))
-        on conflict do nothing;
-    if not found then  -- the same spawn come again: it has its place
-        return;
-    end if;
-    insert into ready (task_id, queue_id, level, attempt) values (p_id, v_queue, 0, 1);
-    insert into tally (queue_id, pending) values (v_queue, 1);
-    perform _use_level(v_queue, 0);
-    perform _wake(array[v_queue]);
-end $$;
-comment on function spawn_plain(uuid, text, text, jsonb) is
-    'Spawn one task that has no options, under the UUIDv7 given; once, however often it is called.';
-
--- Refuse an id that is no UUIDv7 of these days.  Raises AB001.
-create or replace function _check_id(p_id uuid, p_now timestamptz) returns void
-    language plpgsql immutable
-    as $$
-begin
-    if p_id is null or p_id not between _id_floor(p_now - interval '1 day') and _id_floor(p_now + interval '1 day') then
-        raise exception 'a task id is not a UUIDv7 of the last or next day by the database''s clock' using errcode = 'AB001';
-    end if;
-end $$;
-
 -- Tasks without options: bodies and ready rows, nothing else.
 create or replace function _spawn_plain(p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_now timestamptz)
     returns table (ordinal integer, task_id uuid, created boolean)

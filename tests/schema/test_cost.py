@@ -79,3 +79,36 @@ def test_a_claim_of_tasks_with_options_asks_for_no_parents(queue: Queue) -> None
     assert row is not None
     assert row[0][0]["Plan"]["Actual Rows"] == 1
     assert row[0][0]["Plan"]["Shared Hit Blocks"] < 700
+
+
+def test_a_single_spawn_looks_everything_up_once(queue: Queue) -> None:
+    """Names, level and listeners are read once each; no check constraint is parsed anew by each insert."""
+    spawn = "select spawn_plain(new_task_id(), 'default', 'x', '{}')"
+    queue.connection.execute(spawn)
+    tables = ["queue", "executor", "level", "listener", "base_mark"]
+    count = "jsonb_object_agg(relname, seq_scan + idx_scan) from pg_stat_xact_user_tables where relname = any (%s)"
+
+    with queue.connection.transaction():
+        before = queue.call(count, tables)
+        begun = queue.call("pg_current_wal_insert_lsn()")
+        queue.connection.execute(spawn)
+        written = queue.call("pg_current_wal_insert_lsn() - %s::pg_lsn", begun)
+        reads = {table: n - before[table] for table, n in queue.call(count, tables).items()}
+
+    assert reads == {"queue": 1, "executor": 1, "level": 1, "listener": 1, "base_mark": 0}
+    assert written < 2000
+    checks = "from pg_constraint where contype = 'c' and conrelid in ('task'::regclass, 'ready'::regclass)"
+    assert queue.call(f"count(*) {checks}") == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"priority": 10001}, {"priority": -10001}, {"max_attempts": -1}, {"timeout": 0}, {"timeout": -1}],
+    ids=str,
+)
+def test_ranges_are_the_functions_to_refuse(queue: Queue, options: dict[str, int]) -> None:
+    """As the table has no constraint that would."""
+    with pytest.raises(psycopg.Error) as caught:
+        queue.spawn(**options)
+
+    assert caught.value.sqlstate == "AB001"
