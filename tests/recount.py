@@ -19,13 +19,14 @@ def freeze(connection: Connection) -> None:
 
 
 _DRAWN = {
-    "change": ("id",), "executor": ("id",), "gain_set": ("id", "superseded_by"),
+    "change": ("id",), "feed": ("id", "xid"), "executor": ("id",), "gain_set": ("id", "superseded_by"),
     "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
     "image": ("file_id", "index_id"), "image_file": ("id", "index_id"), "image_index": ("id",),
     "intake": ("id",), "subband": ("id", "group_id", "intake_id"), "subband_group": ("id", "intake_id"),
     "photometry": ("image_id", "product_id", "source_id"), "product": ("id",),
     "product_input": ("input_id", "product_id"), "qa_result": ("product_id",), "sky_image": ("product_id",),
     "source": ("id", "product_id"), "variability": ("product_id", "source_id"),
+    "watch": ("since", "next", "next_id"),
     "queue": ("id", "created_at"), "ready": ("seq",), "schedule": ("id",), "tick": ("schedule_id",), "token": ("id",),
     "worker": ("id",),
 }  # fmt: skip
@@ -34,7 +35,7 @@ _DRAWN = {
 
 _NUMBERED = {
     "change", "executor", "gain_set", "image_file", "image_index", "intake", "product", "queue", "schedule", "source",
-    "subband", "subband_group", "tally", "token", "worker",
+    "feed", "subband", "subband_group", "tally", "token", "worker",
 }  # fmt: skip
 """Tables whose ids are drawn by identity columns."""
 

@@ -77,6 +77,7 @@ CALLS: dict[str, Callable[[World], Request]] = {
     "retry_workflow": _flow(),
     "set_schedule": lambda w: Request({"name": "new"}, {"trigger": "every 60 s", "executor": w.executor}),
     "spawn_task": lambda w: Request(body={"name": w.executor, "queue": w.queue, "params": {"a": 1}, "priority": 3}),
+    "watch_events": lambda w: Request(query={"once": "true", "queue": w.queue}),
     "trigger_schedule": _named("schedule", {"overlap": "allow"}),
 }
 """By operation id.  `tests/web/test_routes.py` fails for an operation that is not among them."""

@@ -25,7 +25,7 @@ READS = frozenset({
     "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_products",
     "list_queues", "list_resources", "list_schedules", "list_session_files", "list_sessions", "list_subband_groups",
     "list_subbands", "list_tasks", "list_ticks", "list_tokens", "list_variability", "list_workers", "list_workflows",
-    "new_task_id", "task_why",
+    "new_task_id", "read_feed", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -69,6 +69,7 @@ class World:
         return lease
 
     def _build(self) -> None:
+        self.call("watch_feed()")  # what is done here is told
         self.call("create_queue(%s)", self.queue)
         self.call("create_queue(%s)", self.queue + ".empty")
         self.call("create_queue(%s)", self.queue + ".ended")
@@ -368,6 +369,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "sweep_late": lambda w: ("sweep_late()",),
     "trigger_schedule": lambda w: ("trigger_schedule(%s)", w.schedule),
     "unregister_worker": lambda w: ("unregister_worker(%s)", w.worker),
+    "watch_feed": lambda w: ("watch_feed()",),
 }
 """For each function that changes something, a call of it that finds something to do."""
 

@@ -9,6 +9,7 @@ passed it on.
 from __future__ import annotations
 
 import time
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -20,7 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from absurd import tokens
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
-from absurd.errors import ForbiddenError, InvalidInputError, RateLimitedError, UnauthenticatedError
+from absurd.errors import (
+    DatabaseUnavailableError,
+    ForbiddenError,
+    InvalidInputError,
+    RateLimitedError,
+    UnauthenticatedError,
+)
 from absurd.tokens import PREFIX
 from absurd.web.cookie import LOGIN, Signer
 from absurd.web.throttle import Throttle
@@ -57,8 +64,9 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises UnauthenticatedError, ForbiddenError, RateLimitedError, InvalidInputError."""
-        if scope["type"] == "http":
-            scope["state"]["caller"] = await self._admit(scope)
+        if scope["type"] != "lifespan":
+            scope["state"]["caller"] = caller = await self._admit(scope)
+            scope["state"]["still_admitted"] = partial(self._still_admitted, scope, caller)
         await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> Caller:
@@ -69,7 +77,7 @@ class Access:
         scope["state"]["login"] = login = _login(scope)
         place = _network(address)
         _wait(self._throttle.look(place))
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+        if scope.get("method") not in ("GET", "HEAD", "OPTIONS"):  # any page may open a WebSocket with the user's login
             self._refuse_other_sites(headers)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise InvalidInputError("the address holds the character NUL, which nothing is called by")
@@ -91,6 +99,17 @@ class Access:
                 "make one there with `absurd token create`"
             )
         return Caller(LOCAL, tokens.Scope.ADMIN, told)
+
+    async def _still_admitted(self, scope: Scope, caller: Caller) -> bool:
+        """Whether who was let in as `caller` would be now; while the database is away, yes."""
+        database: AsyncDatabase = scope["app"].state.database
+        try:
+            token = _token(Headers(scope=scope))
+            if token is None and caller.name == LOCAL:
+                return not await database.run(tokens.has_tokens())
+            return await self._bearer(database, token, scope["state"]["login"]) == (caller.name, caller.scope)
+        except DatabaseUnavailableError:
+            return True
 
     async def _bearer(self, database: AsyncDatabase, token: str | None, login: str) -> tokens.Bearer | None:
         """Whose the token is, or else that of the login."""

@@ -24,10 +24,12 @@ from absurd.web.access import API, Access
 from absurd.web.cookie import Signer
 from absurd.web.dashboard.pictures import Paint
 from absurd.web.dashboard.problems import answer_page, is_page
+from absurd.web.feed import Feed
 from absurd.web.guard import Bodies, Guard, Tags
 from absurd.web.pages import show_docs
 from absurd.web.problems import answer_error, answer_http, answer_internal, answer_invalid
 from absurd.web.routes import ROUTERS
+from absurd.web.routes.events import watch_socket
 
 ABOUT = """
 Durable tasks on PostgreSQL for observatories. Every call but those of `/health` and of this description needs
@@ -65,6 +67,7 @@ def build_app(settings: Settings, database: AsyncDatabase, paint: Paint | None =
     app.state.database = database
     app.state.signer = signer
     app.state.paint = paint
+    app.state.feed = Feed(database)
     api = APIRouter(prefix=API)
     for each in ROUTERS:
         api.include_router(each)
@@ -72,6 +75,7 @@ def build_app(settings: Settings, database: AsyncDatabase, paint: Paint | None =
     for each in dashboard.ROUTERS:
         app.include_router(each, include_in_schema=False)
     app.add_api_route(f"{API}/docs", show_docs, include_in_schema=False)
+    app.add_api_websocket_route(f"{API}/events", watch_socket)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
@@ -115,7 +119,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
         )
         for path in found["paths"].values():
-            if "get" in path:
+            if "get" in path and "text/event-stream" not in path["get"]["responses"]["200"].get("content", ()):
                 told = {"ETag": {"description": "Of this answer.", "schema": {"type": "string"}}}
                 path["get"]["responses"]["200"].setdefault("headers", {}).update(told)
                 path["get"]["responses"].setdefault("304", {"description": "The caller has it: see `If-None-Match`."})

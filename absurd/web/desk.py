@@ -55,16 +55,21 @@ class Desk:
         return record_change(self._caller.name, self._action, target, self._caller.address or None)
 
 
+def check_scope(caller: Caller, wanted: Scope) -> None:
+    """Raise ForbiddenError unless `caller` may do what needs `wanted`."""
+    if caller.scope is None or not caller.scope.allows(wanted):
+        raise ForbiddenError(
+            f"the token {caller.name} has the scope {caller.scope}; this needs {wanted}",
+            scope=caller.scope,
+            needs=wanted,
+        )
+
+
 async def _desk(request: Request, wanted: SecurityScopes, _: Annotated[object, Security(_bearer)]) -> Desk:
     """The desk of who has the scope that a route wants.  Raises ForbiddenError."""
     caller: Caller = request.state.caller
     for each in map(Scope, wanted.scopes):
-        if caller.scope is None or not caller.scope.allows(each):
-            raise ForbiddenError(
-                f"the token {caller.name} has the scope {caller.scope}; this needs {each}",
-                scope=caller.scope,
-                needs=each,
-            )
+        check_scope(caller, each)
     return Desk(request, caller)
 
 

@@ -44,7 +44,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises only what comes after an answer has begun, so that the connection is cut."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
@@ -52,7 +52,9 @@ class Guard:
 
         async def sending(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] == "websocket.accept":
+                status = 101
+            elif message["type"].endswith("http.response.start"):  # a WebSocket is refused by one too
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -169,7 +171,7 @@ def _told(scope: Scope) -> dict[str, Any]:
     state = scope["state"]
     caller = state.get("caller")
     return {
-        "method": scope["method"],
+        "method": scope.get("method", "WEBSOCKET"),
         "route": getattr(scope.get("route"), "path", None),
         "actor": (caller and caller.name) or None,
         "address": state.get("address"),

@@ -69,15 +69,17 @@ async def _serve(
         with _listening(settings.web_host, settings.web_port) as listener:
             host = f"[{settings.web_host}]" if ":" in settings.web_host else settings.web_host
             address = f"http://{host}:{listener.getsockname()[1]}"
+            app = build_app(settings, database, paint)
             server = _Server(
                 uvicorn.Config(
-                    build_app(settings, database, paint),
+                    app,
                     log_config=None,
                     log_level="warning",
                     access_log=False,
                     proxy_headers=False,  # see absurd.web.access
                     server_header=False,
-                    ws="none",
+                    ws="websockets-sansio",
+                    ws_max_size=settings.web_body_limit,
                     timeout_graceful_shutdown=GRACE_SECONDS,
                 )
             )
@@ -86,6 +88,7 @@ async def _serve(
                 manager.stopping(GRACE_SECONDS)
                 server.force_exit = server.should_exit
                 server.should_exit = True
+                app.state.feed.close()  # who watches would never end
 
             for number in stop_signals():
                 asyncio.get_running_loop().add_signal_handler(number, asked)

@@ -123,6 +123,9 @@ begin
         if task_ids is not null then
             insert into tally (queue_id, pending, running)
             values (p_queue_id, -cardinality(task_ids), cardinality(task_ids));
+            if exists (select from watch where singleton and until > v_now) then
+                perform _feed_tasks(p_queue_id, 'running', task_ids);
+            end if;
         end if;
         if v_limited and v_wanted > 0 then
             perform _spend(v_queue, coalesce(cardinality(task_ids), 0));

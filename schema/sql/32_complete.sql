@@ -109,6 +109,7 @@ begin
         from unnest(v_held) h;
     insert into tally (queue_id, running, completed)
         select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
+    perform _feed_ended(v_held, 'completed');
     if p_artifacts is not null then
         insert into artifact (task_id, path, attempt, attempt_path, kind, sha256, bytes, completed_at)
             select distinct on (h.task_id, a.path) h.task_id, a.path, h.attempt, a.attempt_path, a.kind, a.sha256, a.bytes, v_now

@@ -194,6 +194,7 @@ begin
     end if;
     insert into tally (queue_id, running, failed)
         select queue_id, -count(*), count(*) from unnest(p_held) group by queue_id;
+    perform _feed_ended(p_held, 'failed');
     perform _settle(array(select h.task_id from unnest(p_held) h), 'failed');
 end $$;
 
@@ -289,6 +290,7 @@ begin
         from unnest(v_held) h;
     insert into tally (queue_id, running, cancelled)
         select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
+    perform _feed_ended(v_held, 'cancelled');
     perform _settle(array(select h.task_id from unnest(v_held) h), 'cancelled');
     return _stale(p_leases, p_tasks, v_held, 'cancelled');
 end $$;

@@ -149,6 +149,7 @@ begin
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, h.claimed_at, clock_time(), h.lease_id, 'cancelled', h.attempt, true, p_cause from unnest(v_held) h;
     insert into tally (queue_id, running, cancelled) select queue_id, -count(*), count(*) from unnest(v_held) group by queue_id;
+    perform _feed_ended(v_held, 'cancelled');
     perform pg_notify(current_schema() || '_lease', h.lease_id::text) from unnest(v_held) h;
     return array(select h.task_id from unnest(v_held) h);
 end $$;
@@ -174,5 +175,6 @@ begin
         select queue_id, -count(*) filter (where pending), -count(*) filter (where not pending), count(*) from gone group by queue_id)
     select coalesce(array_agg(task_id), '{}') into v_cancelled from gone;
     delete from wait where task_id = any (v_cancelled);
+    perform _feed_cancelled(v_cancelled);
     return v_cancelled;
 end $$;

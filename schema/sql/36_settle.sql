@@ -206,6 +206,7 @@ begin
         insert into tally (queue_id, blocked, cancelled) select queue_id, -count(*), count(*) from gone group by queue_id)
     select coalesce(array_agg(task_id), '{}') into v_cancelled from gone;
     delete from late where child_id = any (v_cancelled);
+    perform _feed_cancelled(v_cancelled);
     return v_cancelled;
 end $$;
 

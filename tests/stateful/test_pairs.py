@@ -22,7 +22,7 @@ REFUSALS = frozenset({"AB002", "AB004", "AB012", "AB014", "AB015", "AB016", "AB0
 """What one of two calls may be told: its claim is lost, the task's state is another, what it names is gone or taken."""
 PASSING_BY = frozenset({
     "advance_marks", "check_token", "claim_runs", "drop_partition", "ensure_partitions", "fold_tallies", "maintain",
-    "promote_timers", "recover_runs", "register_executors", "step", "sweep_late",
+    "promote_timers", "recover_runs", "register_executors", "step", "sweep_late", "watch_feed",
 })  # fmt: skip
 """Functions that leave alone what another session holds: what they did is not told by the order of commits."""
 UNREPEATABLE = PASSING_BY | {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from absurd.web.routes import (
     changes,
     dead_letters,
+    events,
     executors,
     health,
     queues,
@@ -15,6 +16,7 @@ from absurd.web.routes import (
 )
 
 ROUTERS = [
-    each.router for each in (tasks, workflows, queues, dead_letters, schedules, workers, executors, changes, health)
+    each.router
+    for each in (tasks, workflows, queues, dead_letters, schedules, workers, executors, events, changes, health)
 ]
 """In the order of the reference."""
