@@ -19,7 +19,7 @@ def freeze(connection: Connection) -> None:
 
 
 _DRAWN = {
-    "change": ("id",), "feed": ("id", "xid"), "executor": ("id",), "gain_set": ("id", "superseded_by"),
+    "change": ("id",), "feed": ("id", "subject", "xid"), "executor": ("id",), "gain_set": ("id", "superseded_by"),
     "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
     "image": ("file_id", "index_id"), "image_file": ("id", "index_id"), "image_index": ("id",),
     "intake": ("id",), "subband": ("id", "group_id", "intake_id"), "subband_group": ("id", "intake_id"),
