@@ -169,7 +169,7 @@ def _token(headers: Headers) -> str | None:
 
 def _login(scope: Scope) -> str:
     """The login's cookie, where it counts: programs' routes change nothing by it, for these take no form's token."""
-    if scope["path"].startswith(API) and scope["method"] not in ("GET", "HEAD"):
+    if scope["path"].startswith(API) and scope.get("method", "GET") not in ("GET", "HEAD"):
         return ""
     return str(HTTPConnection(scope).cookies.get(LOGIN, ""))
 
