@@ -239,7 +239,7 @@ class Feed:
         return changed
 
 
-def _merged(rows: Iterable[Row]) -> list[Row]:
+def _merged(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Rows without their numbers; those of tasks of one queue that did the same are one."""
     found: list[dict[str, Any]] = []
     places: dict[tuple[str, str | None], dict[str, Any]] = {}

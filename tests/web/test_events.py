@@ -47,7 +47,7 @@ def stream(text: str) -> list[tuple[str, str | None, Any]]:
 
 
 def last_id(found: list[tuple[str, str | None, Any]]) -> str:
-    return next(number for _, number, _ in reversed(found) if number)
+    return str(next(number for _, number, _ in reversed(found) if number))
 
 
 def once(site: Site, headers: Any = (), **query: Any) -> list[tuple[str, str | None, Any]]:
