@@ -1,4 +1,4 @@
-"""kill -9 at random points of the stages from sub-bands to calibrated visibilities, as tasks of a real worker.
+"""kill -9 at random points of the stages from sub-bands to light curves, as tasks of a real worker.
 
 The queue runs them again.  At any moment each product is as before or as it will be, in the end all is as if nothing
 had happened, and nothing is left beside it.
@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pytest
 from interrupting import Workers
+from killed_products import PRODUCTS, make_images
 from killed_stages import STAGES, Inputs, Stage, make_inputs
 from proof import amount, seed_of
 
@@ -27,6 +28,7 @@ PATIENCE = 240
 """Seconds until something has to have happened, on a machine that does a lot beside."""
 RETRY = RetryPolicy(max_attempts=20, base=0.05, factor=1)
 Until = Callable[..., None]
+ALL = STAGES | PRODUCTS
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +48,13 @@ def workers(module_database_url: str) -> Iterator[Workers]:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    """Recordings and gains that all stages begin with."""
-    return make_inputs(tmp_path_factory.mktemp("inputs"))
+    """Recordings, gains and images that all stages begin with."""
+    folder = tmp_path_factory.mktemp("inputs")
+    make_images(folder)
+    return make_inputs(folder)
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_stage_that_is_killed_ends_as_one_that_is_not(
     name: str,
     client: SyncAbsurdClient,
@@ -64,14 +68,14 @@ def test_a_stage_that_is_killed_ends_as_one_that_is_not(
     """Its process is killed after one of the changes that its run makes, or before the first."""
     monkeypatch.setenv("ABSURD_DATABASE_URL", module_database_url)
     chance = random.Random(seed_of(f"killed {name}"))
-    undisturbed = STAGES[name](tmp_path / "undisturbed", inputs, client)
+    undisturbed = ALL[name](tmp_path / "undisturbed", inputs, client)
     watch = Watch(client, undisturbed, spawn(client, undisturbed))
     until(watch.is_over, PATIENCE)
     end(client, watch.task, undisturbed)
     expected, changes = undisturbed.state(), watch.changes
     undisturbed.check()
     for turn in range(amount(1, 30)):
-        stage = STAGES[name](tmp_path / f"{turn}", inputs, client)
+        stage = ALL[name](tmp_path / f"{turn}", inputs, client)
         before, task = stage.state(), spawn(client, stage)
         for _ in range(amount(1, chance.randint(1, 2))):  # after three it would be given up as poison
             point = chance.randint(0, changes)
