@@ -114,6 +114,32 @@ def select(visibilities: Visibilities, model: NDArray[Any], settings: GainSettin
     )
 
 
+def why_unusable(rows: Rows) -> str:
+    """Where no visibility is left: what became of those of antennas with one another, each counted once, in words."""
+    shape = rows.data.shape
+    channel = np.arange(shape[1])
+    long_enough = (channel >= rows.first[:, None]) & (channel < rows.last[:, None])
+    cross = rows.antenna1 != rows.antenna2
+    left = np.repeat(cross[:, None, None], shape[1], axis=1).repeat(len(rows.hands), axis=2)
+    whole = int(left.sum())
+    if not whole:
+        return "there is none of two antennas"
+    weights, model = (np.broadcast_to(each.values, shape)[..., rows.hands] for each in (rows.weights, rows.model))
+    told = []
+    for reason, good in (
+        ("are outside of the range of baselines", long_enough[..., None]),
+        ("are flagged", ~rows.flags[..., rows.hands]),
+        ("are no number", np.isfinite(rows.data[..., rows.hands])),
+        ("have no weight", np.isfinite(weights) & (weights > 0)),
+        ("have a model of 0 or no number", np.isfinite(model) & (model != 0)),
+        ("have no gain that goes before", np.False_),
+    ):
+        if lost := int((left & ~good).sum()):
+            told.append(f"{lost / whole:.1%} {reason}")
+        left &= good
+    return f"of {whole:,} {', '.join(told)}"
+
+
 def aligned(correlations: Sequence[str]) -> tuple[str, ...]:
     """Polarisations that gains have: of each correlation of one with itself."""
     return tuple(_ALIGNED[each] for each in correlations if each in _ALIGNED)

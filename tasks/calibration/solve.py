@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from absurd.tasks.calibration.finish import finish, prior_term
 from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.calibration.remarks import remarks
-from absurd.tasks.calibration.rows import Intervals, Rows, intervals, select
+from absurd.tasks.calibration.rows import Intervals, Rows, intervals, select, why_unusable
 from absurd.tasks.calibration.settings import GainSettings
 from absurd.tasks.calibration.stefcal import BAD_FIT, LOW_SNR, SOLVED, Solved, solve_sums
 from absurd.tasks.calibration.sums import Term, squares, sums
@@ -99,10 +99,7 @@ def take_step(rows: Rows, known: Term, sought: Term, settings: GainSettings) -> 
         limits = np.array([factor * _median(each) for each in squares(rows, known, sought)])
     summed = sums(rows, known, sought, limits)
     if not summed.used:
-        raise CalibrationError(
-            "no visibility can be used: all are flagged, without a number or weight, outside of the range of "
-            "baselines, or have a model of 0 or no gain that goes before"
-        )
+        raise CalibrationError(f"no visibility can be used: {why_unusable(rows)}")
     solved = solve_sums(
         summed,
         rows.pairs,

@@ -338,19 +338,40 @@ def test_gaps_of_a_bandpass_are_filled(seed: int) -> None:
     assert np.abs(np.abs(gains.values[0, :, 5:7]) / np.abs(scene.truth[0, :, 5:7]) - 1).max() < 0.02
 
 
-@pytest.mark.parametrize("what", ["flags", "weights", "data", "model"])
-def test_nothing_to_solve_from(what: str, seed: int) -> None:
-    """Where all is flagged, without weight or number, or has a model of 0, that is the error."""
+@pytest.mark.parametrize(
+    ("what", "bad", "reason"),
+    [
+        ("flags", True, "are flagged"),
+        ("weights", 0, "have no weight"),
+        ("data", np.nan, "are no number"),
+        ("model", 0, "have a model of 0 or no number"),
+    ],
+)
+def test_nothing_to_solve_from(what: str, bad: float, reason: str, seed: int) -> None:
+    """Where all is flagged, without weight or number, or has a model of 0, that is what the error tells."""
     scene = point(5, seed=seed)
-    bad = {"flags": True, "weights": 0, "data": np.nan, "model": 0}[what]
     seen, model = scene.visibilities, scene.model
     if what == "model":
         model = np.zeros_like(model)
     else:
         seen = seen.with_(**{what: np.full(seen.data.shape, bad, getattr(seen, what).dtype)})
 
-    with pytest.raises(CalibrationError, match="no visibility can be used"):
+    with pytest.raises(CalibrationError, match=f"no visibility can be used: of [0-9,]+ 100.0% {reason}$"):
         solve_gains(seen, model)
+
+
+def test_what_becomes_of_visibilities_is_counted_once(seed: int) -> None:
+    """Shares of what cannot be used make the whole, whatever else is wrong with the same ones."""
+    scene = point(5, seed=seed)
+    shape = scene.visibilities.data.shape
+    flags, data = np.zeros(shape, np.bool_), scene.visibilities.data.copy()
+    flags[: len(flags) // 2], data[:, :, :] = True, np.nan
+    short = GainSettings(uv_range_wavelengths=(0, 0.5))
+
+    with pytest.raises(CalibrationError, match=r"50\.0% are flagged, 50\.0% are no number$"):
+        solve_gains(scene.visibilities.with_(flags=flags, data=data), scene.model)
+    with pytest.raises(CalibrationError, match=r"100\.0% are outside of the range of baselines$"):
+        solve_gains(scene.visibilities, scene.model, short)
 
 
 def test_no_solution_passes(seed: int) -> None:
