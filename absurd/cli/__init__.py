@@ -38,6 +38,7 @@ SECTIONS = {
     },
     "Look": {
         "status": "absurd.cli.status:status",
+        "top": "absurd.cli.top:top",
         "worker": "absurd.cli.worker:worker",
         "token": "absurd.cli.token:token",
     },
