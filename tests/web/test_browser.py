@@ -124,7 +124,9 @@ async def test_a_workflow_ends_before_ones_eyes_and_a_dead_letter_is_requeued(
         last = workflow.task(break_, {}, after=first, queue="sky", max_attempts=1)
         run = await client.spawn_workflow(workflow)
         async with browsing(address, "phone", "dark") as page:
-            await page.goto(f"/workflows/{run.id}")
+            async with page.expect_response(lambda answer: answer.url.endswith("/api/v1/events")) as heard:
+                await page.goto(f"/workflows/{run.id}")
+            assert 200 == (await heard.value).status
             graph = page.get_by_role("group", name="Which task waits for which")
             await expect(graph.locator("text.small", has_text="pending")).to_be_visible()
             await expect(graph.locator("text.small", has_text="blocked")).to_be_visible()

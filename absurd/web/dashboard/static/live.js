@@ -2,7 +2,7 @@
 // in its parts marked `data-live` is put in, element by element: focus, scrolling and what was typed stay as they are.
 "use strict";
 
-const EVENTS = "/api/v1/events?topics=task,workflow,worker,queue,session";
+const EVENTS = "/api/v1/events";
 const SHORTEST = 700; // ms between two fetches
 const IDLE = 10000; // ms without any event after which ages are brought up to date
 const POLL = 2500; // ms between fetches where there are no events
@@ -83,7 +83,7 @@ function listen() {
   if (!source) return;
   const happened = () => plan(0);
   source.onmessage = happened;
-  for (const topic of ["task", "workflow", "worker", "queue", "session"]) source.addEventListener(topic, happened);
+  for (const topic of ["task", "workflow", "worker", "queue", "session", "product", "reset"]) source.addEventListener(topic, happened);
   plan(POLL);
 }
 
