@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from absurd.tasks.export.arrow_types import Column
 from absurd.tasks.export.block import schema_of
-from absurd.tasks.export.encodings import encodings_for
+from absurd.tasks.export.encodings import QUICK_LEVEL, Encodings, encodings_for
 from absurd.tasks.export.sink import HashingSink
 
 DEFAULT_ROW_GROUP_SIZE = 1_000_000
@@ -116,11 +116,18 @@ class RowGroupWriter:
                 self.open().native(),
                 self._schema,
                 compression=self._compression,
-                compression_level=_LEVELS.get(self._compression),
+                compression_level=self._levels(encodings),
                 use_dictionary=encodings.dictionaries or False,
                 use_byte_stream_split=encodings.splits or False,
+                column_encoding=dict.fromkeys(encodings.steps, "DELTA_BINARY_PACKED") or None,
                 write_statistics=encodings.statistics or False,
                 **_PAGES.get(self._compression, {}),
                 write_page_index=True,
             )
         return self._writer
+
+    def _levels(self, encodings: Encodings) -> Any:
+        """One for all columns, or those of some: the others have Arrow's own then, which for zstd is 1 too."""
+        if self._compression == "zstd" and encodings.noisy:
+            return dict.fromkeys(encodings.noisy, QUICK_LEVEL)
+        return _LEVELS.get(self._compression)

@@ -24,6 +24,7 @@ from absurd.tasks.export import (
     read_manifest,
     verify_manifest,
 )
+from absurd.tasks.export.encodings import LOSS_AT_MOST
 from absurd.tasks.export.source import DecoderName
 from absurd.tasks.export.stage import EarlyFile
 
@@ -197,9 +198,14 @@ def test_what_is_in_the_way(database_url: str, tmp_path: Path) -> None:
 
 
 def test_how_columns_are_encoded(database_url: str, tmp_path: Path) -> None:
-    """A dictionary where values repeat and nowhere else, floats split by byte, statistics and a page index on all."""
+    """A dictionary where values repeat and nowhere else, floats split by byte, statistics and a page index on all.
+
+    Of numbers that follow each other the steps are kept.  A third that stands once is too much for a dictionary.
+    """
     query = """
-        select n as serial, n % 7 as few, md5(n::text) as unique_text, (n % 9)::text as words, sqrt(n) as root,
+        select n as serial, n::int8 as id, now() + n * interval '1 s' as time, hashint8extended(n, 0) as hash,
+               case n % 3 when 0 then md5(n::text) when 1 then 'x' end as half,
+               n % 7 as few, md5(n::text) as unique_text, (n % 9)::text as words, sqrt(n) as root,
                (n % 5)::float4 as step, array[n % 3, 1] as list, n % 2 = 0 as flag, array[sqrt(n)] as roots,
                (n % 11)::numeric(8, 2) as price, now() as moment, null::text as nothing
         from generate_series(1, 20000) n
@@ -212,11 +218,38 @@ def test_how_columns_are_encoded(database_url: str, tmp_path: Path) -> None:
     splits = {name for name, each in chunks.items() if "BYTE_STREAM_SPLIT" in each.encodings}
     assert dictionaries == {"few", "words", "step", "list.list.element", "price", "moment", "nothing"}
     assert splits == {"root", "roots.list.element"}
+    assert {name for name, each in chunks.items() if "DELTA_BINARY_PACKED" in each.encodings} == {"id", "time"}
     assert [name for name, each in chunks.items() if not each.is_stats_set] == []
     assert [name for name, each in chunks.items() if not (each.has_column_index and each.has_offset_index)] == []
     assert {each.compression for each in chunks.values()} == {"ZSTD"}
     assert (chunks["serial"].statistics.min, chunks["serial"].statistics.max) == (1, 20_000)
     assert chunks["nothing"].statistics.null_count == 20_000
+
+
+def test_only_noise_goes_without_the_entropy_coder(database_url: str, tmp_path: Path) -> None:
+    """Random digits are compressed quickly, for a file that is hardly larger; all else as well as by zstd's level 1."""
+    query = """
+        select random() as noise, round(random() * 1e5) / 100 as rounded,
+               case when n % 3 = 0 then random() else 'NaN' end as often_nan, array[random(), 1] as half_noise
+        from generate_series(1, 60000) n
+    """
+    export_query(database_url, query, tmp_path / "x.parquet")
+    columns = ["noise", "rounded", "often_nan", "half_noise.list.element"]
+    pq.write_table(
+        pq.read_table(tmp_path / "x.parquet"), tmp_path / "y.parquet", compression="zstd", compression_level=1,
+        use_dictionary=False, use_byte_stream_split=columns,
+    )  # fmt: skip
+    sizes = [_sizes(tmp_path / name) for name in ("x.parquet", "y.parquet")]
+
+    ratios = {name: sizes[0][name] / sizes[1][name] for name in columns}
+    assert 1 < ratios.pop("noise") < LOSS_AT_MOST, sizes
+    assert ratios == pytest.approx(dict.fromkeys(columns[1:], 1), abs=0.001), sizes
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    group = pq.read_metadata(path).row_group(0)
+    chunks = map(group.column, range(group.num_columns))
+    return {each.path_in_schema: each.total_compressed_size for each in chunks}
 
 
 def test_encodings_do_not_depend_on_how_rows_arrive(database_url: str, tmp_path: Path) -> None:
