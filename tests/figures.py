@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import figures_of_images
 import known_gains
 import numpy as np
 from astropy.time import Time
@@ -224,6 +225,42 @@ FIGURES = (
         absolute=0.3,
         lines=("28 antennas, expected", "12 antennas, expected"),
         level=(6.0, "passes above"),
+    ),
+    Figure(
+        "imaging",
+        "flux density / thermal noise of the image",
+        "error (root mean square), %",
+        (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0),
+        figures_of_images.imaging,
+        (100.0,),
+        relative=0.2,
+        absolute=0.05,
+        y_log=True,
+        lines=("thermal noise",),
+    ),
+    Figure(
+        "mosaic",
+        "full width of the beam at half maximum, pixels",
+        "error of flux densities, %",
+        (3.0, 3.5, 4.0, 4.5, 5.0, 6.0),
+        figures_of_images.mosaic,
+        (4.0,),
+        relative=0.1,
+        absolute=0.01,
+        x_log=False,
+        y_log=True,
+    ),
+    Figure(
+        "blends",
+        "distance of two sources / width of the beam",
+        "error of the fainter one (root mean square), %",
+        (0.3, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 3.0),
+        figures_of_images.blends,
+        (0.5, 2.0),
+        relative=0.1,
+        absolute=0.1,
+        x_log=False,
+        y_log=True,
     ),
 )
 
