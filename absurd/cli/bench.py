@@ -334,6 +334,23 @@ def photometry(sources: int, side: int, **options: Any) -> None:
     _run_with("photometry", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
+@bench.command(epilog="Example: absurd bench session --folder /data --rounds 3")
+@_number_option("--entries", 100, 300_000, "Lines of a log, by ten threads; a tenth of them where each is synced.")
+@_number_option("--frames", 1, 1000, "Of 1920 x 1080 pixels in 16 bits.")
+@_number_option("--files", 10, 10_000, "Of the catalogue.")
+@click.option("--folder", type=click.Path(path_type=Path), help="On the disk to be measured.  [temporary files]")
+@bench_options
+def session(entries: int, frames: int, files: int, folder: Path | None, **options: Any) -> None:
+    """What sessions take of a disk and of memory, and how fast they are found again.
+
+    Frames are written turn by turn with as many bytes by hand (4 GB by default); no database is needed.
+    """
+    from absurd.bench.session import measure
+
+    sizes: dict[str, Any] = {"entries": entries, "frames": frames, "files": files, "folder": folder}
+    _run_with("session", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+
+
 def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> None:
     """Measure in an arena, a new one for each round, print, keep."""
 

@@ -153,6 +153,19 @@ def test_photometry_is_measured_without_a_database(run: Run) -> None:
     assert figures["found above 10 sigma"] > 90
 
 
+def test_sessions_are_measured_without_a_database(run: Run, tmp_path: Path) -> None:
+    """Entries, frames beside the disk's own rate, memory, the catalogue and queries; nothing stays in the folder."""
+    sizes = ("--entries", "200", "--frames", "2", "--files", "20")
+    found = run("bench", "session", *sizes, "--folder", str(tmp_path), "--json")
+
+    assert found.code == 0, found.err
+    figures = {each["name"]: each["value"] for each in found.document["figures"]}
+    assert len(figures) == 10
+    assert figures["entries, sync=entry"] > 0
+    assert figures["memory above the interpreter"] < 200
+    assert list(tmp_path.iterdir()) == []
+
+
 def databases(connection: Connection) -> list[str]:
     """Databases of benchmarks that are on the server."""
     return [name for (name,) in connection.execute("select datname from pg_database where datname ^@ 'absurd_bench_'")]
