@@ -74,7 +74,7 @@ def test_the_flow_of_a_night(tmp_path: Path) -> None:
     meta = observed["meta"]
     assert meta["location"] == {"lat": 45.5, "lon": -122.6, "alt": 100}
     assert (meta["target"], meta["planned_duration_minutes"], meta["observer"]) == ("M31", 120, "Ada")
-    assert (meta["session_type"], meta["recovered"], meta["schema_version"]) == ("observation", False, "1.0.0")
+    assert (meta["session_type"], meta["recovered"], meta["schema_version"]) == ("observation", False, "1.1.0")
     camera = observed["cameras"]["main"]
     assert camera["info"] == {"model": "ASI482MC", "sensor_size": [11.13, 6.26]}
     assert camera["settings"] == {"gain": 19}
