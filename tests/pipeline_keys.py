@@ -146,6 +146,7 @@ EFFECTS: dict[str, tuple[Any, Effects]] = {
     "calibration.prebp_solint": ("30s", _solve(prebp__solint="30s")),
     "calibration.prebp_minsnr": (2.5, _solve(prebp__minsnr=2.5)),
     "calibration.prebp_uvrange": ("<700m", _solve(prebp__uvrange="<700m")),
+    "calibration.calibrator_radius_deg": (0.5, _one("pipeline run", calibrator_radius_deg=0.5)),
     "calibration.validity_hours": (6.0, _solve(validity_hours=6.0)),
     "calibration.declination_tolerance_deg": (2.0, _solve(declination_tolerance_deg=2.0)),
     "quality.quarantine": (
@@ -203,7 +204,10 @@ EFFECTS: dict[str, tuple[Any, Effects]] = {
     "photometry.aperture.radius_arcsec": (20.0, _one("photometry.forced", aperture_arcsec=20.0)),
     "photometry.aperture.inner_annulus_arcsec": (50.0, _one("photometry.forced", ring_arcsec=[50.0, 150.0])),
     "photometry.aperture.outer_annulus_arcsec": (120.0, _one("photometry.forced", ring_arcsec=[60.0, 120.0])),
-    "skymodel.field.radius_deg": (1.5, _solve(radius_deg=1.5) | _simulated(radius_deg=1.5)),
+    "skymodel.field.radius_deg": (
+        1.5,
+        _solve(radius_deg=1.5) | _simulated(radius_deg=1.5) | _one("pipeline run", calibrator_radius_deg=1.5),
+    ),
     "skymodel.field.n_sources": (10, _solve(most_sources=10) | _simulated(sources=10)),
     "skymodel.flux.min_flux_jy": (0.002, _solve(faintest_jy=0.002) | _simulated(faintest_jy=0.002)),
     "skymodel.flux.max_flux_jy": (0.9, _simulated(brightest_jy=0.9)),

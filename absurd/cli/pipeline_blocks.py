@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from absurd.tasks.pipeline.orchestrator import PipelineOrchestrator
     from absurd.tasks.pipeline.outcome import ProcessingResult
 
-WORKFLOWS = ("standard", "quick-imaging", "calibrator", "target", "ingestion", "nightly-mosaic")
+WORKFLOWS = ("standard", "quick-imaging", "calibrator", "target", "ingestion", "nightly-mosaic", "night")
 """As in `absurd.tasks.pipeline.workflows`, which is not loaded for the help."""
 Command = Callable[..., None]
 

@@ -207,14 +207,19 @@ def _find(name: str, listed: Sequence[FluxCalibrator | VlaCalibrator]) -> FluxCa
 
 
 def _nearest(view: _View, near: Sequence[_Seen]) -> _Seen:
-    """The brightest of the flux scale, else of the lists."""
-    usable = [each for each in near if each.power >= LEAST_POWER]
+    """The brightest of the flux scale, else of those of the lists that these do not advise against."""
+    usable = [each for each in near if each.power >= LEAST_POWER and not _is_barred(each.listed, view.frequency_hz)]
     for each in (*(each for each in usable if isinstance(each.listed, FluxCalibrator)), *usable):
         return each
     raise ValidationError(
         f"no calibrator is within {math.degrees(view.radius_rad):g} degrees of {_place(view.centre)} and in the beam",
         advice="name a calibrator, give flux_jy or a sky_model, or catalogs that hold one",
     )
+
+
+def _is_barred(listed: FluxCalibrator | VlaCalibrator, frequency_hz: float) -> bool:
+    """Whether a list says of a source that it is no calibrator for any configuration: it stays a neighbour."""
+    return isinstance(listed, VlaCalibrator) and set(listed.band_at(frequency_hz).qualities) == {"X"}
 
 
 def _point_within(listed: FluxCalibrator | VlaCalibrator, frequency_hz: float) -> tuple[float, float]:

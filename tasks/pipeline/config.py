@@ -203,13 +203,14 @@ class Calibration(Section):
     bcal_combine: Boundaries = _key(
         ["scan", "field"], "Boundaries that a solution reaches over; a text such as scan,field is such a list.", SOLVE
     )
-    bcal_fillgaps: int = _key(
-        3, "Flagged channels in a row that are filled from their neighbours.", SOLVE, ge=0, le=1000
-    )
+    bcal_fillgaps: int = _key(3, "Flagged channels in a row, filled from their neighbours.", SOLVE, ge=0, le=1000)
     bcal_minblperant: int = _key(4, "Antennas with fewer baselines are not solved for.", SOLVE, ge=1, le=1000)
     prebp_solint: Duration = _key("60s", "As gcal_solint.", SOLVE)
     prebp_minsnr: float = _key(3.0, "As gcal_minsnr.", SOLVE, ge=0, le=1000)
     prebp_uvrange: UvText = _key(">1klambda", "As gcal_uvrange.", SOLVE)
+    calibrator_radius_deg: float | None = _key(
+        None, "From a recording's middle to its calibrator; without it skymodel.field.radius_deg.", BLOCKS, gt=0, le=90
+    )
     validity_hours: float = _key(12.0, "Gains hold for so long before and after.", SOLVE, gt=0, le=720)
     declination_tolerance_deg: float = _key(
         1.0, "Gains hold for fields whose declination differs by at most so much, degrees.", SOLVE, gt=0, le=180

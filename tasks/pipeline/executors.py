@@ -14,10 +14,15 @@ from absurd.config import load_settings
 from absurd.context import RunContext
 from absurd.executor import executor
 from absurd.outcome import Reject
+from absurd.tasks.pipeline.blocks import ProcessingBlock
+from absurd.tasks.pipeline.calibrators import version_of
 from absurd.tasks.pipeline.environments import load_pipeline_config
 from absurd.tasks.pipeline.orchestrator import PipelineOrchestrator, outcome_of
 from absurd.tasks.pipeline.outcome import ProcessingResult, result_of, summary
 from absurd.tasks.radio.errors import StageError
+
+OPEN = ("collecting", "complete", "partial", "converting")
+"""States of a sub-band group that has a conversion before it."""
 
 
 class ReportParams(BaseModel):
@@ -59,14 +64,17 @@ class BatchParams(BaseModel):
     environment: str = Field(default="production", min_length=1, description="Whose configuration.")
     config: str | None = Field(default=None, min_length=1, description="A TOML or YAML file laid over it.")
     overrides: dict[str, Any] = Field(default={}, description="Keys over that, by section.")
-    workflow: Literal["standard", "quick-imaging", "calibrator", "target", "nightly-mosaic"] = Field(
+    workflow: Literal["standard", "quick-imaging", "calibrator", "target", "nightly-mosaic", "night"] = Field(
         default="standard", description="What is done with each block."
     )
     start: str | None = Field(default=None, description="Recordings from then on, ISO; without it of the last hours.")
     end: str | None = Field(default=None, description="Recordings before then, ISO; without it until now.")
     hours: float = Field(default=24.0, gt=0, le=8760, description="How many hours, without `start`.")
     settle_s: float = Field(
-        default=600.0, ge=0, description="A block is left alone until so long after its end: what is to come has come."
+        default=600.0,
+        ge=0,
+        description="A block is left alone until so long after its end, and after its newest Measurement Set was made, "
+        "and while sub-bands of its time wait to be converted: what is to come has come.",
     )
     max_blocks: int | None = Field(default=None, ge=1, description="No more than so many, the earliest.")
 
@@ -103,11 +111,33 @@ async def _begin(params: BatchParams) -> dict[str, str]:
     async with AbsurdClient(settings=load_settings()) as client:
         orchestrator = PipelineOrchestrator(config, workflow=params.workflow, client=client)
         found = orchestrator.find_blocks(params.start or now - timedelta(hours=params.hours), params.end or now)
-        blocks = [each for each in found if each.end_time <= settled][: params.max_blocks]
+        coming = await _coming(client, orchestrator.folder) if found else []
+        length = orchestrator.rules.duration  # a recording before the first of a block makes it another block
+        blocks = [
+            each
+            for each in found
+            if _came(each) <= settled and not any(each.start_time - length <= stamp < each.end_time for stamp in coming)
+        ][: params.max_blocks]
         if not blocks:
             return {}
         begun = await orchestrator.begin(blocks, client)
     return {block: str(task) for block, task in begun.reports.items()}
+
+
+async def _coming(client: AbsurdClient, folder: str) -> list[datetime]:
+    """When recordings begin that will be Measurement Sets in a folder, and are not yet."""
+    stamps = []
+    for intake in await client.list_intakes():
+        if intake["params"].get("out") == folder:
+            open_groups = await client.list_subband_groups(intake["name"], OPEN, limit=10_000)
+            stamps += [datetime.fromisoformat(each["first_stamp"]) for each in open_groups]
+    return stamps
+
+
+def _came(block: ProcessingBlock) -> datetime:
+    """When the last of a block came: it ended then, or recordings were converted late."""
+    made = (datetime.fromtimestamp(int(each) / 1e9, UTC) for each in map(version_of, block.ms_files) if each)
+    return max([block.end_time, *made])
 
 
 async def _outcome(task: str) -> ProcessingResult | None:

@@ -19,7 +19,7 @@ from absurd.tasks.pipeline.blocks import BlockRules, ProcessingBlock, as_time, f
 from absurd.tasks.pipeline.config import PipelineConfig
 from absurd.tasks.pipeline.outcome import ProcessingResult, result_of
 from absurd.tasks.pipeline.stages import stage_params
-from absurd.tasks.pipeline.workflows import REPORT, batch_workflow
+from absurd.tasks.pipeline.workflows import CALIBRATED, REPORT, batch_workflow
 from absurd.tasks.radio.errors import DataError
 
 MOST_NODES = 10_000
@@ -53,6 +53,7 @@ class PipelineOrchestrator:
         told = stage_params(self.config, "pipeline run")
         self.folder: str = told["folder"]
         self.max_concurrent_blocks: int = told["max_concurrent_blocks"]
+        self.calibrator_radius_deg: float = told["calibrator_radius_deg"]
         self.rules = BlockRules(*(timedelta(seconds=told[name]) for name in ("duration_s", "overlap_s", "recording_s")))
 
     # Blocks --------------------------------------------------------------------------------------
@@ -138,13 +139,13 @@ class PipelineOrchestrator:
         from absurd.tasks.pipeline.calibrators import calibrator_of, version_of
 
         block = replace(block, versions=tuple(map(version_of, block.ms_files)))
-        if self.workflow not in {"standard", "calibrator"}:
+        if self.workflow not in CALIBRATED:
             return block
-        told = stage_params(self.config, "calibration.solve")
+        catalogs = stage_params(self.config, "calibration.solve")["catalogs"]
         shown = []
         for each in block.ms_files:
             with suppress(DataError):  # the first stage tells of it
-                if calibrator_of(each, catalogs=told["catalogs"], radius_deg=told["radius_deg"]) is not None:
+                if calibrator_of(each, catalogs=catalogs, radius_deg=self.calibrator_radius_deg) is not None:
                     shown.append(each)
         return replace(block, calibrators=tuple(shown))
 

@@ -247,6 +247,7 @@ def _run(config: PipelineConfig) -> Params:
         "overlap_s": 60 * services.mosaic_overlap_min,
         "recording_s": 60 * services.ms_chunk_duration_min,
         "max_concurrent_blocks": services.max_concurrent_blocks,
+        "calibrator_radius_deg": config.calibration.calibrator_radius_deg or config.skymodel.field.radius_deg,
         "mosaics": config.mosaicking.save_fits,
         "log": _log(config),
     }

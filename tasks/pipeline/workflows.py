@@ -171,9 +171,9 @@ class _Stages:
         mosaic = self.add(
             "imaging.mosaic",
             None,
-            {"out": self._own("imaging.mosaic", block)},
+            {"out": self._own("imaging.mosaic", block), "least_tiles": least},
             after=[each.passed for each in images.values()],
-            when=f"quorum({least})",
+            when="all_done",  # and not the quorum itself, which would begin without the last images
         )
         made = self.judged(mosaic, None, mosaic.result["path"])
         return [self._forced(None, block, made, mosaic.result["path"], mosaic.result["images"])]
@@ -254,6 +254,12 @@ def _nightly_mosaic(stages: _Stages) -> None:
     stages.changes(stages.measured(stages.imaged(stages.flagged())))
 
 
+def _night(stages: _Stages) -> None:
+    """All of `standard`, and which sources change."""
+    flagged = stages.flagged()
+    stages.changes(stages.measured(stages.imaged(flagged, stages.calibrated(flagged))))
+
+
 WORKFLOWS: Mapping[str, Callable[[_Stages], None]] = {
     "standard": _standard,
     "quick-imaging": _quick_imaging,
@@ -261,8 +267,11 @@ WORKFLOWS: Mapping[str, Callable[[_Stages], None]] = {
     "target": _target,
     "ingestion": _ingestion,
     "nightly-mosaic": _nightly_mosaic,
+    "night": _night,
 }
 """What each adds to a block's workflow."""
+CALIBRATED = {"standard", "calibrator", "night"}
+"""Those that solve gains of the recordings that show a calibrator."""
 
 
 def block_workflow(

@@ -8,6 +8,7 @@ from typing import Any
 
 from absurd.context import RunContext
 from absurd.executor import executor
+from absurd.outcome import Reject
 from absurd.tasks.imaging.mosaicking.params import MosaicParams
 
 for module in ("astropy", "numba", "numpy", "scipy"):
@@ -36,6 +37,8 @@ def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
 
     before = made_before(ctx.parents.values())
     params = params.model_copy(update={"tiles": params.tiles or tiles_of(before)})
+    if len(params.tiles) < params.least_tiles:
+        raise Reject(f"{len(params.tiles)} images are there, and a mosaic is made of {params.least_tiles} at least")
     tiles, grid = read_tiles(params)
     noise = name_of_noise(params.out)
     combined = combine(

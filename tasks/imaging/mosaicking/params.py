@@ -49,6 +49,9 @@ class MosaicParams(BaseModel):
         default=[],
         description="Images to combine, or paths of them; without it those that the tasks it comes after have made.",
     )
+    least_tiles: int = Field(
+        default=1, ge=1, description="With fewer images there is no mosaic: the task fails, and is not tried again."
+    )
     out: Path = Field(description="The mosaic, as FITS; OUT's name with -noise before .fits is its noise map.")
     beam_model: Literal["airy", "gaussian"] = Field(
         default="airy", description="Primary beam of tiles that have no image of it."

@@ -67,6 +67,20 @@ def test_the_brightest_in_the_beam_come_first(tmp_path: Path) -> None:
     assert [each.name for each in bright.sky] == ["0640+400", "0642+400"]
 
 
+def test_what_a_list_advises_against_is_a_neighbour_alone(tmp_path: Path) -> None:
+    """A source marked as no calibrator for any configuration is in the model, and none is taken for it."""
+    seen = looking(100.0, 40.0)
+    barred = listed(("0640+400", 100.05, 5.0), qualities="X X X X")
+    text = barred + listed(("0642+400", 100.6, 0.8))
+
+    found = of(tmp_path, text, seen, radius_deg=4.0)
+    with pytest.raises(ValidationError, match="no calibrator is within"):
+        of(tmp_path, barred, seen, radius_deg=4.0)
+
+    assert found.source == "0642+400"
+    assert [each.name for each in found.sky] == ["0642+400", "0640+400"]
+
+
 def test_a_second_source_of_the_scale_is_in_the_model() -> None:
     """Of two standard calibrators in a wide field one is the calibrator, and the other its neighbour."""
     one, other = flux_calibrator("3C144"), flux_calibrator("3C138")

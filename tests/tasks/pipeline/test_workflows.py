@@ -122,10 +122,11 @@ def test_cubes_are_images_only() -> None:
 
 
 def test_a_mosaic_takes_three_quarters_of_the_images() -> None:
-    """It waits for all, and is made if so many have come."""
+    """It waits until all have ended, so that none is left out that comes last, and is made of so many at least."""
     node = made("standard", block("a", "b", "c", "d", "e")).nodes["imaging.mosaic"]
 
-    assert node.options["when"] == "quorum(4)"
+    assert node.options["when"] == "all_done"
+    assert node.params["least_tiles"] == 4
 
 
 def test_params_are_those_of_the_configuration_and_of_the_block() -> None:
