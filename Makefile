@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml .ci/environment $(wildcard tasks/*/*.c tasks/*/*.h)
 	@sh .ci/environment $(VENV)
 	@touch $@
 
-demo: $(INSTALLED) ## run real work from start to pictures, in a few minutes
+demo: $(INSTALLED) ## see a simulated night go from raw visibilities to light curves, in some minutes
 	@$(BIN)/absurd demo
 
 test: $(INSTALLED) ## run the tests (T=PATH a part, V=1 each by name, J=N in N processes, COVERAGE=1 with coverage)

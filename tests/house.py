@@ -21,7 +21,9 @@ MAPPED = {
 }
 """Packages that live beside ``absurd/`` and their folders, as pyproject.toml maps them."""
 
-_NOT_OURS = {".git", ".venv", "build", "demo", "dist", "__pycache__"}
+_NOT_OURS = {".git", ".venv", "__pycache__"}
+_MADE = {"build", "demo", "dist"}
+"""Folders of the root that commands make."""
 
 
 @cache
@@ -35,7 +37,8 @@ def files(*patterns: str) -> Iterator[Path]:
     for pattern in patterns:
         for path in sorted(ROOT.glob(pattern)):
             parts = path.relative_to(ROOT).parts
-            if path.is_file() and not _NOT_OURS.intersection(parts) and not any(p.endswith(".egg-info") for p in parts):
+            is_ours = not _NOT_OURS.intersection(parts) and parts[0] not in _MADE
+            if path.is_file() and is_ours and not any(each.endswith(".egg-info") for each in parts):
                 yield path
 
 

@@ -1,239 +1,136 @@
-"""``absurd demo``: real work through a real queue, start to pictures, in a folder of its own."""
+"""``absurd demo``: a night of a simulated array, from visibilities that arrive to light curves, in its own folder."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import click
 
-from absurd.cli.output import duration, emit, json_option, plural, settings_of, size
-from absurd.errors import ConfigurationError, ExecutionError
+from absurd.cli.output import duration, emit, json_option, plural, settings_of
+from absurd.cli.pipeline import need_the_extra
 
 if TYPE_CHECKING:
-    from absurd.client_sync import SyncAbsurdClient
     from absurd.config import Settings
-    from absurd.database_sync import SyncDatabase
-    from absurd.model import Task, TaskSpec
-    from absurd.tasks.simulate import Sky
-
-QUEUE = "demo"
-TABLE = "demo_sources"
-PATIENCE = 300.0
-"""Seconds after which a demo that does not finish is given up."""
+    from absurd.demo.compare import Comparison
+    from absurd.demo.night import Night
 
 
-@click.command(epilog="Example: absurd demo --out demo --cutouts 12")
+@click.command(epilog="Example: absurd demo --out night --seed 7 --keep")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), metavar="FOLDER",
               help="Where everything goes, the database too.  [demo]")  # fmt: skip
 @click.option(
-    "--cutouts", type=click.IntRange(1, 200), default=12, metavar="N", help="How many sources to cut out.  [12]"
+    "--size", type=click.Choice(["tiny", "night"]), default="night", help="Of the array and the night.  [night]"
 )
-@click.option("--seed", type=int, default=12, metavar="N", help="Another number makes another sky.  [12]")
-@click.option("--keep", is_flag=True, help="Leave the database running.")
+@click.option("--full", is_flag=True, help="The real array instead, in full: hours, and 60 GB.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=12, metavar="N", help="Another number is another sky.  [12]"
+)
+@click.option("--keep", is_flag=True, help="Leave the database running, for the dashboard.")
 @json_option
 @click.pass_context
-def demo(ctx: click.Context, out: Path, cutouts: int, seed: int, keep: bool, as_json: bool) -> None:
-    """Export a catalogue and cut out its brightest sources, with a worker of its own.
+def demo(ctx: click.Context, out: Path, size: str, full: bool, seed: int, keep: bool, as_json: bool) -> None:
+    """Observe a simulated night, from raw visibilities to light curves.
 
-    A simulated sky is made, its catalogue loaded into PostgreSQL, and tasks are spawned that a separate
-    worker process executes.  Safe to run again: files are replaced, the database goes on.
+    A simulated DSA-110 writes its files into a folder as it would. Schedules, workers and a database of the demo's own
+    do the rest: convert, flag, solve, apply, image, judge, combine, measure, export, archive. One worker is killed on
+    the way. The report tells what came out against what went in.
     """
-    settings = settings_of(ctx)
-    out = out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    if settings.database_url is None:
-        settings = replace(settings, home=out / "home")
-    steps = Steps(quiet=as_json)
-    from absurd.embedded import EmbeddedServer
+    need_the_extra("astropy", "casacore", "ducc0", "h5py", "matplotlib", "numba", "photutils", "pyarrow", "scipy")
+    from absurd.demo.compare import compare
+    from absurd.demo.night import run_night
+    from absurd.demo.plan import SIZES, Plan
+    from absurd.demo.platform import Platform
+    from absurd.demo.report import draw_calibration, write_report
 
-    server = EmbeddedServer(settings) if settings.database_url is None else None
-    try:
-        document = _run(settings, out, cutouts, seed, steps)
-    finally:
-        if server is not None and not keep:
-            server.stop()
-    emit(document, as_json=as_json, text=_summary(document, settings, keep))
+    out = _emptied(out.absolute())
+    night_plan = Plan(SIZES["full" if full else size], seed)
+    progress = Progress(quiet=as_json)
+    with Platform(settings_of(ctx), out, night_plan, keep=keep) as platform:
+        night = run_night(platform, progress)
+        progress.say("Comparing what came out with what went in")
+        comparison = compare(
+            night.pointings, _paths(night, "photometry.forced"), _paths(night, "photometry.variability")
+        )
+        draw_calibration(night)
+        hints = [
+            f"{_program()} --home {platform.settings.home} {each}" for each in ("status", "workflow list", "serve")
+        ]
+        page = write_report(night, comparison, _status(platform.settings), hints)
+    document = _document(night, comparison, page)
+    emit(document, as_json=as_json, text="\n".join(_summary(document, hints, keep)))
 
 
-def _run(settings: Settings, out: Path, cutouts: int, seed: int, steps: Steps) -> dict[str, Any]:
-    begun = time.monotonic()
-    try:
-        from absurd.tasks.simulate import load_catalogue_sql, simulate_sky
-    except ImportError as error:
-        raise ConfigurationError(f"the demo needs the extras astro and export: {error}") from None
+def _status(settings: Settings) -> str:
     from absurd.cli.status import describe, look
-    from absurd.client_sync import SyncAbsurdClient
     from absurd.database_sync import SyncDatabase
     from absurd.resolve import resolve_database
 
-    with steps("Simulated sky"):
-        sky = simulate_sky(out / "sky", seed=seed)
-    with steps("PostgreSQL"):
-        database = SyncDatabase(resolve_database(settings), schema=settings.schema)
-        database.open()
-    with database, SyncAbsurdClient(settings=settings) as client:
-        with steps("Catalogue loaded"):
-            for statement, arguments in load_catalogue_sql(sky, TABLE):
-                database.fetch(statement, *arguments)
-        with _worker(settings, out):
-            ids = client.spawn_many(_specs(database, sky, out, cutouts))
-            tasks = _watch(client, ids, steps)
-            status = click.unstyle(describe(look(database, settings.home), database.address))
-    took = time.monotonic() - begun
-    page = _write_page(out, tasks, status, took)
-    products = [each.path for task in tasks for each in task.artifacts]
+    with SyncDatabase(resolve_database(settings), schema=settings.schema) as database:
+        return click.unstyle(describe(look(database, settings.home), database.address))
+
+
+def _emptied(out: Path) -> Path:
+    """The folder for the night; what an earlier demo left there goes, and nothing else may be there."""
+    if out.exists() and any(out.iterdir()):
+        if not (out / "night.toml").exists():
+            raise click.UsageError(
+                f"{out} is not empty, and no earlier demo has made it; name another folder with --out"
+            )
+        shutil.rmtree(out / "data", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _paths(night: Night, executor: str) -> list[str]:
+    return [str(each.result["path"]) for each in night.named(executor)]
+
+
+def _document(night: Night, comparison: Comparison, page: Path) -> dict[str, Any]:
+    killed = None if night.killed is None else {"worker": night.killed.pid, "task": night.killed.task}
     return {
-        "seconds": round(took, 2),
-        "tasks": len(tasks),
-        "products": products,
+        "seconds": round(night.seconds, 1),
+        "tasks": len(night.tasks),
+        "killed": killed,
+        "sources": [
+            {
+                "name": each.name,
+                "field": each.field,
+                "injected_jy": each.injected_jy,
+                "measured_jy": each.measured_jy,
+                "error_jy": each.error_jy,
+                "epochs": len(each.epochs),
+                "kind": each.kind,
+            }
+            for each in comparison.sources
+        ],
+        "strange": list(comparison.strange),
+        "sessions": [str(each) for each in night.sessions],
         "page": str(page),
-        "status": status,
     }
 
 
-@contextmanager
-def _worker(settings: Settings, out: Path) -> Iterator[None]:
-    """A worker process beside this one, stopped at the end."""
-    command = [sys.executable, "-m", "absurd.cli.worker", "--queue", QUEUE, "--concurrency", "2"]
-    with (out / "worker.log").open("ab") as log:
-        # Through the environment: a password on a command line is seen by everybody on the machine.
-        process = subprocess.Popen(command, env=os.environ | settings.environment(), stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _specs(database: SyncDatabase, sky: Sky, out: Path, cutouts: int) -> list[TaskSpec]:
-    """One export of the whole catalogue, one cut-out of each of the brightest sources."""
-    from absurd.model import TaskSpec
-
-    export = TaskSpec(
-        "export.query",
-        {"sql": f"select * from {TABLE} order by id", "out": str(out / "sources.parquet")},
-        queue=QUEUE,
-        priority=10,
-        tags=["demo"],
-    )
-    brightest = database.fetch(f"select id, ra, dec from {TABLE} order by flux desc limit $1", cutouts)
-    cuts = [
-        TaskSpec(
-            "cutout.extract",
-            {
-                "ra": row["ra"],
-                "dec": row["dec"],
-                "size": 40,
-                "unit": "arcsec",
-                "source": str(sky.folder),
-                "out": str(out / "cutouts" / f"source-{row['id']:04d}"),
-            },
-            queue=QUEUE,
-            tags=["demo", f"source-{row['id']:04d}"],
-        )
-        for row in brightest
+def _summary(document: dict[str, Any], hints: list[str], keep: bool) -> list[str]:
+    sources = document["sources"]
+    seen = [each for each in sources if each["epochs"]]
+    lines = ["", click.style("source     field    injected   measured (Jy)", bold=True)]
+    lines += [
+        f"{each['name']:<10} {each['field']:<7} {each['injected_jy']:9.3f}   {each['measured_jy']:.3f} ± "
+        f"{each['error_jy']:.3f}  {each['kind']}"
+        for each in seen
     ]
-    return [export, *cuts]
-
-
-def _watch(client: SyncAbsurdClient, ids: Sequence[UUID], steps: Steps) -> list[Task]:
-    """Wait for all tasks under a progress bar; ExecutionError names those that failed."""
-    deadline = time.monotonic() + PATIENCE
-    with steps.bar("Tasks", len(ids)) as advance:
-        ended = 0
-        while ended < len(ids):
-            states = client.get_states(ids).values()
-            now = sum(state is not None and state.ended for state in states)
-            advance(now - ended)
-            ended = now
-            if time.monotonic() > deadline:
-                left = plural(len(ids) - ended, "task")
-                raise ExecutionError(f"{left} of the demo did not end in {duration(PATIENCE)}; worker.log tells more")
-            time.sleep(0.05)
-    return [client.wait(each, timeout=60) for each in ids]  # for their files too; raises what one failed with
-
-
-def _write_page(out: Path, tasks: Sequence[Task], status: str, took: float) -> Path:
-    from pyarrow import parquet
-
-    from absurd.cli.demo_page import Bar, Picture, build_page
-
-    exported = out / "sources.parquet"
-    table = parquet.read_table(exported)
-    shown = table.slice(0, 8).to_pylist()
-    cuts = [task for task in tasks if task.name == "cutout.extract"]
-    pictures = [
-        Picture(
-            Path(next(each.path for each in task.artifacts if each.kind == "preview")),
-            str(task.tags[1]),
-            f"RA {task.params['ra']:.4f}°, Dec {task.params['dec']:+.4f}°",
-        )
-        for task in cuts
-    ]
-    bars = [
-        Bar(task.name, task.tags[1] if len(task.tags) > 1 else task.name, run.started_at, run.finished_at)
-        for task in tasks
-        for run in task.runs
-        if run.started_at and run.finished_at
-    ]
-    products = [
-        (str(Path(each.path).relative_to(out)), each.kind, (each.sha256 or "")[:16])
-        for task in tasks
-        for each in task.artifacts
-    ]
-    page = out / "index.html"
-    page.write_text(
-        build_page(
-            facts=[
-                ("tasks completed", str(len(tasks))),
-                ("catalogue rows exported", f"{table.num_rows:,}"),
-                ("products", str(len(products))),
-                ("from start to pictures", duration(took)),
-            ],
-            pictures=pictures,
-            columns=table.column_names,
-            rows=[list(row.values()) for row in shown],
-            table_note=f"The first of {plural(table.num_rows, 'row')}; the file has {size(exported.stat().st_size)}.",
-            bars=bars,
-            products=products,
-            status=status,
-            hints=[
-                f"{_program()} --home {out / 'home'} {command}"
-                for command in ("status", "task list --tag demo", f"task show {tasks[0].id}")
-            ],
-        )
-    )
-    return page
-
-
-def _summary(document: dict[str, Any], settings: Settings, keep: bool) -> str:
-    listed = "\n".join(f"  {path}" for path in document["products"][:6])
-    more = len(document["products"]) - 6
-    lines = [
+    lines += [
         "",
-        click.style("Products", bold=True),
-        listed + (f"\n  … and {more} more" if more > 0 else ""),
-        "",
-        click.style("Status", bold=True),
-        document["status"],
-        "",
-        f"{plural(document['tasks'], 'task')} in {duration(document['seconds'])}.  Now open",
+        f"{plural(document['tasks'], 'task')} in {duration(document['seconds'])}, one worker killed on the way.",
+        "Now open",
         f"  {click.style(document['page'], bold=True)}",
+        f"The database {'runs on' if keep else 'was stopped'}.  To look again:",
+        *(f"  {each}" for each in hints),
     ]
-    if settings.database_url is None:
-        lines.append(f"The database {'runs on' if keep else 'was stopped'}.  To look again:")
-        lines.append(f"  {_program()} --home {settings.home} status")
-    return "\n".join(lines)
+    return lines
 
 
 def _program() -> str:
@@ -241,28 +138,22 @@ def _program() -> str:
     return "absurd" if shutil.which("absurd") else os.path.relpath(Path(sys.executable).with_name("absurd"))
 
 
-class Steps:
-    """Says each step with its time; nothing with --json."""
+class Progress:
+    """Says what goes on: a line for each thing that happened, and one that is painted over; nothing with --json."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        self._paints = not quiet and sys.stdout.isatty()
+        self._width = 0
 
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time a step."""
-        begun = time.monotonic()
+    def say(self, text: str) -> None:
+        """A line that stays."""
         if not self._quiet:
-            click.echo(f"{name:<18}", nl=False)
-        yield
-        if not self._quiet:
-            click.echo(f" {click.style('done', fg='green')} in {duration(time.monotonic() - begun)}")
+            click.echo(text.ljust(self._width))
+            self._width = 0
 
-    @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Any]:
-        """A progress bar of `total` parts; yields what advances it."""
-        if self._quiet or not sys.stdout.isatty():
-            with self(name):
-                yield lambda parts: None
-            return
-        with click.progressbar(length=total, label=f"{name:<18}", show_pos=True) as painted:
-            yield painted.update
+    def paint(self, text: str) -> None:
+        """A line that the next one covers; on a terminal alone."""
+        if self._paints:
+            click.echo(f"{text.ljust(self._width)}\r", nl=False)
+            self._width = len(text)
