@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -87,6 +88,15 @@ def run(
         timeout=seconds,
         check=False,
     )
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar file of real data; the first Pythons 3.11, which Debian 12 still has, know no filters."""
+    with tarfile.open(archive) as packed:
+        if hasattr(tarfile, "data_filter"):
+            packed.extractall(folder, filter="data")
+        else:
+            packed.extractall(folder)  # noqa: S202 - of our own data
 
 
 def run_python(*arguments: str | Path, **keywords: Any) -> subprocess.CompletedProcess[str]:

@@ -55,7 +55,7 @@ def observed(
     if with_gains:
         one = gains[:, :1].shape
         slopes = random.normal(0, 0.05, one) * np.arange(channels)[None, :, None]
-        gains = random.uniform(0.7, 1.3, one) * np.exp(2j * np.pi * random.uniform(size=one) + 1j * slopes)
+        gains *= random.uniform(0.7, 1.3, one) * np.exp(2j * np.pi * random.uniform(size=one) + 1j * slopes)
     data = sky[:, :, None] * gains[first] * np.conj(gains[second])
     data = data + random.normal(size=data.shape) + 1j * random.normal(size=data.shape)
     return visibilities_of(data, uvw, np.repeat(5e9 + 10.0 * np.arange(times), baselines), first, second, frequencies,

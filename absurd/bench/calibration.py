@@ -108,7 +108,7 @@ def _tile(antennas: int, channels: int, times: int) -> tuple[Visibilities, NDArr
         flags=np.zeros(shape, bool),
         weights=np.broadcast_to(np.float32(_NOISE_JY**-2), shape),
         uvw_m=np.tile(east_north[first] - east_north[second], (times, 1)),
-        time_s=59_000 * 86_400.0 + telescope.integration_s * (time_number + 0.5),
+        time_s=np.asarray(59_000 * 86_400.0 + telescope.integration_s * (time_number + 0.5), np.float64),
         exposure_s=np.full(rows, telescope.integration_s),
         antenna1=np.tile(first, times).astype(np.int32),
         antenna2=np.tile(second, times).astype(np.int32),

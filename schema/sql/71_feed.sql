@@ -32,7 +32,7 @@ end $$;
 
 -- Everything but tasks: rows of tables that change seldom.
 create or replace function _feed_row() returns trigger
-    language plpgsql security definer set search_path from current
+    language plpgsql set search_path from current
     as $$
 declare
     v_row jsonb := to_jsonb(new);

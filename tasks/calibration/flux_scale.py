@@ -60,7 +60,8 @@ class FluxCalibrator:
         """Jy, of the shape of the frequencies.  Raises ValidationError outside of those that the scale is for."""
         frequencies = np.asarray(frequencies_hz, np.float64)
         check_range(self.name, frequencies, self.lowest_hz, self.highest_hz)
-        flux: Floats = 10.0 ** np.polynomial.polynomial.polyval(np.log10(frequencies / 1e9), self.coefficients)
+        exponent = np.polynomial.polynomial.polyval(np.log10(frequencies / 1e9), self.coefficients)
+        flux: Floats = np.power(10.0, exponent, dtype=np.float64)
         return flux
 
 

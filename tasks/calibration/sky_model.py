@@ -56,7 +56,8 @@ class Component:
         frequencies = np.asarray(frequencies_hz, np.float64)
         check_range(self.name, frequencies, self.lowest_hz, self.highest_hz)
         x = np.log10(frequencies / self.reference_hz)
-        flux: Floats = self.flux_jy * 10.0 ** np.polynomial.polynomial.polyval(x, (0.0, *self.spectrum))
+        exponent = np.polynomial.polynomial.polyval(x, (0.0, *self.spectrum))
+        flux: Floats = self.flux_jy * np.power(10.0, exponent, dtype=np.float64)
         return flux
 
 

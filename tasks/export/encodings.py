@@ -151,7 +151,8 @@ def _steps(arrays: Sequence[Any]) -> Numbers:
         if room:
             found.append(_in_numpy(each.slice(0, room).drop_null()).view(np.int64))
             room -= min(room, len(each))
-    return np.diff(np.concatenate(found))  # which wraps around, as the encoding does
+    values = np.concatenate(found)
+    return values[1:] - values[:-1]  # which wraps around, as the encoding does
 
 
 def _are_alike(steps: Numbers) -> bool:

@@ -345,7 +345,7 @@ class SkyField(Section):
     """Which part of the sky counts."""
 
     radius_deg: float = _key(
-        2.0, "Sources within so much of the field's centre, degrees.", SOLVE, SIMULATE, gt=0, le=90
+        2.0, "Sources within so much of the field's centre, degrees.", SOLVE, SIMULATE, BLOCKS, gt=0, le=90
     )
     n_sources: int = _key(50, "The brightest so many, as the beam shows them.", SOLVE, SIMULATE, ge=1, le=100_000)
 

@@ -67,7 +67,8 @@ def result_of(block_id: str, tasks: Iterable[Done], *, recordings: int, asked_at
     Those that began before `asked_at` were done for another block, or at another time: they take no time here.
     """
     stages: dict[str, Any] = {}
-    errors, files = [], {}
+    causes: list[tuple[datetime, str]] = []
+    entailed, files = [], {}
     begun: list[datetime] = []
     ended: list[datetime] = []
     images = 0
@@ -77,17 +78,19 @@ def result_of(block_id: str, tasks: Iterable[Done], *, recordings: int, asked_at
             stages[node] = each.result
             files.update(_files(node, each.name, each.result))
             images += each.name == IMAGE
+        elif _reason(each) == "upstream":
+            entailed.append(f"{node} {each.state}: upstream")
         else:
-            errors.append(f"{node} {each.state}: {_reason(each)}")
+            causes.append((each.finished_at or asked_at, f"{node} {each.state}: {_reason(each)}"))
         if each.started_at is not None and each.finished_at is not None and each.started_at >= asked_at:
             begun.append(each.started_at)
             ended.append(each.finished_at)
     return ProcessingResult(
         block_id=block_id,
-        success=not errors,
+        success=not (causes or entailed),
         processing_time=(max(ended) - min(begun)).total_seconds() if begun else 0.0,
         stage_results=stages,
-        errors=sorted(errors, key=lambda each: ("cancelled: upstream" in each, each)),  # causes before what they entail
+        errors=[told for _, told in sorted(causes)] + sorted(entailed),
         output_files=files,
         ms_count=recordings,
         image_count=images,

@@ -36,9 +36,10 @@ def mosaic(ctx: RunContext, params: MosaicParams) -> dict[str, Any]:
     from absurd.tasks.imaging.mosaicking.combine import combine
 
     before = made_before(ctx.parents.values())
+    there = len(params.tiles or before)
+    if there < params.least_tiles:
+        raise Reject(f"{there} images are there, and a mosaic is made of {params.least_tiles} at least")
     params = params.model_copy(update={"tiles": params.tiles or tiles_of(before)})
-    if len(params.tiles) < params.least_tiles:
-        raise Reject(f"{len(params.tiles)} images are there, and a mosaic is made of {params.least_tiles} at least")
     tiles, grid = read_tiles(params)
     noise = name_of_noise(params.out)
     combined = combine(

@@ -37,7 +37,8 @@ class Source:
     def flux_at_jy(self, frequency_hz: Floats) -> Floats:
         """At frequencies in Hz."""
         x = np.log10(np.asarray(frequency_hz) / self.reference_hz)
-        value: Floats = self.flux_jy * 10.0 ** np.polynomial.polynomial.polyval(x, (0.0, *self.spectrum))
+        exponent = np.polynomial.polynomial.polyval(x, (0.0, *self.spectrum))
+        value: Floats = self.flux_jy * np.power(10.0, exponent, dtype=np.float64)
         return value
 
     def as_component(self) -> Component:

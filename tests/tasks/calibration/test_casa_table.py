@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gain_examples import array_of, make_gains
+from house import unpack
 
 from absurd.tasks.calibration.casa_export import write_casa_table
 from absurd.tasks.calibration.casa_table import CasaTable, casacore_tables, read_casa_table
@@ -32,8 +32,7 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Real:
     }
     into = tmp_path_factory.mktemp("sma")
     for name in REAL:
-        with tarfile.open(folder / f"{name}.tar.gz") as packed:
-            packed.extractall(into, filter="data")
+        unpack(folder / f"{name}.tar.gz", into)
     return {name: (into / name, expected[name]) for name in REAL}
 
 

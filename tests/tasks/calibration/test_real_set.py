@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import SHARED
+from house import unpack
 from numpy.typing import NDArray
 
 from absurd.tasks.calibration.calibrator import solve_calibrator
@@ -26,8 +26,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Visibilities:
     from casacore.tables import table
 
     folder = tmp_path_factory.mktemp("vla")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(ARCHIVE, folder)
     path = folder / "day2_TDEM0003_10s_norx_1src_1spw.ms"
 
     def column(name: str, of: Path = path) -> NDArray[np.float64]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from house import run_python, told
+from house import run_python, told, unpack
 from PIL import Image
 
 from absurd.tasks.calibration.gains import Gains
@@ -187,8 +186,7 @@ def test_data_of_others_are_drawn(name: str, shared: Path, tmp_path: Path) -> No
     """A UVH5 file of amplitudes up to 1e36 and zeros, and a Measurement Set: each gives its three pictures."""
     path = shared / "data" / "radio-visibilities" / name
     if name.endswith(".ms"):
-        with tarfile.open(f"{path}.tar.gz") as packed:
-            packed.extractall(tmp_path, filter="data")
+        unpack(Path(f"{path}.tar.gz"), tmp_path)
         path = tmp_path / name
 
     made = draw_all(path, tmp_path / "made")

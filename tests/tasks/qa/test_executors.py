@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SHARED
+from house import unpack
 from interferometer import gains_of, observed, solved, visibilities_of
 from memory_port import MemoryPort
 from single_run import fail, run, run_to_end
@@ -180,7 +180,8 @@ def test_a_real_calibrator_from_its_recording_to_corrected_data(tmp_path: Path) 
     seen = read_measurement_set(done["path"])
     hands = [seen.correlations.index(each) for each in ("RR", "LL")]
     data, good = seen.data[..., hands], seen.usable[..., hands] & ~seen.is_auto[:, None, None]
-    assert abs(np.average(data[good], weights=seen.weights[..., hands][good]) - 1) < 0.02
+    mean = complex(np.average(data[good], weights=seen.weights[..., hands][good]))
+    assert abs(mean - 1) < 0.02
     shares = []
     for pair in {(p, q) for p, q in zip(seen.antenna1.tolist(), seen.antenna2.tolist(), strict=True) if p != q}:
         rows = (seen.antenna1 == pair[0]) & (seen.antenna2 == pair[1])
@@ -201,8 +202,7 @@ WEAK = {"antennas": {"fail_below": 8}, "flagged_solutions": {"fail_above": 0.9},
 
 def unpacked(name: str, folder: Path) -> Path:
     """The Measurement Set of an archive of real data."""
-    with tarfile.open(DATA / name) as packed:
-        packed.extractall(folder, filter="data")
+    unpack(DATA / name, folder)
     return folder / name.removesuffix(".tar.gz")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.time import Time
 from conftest import SHARED
+from house import unpack
 from single_run import run
 
 from absurd.tasks.quiet import quiet
@@ -42,8 +42,7 @@ def entries(*, tables: bool) -> list[Any]:
 
 def unpacked(entry: dict[str, Any], folder: Path) -> Path:
     """The Measurement Set of an entry."""
-    with tarfile.open(DATA / entry["file"]) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(DATA / entry["file"], folder)
     path: Path = folder / entry["table"]
     return path
 

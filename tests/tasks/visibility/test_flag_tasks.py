@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import SHARED
+from house import unpack
 from interference import KINDS, interfered, recording
 from single_run import fail, run
 
@@ -32,8 +32,7 @@ def path(tmp_path: Path) -> Path:
 def unpacked(name: str, folder: Path) -> Path:
     """A real Measurement Set, ready to be changed."""
     [archive] = REAL.glob(f"{name}*.tar.gz")
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
+    unpack(archive, folder)
     return folder / archive.name.removesuffix(".tar.gz")
 
 
