@@ -161,8 +161,12 @@ def test_phases_are_those_that_pyuvdata_writes(entry: dict[str, Any], tmp_path: 
     np.testing.assert_allclose(uvw, found.uvw_m, atol=max(1e-3, 1e-4 * reach))
     swapped = theirs.data.conj()[:, :, [0, 2, 1, 3] if len(found.correlations) == 4 else slice(None)]
     data = np.where(is_turned[:, None, None], swapped, theirs.data)
+    told_alike = np.ones(data.shape, np.bool_)
+    # Versions before 3.2.8 exchange antennas, and with them cross-hands, where they turn no u, v, w, and the other way.
+    exchanged = (theirs.antenna1 > theirs.antenna2) != (found.antenna1 > found.antenna2)
+    told_alike[exchanged != is_turned, :, 1:-1] = False
     scale = np.abs(found.data).max()
-    np.testing.assert_allclose(data / scale, found.data / scale, atol=1e-4)
+    np.testing.assert_allclose(data[told_alike] / scale, found.data[told_alike] / scale, atol=1e-4)
 
 
 def test_coordinates_that_the_vla_wrote(tmp_path: Path) -> None:
