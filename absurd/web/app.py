@@ -20,12 +20,13 @@ from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError
 from absurd.web import dashboard
-from absurd.web.access import API, Access
+from absurd.web.access import API, METRICS, Access
 from absurd.web.cookie import Signer
 from absurd.web.dashboard.pictures import Paint
 from absurd.web.dashboard.problems import answer_page, is_page
 from absurd.web.feed import Feed
 from absurd.web.guard import Bodies, Guard, Tags
+from absurd.web.metrics import tell_metrics
 from absurd.web.pages import show_docs
 from absurd.web.problems import answer_error, answer_http, answer_internal, answer_invalid
 from absurd.web.routes import ROUTERS
@@ -75,6 +76,7 @@ def build_app(settings: Settings, database: AsyncDatabase, paint: Paint | None =
     for each in dashboard.ROUTERS:
         app.include_router(each, include_in_schema=False)
     app.add_api_route(f"{API}/docs", show_docs, include_in_schema=False)
+    app.add_api_route(METRICS, tell_metrics, include_in_schema=False)
     app.add_api_websocket_route(f"{API}/events", watch_socket)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
