@@ -220,9 +220,10 @@ def configure_logging(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     renderer = _renderer(settings.log_format)
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    whose: list[Processor] = [structlog.contextvars.merge_contextvars, _of_run]
     finish: list[Processor] = [structlog.processors.format_exc_info, redact, renderer]
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, *finish],
+        processors=[*whose, structlog.processors.add_log_level, stamp, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_stderr_logger,
     )
@@ -230,7 +231,7 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
-                structlog.contextvars.merge_contextvars,  # of which run it is
+                *whose,
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
                 stamp,
@@ -321,6 +322,15 @@ class _Sink(Protocol):
 
 LINES: ContextVar[tuple[_Sink, Any] | None] = ContextVar("absurd_lines", default=None)
 """Within a run that shares its process with others: what takes its log lines too, and its claim."""
+
+
+def _of_run(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: which run it is that logs, for those that share their process with others."""
+    if (lines := LINES.get()) is not None:
+        claim = lines[1]
+        for name, value in (("task_id", str(claim.task_id)), ("task", claim.name), ("attempt", claim.attempt)):
+            event.setdefault(name, value)
+    return event
 
 
 def _tell(line: str | bytes) -> None:

@@ -40,6 +40,7 @@ SECTIONS = {
         "status": "absurd.cli.status:status",
         "top": "absurd.cli.top:top",
         "worker": "absurd.cli.worker:worker",
+        "metrics": "absurd.cli.metrics:metrics",
         "token": "absurd.cli.token:token",
     },
 }
