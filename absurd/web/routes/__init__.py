@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from absurd.web.routes import (
+    alerts,
     changes,
     dead_letters,
     events,
@@ -17,6 +18,6 @@ from absurd.web.routes import (
 
 ROUTERS = [
     each.router
-    for each in (tasks, workflows, queues, dead_letters, schedules, workers, executors, events, changes, health)
+    for each in (tasks, workflows, queues, dead_letters, schedules, workers, executors, alerts, events, changes, health)
 ]
 """In the order of the reference."""
