@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_the_wheel_holds_every_file(wheel: Path) -> None:
     """Every module, every SQL file, what pages are made of, and the marker of typed packages are inside."""
-    expected = {name(path) for path in files("absurd/**/*.py", "absurd/py.typed")}
+    expected = {name(path) for path in files("absurd/**/*.py", "absurd/**/*.toml", "absurd/py.typed")}
     expected |= {name(path) for path in files("absurd/web/dashboard/static/*", "absurd/web/dashboard/templates/*")}
     for package, folder in MAPPED.items():
         below = files(f"{folder}/**/*.py", f"{folder}/**/*.sql")

@@ -42,6 +42,8 @@ SECTIONS = {
         "worker": "absurd.cli.worker:worker",
         "token": "absurd.cli.token:token",
         "explain": "absurd.cli.explain:explain",
+        "completion": "absurd.cli.completion:completion",
+        "man": "absurd.cli.manual:man",
     },
 }
 
