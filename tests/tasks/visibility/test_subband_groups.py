@@ -19,6 +19,8 @@ from absurd.tasks.visibility.subband_groups import TAKING, Group, Groups, Policy
 from absurd.tasks.visibility.subband_name import SubbandName, parse_name
 
 NIGHT = datetime(2026, 11, 29, 12, 0, 0, tzinfo=UTC)
+BEGIN = datetime.now(UTC).replace(microsecond=0)
+"""Of the clock that the test sets: ids of tasks have the machine's, and a day apart they are refused."""
 TILE_S = 309.24
 POLICY = Policy(subbands=3, min_subbands=2, timeout_s=100)
 
@@ -79,7 +81,7 @@ def test_the_order_in_which_files_come_is_of_no_account(data: st.DataObject) -> 
 @pytest.fixture
 def session(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """A database whose clock the test sets, with an intake of the policy."""
-    connection.execute("create table _clock as select '2026-11-29T20:00:00Z'::timestamptz as now")
+    connection.execute("create table _clock as select %s::timestamptz as now", [BEGIN])
     connection.execute(
         "create or replace function clock_time() returns timestamptz language sql stable set search_path from current"
         " as 'select now from _clock'"
@@ -201,9 +203,7 @@ class _Play:
 
     def time(self) -> None:
         self.now_s += self.chance.choice([1, 50, 100])
-        self.session.execute(
-            "update _clock set now = '2026-11-29T20:00:00Z'::timestamptz + make_interval(secs => %s)", [self.now_s]
-        )
+        self.session.execute("update _clock set now = %s::timestamptz + make_interval(secs => %s)", [BEGIN, self.now_s])
         self.told.append(f"time {self.now_s}")
         settled = self.groups.settle(self.now_s)
         assert self.call("count(*) from settle_subband_groups('incoming')") == len(settled)
