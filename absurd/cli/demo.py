@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--size", type=click.Choice(["tiny", "night"]), default="night", help="Of the array and the night.  [night]"
 )
-@click.option("--full", is_flag=True, help="The real array instead, in full: hours, and 60 GB.")
+@click.option("--full", is_flag=True, help="The real array instead: hours and many GB, by estimate.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=12, metavar="N", help="Another number is another sky.  [12]"
 )

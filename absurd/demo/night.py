@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from absurd.client_sync import SyncAbsurdClient
     from absurd.tasks.session import SessionManager
 
-PATIENCE_S = 1800.0
-"""After which a night that does not end is given up."""
 LOOK_S = 0.25
 
 
@@ -133,8 +131,10 @@ def run_night(platform: Platform, progress: Progress) -> Night:
             platform.check()
             if observing.error is not None:
                 raise ExecutionError(f"the demo's array has failed: {observing.error}") from observing.error
-            if time.monotonic() - begun > PATIENCE_S:
-                raise ExecutionError(f"the night did not end in {PATIENCE_S:g} s; {platform.out / 'logs'} tells more")
+            if time.monotonic() - begun > plan.size.patience_s:
+                raise ExecutionError(
+                    f"the night did not end in {plan.size.patience_s:g} s; {platform.out / 'logs'} tells more"
+                )
             if night.killed is None:
                 _kill(night, platform, client, progress)
             watch.tell(observing.arrived)

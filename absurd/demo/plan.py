@@ -34,6 +34,8 @@ class Size:
     image_pixels: int
     cell_arcsec: float
     fields: tuple[Field, ...]
+    patience_s: float = 1800.0
+    """After which a night that does not end is given up."""
     interference: float = 0.01
     """Share of integrations x channels in which others transmit."""
 
@@ -71,7 +73,7 @@ NIGHT = (
 )
 SIZES = {
     "night": Size(24, 4, 12, 1152, 10.0, NIGHT),
-    "full": Size(None, 48, 24, 4800, 2.5, NIGHT),
+    "full": Size(None, 48, 24, 4800, 2.5, NIGHT, patience_s=86_400.0),
     "tiny": Size(16, 2, 10, 768, 15.0, (Field("3C286", 5, 6, changes=(1.4, 1.2, 1.0, 1.7, 2.1), appears=3),)),
 }
 VARIABLE_JY, NEW_JY = 1.2, 0.8
