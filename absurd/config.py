@@ -97,6 +97,9 @@ class Settings:
     """The port on which ``absurd serve`` listens; 0: any that is free."""
     web_origins: tuple[str, ...] = ()
     """Origins, such as ``https://dashboard.example.org``, whose pages may call the web interface."""
+    web_allow: tuple[str, ...] = ()
+    """Addresses and networks from which the web interface may be called; all others are refused whatever they show.
+    Empty: from everywhere."""
     web_proxies: tuple[str, ...] = ()
     """Addresses and networks of proxies whose word is taken for who is behind them (``X-Forwarded-For``)."""
     web_rate: float | None = 50.0

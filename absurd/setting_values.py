@@ -166,6 +166,7 @@ READERS: dict[str, Reader] = {
     "web_host": (_name, "an address or the name of a host"),
     "web_port": _count(0, 65_535),
     "web_origins": (_origins, "a list of origins such as https://dashboard.example.org, without a path"),
+    "web_allow": (_networks, "a list of addresses or networks such as 10.0.0.1 or 10.0.0.0/8"),
     "web_proxies": (_networks, "a list of addresses or networks such as 10.0.0.1 or 10.0.0.0/8"),
     "web_rate": (_optional_amount, "a number of requests a second, or 0 for no limit"),
     "web_secret": (_secret, "a text of at least 32 characters"),

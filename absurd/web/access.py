@@ -9,8 +9,9 @@ passed it on.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -42,6 +43,7 @@ LOCAL = "local"
 _TOKEN_LENGTH = len(tokens.new_token())
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 _Address = IPv4Address | IPv6Address
+_Network = IPv4Network | IPv6Network
 
 
 class Caller(NamedTuple):
@@ -59,6 +61,7 @@ class Access:
         self._app = app
         self._signer = signer
         self._throttle = Throttle(settings.web_rate, time.monotonic)
+        self._allowed = [ip_network(each) for each in settings.web_allow]
         self._proxies = [ip_network(each) for each in settings.web_proxies]
         self._origins = settings.web_origins
 
@@ -73,6 +76,10 @@ class Access:
         headers = Headers(scope=scope)
         address = self._address(scope, headers)
         scope["state"]["address"] = told = str(address or "")
+        if self._allowed and not _is_in(address, self._allowed):
+            raise ForbiddenError(
+                f"{told or 'an unknown address'} may not call here: the setting web_allow does not name it"
+            )
         scope["state"]["secure"] = self._is_secure(scope, headers)
         scope["state"]["login"] = login = _login(scope)
         place = _network(address)
@@ -123,7 +130,7 @@ class Access:
     def _is_secure(self, scope: Scope, headers: Headers) -> bool:
         """Whether the caller's connection is encrypted; of one that a proxy of ours has passed on, it tells that."""
         peer = _ip(scope["client"][0] if scope.get("client") else "")
-        passed_on = self._is_proxy(peer) and headers.get("x-forwarded-proto") == "https"
+        passed_on = _is_in(peer, self._proxies) and headers.get("x-forwarded-proto") == "https"
         return bool(scope["scheme"] == "https" or passed_on)
 
     def _refuse_other_sites(self, headers: Headers) -> None:
@@ -138,15 +145,12 @@ class Access:
         """Who called; of what proxies of ours have passed on, who called the first of them."""
         address = _ip(scope["client"][0] if scope.get("client") else "")
         passed_on = ",".join(headers.getlist("x-forwarded-for")).split(",")
-        while passed_on and self._is_proxy(address):
+        while passed_on and _is_in(address, self._proxies):
             told = _ip(passed_on.pop().strip())
             if told is None:
                 break
             address = told
         return address
-
-    def _is_proxy(self, address: _Address | None) -> bool:
-        return address is not None and any(address in each for each in self._proxies)
 
 
 def is_loopback(host: str) -> bool:
@@ -180,6 +184,10 @@ def _ip(text: str) -> _Address | None:
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _is_in(address: _Address | None, networks: Sequence[_Network]) -> bool:
+    return address is not None and any(address in each for each in networks)
 
 
 def _network(address: _Address | None) -> str:

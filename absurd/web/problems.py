@@ -36,7 +36,7 @@ INTERNAL = "internal"
 
 MEANINGS = {
     401: "No token, or one that is not let in.",
-    403: "The token does not allow it, or a page of another site called.",
+    403: "The token does not allow it, a page of another site called, or the address may not.",
     404: "There is no such thing.",
     409: "The present state does not allow it.",
     413: "The body, or a part of it, is larger than is taken.",

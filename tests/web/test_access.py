@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketDenialResponse
 
 from absurd.tokens import Scope
 from absurd.web import throttle
 from absurd.web.access import is_loopback
+from absurd.web.guard import HEADERS
 from absurd.web.throttle import BURST, Throttle
 
 if TYPE_CHECKING:
     from web.conftest import Site
 
 OpenSite = Callable[..., "Site"]
+FORWARDED = "X-Forwarded-For"
 
 
 def from_(site: Site, peer: str, host: str = "http://localhost:8714") -> TestClient:
@@ -166,6 +169,50 @@ def test_too_many_requests_are_told_when_to_come_again(open_site: OpenSite, site
     assert 200 == here.get("/health", None).status_code
     assert [429, 429] == [here.get("/health", None).status_code, here.get("/tasks", "operator").status_code]
     assert 200 == from_(here, "192.0.2.7").get("/api/v1/health").status_code
+
+
+def test_only_listed_addresses_may_call(open_site: OpenSite, site: Site) -> None:
+    """By REST, a stream or a WebSocket, with whatever token, and whatever address they claim to pass on for."""
+    here = open_site(web_allow="127.0.0.0/8 203.0.113.0/24", web_proxies="10.0.0.1")
+    token = {"Authorization": f"Bearer {site.tokens['admin']}"}
+
+    def status(peer: str, path: str, **headers: str) -> int:
+        return from_(here, peer).get(f"/api/v1{path}", headers=token | headers).status_code
+
+    assert [200, 200] == [status("127.0.0.1", "/tasks"), status("10.0.0.1", "/tasks", **{FORWARDED: "203.0.113.9"})]
+    assert [403] * 5 == [
+        status("192.0.2.7", "/tasks"),
+        status("192.0.2.7", "/health"),
+        status("192.0.2.7", "/events?once=true"),
+        status("192.0.2.7", "/tasks", **{FORWARDED: "203.0.113.9"}),
+        status("10.0.0.1", "/tasks", **{FORWARDED: "203.0.113.9, 192.0.2.7"}),
+    ]
+    with (
+        pytest.raises(WebSocketDenialResponse) as caught,
+        from_(here, "192.0.2.7").websocket_connect("/api/v1/events", headers=token),
+    ):
+        pass
+    assert (403, "forbidden") == (caught.value.status_code, caught.value.json()["error"])
+
+
+def test_streams_and_websockets_are_counted_and_told_as_all_else(open_site: OpenSite, site: Site) -> None:
+    """429 with Retry-After, and every header of safety, whether they are let in or not."""
+    here = open_site(web_rate=0.0005)
+    token = {"Authorization": f"Bearer {site.tokens['operator']}"}
+    wanted = {name.lower() for name in HEADERS}
+
+    stream = here.http.get("/api/v1/events?once=true", headers=token)
+    limited = here.http.get("/api/v1/events?once=true", headers=token)
+    with pytest.raises(WebSocketDenialResponse) as caught, here.http.websocket_connect("/api/v1/events", headers=token):
+        pass
+
+    assert [200, 429, 429] == [stream.status_code, limited.status_code, caught.value.status_code]
+    assert all(int(each.headers["retry-after"]) >= 1 for each in (limited, caught.value))
+    assert [set(), set(), set()] == [wanted - set(each.headers) for each in (stream, limited, caught.value)]
+    with here.http.websocket_connect(
+        "/api/v1/events", headers={"Authorization": f"Bearer {site.tokens['reader']}"}
+    ) as socket:
+        assert "hello" == socket.receive_json()["topic"]
 
 
 def test_a_bucket_fills_with_time() -> None:
