@@ -31,8 +31,10 @@ def place_of(out: str) -> str:
     """`out` so that it does not depend on the working folder: an absolute path, or the address it is.
 
     ``file://`` addresses are paths.  Raises ExportConfigError for an address that cannot be read, and for one that
-    holds what may be a secret.
+    holds what may be a secret; also for a name that no manifest could tell of, since it is not UTF-8.
     """
+    if not is_plain_text(out):
+        raise ExportConfigError(f"{out!r} cannot be the name of an export: it holds a NUL, or is not UTF-8")
     if not is_address(out):
         return os.path.abspath(out)
     try:
@@ -62,6 +64,14 @@ def place_of(out: str) -> str:
     if not f"{parts.netloc}{parts.path}".strip("/"):
         raise ExportConfigError(f"{told!r} names no file: write it as scheme://place/path", out=told)
     return out
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether a text has an encoding that nothing cuts short: arguments of a command may hold any byte, JSON a NUL."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def place_to_write(out: str) -> str:

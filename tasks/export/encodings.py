@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,15 +78,18 @@ def encodings_for(columns: Sequence[Column], batches: Sequence[Any]) -> Encoding
     steps: list[str] = []
     statistics: list[str] = []
     any_huge = False
+    named = Counter(path for column in columns for path in _paths(column))
     for place, column in enumerate(columns):
-        name = f"{column.name}.list.element" if column.is_list else column.name
+        paths = _paths(column)
         values = [batch.column(place) for batch in batches]
         if _is_huge(values):
             any_huge = True
             continue
-        is_struct = pa.types.is_struct(column.element)
-        statistics += [f"{name}.{part.name}" for part in column.element] if is_struct else [name]
-        if is_struct or pa.types.is_boolean(column.element):
+        statistics += paths
+        if pa.types.is_struct(column.element) or pa.types.is_boolean(column.element):
+            continue
+        name = paths[0]
+        if named[name] > 1:  # a column `a.list.element` beside the array `a`: what is for one would be for both
             continue
         if not batches:  # no rows, no pages
             continue
@@ -99,6 +103,12 @@ def encodings_for(columns: Sequence[Column], batches: Sequence[Any]) -> Encoding
         elif not column.is_list and _is_long(column.element) and _are_alike(_steps(values)):
             steps.append(name)
     return Encodings(dictionaries, splits, noisy, steps, statistics if any_huge else True)
+
+
+def _paths(column: Column) -> list[str]:
+    """The names by which Parquet knows what a column is made of."""
+    name = f"{column.name}.list.element" if column.is_list else column.name
+    return [f"{name}.{part.name}" for part in column.element] if pa.types.is_struct(column.element) else [name]
 
 
 def _is_huge(arrays: Sequence[Any]) -> bool:

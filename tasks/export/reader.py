@@ -16,6 +16,7 @@ from absurd.errors import AbsurdError, DatabaseUnavailableError
 from absurd.tasks.export import statement
 from absurd.tasks.export.address import check_address
 from absurd.tasks.export.arrow_types import NAME_TO_ARROW, Column, Described, Wishes, arrow_type, column_for
+from absurd.tasks.export.destination import is_plain_text
 from absurd.tasks.export.errors import ExportConfigError, ExportFailedError, ExportQueryError
 from absurd.tasks.said import first_line
 
@@ -271,6 +272,8 @@ def explain(error: psycopg.Error, rows: int = 0, *, planning: bool = False) -> A
 
 def names_and_types(connection: Connection, query: str) -> list[tuple[str, int, int]]:
     """Name, type OID and type modifier of each column, by the extended protocol, which takes one statement only."""
+    if not is_plain_text(query):  # libpq would send what stands before the NUL
+        raise ExportQueryError("the query holds a NUL, or is not UTF-8: as it is, it cannot be sent whole")
     pgconn = connection.pgconn
     try:
         with connection.lock:

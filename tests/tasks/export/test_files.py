@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -224,6 +225,21 @@ def test_how_columns_are_encoded(database_url: str, tmp_path: Path) -> None:
     assert {each.compression for each in chunks.values()} == {"ZSTD"}
     assert (chunks["serial"].statistics.min, chunks["serial"].statistics.max) == (1, 20_000)
     assert chunks["nothing"].statistics.null_count == 20_000
+
+
+def test_names_that_parquet_has_twice(database_url: str, tmp_path: Path) -> None:
+    """A column called as the elements of an array, or as a part of an interval, is written with its values as well."""
+    query = """
+        select array[sqrt(n)] as a, (n * 7919)::text as "a.list.element", n * interval '1 s' as i, n::text as "i.months"
+        from generate_series(1, 9) n
+    """
+    export_query(database_url, query, tmp_path / "x.parquet")
+
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table["a"].to_pylist() == [[math.sqrt(n)] for n in range(1, 10)]
+    assert table["a.list.element"].to_pylist() == [str(7919 * n) for n in range(1, 10)]
+    assert [each["microseconds"] for each in table["i"].to_pylist()] == [n * 1_000_000 for n in range(1, 10)]
+    assert table["i.months"].to_pylist() == [str(n) for n in range(1, 10)]
 
 
 def test_only_noise_goes_without_the_entropy_coder(database_url: str, tmp_path: Path) -> None:

@@ -144,6 +144,8 @@ def test_two_exports_in_one_transaction_see_one_snapshot(database_url: str, tmp_
         ("show server_version", "PostgreSQL refuses the query"),
         ("select $1::int", "there is no parameter $1"),
         ("select 1) to program 'true' --", "syntax error"),
+        ("select 1 as a\0, 2 as b", "the query holds a NUL"),
+        ("select '\udcff' as a", "or is not UTF-8"),
     ],
 )
 def test_a_query_that_is_none(connection: psycopg.Connection[Any], tmp_path: Path, query: str, message: str) -> None:
