@@ -42,6 +42,14 @@ def test_make_alone_tells_what_there_is() -> None:
         assert f"make {target} " in result.stdout
 
 
+def test_test_takes_a_part_names_and_coverage() -> None:
+    """`make test` hands what it is told on to pytest: a part of the suite, names of tests, coverage."""
+    asked = {"-v", "--cov", "tests/core"}
+
+    assert not asked.intersection(run("make", "-n", "test").stdout.split())
+    assert asked <= set(run("make", "-n", "test", "T=tests/core", "V=1", "COVERAGE=1").stdout.split())
+
+
 def test_no_python_is_said(clone: Path, programs: Path) -> None:
     """Without any Python there is one sentence that says what to install."""
     result = _install(clone, {"PATH": str(programs)})
