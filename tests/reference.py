@@ -24,6 +24,7 @@ from absurd import AbsurdClient, RunContext, errors, schema
 from absurd.cli import absurd
 from absurd.cli.export import fast_export
 from absurd.cli.extract_catalog import extract_catalog_program
+from absurd.cli.remedies import remedies
 from absurd.cli.run import EXIT_CODES, FAILED
 from absurd.cli.scheduler import absurd_scheduler
 from absurd.cli.worker import absurd_worker
@@ -46,6 +47,18 @@ PROGRAMS = {
     "fast-export": fast_export,
     "extract-catalog": extract_catalog_program,
 }
+
+ERROR_MODULES = (
+    "absurd.errors",
+    "absurd.workers.child.process",
+    "absurd.workers.dask.runs",
+    "absurd.tasks.cutout.errors",
+    "absurd.tasks.export.errors",
+    "absurd.tasks.export.butler.errors",
+    "absurd.tasks.session.errors",
+    "absurd.tasks.maintenance.errors",
+    "absurd.tasks.radio.errors",
+)
 
 WIDTH = 88
 """Columns of the help texts."""
@@ -72,26 +85,36 @@ def settings_page() -> str:
 
 
 def errors_page() -> str:
-    """A table of every error for each family, with the exit code of the family."""
-    sqlstates = {error: state for state, error in errors.BY_SQLSTATE.items()}
+    """A table of every error for each family, with the exit code of the family; then cause and cure of each."""
+    for module in ERROR_MODULES:
+        import_module(module)
+    sqlstates = {error: f"`{state}`" for state, error in errors.BY_SQLSTATE.items()}
+    ours = [each for each in _descendants(errors.AbsurdError) if each.__module__ in ERROR_MODULES]
+    found = sorted(ours, key=lambda each: ERROR_MODULES.index(each.__module__))  # in whatever order they were imported
     parts = []
-    families = [each for each in errors.AbsurdError.__subclasses__() if each.__module__ == errors.__name__]
+    families: list[type[errors.AbsurdError]] = [*EXIT_CODES, errors.AbsurdError]
     for family in families:
-        members = [each for each in [family, *_descendants(family)] if each.__module__ == errors.__name__]
+        members = [each for each in dict.fromkeys([family, *found]) if _family(each) is family]
         rows = [
-            (f"`{each.code}`", f"`{each.__name__}`", f"`{sqlstates[each]}`" if each in sqlstates else "", _first(each))
+            (f"[`{each.code}`](#{each.code})", f"`{each.__name__}`", sqlstates.get(each, ""), _first(each))
             for each in members
         ]
         parts.append(f"## {family.__name__}: exit code {EXIT_CODES.get(family, FAILED)}\n")
         parts.append(_table(("Code", "Class", "SQLSTATE", "Meaning"), rows))
+    parts.append("## Causes and cures\n\nOf the codes above, and of three that programs use without a class.\n")
+    parts += [f"### {code}\n\n- Cause: {each.cause}\n- Cure: {each.cure}\n" for code, each in remedies().items()]
     return _page(
         "Errors",
         "Every error is an `AbsurdError` and carries a `code` that does not change between versions: the same in "
         'Python (`error.code`), under `--json` (`{"error": {"code", "message", "details"}}`), in REST and in '
         "logs. The family says what a caller can do about it, and becomes the exit code of a command. SQL functions "
-        "raise the SQLSTATE.",
+        "raise the SQLSTATE. `absurd explain CODE` tells the cause and the cure, as the end of this page does.",
         "\n".join(parts),
     )
+
+
+def _family(error: type[errors.AbsurdError]) -> type[errors.AbsurdError]:
+    return next((each for each in EXIT_CODES if issubclass(error, each)), errors.AbsurdError)
 
 
 def cli_page() -> str:

@@ -41,6 +41,7 @@ SECTIONS = {
         "top": "absurd.cli.top:top",
         "worker": "absurd.cli.worker:worker",
         "token": "absurd.cli.token:token",
+        "explain": "absurd.cli.explain:explain",
     },
 }
 

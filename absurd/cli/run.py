@@ -82,8 +82,17 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None = No
 
             traceback.print_exception(error)
         document = {"error": {"code": kind, "message": message, "details": details}} if "--json" in given else None
-        tell(document, f"{click.style('Error:', fg='red', bold=True)} {clean(message)}", color=color)
+        tell(document, f"{click.style('Error:', fg='red', bold=True)} {clean(message)}{_hint(error)}", color=color)
         return code
+
+
+def _hint(error: BaseException) -> str:
+    """Where cause and cure of `error` are told; nothing for errors that are not ours."""
+    from absurd.cli.remedies import remedies
+
+    if isinstance(error, AbsurdError) and error.code in remedies():
+        return f" (see `absurd explain {error.code}`)"
+    return ""
 
 
 def tell(document: object, sentence: str, *, color: bool | None) -> None:

@@ -95,7 +95,7 @@ def test_a_batch_on_the_queue_is_not_disturbed(run: Run, images: Path) -> None:
     [
         (("10", "20", "6"), 2, "no image of the source"),
         (("400", "-20", "6"), 2, "must be .*360"),
-        (("10", "-20", "0"), 2, "Error: size: Input should be greater than 0$"),
+        (("10", "-20", "0"), 2, r"Error: size: Input should be greater than 0 \(see `.* invalid_params`\)$"),
         (("10", "-20", "6", "--planes", "mask"), 2, "Error: planes are mask; FITS files and tensors need image too"),
         (("10", "-20", "1", "--bands", "z"), 3, "no image in band z"),
         (("10", "-20", "1", "--source", "absent"), 3, "there is no file or folder absent"),

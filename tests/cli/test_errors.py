@@ -186,7 +186,7 @@ def test_a_process_ends_so_too(program: Run) -> None:
 
     assert 3 == ended.code
     assert "task_not_found" == ended.document["error"]["code"]
-    assert f"Error: there is no task {UNKNOWN_ID}\n" == ended.err
+    assert f"Error: there is no task {UNKNOWN_ID} (see `absurd explain task_not_found`)\n" == ended.err
 
 
 def test_a_reader_that_leaves_is_no_error(start: Start) -> None:

@@ -222,7 +222,8 @@ def test_a_full_disk(database_url: str, tmp_path: Path, keep: tuple[str, ...]) -
     )  # fmt: skip
 
     assert done.returncode == 1, done.stderr
-    assert done.stderr.strip() == "Error: x.parquet cannot be written: File too large"
+    told = "Error: x.parquet cannot be written: File too large (see `absurd explain export_failed`)"
+    assert done.stderr.strip() == told
     assert (tmp_path / "x.parquet").read_bytes() == b"the run before"
     assert files(tmp_path) == (["x.parquet", "x.parquet.part"] if keep else ["x.parquet"])
     with Sessions(database_url) as sessions:
