@@ -151,7 +151,7 @@ def executors_page() -> str:
         place = "the event loop" if each.runs_in == "loop" else f"a {each.runs_in}"
         parts.append(
             f"## {each.name}\n\n{_whole(each.function)}\n\n"
-            f"Runs in {place}, {limit}; needs {_extra(each.name)}.\n\n"
+            f"Runs in {place}, {limit}; needs {_extra(each.function.__module__)}.\n\n"
             + _table(("Param", "Type", "Default", "Meaning"), rows)
         )
     return _page(
@@ -162,13 +162,9 @@ def executors_page() -> str:
     )
 
 
-def _extra(executor: str) -> str:
-    """What brings that which an executor's kernels import."""
-    extras = {"cutout": "astro", "export": "export", "session": "session"} | dict.fromkeys(
-        ("calibration", "imaging", "photometry", "pipeline", "qa", "visibility"), "radio"
-    )
-    extra = extras.get(executor.partition(".")[0])
-    extra = "butler" if executor == "export.butler_catalog" else extra
+def _extra(module: str) -> str:
+    """What brings that which the executors of a module import."""
+    extra = EXECUTOR_MODULES[module]
     return "no extra" if extra is None else f"the extra `{extra}`"
 
 

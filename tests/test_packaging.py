@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from house import MAPPED, ROOT, files, name, packages, project, run, run_python, told
 
+from absurd.cli.unregistered import executors_of
 from absurd.embedded_binaries import choose
+from absurd.tasks import EXECUTOR_MODULES
 
 HEAVY = {"astropy", "numpy", "pillow", "pyarrow"}
 
@@ -67,7 +69,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_the_wheel_holds_every_file(wheel: Path) -> None:
     """Every module, every SQL file, what pages are made of, and the marker of typed packages are inside."""
-    expected = {name(path) for path in files("absurd/**/*.py", "absurd/py.typed")}
+    expected = {name(path) for path in files("absurd/**/*.py", "absurd/**/*.toml", "absurd/py.typed")}
     expected |= {name(path) for path in files("absurd/web/dashboard/static/*", "absurd/web/dashboard/templates/*")}
     for package, folder in MAPPED.items():
         below = files(f"{folder}/**/*.py", f"{folder}/**/*.sql")
@@ -90,7 +92,9 @@ def test_the_wheel_names_its_licence_and_programs(wheel: Path) -> None:
 
 
 def test_the_wheel_alone_runs_a_task(installed: Path, tmp_path: Path) -> None:
-    """Without extras and outside the checkout: version, doctor, and a task of a plain module, on any server found."""
+    """Without extras and outside the checkout: version, a task of a plain module on any server found, and the doctor,
+    who says of each executor that cannot run what brings it.
+    """
     (tmp_path / "plain.py").write_text(
         "from absurd import executor\n"
         "@executor('plain.add')\n"
@@ -101,7 +105,7 @@ def test_the_wheel_alone_runs_a_task(installed: Path, tmp_path: Path) -> None:
 
     try:
         version = _alone(installed, tmp_path, "--version")
-        doctor = _alone(installed, tmp_path, "doctor")
+        doctor = _alone(installed, tmp_path, "doctor", "--json")
         spawned = _alone(
             installed, tmp_path, "spawn", "plain.add", "a=2", "b=3", "--import", "plain", "--here", "--json"
         )
@@ -111,6 +115,10 @@ def test_the_wheel_alone_runs_a_task(installed: Path, tmp_path: Path) -> None:
     assert version.returncode == 0, told(version)
     assert project()["project"]["version"] in version.stdout
     assert doctor.returncode == 0, told(doctor)
+    lacking = [each for each in json.loads(doctor.stdout) if (each["name"], each["level"]) == ("executors", "warn")]
+    for module, extra in EXECUTOR_MODULES.items():
+        said = [each for each in lacking if set(executors_of(module)) <= set(re.findall(r"[\w.]+", each["message"]))]
+        assert [each["action"].endswith(f"pip install 'absurd[{extra}]'") for each in said] == ([True] if extra else [])
     assert spawned.returncode == 0, told(spawned)
     assert json.loads(spawned.stdout)["result"] == {"sum": 5}
     assert stopped.returncode == 0, told(stopped)

@@ -42,6 +42,7 @@ SECTIONS = {
         "worker": "absurd.cli.worker:worker",
         "token": "absurd.cli.token:token",
         "explain": "absurd.cli.explain:explain",
+        "sbom": "absurd.cli.sbom:sbom",
     },
 }
 

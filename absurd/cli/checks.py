@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from absurd.cli.output import clean, duration, plural, size
+from absurd.cli.packages import absent
+from absurd.cli.unregistered import executors_of
 from absurd.cli.worker import is_alive
 from absurd.config import Settings
 from absurd.errors import AbsurdError
@@ -28,6 +30,15 @@ SKEW = 2.0
 """Seconds between the clocks of host and database that are worth a warning."""
 MUCH_SKEW = 86_400.0
 """Seconds beyond which the database refuses the ids that this host makes."""
+
+
+SHOWN = 4
+"""Missing packages that are named; the extra brings all."""
+PROGRAMS = {
+    "wsclean": ("imaging.image with engine=wsclean", "apt-get install wsclean; engine=embedded needs no program"),
+    "aoflagger": ("visibility.flag with strategy=aoflagger", "apt-get install aoflagger; the default needs no program"),
+}
+"""What calls each program, and how to get it or go without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     for warning in settings.warnings:
         yield Finding("settings", "warn", warning, "unset it, or correct its name")
     yield from check_executors()
+    yield from check_programs()
     yield check_disk(settings)
     if settings.database_url is None:
         yield check_binaries(settings)
@@ -59,22 +71,39 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def check_executors() -> Iterator[Finding]:
     """Which shipped executors can run here; a missing extra is no fault, but worth knowing."""
     from absurd.executor import ENTRY_POINTS, registry
+    from absurd.tasks import EXECUTOR_MODULES
 
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda each: each.name):
         before = {each.name for each in registry}
         try:
             module = importlib.import_module(point.value)
         except ImportError as error:
-            absent = error.name or str(error)
-            yield Finding(
-                "executors",
-                "warn",
-                f"{point.name}.*: {absent} is not installed",
-                f"to run them on this machine: pip install 'absurd[{_extra(point.name)}]'",
-            )
+            told = ", ".join(executors_of(point.value)) or f"{point.name}.*"
+            yield _unavailable(told, EXECUTOR_MODULES.get(point.value), error)
             continue
         names = [each.name for each in registry if each.name not in before or _defined_in(each, module.__name__)]
         yield Finding("executors", "ok", ", ".join(names) or f"{point.value} registers none")
+
+
+def _unavailable(executors: str, extra: str | None, error: ImportError) -> Finding:
+    """What executors lack that could not be imported, and how to get it."""
+    lacking = absent(extra) if extra else []
+    if not lacking:  # of a package that is not ours, or there and broken
+        return Finding("executors", "warn", f"{executors}: {error}", "install what it names, or install it anew")
+    told = ", ".join(lacking[:SHOWN]) + (f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else "")
+    verb = "is" if len(lacking) == 1 else "are"
+    action = f"to run them on this machine: pip install 'absurd[{extra}]'"
+    return Finding("executors", "warn", f"{executors}: {told} {verb} not installed", action)
+
+
+def check_programs() -> Iterator[Finding]:
+    """Programs that a choice of some executors calls; each has another choice that needs none."""
+    for program, (choice, action) in PROGRAMS.items():
+        found = shutil.which(program)
+        if found:
+            yield Finding("programs", "ok", f"{choice}: {found}")
+        else:
+            yield Finding("programs", "ok", f"{choice} is not possible here: no {program} on the path", action)
 
 
 def check_disk(settings: Settings) -> Finding:
@@ -166,11 +195,6 @@ def check_receipts(home: Path, database: SyncDatabase) -> Iterator[Finding]:
         if count:
             said = "came too late" if where == "stale" else "cannot be read, or were refused"
             yield Finding("receipts", "ok", f"{plural(count, 'file')} of outcomes that {said}, in {left.path / where}")
-
-
-def _extra(prefix: str) -> str:
-    """The extra that brings what the executors of a prefix need."""
-    return {"export": "export", "cutout": "astro"}.get(prefix, "all")
 
 
 def _defined_in(executor: object, module: str) -> bool:

@@ -119,7 +119,7 @@ def test_doctor_finds_all_well(run: Run, connection: Connection) -> None:
 
     assert 0 == ended.code, ended.out
     found = {each["name"]: each for each in ended.document}
-    assert {"python", "executors", "disk", "database", "schema", "clock", "workers"} == found.keys()
+    assert {"python", "executors", "programs", "disk", "database", "schema", "clock", "workers"} == found.keys()
     assert ["ok"] * 4 == [found[name]["level"] for name in ("database", "schema", "clock", "workers")]
     assert "PostgreSQL" in run("doctor").out
 
