@@ -9,6 +9,7 @@ import inspect
 import os
 import re
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal
@@ -81,7 +82,7 @@ class Executor(Generic[ParamsT]):
         """JSON params as the object the function expects; InvalidParamsError names what does not fit."""
         if self.params_type is None:
             return params
-        adapter = _adapter(self.params_type)
+        adapter = self._adapter()
         from pydantic import ValidationError
 
         try:
@@ -94,13 +95,30 @@ class Executor(Generic[ParamsT]):
         if self.params_type is None:
             return params
         checked = self.load_params(params)
-        return _adapter(self.params_type).dump_python(checked, mode="json", exclude_unset=True)
+        return self._adapter().dump_python(checked, mode="json", exclude_unset=True)
 
     def params_schema(self) -> dict[str, Any]:
-        """JSON schema of the params; an open object for plain dicts."""
+        """JSON schema of the params; an open object for plain dicts.
+
+        Raises ConfigurationError where the annotation is nothing that can be checked.
+        """
         if self.params_type is None:
             return {"type": "object"}
-        return dict(_adapter(self.params_type).json_schema())
+        return dict(self._adapter().json_schema())
+
+    def _adapter(self) -> Any:
+        """What checks the params.  Raises ConfigurationError where their annotation is nothing that can be checked."""
+        from pydantic import PydanticUserError
+
+        try:
+            return _adapter(self.params_type)
+        except (PydanticUserError, RecursionError) as error:  # the latter of a TypedDict that holds itself
+            said = str(error).partition("\n")[0].rstrip(".")
+            raise ConfigurationError(
+                f"params of {self.name} are annotated with what cannot be checked: {said}; a dataclass, a pydantic "
+                "model, a TypedDict of typing_extensions or a plain dict will do",
+                name=self.name,
+            ) from None
 
 
 class Registry:
@@ -247,21 +265,35 @@ def _params_type(function: Callable[..., Any]) -> Any:
 def _adapter(params_type: Any) -> Any:
     from pydantic import TypeAdapter  # 60 ms to import: only for executors with typed params
 
-    return TypeAdapter(_modern(params_type) if typing.is_typeddict(params_type) else params_type)
+    return TypeAdapter(params_type if sys.version_info >= (3, 12) else _modern(params_type))
 
 
-def _modern(typed_dict: Any) -> Any:
-    """A TypedDict of `typing` as pydantic can read it: before Python 3.12 those lack their bases."""
-    if sys.version_info >= (3, 12):
-        return typed_dict
-    from typing import NotRequired
+def _modern(hint: Any) -> Any:
+    """An annotation whose TypedDicts are such as pydantic reads: before Python 3.12 those of typing lack bases.
 
+    Those within dataclasses and models stay what they are, and are refused.
+    """
+    if typing.is_typeddict(hint):
+        return _modern_dict(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return typing.Annotated[(_modern(arguments[0]), *hint.__metadata__)]
+    modern = tuple(_modern(each) if origin is not Literal else each for each in arguments)
+    if modern == arguments:
+        return hint
+    if origin is types.UnionType:
+        origin = typing.Union
+    return origin[modern if len(modern) > 1 else modern[0]]
+
+
+@functools.cache
+def _modern_dict(typed_dict: Any) -> Any:
     from typing_extensions import TypedDict
 
-    fields = {
-        name: hint if name in typed_dict.__required_keys__ else NotRequired[hint]
-        for name, hint in typing.get_type_hints(typed_dict).items()
-    }
+    fields = {name: _modern(hint) for name, hint in typing.get_type_hints(typed_dict, include_extras=True).items()}
+    for name in typed_dict.__optional_keys__:
+        if typing.get_origin(fields[name]) not in (typing.Required, typing.NotRequired):
+            fields[name] = typing.NotRequired[fields[name]]
     return TypedDict(typed_dict.__name__, fields)  # type: ignore[operator]
 
 
