@@ -2,6 +2,7 @@
 
 EXECUTOR_MODULES = {
     "absurd.tasks.calibration.executors": "radio",
+    "absurd.tasks.catalog.executors": "radio",
     "absurd.tasks.cutout.executors": "astro",
     "absurd.tasks.export.executors": "export",
     "absurd.tasks.export.butler.executors": "butler",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from absurd.bench import radio_images
 from absurd.bench.figures import Figure
-from absurd.tasks.photometry.cross_match import cross_match
+from absurd.tasks.catalog.cross_match import cross_match
 from absurd.tasks.photometry.detect import detect
 from absurd.tasks.photometry.forced import measure as forced
 from absurd.tasks.photometry.shapes import beam_shape

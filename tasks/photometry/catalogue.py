@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from absurd.tasks.catalog.positions import position_name
 from absurd.tasks.photometry.detect import detect
 from absurd.tasks.photometry.params import DetectParams
-from absurd.tasks.photometry.positions import position_name
 from absurd.tasks.photometry.shapes import beam_shape, round_shape
 from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.sky_image import SkyImage, open_sky_image

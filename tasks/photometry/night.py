@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from absurd.tasks.catalog.positions import Positions, read_positions
 from absurd.tasks.photometry.aperture import aperture_sums
 from absurd.tasks.photometry.forced import measure
 from absurd.tasks.photometry.params import ForcedParams, ImageParams
-from absurd.tasks.photometry.positions import Positions, read_positions
 from absurd.tasks.photometry.rows import photometry_table
 from absurd.tasks.photometry.shapes import beam_shape, beam_shapes, source_shapes
 from absurd.tasks.radio.apart import require_apart

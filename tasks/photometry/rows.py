@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from absurd.tasks.artifact import write_aside
+from absurd.tasks.catalog.positions import Positions
 from absurd.tasks.photometry.forced import Forced
-from absurd.tasks.photometry.positions import Positions
 from absurd.tasks.photometry.shapes import areas
 from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.sky_image import SkyImage

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.photometry.positions import read_numbers
+from absurd.tasks.catalog.positions import read_numbers
 from absurd.tasks.qa.gates import Gate, gates_with
 from absurd.tasks.qa.image_params import ImageParams, MosaicParams, SkyParams
 from absurd.tasks.qa.report import Measure, QualityReport, measure, report_on

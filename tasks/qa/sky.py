@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.photometry.cross_match import cross_match, nearest_arcsec
+from absurd.tasks.catalog.cross_match import cross_match, nearest_arcsec
 from absurd.tasks.photometry.detect import background_and_noise, detect
 from absurd.tasks.photometry.shapes import beam_shape, width_pixels
 from absurd.tasks.qa.gates import Gate

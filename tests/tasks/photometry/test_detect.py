@@ -1,4 +1,4 @@
-"""photometry.detect and cross-matching: completeness, false sources, places, neighbours."""
+"""photometry.detect: completeness, false sources, places, neighbours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from house import ROOT
 from radio_skies import WIDTH, Field, add, draw, scattered, write
 from single_run import fail, run
 
-from absurd.tasks.photometry.cross_match import cross_match
+from absurd.tasks.catalog.cross_match import cross_match
+from absurd.tasks.catalog.positions import position_name
 from absurd.tasks.photometry.detect import background_and_noise, detect
-from absurd.tasks.photometry.positions import position_name
 
 SEED = 31
 IMAGES = ROOT.parent / "shared" / "data" / "radio-images"
@@ -91,20 +91,6 @@ def test_background_and_noise_are_local() -> None:
     assert level[300, 50] == pytest.approx(0.001 * slope[50], abs=1.5e-4)
     assert noise[300, 450] == pytest.approx(FIELD.noise * slope[450], rel=0.15)
     assert not len(detect(pixels.astype(np.float32), ROUND, detection_sigma=6).x)
-
-
-def test_pairs_are_each_others_nearest() -> None:
-    """Pairs are mutual, within the radius, right at the pole and across right ascension 0; crowding is told."""
-    ra1, dec1 = np.array([0.0001, 120.0, 50.0, 80.0]), np.array([10.0, 89.9999, 0.0, 5.0])
-    ra2, dec2 = np.array([359.9999, 300.0, 50.001, 50.0005, 200.0]), np.array([10.0, 89.9999, 0.0, 0.0, 0.0])
-
-    found = cross_match(ra1, dec1, ra2, dec2, 10.0)
-
-    assert found.first.tolist() == [0, 1, 2]
-    assert found.second.tolist() == [0, 1, 3]
-    assert found.separation_arcsec == pytest.approx([0.72 * np.cos(np.radians(10)), 0.72, 1.8], rel=1e-3)
-    assert found.crowded.tolist() == [False, False, True]
-    assert len(cross_match(ra1, dec1, np.empty(0), np.empty(0)).first) == 0
 
 
 def test_names_by_position() -> None:

@@ -1,9 +1,9 @@
-"""Positions at which flux densities are measured, out of catalogues of any of the usual forms."""
+"""Positions of sources, out of catalogues of any of the usual forms."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,7 @@ class Positions:
             seen: set[str] = set()
             twice = next(each for each in self.names if each in seen or seen.add(each))  # type: ignore[func-returns-value]
             raise DataError(f"source {twice!r} is there twice: each needs a name of its own")
-        off = ~((self.ra_deg >= 0) & (self.ra_deg <= 360) & (np.abs(self.dec_deg) <= 90))
-        if off.any():
-            n = int(np.argmax(off))
-            raise DataError(
-                f"source {self.names[n]!r} has no place on the sky: {self.ra_deg[n]}, {self.dec_deg[n]} degrees"
-            )
+        _check_places(self.ra_deg, self.dec_deg, lambda n: f"source {self.names[n]!r}")
 
 
 def read_positions(
@@ -71,6 +66,24 @@ def read_positions(
         return Positions(told, ra_deg, dec_deg)
     major, minor, angle = (_numbers(path, table, each) for each in shapes)
     return Positions(told, ra_deg, dec_deg, (major / 3600, minor / 3600, angle))
+
+
+def read_places(
+    path: str | os.PathLike[str], *, ra: str, dec: str, names: str | None = None
+) -> tuple[tuple[str | None, ...] | None, Floats, Floats]:
+    """Names and places, in degrees, of the rows of a catalogue of the same forms, in its order.
+
+    Names are None without a column of them, and one is None where it is NULL; they may repeat.
+
+    Raises DataError: no such file or column, no numbers in it, no place on the sky.
+    """
+    table = _read(os.fspath(path))
+    ra_deg, dec_deg = _numbers(path, table, ra), _numbers(path, table, dec)
+    _check_places(ra_deg, dec_deg, lambda n: f"row {n} of {path}")
+    if names is None:
+        return None, ra_deg, dec_deg
+    told = tuple(None if each is None or each is np.ma.masked else _text(each) for each in _column(path, table, names))
+    return told, ra_deg, dec_deg
 
 
 def read_numbers(path: str | os.PathLike[str], columns: Sequence[str]) -> list[Floats]:
@@ -112,11 +125,22 @@ def _read(path: str) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read as a catalogue ({error})", path=path) from None
 
 
-def _numbers(path: str | os.PathLike[str], table: dict[str, Any], name: str) -> Floats:
+def _check_places(ra_deg: Floats, dec_deg: Floats, called: Callable[[int], str]) -> None:
+    off = ~((ra_deg >= 0) & (ra_deg <= 360) & (np.abs(dec_deg) <= 90))
+    if off.any():
+        n = int(np.argmax(off))
+        raise DataError(f"{called(n)} has no place on the sky: {ra_deg[n]}, {dec_deg[n]} degrees")
+
+
+def _column(path: str | os.PathLike[str], table: dict[str, Any], name: str) -> Any:
     if name not in table:
         raise DataError(f"{path} has no column {name!r}; it has {', '.join(table)}", path=str(path))
+    return table[name]
+
+
+def _numbers(path: str | os.PathLike[str], table: dict[str, Any], name: str) -> Floats:
     try:
-        return np.array([float(each) for each in table[name]], dtype=np.float64)
+        return np.array([float(each) for each in _column(path, table, name)], dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"column {name!r} of {path} does not hold numbers throughout", path=str(path)) from None
 

@@ -23,14 +23,18 @@ class Match:
     crowded: NDArray[np.bool_]
     """Whether either has another candidate within the radius."""
 
+    def offsets_arcsec(self, ra1: Floats, dec1: Floats, ra2: Floats, dec2: Floats) -> tuple[Floats, Floats]:
+        """What the second source of each pair lies east and north of the first, arcseconds."""
+        one, other = self.first, self.second
+        turn = (ra2[other] - ra1[one] + 180) % 360 - 180
+        return turn * np.cos(np.radians(dec1[one])) * 3600, (dec2[other] - dec1[one]) * 3600
+
     def offset_arcsec(self, ra1: Floats, dec1: Floats, ra2: Floats, dec2: Floats) -> tuple[float, float]:
         """Median of what the second catalogue lies east and north of the first, arcseconds; NaN without pairs."""
         if not len(self.first):
             return np.nan, np.nan
-        one, other = self.first, self.second
-        turn = (ra2[other] - ra1[one] + 180) % 360 - 180
-        east = turn * np.cos(np.radians(dec1[one])) * 3600
-        return float(np.median(east)), float(np.median(dec2[other] - dec1[one])) * 3600
+        east, north = self.offsets_arcsec(ra1, dec1, ra2, dec2)
+        return float(np.median(east)), float(np.median(north))
 
 
 def cross_match(ra1: Floats, dec1: Floats, ra2: Floats, dec2: Floats, radius_arcsec: float = 10.0) -> Match:
