@@ -139,9 +139,17 @@ def run_night(platform: Platform, progress: Progress) -> Night:
                 _kill(night, platform, client, progress)
             watch.tell(observing.arrived)
         observing.join()
-        night.tasks = [client.get_task(each["id"]) for each in reversed(client.list_tasks(limit=1000))]
+        night.tasks = all_tasks(client)
         night.seconds = time.monotonic() - begun
     return night
+
+
+def all_tasks(client: SyncAbsurdClient, page: int = 1000) -> list[Task]:
+    """Every task of the database, in the order of their making; ids are asked for `page` at a time, at most 1,000."""
+    ids: list[str] = []
+    while rows := client.list_tasks(limit=page, after=ids[-1] if ids else None):
+        ids += [each["id"] for each in rows]
+    return [client.get_task(each) for each in reversed(ids)]
 
 
 class Watch:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from absurd import SyncAbsurdClient, TaskSpec
+from absurd.config import Settings
+
 for needed in ("asdf", "casacore", "ducc0", "numba", "pyarrow"):
     pytest.importorskip(needed)
 
@@ -86,6 +89,17 @@ def test_no_process_is_left(night: dict[str, Any]) -> None:
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 
     assert str(night["out"]) not in listed
+
+
+def test_tasks_are_told_however_many_there_are(settings: Settings) -> None:
+    """The report of a long night has its first tasks too, each once and in their order."""
+    from absurd.demo.night import all_tasks
+
+    with SyncAbsurdClient(settings=settings) as client:
+        made = client.spawn_many([TaskSpec("demo.any", {"n": n}) for n in range(5)])
+
+        for page in (1, 2, 5, 1000):
+            assert [each.id for each in all_tasks(client, page)] == list(made)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
