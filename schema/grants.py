@@ -12,14 +12,15 @@ Profile = Literal["reader", "spawner", "worker", "admin"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 
 READER = frozenset({
-    "await_tasks", "changed_subbands", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
-    "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
+    "await_tasks", "changed_subbands", "clock_time", "count_dead_letters", "count_products", "find_gain_sets",
+    "find_images", "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
     "get_image_files", "get_light_curve", "get_log", "get_photometry", "get_product", "get_publications",
     "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_stored_gain_set",
     "get_subband_group", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "list_dead_letters",
     "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_products",
     "list_queues", "list_resources", "list_schedules", "list_session_files", "list_sessions", "list_subband_groups",
-    "list_subbands", "list_tasks", "list_ticks", "list_variability", "list_workers", "list_workflows", "task_why",
+    "list_subbands", "list_tasks", "list_ticks", "list_variability", "list_workers", "list_workflows", "read_products",
+    "task_why",
 })  # fmt: skip
 """Looks at everything; changes nothing (`await_tasks` only asks for a notification)."""
 

@@ -16,8 +16,8 @@ Statement = tuple[Any, ...]
 """What follows SELECT, and its arguments."""
 
 READS = frozenset({
-    "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "find_gain_sets", "find_images",
-    "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
+    "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "count_products", "find_gain_sets",
+    "find_images", "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
     "get_image_files", "get_light_curve", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
     "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
     "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
@@ -25,7 +25,7 @@ READS = frozenset({
     "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_products",
     "list_queues", "list_resources", "list_schedules", "list_session_files", "list_sessions", "list_subband_groups",
     "list_subbands", "list_tasks", "list_ticks", "list_tokens", "list_variability", "list_workers", "list_workflows",
-    "new_task_id", "read_feed", "task_why",
+    "new_task_id", "read_feed", "read_products", "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -38,6 +38,8 @@ class World:
         self.queue = f"q{number}"
         self.event = f"event-{number}"
         self.executor = f"world.{number}"
+        self.observed: Any = None
+        """What `observed.fill` has put beside it, where that was called."""
         self.workflow = new_task_id()
         self.worker, self.lost_worker = self._worker(), self._worker()
         self.queue_id: int = self.call("id from queue where name = %s", self.queue)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,10 +19,11 @@ from absurd.cli.export_options import (
     export_options,
     exports_of,
 )
+from absurd.cli.export_products import export_products
 from absurd.cli.output import clean, emit, json_option, note, plural, size
 from absurd.cli.run import run
 from absurd.cli.signals import unwinding
-from absurd.cli.values import seconds
+from absurd.cli.values import instant, seconds
 from absurd.cli.waiting import Document, Painter, report
 
 if TYPE_CHECKING:
@@ -35,6 +38,14 @@ resume_option = click.option(
 
 @click.command(epilog="Example: absurd export --sql 'select 1 as n' --out n.parquet --here")
 @export_options
+@click.option(
+    "--products",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the product tables as SQLite, for `absurd serve --products`, instead of a query.",
+)
+@click.option("--since", type=instant, metavar="TIME", help="With --products: only what was observed then or later.")
+@click.option("--until", type=instant, metavar="TIME", help="With --products: only what was observed before.")
 @click.option("--direct", is_flag=True, help="Export in this process, without a task; so do the address options.")
 @resume_option
 @click.option("--queue", "-q", help="Queue to go to.  [the executor's, ABSURD_QUEUE_NAME, default]")
@@ -46,6 +57,9 @@ resume_option = click.option(
 def export(
     ctx: click.Context,
     /,
+    products: Path | None,
+    since: datetime | None,
+    until: datetime | None,
     direct: bool,
     resume: bool,
     queue: str | None,
@@ -63,6 +77,13 @@ def export(
     With --direct, or with --dsn, --host and the like, which no task may hold, there is no task: this process exports,
     as `fast-export` does.
     """
+    if products is not None:
+        if direct or here or no_wait or queue is not None or any(given.values()):
+            raise click.UsageError("--products goes with --since and --until alone: it writes what the database holds")
+        export_products(ctx, products, since, until, as_json=as_json)
+        return
+    if since is not None or until is not None:
+        raise click.UsageError("--since and --until are for --products; a query says for itself which rows it gives")
     if direct or any(given[each] for each in ADDRESS):
         if here or no_wait or queue is not None:
             raise click.UsageError("--here, --no-wait and --queue are for tasks; with an address there is none")

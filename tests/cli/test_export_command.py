@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import observed
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+
+from absurd.product_file import open_product_file
 
 if TYPE_CHECKING:
     from cli.conftest import Run
@@ -68,3 +73,20 @@ def test_what_contradicts_itself(run: Run, words: tuple[str, ...], message: str)
     assert ended.code == 2
     assert message in ended.err
     assert run("task", "list", "--json").document == []
+
+
+def test_products_are_written_to_a_file(run: Run, connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """All that was observed in a time, of one moment; other options are refused, and so is a place that is none."""
+    connection.execute("set search_path = absurd, public")
+    night = observed.fill(connection, tmp_path / "night")
+    connection.commit()
+    ended = run("export", "--products", "all.sqlite", "--json")
+    assert (0, 4, 5) == (ended.code, ended.document["rows"]["product"], ended.document["rows"]["photometry"] + 1)
+    until = run("export", "--products", "early.sqlite", "--until", "2026-03-01T05:00:00Z")
+    assert "rows of 2 products" in until.out
+    with closing(open_product_file(tmp_path / "early.sqlite")) as file:
+        assert [night.images[0], night.mosaic] == [each["id"] for each in file.execute("select id from product")]
+
+    assert 2 == run("export", "--products", "a.sqlite", "--sql", "select 1").code
+    assert 2 == run("export", "--sql", "select 1", "--out", "a.parquet", "--since", "2026-01-01").code
+    assert 2 == run("export", "--products", str(tmp_path / "none" / "a.sqlite")).code
