@@ -111,6 +111,19 @@ class Settings:
     share it.  None: made anew by each, so that a restart ends all logins."""
     web_login: float = 43_200.0
     """Seconds that a login to the dashboard lasts."""
+    web_products: Path | None = None
+    """A file that ``absurd export --products`` has written, for ``absurd serve`` to show instead of a database."""
+    web_services: Mapping[str, str] | None = field(default=None, hash=False)
+    """Services beside this one that the web interface asks whether they are up, as in
+    ``grafana=https://host/api/health,archive=tcp://host:2049``, or a table in the file.  None: it asks none."""
+    web_cache: int = 67_108_864
+    """Bytes of pictures and counts that a web interface keeps, so as not to make them again; 0: none."""
+    timeout_db_connection: float = 30.0
+    """Seconds for which a request to the web interface may hold a connection to the database; then it is cut."""
+    timeout_websocket_ping: float = 30.0
+    """Seconds between two pings to a WebSocket, and for which the answer to one is waited for."""
+    timeout_health_check: float = 2.0
+    """Seconds that the database has to answer ``/health``, and each service of `web_services` to answer at all."""
     log_level: str = "info"
     """The least severe log lines to write: debug, info, warning, error or critical."""
     log_format: str = "console"
@@ -252,6 +265,7 @@ _FLAG_NAMES = {
     "worker_prefetch": "--prefetch",
     "web_host": "--host",
     "web_port": "--port",
+    "web_products": "--products",
 }
 
 

@@ -127,6 +127,19 @@ def _amounts(value: str | Mapping[str, float]) -> dict[str, float]:
     return amounts
 
 
+def _addresses(value: str | Mapping[str, str]) -> dict[str, str]:
+    from urllib.parse import urlsplit
+
+    pairs: Any = value.items() if isinstance(value, Mapping) else [part.split("=", 1) for part in value.split(",")]
+    found = {name.strip(): address.strip() for name, address in pairs}
+    for name, address in found.items():
+        parts = urlsplit(address)
+        _check(re.fullmatch(r"[\w.-]{1,100}", name) and parts.hostname and "@" not in parts.netloc)
+        _check(parts.scheme in ("http", "https") or (parts.scheme == "tcp" and parts.port))
+        _check(parts.port is None or parts.port > 0)
+    return found
+
+
 def _secret(value: str) -> str:
     _check(isinstance(value, str) and len(value) >= 32)
     return value
@@ -172,6 +185,12 @@ READERS: dict[str, Reader] = {
     "web_secret": (_secret, "a text of at least 32 characters"),
     "web_login": _seconds(60, 31_536_000),
     "web_body_limit": _count(1024, 1_073_741_824),
+    "web_products": (_path, "the path of a file"),
+    "web_services": (_addresses, "names with addresses such as grafana=http://host:3000/api/health,db=tcp://host:5432"),
+    "web_cache": _count(0, 68_719_476_736),
+    "timeout_db_connection": _seconds(0.1, 3600),
+    "timeout_websocket_ping": _seconds(1, 3600),
+    "timeout_health_check": _seconds(0.1, 60),
     "log_level": _one_of("debug", "info", "warning", "error", "critical"),
     "log_format": _one_of("console", "json"),
     "log_limit": _count(0, 1_073_741_824),

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -98,7 +98,7 @@ def fill(connection: Connection, folder: Path) -> Observed:
         "insert into source (name, ra, declination, found_at) values (%s, 359.999, 54.5, clock_time())", [mark]
     )
     rows = [(source, at, str(files["one"]), table, images[0], 0.004 + n / 1000, n != 2) for n, at in enumerate(TIMES)]
-    statements = {
+    statements: dict[LiteralString, list[tuple[Any, ...]]] = {
         "insert into product_input (product_id, path, role, input_id) values (%s, %s, %s, %s)": inputs,
         "insert into photometry (source_id, observed_at, image, product_id, image_id, name, flux_jy, error_jy,"
         " detected, upper_limit_jy, flags) values (%s, %s, %s, %s, %s, 'A', %s, 0.0001, %s, 0.003, 0)": rows,

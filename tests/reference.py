@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from earlier_endpoints import EARLIER
 from house import ROOT
 
 import absurd as absurd_package
@@ -35,6 +36,7 @@ from absurd.tasks import EXECUTOR_MODULES
 from absurd.tasks.pipeline import PipelineConfig, environment_names, load_pipeline_config
 from absurd.tasks.pipeline.environments import described_keys
 from absurd.tasks.qa import GATES, IMAGE_GATES, MOSAIC_GATES
+from absurd.web.access import API
 from absurd.web.app import build_app
 from absurd.web.pages import fields_of, scope_of
 from absurd.web.problems import MEANINGS
@@ -311,8 +313,30 @@ def rest_page() -> str:
         "spawner, operator and admin: each allows what those before it do.",
         f"All may answer 401, 403, 413, 422, 429, 500 and 503.\n\n{_table(('Status', 'Meaning'), statuses)}\n"
         + "\n".join(parts).rstrip()
-        + "\n",
+        + "\n\n"
+        + _earlier(described),
     )
+
+
+def _earlier(described: dict[str, Any]) -> str:
+    """Where the endpoints of the backend before are now; a place that is not there is refused."""
+    here = {
+        f"{method.upper()} {path.removeprefix(API)}"
+        for path, methods in described["paths"].items()
+        for method in methods
+    }
+    told = [
+        "## Coming from the backend of the DSA-110 pipeline\n\n"
+        "Each endpoint that it had, below `/api/v1` where nothing else is said, and its new place."
+    ]
+    for topic, those in EARLIER.items():
+        if missing := {place for each in those for place in each.now} - here:
+            raise LookupError(f"no route is {', '.join(sorted(missing))}")
+        rows = [
+            (f"`{each.call}`", ", ".join(f"`{place}`" for place in each.now) or "(none)", each.remark) for each in those
+        ]
+        told.append(f"### {topic}\n\n{_table(('It was', 'It is', ''), rows)}")
+    return "\n\n".join(told)
 
 
 def _failures(operation: dict[str, Any]) -> str:

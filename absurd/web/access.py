@@ -98,7 +98,7 @@ class Access:
             return Caller("", None, told)
         if token is not None:
             raise UnauthenticatedError("this token is not let in: it is unknown, over or revoked")
-        if await scope["app"].state.database.run(tokens.has_tokens()):
+        if await _has_tokens(scope["app"].state.database):
             raise UnauthenticatedError("a token is needed: Authorization: Bearer TOKEN")
         if not _is_from_here(scope, headers):
             raise UnauthenticatedError(
@@ -109,17 +109,19 @@ class Access:
 
     async def _still_admitted(self, scope: Scope, caller: Caller) -> bool:
         """Whether who was let in as `caller` would be now; while the database is away, yes."""
-        database: AsyncDatabase = scope["app"].state.database
+        database: AsyncDatabase | None = scope["app"].state.database
         try:
             token = _token(Headers(scope=scope))
             if token is None and caller.name == LOCAL:
-                return not await database.run(tokens.has_tokens())
+                return not await _has_tokens(database)
             return await self._bearer(database, token, scope["state"]["login"]) == (caller.name, caller.scope)
         except DatabaseUnavailableError:
             return True
 
-    async def _bearer(self, database: AsyncDatabase, token: str | None, login: str) -> tokens.Bearer | None:
+    async def _bearer(self, database: AsyncDatabase | None, token: str | None, login: str) -> tokens.Bearer | None:
         """Whose the token is, or else that of the login."""
+        if database is None:
+            return None
         if token is None:
             token_hash = self._signer.read_login(login)
             return None if token_hash is None else await database.run(tokens.check_token_hash(token_hash))
@@ -157,6 +159,11 @@ def is_loopback(host: str) -> bool:
     """Whether `host`, an address or a name, is this machine's own and no other can reach it."""
     address = _ip(host.strip("[]"))
     return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+async def _has_tokens(database: AsyncDatabase | None) -> bool:
+    """Where a file of products is served there is no database, and so no token."""
+    return database is not None and await database.run(tokens.has_tokens())
 
 
 def _is_from_here(scope: Scope, headers: Headers) -> bool:

@@ -40,8 +40,12 @@ Text = Annotated[str, AfterValidator(_storable)]
 Reason = Annotated[Text, Field(max_length=1000)]
 Name = Annotated[Text, Path(max_length=200)]
 """A name in the path."""
+Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
+"""A number in the path."""
 Limit = Annotated[int, Query(ge=1, le=MOST, description="How many items at most.")]
 After = Annotated[UUID | None, Query(description="`next` of the page before.")]
+Place = Annotated[Text | None, Query(max_length=20_000, description="`next` of the page before.")]
+"""As `After`, where a page ends at no id."""
 
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -21,15 +22,17 @@ from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError
 from absurd.web import dashboard
 from absurd.web.access import API, Access
+from absurd.web.adapters import create_adapter
 from absurd.web.cookie import Signer
-from absurd.web.dashboard.pictures import Paint
 from absurd.web.dashboard.problems import answer_page, is_page
 from absurd.web.feed import Feed
 from absurd.web.guard import Bodies, Guard, Tags
 from absurd.web.pages import show_docs
 from absurd.web.problems import answer_error, answer_http, answer_internal, answer_invalid
-from absurd.web.routes import ROUTERS
+from absurd.web.routes import PRODUCT_ROUTERS, ROUTERS
 from absurd.web.routes.events import watch_socket
+from absurd.web.services.cache import Cache
+from absurd.web.services.pictures import Painter, PictureService
 
 ABOUT = """
 Durable tasks on PostgreSQL for observatories. Every call but those of `/health` and of this description needs
@@ -38,17 +41,23 @@ before it do. Lists are pages: `next` of one is `after` of the next. Errors are 
 """
 
 
-def build_app(settings: Settings, database: AsyncDatabase, paint: Paint | None = None) -> FastAPI:
+def build_app(settings: Settings, database: AsyncDatabase | None, painter: Painter | None = None) -> FastAPI:
     """The web interface to `database`, which is opened with it unless it is open, and closed with it.
 
-    `paint` makes a PNG of a FITS file; without it pages show none of these.
+    Without a database it is that to the file of products that the settings name: only what products there are.
+    `painter` makes pictures of FITS files; without it there are none of these.
     """
     signer = Signer(settings.web_secret, settings.web_login)
+    products = create_adapter(settings, database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with database:
-            yield
+        async with database or nullcontext():
+            await products.connect()
+            try:
+                yield
+            finally:
+                await products.close()
 
     app = FastAPI(
         title="absurd",
@@ -66,16 +75,19 @@ def build_app(settings: Settings, database: AsyncDatabase, paint: Paint | None =
     app.state.settings = settings
     app.state.database = database
     app.state.signer = signer
-    app.state.paint = paint
-    app.state.feed = Feed(database)
+    app.state.products = products
+    app.state.cache = cache = Cache(settings.web_cache, time.monotonic)
+    app.state.pictures = PictureService(painter, cache)
     api = APIRouter(prefix=API)
-    for each in ROUTERS:
+    for each in ROUTERS if database else PRODUCT_ROUTERS:
         api.include_router(each)
     app.include_router(api)
-    for each in dashboard.ROUTERS:
-        app.include_router(each, include_in_schema=False)
     app.add_api_route(f"{API}/docs", show_docs, include_in_schema=False)
-    app.add_api_websocket_route(f"{API}/events", watch_socket)
+    if database is not None:
+        app.state.feed = Feed(database)
+        for each in dashboard.ROUTERS:
+            app.include_router(each, include_in_schema=False)
+        app.add_api_websocket_route(f"{API}/events", watch_socket)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 

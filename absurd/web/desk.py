@@ -26,7 +26,9 @@ class Desk:
 
     def __init__(self, request: Request, caller: Caller) -> None:
         self.settings: Settings = request.app.state.settings
-        self._database: AsyncDatabase = request.app.state.database
+        self._database: AsyncDatabase = (
+            request.app.state.database
+        )  # None with a file of products, whose routes ask none
         self._caller = caller
         self._action: str = request.scope["route"].name
         self._target = next((str(each) for each in request.path_params.values()), None)
@@ -43,6 +45,11 @@ class Desk:
         """Make calls, all or none, and record who made them to what."""
         made: list[Call[Any]] = [self._record(target), *calls]
         return (await self._database.run_all(made))[1:]
+
+    async def record(self, target: str | None) -> None:
+        """Record what changes nothing in the database; where there is none, there is no record either."""
+        if self._database is not None:
+            await self._database.run(self._record(target))
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[AsyncSession]:
@@ -73,6 +80,8 @@ async def _desk(request: Request, wanted: SecurityScopes, _: Annotated[object, S
     return Desk(request, caller)
 
 
+READER = Security(_desk, scopes=[Scope.READER.value])
+"""For routes that read, and need no desk."""
 Reader = Annotated[Desk, Security(_desk, scopes=[Scope.READER.value])]
 Spawner = Annotated[Desk, Security(_desk, scopes=[Scope.SPAWNER.value])]
 Operator = Annotated[Desk, Security(_desk, scopes=[Scope.OPERATOR.value])]

@@ -13,6 +13,14 @@ from starlette.types import Scope
 from absurd.errors import ConflictError, NotFoundError
 from absurd.web.guard import has_tag
 
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The part that `Range` asked for."},
+    304: {"description": "The caller has it."},
+    416: {"description": "The file has no such part."},
+}
+"""How a route that sends a file may answer, for the OpenAPI."""
+
 
 def answer_file(scope: Scope, artifact: dict[str, Any]) -> Response:
     """The file of a registered artifact, whole or the part that was asked for.

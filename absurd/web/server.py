@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
@@ -15,12 +15,13 @@ from absurd import tokens
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.errors import ConfigurationError, PortInUseError
+from absurd.product_file import open_product_file
 from absurd.resolve import resolve_database
 from absurd.systemd import ServiceManager, stop_signals
 from absurd.telemetry import Event
 from absurd.web.access import is_loopback
 from absurd.web.app import build_app
-from absurd.web.dashboard.pictures import Paint
+from absurd.web.services.pictures import Painter
 
 log = structlog.get_logger("absurd.web")
 
@@ -38,28 +39,28 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(settings: Settings, ready: Callable[[str], None], paint: Paint | None = None) -> None:
+def serve(settings: Settings, ready: Callable[[str], None], painter: Painter | None = None) -> None:
     """Take requests until SIGTERM, SIGINT or SIGHUP; `ready` is told the URL.  Another signal ends it at once.
 
-    `paint` makes pictures of FITS files, see `build_app`.
+    `painter` makes pictures of FITS files, see `build_app`.
 
     Raises what opening the database raises, PortInUseError, ConfigurationError where other hosts would reach it and
     no token was made.
     """
-    asyncio.run(_serve(settings, ready, paint, ServiceManager.take()))
+    asyncio.run(_serve(settings, ready, painter, ServiceManager.take()))
 
 
 async def _serve(
-    settings: Settings, ready: Callable[[str], None], paint: Paint | None, manager: ServiceManager
+    settings: Settings, ready: Callable[[str], None], painter: Painter | None, manager: ServiceManager
 ) -> None:
-    url = await asyncio.to_thread(resolve_database, settings)
-    async with AsyncDatabase(
-        url,
-        schema=settings.schema,
-        prepared_statements=settings.prepared_statements,
-        max_connections=CONNECTIONS,
-    ) as database:
-        guarded = await database.run(tokens.has_tokens())
+    async with _opened(settings) as database:
+        guarded = database is not None and await database.run(tokens.has_tokens())
+        if database is None and not is_loopback(settings.web_host):
+            raise ConfigurationError(
+                f"web_host is {settings.web_host}, which other hosts reach; a file of products has no tokens, "
+                "and is shown on this machine alone",
+                setting="web_host",
+            )
         if not guarded and not is_loopback(settings.web_host):
             raise ConfigurationError(
                 f"web_host is {settings.web_host}, which other hosts reach, and no token was made: "
@@ -69,7 +70,7 @@ async def _serve(
         with _listening(settings.web_host, settings.web_port) as listener:
             host = f"[{settings.web_host}]" if ":" in settings.web_host else settings.web_host
             address = f"http://{host}:{listener.getsockname()[1]}"
-            app = build_app(settings, database, paint)
+            app = build_app(settings, database, painter)
             server = _Server(
                 uvicorn.Config(
                     app,
@@ -80,6 +81,8 @@ async def _serve(
                     server_header=False,
                     ws="websockets-sansio",
                     ws_max_size=settings.web_body_limit,
+                    ws_ping_interval=settings.timeout_websocket_ping,
+                    ws_ping_timeout=settings.timeout_websocket_ping,
                     timeout_graceful_shutdown=GRACE_SECONDS,
                 )
             )
@@ -88,16 +91,36 @@ async def _serve(
                 manager.stopping(GRACE_SECONDS)
                 server.force_exit = server.should_exit
                 server.should_exit = True
-                app.state.feed.close()  # who watches would never end
+                if database is not None:
+                    app.state.feed.close()  # who watches would never end
 
             for number in stop_signals():
                 asyncio.get_running_loop().add_signal_handler(number, asked)
-            log.info(Event.WEB_STARTED, url=address, database=database.address, guarded=guarded)
+            shown = str(settings.web_products) if database is None else database.address
+            log.info(Event.WEB_STARTED, url=address, database=shown, guarded=guarded)
             ready(address)
             manager.tell(READY=1, STATUS=f"serves {address}")
             async with manager.attended():
                 await server.serve([listener])
     log.info(Event.WEB_STOPPED, url=address)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[AsyncDatabase | None]:
+    """The database, open; None where the settings name a file of products instead."""
+    if settings.web_products is not None:
+        open_product_file(settings.web_products).close()  # what is none is refused before anything listens
+        yield None
+        return
+    url = await asyncio.to_thread(resolve_database, settings)
+    async with AsyncDatabase(
+        url,
+        schema=settings.schema,
+        prepared_statements=settings.prepared_statements,
+        max_connections=CONNECTIONS,
+        patience=settings.timeout_db_connection,
+    ) as database:
+        yield database
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import observed
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +19,7 @@ from world import World
 
 from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase
+from absurd.tasks.cutout import portrait
 from absurd.tokens import Scope, new_token, token_hash
 from absurd.web.app import build_app
 
@@ -28,9 +30,10 @@ class Site:
     """An interface, a token of each scope, and the connection to its database."""
 
     def __init__(self, url: str, connection: Connection, **changes: Any) -> None:
-        self.settings: Settings = load_settings(environ={}, database_url=url, **({"web_rate": 0} | changes))
+        given: dict[str, Any] = {"web_rate": 0, "web_services": "here=tcp://127.0.0.1:9"} | changes
+        self.settings: Settings = load_settings(environ={}, database_url=url, **given)
         self.connection = connection
-        self.app = build_app(self.settings, AsyncDatabase(url))
+        self.app = build_app(self.settings, AsyncDatabase(url), portrait)
         self.described: dict[str, Any] = self.app.openapi()
         self.http = TestClient(self.app, "http://localhost:8714", client=("127.0.0.1", 40_000))
         self.tokens: dict[str, str] = {}
@@ -57,6 +60,7 @@ class Site:
             "update artifact set path = %s, sha256 = %s, bytes = 7 where task_id = %s",
             [str(file), ARTIFACT, world.completed],
         )
+        world.observed = observed.fill(self.connection, folder / "night")
         return world
 
     def call(

@@ -19,7 +19,7 @@ from playwright.async_api import Page, async_playwright, expect
 from absurd import AbsurdClient, RunContext, Workflow, executor, inspection, tokens
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
-from absurd.tasks.cutout.portrait import paint
+from absurd.tasks.cutout import portrait
 from absurd.testing import drain
 from absurd.web.app import build_app
 
@@ -63,7 +63,7 @@ def break_(ctx: RunContext, params: dict[str, str]) -> None:
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """The interface on a port of its own, in this loop."""
     assert settings.database_url is not None
-    app = build_app(settings, AsyncDatabase(settings.database_url), paint)
+    app = build_app(settings, AsyncDatabase(settings.database_url), portrait)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
     served = asyncio.create_task(server.serve())
     while not server.started:

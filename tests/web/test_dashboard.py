@@ -71,7 +71,7 @@ class Read(HTMLParser):
 
 SKY = """
 insert into sky_image (product_id, ra, declination)
-    select id, case state when 'accepted' then 359 else 1 end, -89 from product;
+    select id, case state when 'accepted' then 359 else 1 end, -89 from product on conflict do nothing;
 insert into product_input select max(id), '/a.ms', 'visibilities', null from product;
 insert into source (name, ra, declination, found_at) values ('A & B', 10, 50, now());
 insert into photometry (source_id, observed_at, image, product_id, name, flux_jy, error_jy, detected, upper_limit_jy,
@@ -81,7 +81,8 @@ insert into photometry (source_id, observed_at, image, product_id, name, flux_jy
 insert into product (kind, path, checksum, bytes, state, task_id, stored_at, decided_at)
     values ('table', '/t.parquet', '1', 9, 'accepted', new_task_id(), now(), now());
 insert into variability (product_id, source_id, kind, epochs, detections, reference)
-    select p.id, s.id, 'transient', 3, 1, false from source s, product p where p.kind = 'table';
+    select p.id, s.id, 'transient', 3, 1, false from source s, product p where p.kind = 'table'
+    on conflict do nothing;
 """
 """A source and images of which little is known: near a pole, of no noise, seen once, once it is not told when."""
 

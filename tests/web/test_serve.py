@@ -20,6 +20,7 @@ import pytest
 
 from absurd.cli import absurd
 from absurd.cli.run import call
+from absurd.product_file import write_product_file
 from absurd.tokens import new_token, token_hash
 
 PROGRAM = Path(sys.executable).with_name("absurd")
@@ -115,3 +116,22 @@ def test_what_it_needs_is_told(run: Callable[..., int], monkeypatch: pytest.Monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
     assert 2 == run()
+
+
+def test_a_file_of_products_is_served_without_a_database(
+    tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None is asked for, started or reached; it is not served to other hosts, and nothing that is no such file."""
+    path = tmp_path / "night.sqlite"
+    write_product_file(path, lambda _: [])
+    with served("postgresql://nobody@192.0.2.7/none", tmp_path, "--products", str(path)) as (process, url):
+        assert (200, {"items": [], "next": None}) == get(url, "/api/v1/images")[:2]
+        assert (200, 404) == (get(url, "/api/v1/health")[0], get(url, "/api/v1/images/1")[0])
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(60), process.stderr
+
+    assert 2 == run("--products", str(path), "--host", "192.0.2.7", "--port", "0")
+    assert "this machine alone" in capsys.readouterr().err
+    path.write_bytes(b"nothing of ours")
+    assert 2 == run("--products", str(path), "--port", "0")
+    assert "no file of products" in capsys.readouterr().err

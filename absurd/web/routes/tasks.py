@@ -21,7 +21,7 @@ from absurd.web import models
 from absurd.web.access import API
 from absurd.web.answers import After, Limit, Page, Reason, Text, answer, answer_all, answer_page
 from absurd.web.desk import Desk, Reader, Spawner
-from absurd.web.files import answer_file
+from absurd.web.files import ANSWERS, answer_file
 from absurd.web.problems import may_fail
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
@@ -143,13 +143,7 @@ async def list_artifacts(task_id: UUID, desk: Reader) -> Response:
 @router.get(
     "/{task_id}/artifacts/{sha256}",
     response_class=Response,
-    responses=may_fail(404, 409)
-    | {
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"description": "The part that `Range` asked for."},
-        304: {"description": "The caller has it."},
-        416: {"description": "The file has no such part."},
-    },
+    responses=may_fail(404, 409) | ANSWERS,
 )
 async def get_artifact(task_id: UUID, sha256: str, request: Request, desk: Reader) -> Response:
     """The content of a file that a task has published, named by its hash."""

@@ -1,0 +1,1 @@
+"""Data access: what services need of each kind of record, and how it is read through a `DatabaseAdapter`."""
