@@ -58,11 +58,13 @@ begin
 end $$;
 
 -- By the columns p_order, upwards or downwards, from behind p_after: their values in the last row of the page before.
+-- What belongs to each row is looked up: a merge would read the other table from its beginning up to the page.
 create or replace function read_products(
     p_table text, p_order text[], p_where jsonb default null, p_after text[] default null, p_descending boolean default false,
     p_limit integer default 100)
     returns setof jsonb
     language plpgsql stable security definer set search_path from current set timezone = 'UTC'
+    set enable_mergejoin = off set enable_hashjoin = off set jit = off
     as $$
 declare
     v_way  text := case when p_descending then ' desc' else '' end;

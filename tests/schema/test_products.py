@@ -297,3 +297,46 @@ def test_products_are_listed(queue: Queue) -> None:
     assert queue.call(listed.format("'image'")) == ["/p/b.fits", "/p/a.fits"]
     assert queue.call(listed.format("null, 'accepted'")) == ["/p/rows.parquet"]
     assert queue.call(listed.format("p_until => '2026-03-02'")) == ["/p/a.fits"]
+
+
+def test_a_page_costs_what_is_on_it(queue: Queue) -> None:
+    """In the middle of 60,000 rows too, with statistics and without; what belongs to a row is looked up."""
+    for sql in (
+        "insert into product (kind, path, checksum, bytes, state, task_id, stored_at, decided_at) select 'image',"
+        " i::text, '', 9, 'accepted', '01890000-0000-7000-8000-000000000000', now(), now()"
+        " from generate_series(1, 60000) i",
+        "insert into sky_image (product_id, ra, declination) select id, 10, 10 from product",
+        "insert into qa_result select id, 'noise', '', 1, '', 'ok', '{}', '', now() from product",
+    ):
+        queue.connection.execute(sql)
+    pages = ("'product', '{id}', null, '{30000}'", "'qa_result', '{product_id,gate,part}', null, '{30000,noise,\"\"}'")
+    for analyzed in (False, True):
+        if analyzed:
+            queue.connection.execute("analyze product, sky_image, qa_result")
+        for page in pages:
+            sql = f"explain (analyze, buffers, format json) select read_products({page}, true, 50)"
+            queue.connection.execute(sql)
+            row = queue.connection.execute(sql).fetchone()
+            assert row is not None
+            plan = row[0][0]["Plan"]
+            read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            assert (50, True) == (plan["Actual Rows"], read < 400), (page, analyzed, read)
+
+
+def test_conditions_and_names_are_quoted(queue: Queue) -> None:
+    """Whatever they hold is a value or a name; unknown tables and comparisons are refused, unknown columns too."""
+    finish(queue, image())
+    counted = "count(*) from read_products(%s, '{id}', %s)"
+    for value in ("' or true --", "x'); drop table product; --", "\\' or 1=1"):
+        assert 0 == queue.call(counted, "product", json.dumps([["kind", "=", value]]))
+        assert 0 == queue.call(counted, "product", json.dumps([["kind", "in", [value]]]))
+    assert 1 == queue.call(counted, "product", json.dumps([["kind", "in", ["image", "' or true --"]]]))
+    for table, where, code in (
+        ("pg_class", [], "AB001"),
+        ("task", [], "AB001"),
+        ("product", [["kind", "= 'image' or true --", ""]], "AB001"),
+        ("product", [["kind or true", "=", "a"]], "42703"),
+    ):
+        with pytest.raises(psycopg.Error) as caught:
+            queue.call(counted, table, json.dumps(where))
+        assert caught.value.sqlstate == code
