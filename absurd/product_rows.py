@@ -188,6 +188,14 @@ def read_consistently() -> Call[None]:
     return Call("set transaction isolation level repeatable read, read only", (), lambda _: None, repeatable=False)
 
 
+def with_image(product: Document) -> Document:
+    """A product with what is known of it as an image, or null, under ``image``, as `products.get_product` has it."""
+    names = TABLES["product"].columns
+    image = {name: product[name] for name in (*(n for n, kind in names.items() if kind == "real"), "telescope")}
+    rest = {name: value for name, value in product.items() if name not in image}
+    return rest | {"image": image if image["ra"] is not None else None}
+
+
 def plain(value: Any) -> str:
     """A value of a condition or key as text for the database; times look as in documents, so that they compare."""
     if isinstance(value, datetime):

@@ -24,6 +24,8 @@ PAGES: dict[str, Callable[[World], str]] = {
     "/dead-letters": lambda w: f"/dead-letters?queue={w.queue}",
     "/dead-letters/{task_id}": lambda w: f"/dead-letters/{w.failed}",
     "/products/{number}": lambda w: f"/products/{w.products['accepted']}",
+    "/products/{number}/file": lambda w: f"/products/{w.observed.mosaic}/file",
+    "/products/{number}/preview": lambda w: f"/products/{w.observed.mosaic}/preview",
     "/queues": lambda _: "/queues",
     "/queues/{name}": lambda w: f"/queues/{w.queue}",
     "/schedules": lambda _: "/schedules",

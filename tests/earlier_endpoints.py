@@ -137,3 +137,17 @@ EARLIER: dict[str, list[Earlier]] = {
     ],
 }
 """By topic."""
+
+EARLIER_SETTINGS = {
+    "DSA110_DB_BACKEND": ("web_products", "a file of products, or by default the queue's PostgreSQL"),
+    "PRODUCTS_DB_PATH": ("web_products", "written by `absurd export --products`"),
+    "REDIS_URL": ("web_cache", "in the memory of the process: there is no other service"),
+    "DSA110_QUEUE_NAME": ("queue_name", ""),
+    "DSA110_LOG_LEVEL": ("log_level", ""),
+    "DSA110_TIMEOUT_DB_CONNECTION": ("timeout_db_connection", ""),
+    "DSA110_TIMEOUT_WEBSOCKET_PING": ("timeout_websocket_ping", ""),
+    "DSA110_TIMEOUT_HEALTH_CHECK": ("timeout_health_check", ""),
+    "DSA110_ALLOWED_IPS": ("web_host", "who may is told by tokens; `web_proxies` are believed"),
+    "DSA110_CORS_ORIGINS": ("web_origins", ""),
+}
+"""What its variables were for, by the name of the setting that is for it now."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from earlier_endpoints import EARLIER
+from earlier_endpoints import EARLIER, EARLIER_SETTINGS
 from house import ROOT
 
 import absurd as absurd_package
@@ -336,6 +336,11 @@ def _earlier(described: dict[str, Any]) -> str:
             (f"`{each.call}`", ", ".join(f"`{place}`" for place in each.now) or "(none)", each.remark) for each in those
         ]
         told.append(f"### {topic}\n\n{_table(('It was', 'It is', ''), rows)}")
+    known = {field.name for field in dataclasses.fields(Settings)}
+    if missing := {now for now, _ in EARLIER_SETTINGS.values()} - known:
+        raise LookupError(f"no setting is {', '.join(sorted(missing))}")
+    rows = [(f"`{was}`", f"`{PREFIX}{now.upper()}`", remark) for was, (now, remark) in EARLIER_SETTINGS.items()]
+    told.append(f"### Environment\n\n{_table(('It was', 'It is', ''), rows)}")
     return "\n\n".join(told)
 
 

@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Scope
 
 from absurd.config import Settings
@@ -83,13 +83,20 @@ def build_app(settings: Settings, database: AsyncDatabase | None, painter: Paint
         api.include_router(each)
     app.include_router(api)
     app.add_api_route(f"{API}/docs", show_docs, include_in_schema=False)
-    if database is not None:
+    for each in dashboard.ROUTERS if database else dashboard.PRODUCT_ROUTERS:
+        app.include_router(each, include_in_schema=False)
+    if database is None:
+        app.add_api_route("/", show_first_page, include_in_schema=False)
+    else:
         app.state.feed = Feed(database)
-        for each in dashboard.ROUTERS:
-            app.include_router(each, include_in_schema=False)
         app.add_api_websocket_route(f"{API}/events", watch_socket)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
+
+
+async def show_first_page() -> Response:
+    """Where there is no queue to show, the sky is first."""
+    return RedirectResponse("/sky", 303)
 
 
 def _middleware(settings: Settings, signer: Signer) -> list[Middleware]:

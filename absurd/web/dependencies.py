@@ -24,6 +24,7 @@ from absurd.web.services.neighbours import NeighbourService
 from absurd.web.services.pictures import PictureService
 from absurd.web.services.published import PublishedService
 from absurd.web.services.records import RecordService
+from absurd.web.services.sky import SkyService
 from absurd.web.services.sources import SourceService
 from absurd.web.services.statistics import StatisticsService
 
@@ -103,7 +104,12 @@ def get_async_cutout_repository(adapter: Adapter) -> ArtifactRepositoryProtocol:
 
 def get_async_product_service(adapter: Adapter) -> ImageService:
     """As the image service, of products of any kind."""
-    return ImageService(rows.ProductRepository(adapter))
+    return ImageService(rows.ProductRepository(adapter), "product")
+
+
+def get_async_sky_service(adapter: Adapter) -> SkyService:
+    """Service for pages of the sky."""
+    return SkyService(rows.ProductRepository(adapter), rows.SourceRepository(adapter))
 
 
 def get_async_job_service(adapter: Adapter) -> JobService:
@@ -168,6 +174,7 @@ def get_async_stats_service(repository: CountData, cache: Kept) -> StatisticsSer
 
 
 Images = Annotated[ImageService, Depends(get_async_image_service)]
+Sky = Annotated[SkyService, Depends(get_async_sky_service)]
 Jobs = Annotated[JobService, Depends(get_async_job_service)]
 Products = Annotated[ImageService, Depends(get_async_product_service)]
 Sources = Annotated[SourceService, Depends(get_async_source_service)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -103,6 +104,30 @@ def test_a_file_of_products_has_no_queue(laptop: TestClient) -> None:
     away.portal = laptop.portal
     assert 401 == away.get("/api/v1/images").status_code
     assert {"removed": 0} == laptop.post("/api/v1/cache/invalidate", json={"pattern": "none"}).json()
+
+
+def words(page: Response, night: Observed) -> list[str]:
+    """What a page says: without ages, which pass, and the id of a task, which is shorter where it is a link."""
+    text = re.sub(r"<time.*?</time>", "", page.text.partition("<main")[2])
+    return [each for each in re.sub(r"<[^>]*>", " ", text).split() if not each.endswith(str(night.task)[-8:])]
+
+
+def test_pages_of_a_file_are_those_of_the_database(site: Site, night: Observed, laptop: TestClient) -> None:
+    """The same text, but for what leads to the queue: menu, search, tasks; and nothing asks for live events."""
+    paths = (f"/products/{night.mosaic}", f"/products/{night.table}", f"/sources/{night.source}", "/sky", "/sessions")
+    token = {"Authorization": f"Bearer {site.tokens['reader']}"}
+    for path in (*paths, "/sources?ra=0&declination=54.5&radius=30"):
+        here, there = laptop.get(path), site.http.get(path, headers=token)
+        assert (200, 200) == (here.status_code, there.status_code), here.text
+        assert words(here, night) == words(there, night), path
+        assert [] == re.findall(
+            r"href=\"/(?!sky|sources|sessions|products|static|\")|live\.js|action=\"/search", here.text
+        )
+    picture = laptop.get(f"/products/{night.mosaic}/preview")
+    assert "image/png" == picture.headers["content-type"]
+    assert night.files["mosaic"].read_bytes() == laptop.get(f"/products/{night.mosaic}/file").content
+    assert "/sky" == laptop.get("/", follow_redirects=False).headers["location"]
+    assert [404, 404] == [laptop.get(path).status_code for path in ("/tasks", "/login")]
 
 
 def test_lists_are_filtered(get: Get, night: Observed) -> None:

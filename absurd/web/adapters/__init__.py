@@ -25,6 +25,12 @@ class DatabaseAdapter(Protocol):
     async def fetch_around(self, ra: float, declination: float, radius_arcsec: float, limit: int) -> list[Document]:
         """Sources around a position (degrees, ICRS), the nearest first, each with its distance in ``arcsec``."""
 
+    async def fetch_latest(self, kind: str | None, state: str | None, limit: int) -> list[Document]:
+        """Products, the latest observation first, with what is known of each as ``image``, null for a table."""
+
+    async def fetch_changing(self, product: int, limit: int) -> list[Document]:
+        """How sources change by a table, the most first, each with its ``name``, ``ra`` and ``declination``."""
+
     async def count(self, table: str, by: Sequence[str] = ()) -> list[Document]:
         """How many rows of a table there are, as ``count``, for each value of the columns `by`."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from absurd.errors import DatabaseUnavailableError
 from absurd.product_file import document, open_product_file
-from absurd.product_rows import TABLES, Document, Query, plain
+from absurd.product_rows import TABLES, Document, Query, plain, with_image
 
 MOST = 10_000
 """Rows at once, as in the database."""
@@ -53,6 +53,23 @@ class SqliteAdapter:
         values = [ra, declination, declination - reach, declination + reach, radius_arcsec, _most(limit)]
         rows = await asyncio.to_thread(self._fetch, sql, values)
         return [document(TABLES["source"], each) | {"arcsec": each["arcsec"]} for each in rows]
+
+    async def fetch_latest(self, kind: str | None, state: str | None, limit: int) -> list[Document]:
+        sql = (
+            "select * from product where (?1 is null or kind = ?1) and (?2 is null or state = ?2)"
+            " order by observed_from desc, id desc limit ?3"
+        )
+        rows = await asyncio.to_thread(self._fetch, sql, [kind, state, _most(limit)])
+        return [with_image(document(TABLES["product"], each)) for each in rows]
+
+    async def fetch_changing(self, product: int, limit: int) -> list[Document]:
+        sql = (
+            "select v.*, s.name, s.ra, s.declination from variability v join source s on s.id = v.source_id"
+            " where v.product_id = ? order by v.eta desc, v.source_id limit ?"
+        )
+        rows = await asyncio.to_thread(self._fetch, sql, [product, _most(limit)])
+        told = ("name", "ra", "declination")
+        return [document(TABLES["variability"], each) | {name: each[name] for name in told} for each in rows]
 
     async def count(self, table: str, by: Sequence[str] = ()) -> list[Document]:
         columns = ", ".join(by)

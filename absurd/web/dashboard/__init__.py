@@ -8,6 +8,7 @@ differs: there is no second way to draw anything.
 from __future__ import annotations
 
 from absurd.web.dashboard import (
+    assets,
     dead_letters,
     login,
     overview,
@@ -20,7 +21,10 @@ from absurd.web.dashboard import (
     workflows,
 )
 
-ROUTERS = [
-    each.router for each in (login, overview, queues, tasks, workflows, schedules, dead_letters, workers, sky, sessions)
-]
+_QUEUE = (login, overview, queues, tasks, workflows, schedules, dead_letters, workers)
+_PRODUCTS = (assets, sky, sessions)
+
+ROUTERS = [each.router for each in (*_QUEUE, *_PRODUCTS)]
 """One file for each kind of page."""
+PRODUCT_ROUTERS = [each.router for each in _PRODUCTS]
+"""Those that are there with a file of products, where there is no queue."""

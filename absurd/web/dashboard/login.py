@@ -1,18 +1,16 @@
-"""Who looks: a token opens a login; and the files that every page needs."""
+"""Who looks: a token opens a login."""
 
 from __future__ import annotations
 
-import mimetypes
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from absurd import tokens
-from absurd.errors import NotFoundError
 from absurd.web.cookie import LOGIN, Signer
 from absurd.web.dashboard.form import Posted, keep, local_path
-from absurd.web.dashboard.render import ASSETS, show
+from absurd.web.dashboard.render import show
 
 router = APIRouter()
 
@@ -41,12 +39,3 @@ async def close_login(_: Posted) -> Response:
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(LOGIN)
     return answer
-
-
-@router.get("/static/{name}")
-async def get_asset(name: str) -> Response:
-    """A file of ours, which browsers may keep: its address changes with it."""
-    if name not in ASSETS:
-        raise NotFoundError(f"there is no file {name}", name=name)
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return Response(ASSETS[name], media_type=kind, headers={"Cache-Control": "public, max-age=31536000, immutable"})

@@ -39,7 +39,7 @@ def answer_page(scope: Scope, error: Exception | None) -> Response:
             told = "There is no such page." if status == 404 else error.detail
         case _:
             status, told = 500, MEANINGS[500]
-    if status == 401 and scope["method"] == "GET":
+    if status == 401 and scope["method"] == "GET" and request.app.state.database is not None:
         asked = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
         return RedirectResponse("/login" if asked == "/" else f"/login?back={quote(asked)}", 303)
     meaning = HTTPStatus(status).phrase

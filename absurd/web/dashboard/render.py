@@ -48,17 +48,21 @@ PLACES = (
     ("/sessions", "Sessions"),
 )
 """Where the menu leads."""
+PRODUCT_PLACES = tuple(each for each in PLACES if each[0] in ("/sky", "/sources", "/sessions"))
+"""And where there is a file of products, and no queue."""
 
 
 def show(request: Request, template: str, status: int = 200, /, **context: Any) -> HTMLResponse:
-    """A page.  In its template `caller`, `may` and `form_token` tell who looks at it."""
+    """A page.  In its template `caller`, `may` and `form_token` tell who looks at it, `has_queue` if there is one."""
     state = request.state
+    has_queue = request.app.state.database is not None
     caller = getattr(state, "caller", None)
     signer: Signer = request.app.state.signer
     told = signer.unseal("told", request.cookies.get(TOLD, ""))
     text = _environment().get_template(template).render(
         now=datetime.now(UTC),
-        places=PLACES,
+        places=PLACES if has_queue else PRODUCT_PLACES,
+        has_queue=has_queue,
         here=request.url.path,
         address=f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path,
         caller=caller if caller and caller.scope else None,

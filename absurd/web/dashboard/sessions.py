@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from absurd import session_files
 from absurd.errors import InvalidInputError
 from absurd.web.answers import Text
 from absurd.web.dashboard.render import show
-from absurd.web.desk import Reader
+from absurd.web.dependencies import Sessions
+from absurd.web.desk import READER
 
-router = APIRouter(prefix="/sessions")
+router = APIRouter(prefix="/sessions", dependencies=[READER])
 
 PAGE = 100
 """How many sessions a page shows."""
@@ -23,27 +23,23 @@ PAGE = 100
 @router.get("")
 async def show_sessions(
     request: Request,
-    desk: Reader,
+    sessions: Sessions,
     target: Text = "",
     session_type: Text = "",
     before: Text = "",
     failed: Annotated[Text, Query(max_length=10)] = "",
 ) -> Response:
     """Sessions, newest first; `before` is the start of the last one of the page before."""
-    found = await desk.read(
-        session_files.list_sessions(
-            session_type=session_type or None,
-            target=f"%{target}%" if target else None,
-            until=_moment(before),
-            failed=bool(failed),
-            limit=PAGE + 1,
-        )
-    )
+    page = await sessions.list_page(
+        PAGE, None,
+        session_type=session_type or None, target=f"%{target}%" if target else None, until=_moment(before),
+        errors=1 if failed else None,
+    )  # fmt: skip
     given = {"target": target, "session_type": session_type, "failed": failed}
     return show(
-        request, "sessions.html", sessions=found[:PAGE], given=given, paged=bool(before),
+        request, "sessions.html", sessions=page["items"], given=given, paged=bool(before),
         filters={key: value for key, value in given.items() if value},
-        following=found[PAGE - 1]["start_time"] if len(found) > PAGE else None,
+        following=page["items"][-1]["start_time"] if page["next"] else None,
     )  # fmt: skip
 
 

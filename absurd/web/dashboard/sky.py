@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from absurd import products
-from absurd.errors import InvalidInputError, NotFoundError
+from absurd.errors import InvalidInputError
+from absurd.product_rows import Document
 from absurd.products import FileKind, ProductState
 from absurd.web.answers import Text
 from absurd.web.dashboard import curve, skymap
-from absurd.web.dashboard.pictures import showable
+from absurd.web.dashboard.pictures import answer_picture, showable
 from absurd.web.dashboard.render import show
-from absurd.web.desk import Desk, Reader
+from absurd.web.dependencies import Sky
+from absurd.web.desk import READER
+from absurd.web.files import answer_file
 
-router = APIRouter()
+router = APIRouter(dependencies=[READER])
 
 SHOWN = 200
 """How many products a page shows, the latest observations."""
 SOURCES = 2000
 """How many sources the map shows."""
-TABLES = 10
-"""Of how many of the latest tables one is looked for that tells of variability."""
 
 Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Degrees = Annotated[float | None, Query(allow_inf_nan=False)]
 
 
 @router.get("/sky")
-async def show_sky(request: Request, desk: Reader, kind: Text = "", state: Text = "") -> Response:
+async def show_sky(request: Request, sky: Sky, kind: Text = "", state: Text = "") -> Response:
     """A map of images, mosaics and sources, and the latest products."""
     _check("kind", kind, get_args(FileKind))
     _check("state", state, get_args(ProductState))
-    call = products.list_products(
-        cast("FileKind | None", kind or None), state=cast("ProductState | None", state or None), limit=SHOWN
-    )
-    found = await desk.read(call)
+    found = await sky.list_products(kind or None, state or None, SHOWN)
     placed = [each for each in found if each["image"]]
-    sources = await desk.read(products.find_sources(0, 0, 180 * 3600, limit=SOURCES))
+    sources = await sky.list_sources(0, 0, 180 * 3600, SOURCES)
     part = skymap.part_of([(each["image"]["ra"], each["image"]["declination"]) for each in placed])
     return show(
         request, "sky.html", products=found, placed=placed, sources=sources, part=part, skymap=skymap, shown=SHOWN,
@@ -48,18 +45,27 @@ async def show_sky(request: Request, desk: Reader, kind: Text = "", state: Text 
 
 
 @router.get("/products/{number}")
-async def show_product(request: Request, number: Number, desk: Reader) -> Response:
+async def show_product(request: Request, number: Number, sky: Sky) -> Response:
     """All about a product."""
-    found = await desk.read(products.get_product(number))
-    if found is None:
-        raise NotFoundError(f"there is no product {number}", id=number)
-    return show(request, "product.html", product=found, showable=showable(request))
+    return show(request, "product.html", product=await sky.get_product(number), showable=showable(request))
+
+
+@router.get("/products/{number}/file")
+async def get_file(request: Request, number: Number, sky: Sky) -> Response:
+    """The file that a product is."""
+    return answer_file(request.scope, _file(await sky.get_product(number)))
+
+
+@router.get("/products/{number}/preview")
+async def get_picture(request: Request, number: Number, sky: Sky) -> Response:
+    """A picture of it."""
+    return await answer_picture(request, _file(await sky.get_product(number)))
 
 
 @router.get("/sources")
 async def show_sources(
     request: Request,
-    desk: Reader,
+    sky: Sky,
     ra: Degrees = None,
     declination: Degrees = None,
     radius: Annotated[float, Query(gt=0, le=648_000)] = 60.0,
@@ -67,8 +73,8 @@ async def show_sources(
     """Sources around a position, and those that change by the latest table that tells."""
     around = None
     if ra is not None and declination is not None:
-        around = await desk.read(products.find_sources(ra % 360, max(-90, min(90, declination)), radius, limit=SHOWN))
-    table, changing = await _variability(desk)
+        around = await sky.list_sources(ra % 360, max(-90, min(90, declination)), radius, SHOWN)
+    table, changing = await sky.list_changing(SHOWN)
     return show(
         request, "sources.html", around=around, table=table, changing=changing, shown=SHOWN,
         given={"ra": ra, "declination": declination, "radius": radius},
@@ -76,20 +82,15 @@ async def show_sources(
 
 
 @router.get("/sources/{number}")
-async def show_source(request: Request, number: Number, desk: Reader) -> Response:
+async def show_source(request: Request, number: Number, sky: Sky) -> Response:
     """How bright a source was in each image."""
-    rows = await desk.read(products.get_light_curve(number))
-    if not rows:
-        raise NotFoundError(f"there is no source {number} of which anything was measured", id=number)
-    return show(request, "source.html", number=number, rows=rows, drawing=curve.draw(rows), frame=curve)
+    source, rows = await sky.get_light_curve(number)
+    return show(request, "source.html", source=source, rows=rows, drawing=curve.draw(rows), frame=curve)
 
 
-async def _variability(desk: Desk) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """The latest table that tells how sources change, and these, the most first."""
-    for table in await desk.read(products.list_products("table", state="accepted", limit=TABLES)):
-        if found := await desk.read(products.list_variability(table["id"], limit=SHOWN)):
-            return table, found
-    return None, []
+def _file(product: Document) -> Document:
+    """A product as the artifact that it is."""
+    return {"path": product["path"], "sha256": product["checksum"], "bytes": product["bytes"]}
 
 
 def _check(what: str, given: str, known: tuple[str, ...]) -> None:

@@ -39,6 +39,9 @@ class ImageRepositoryProtocol(RepositoryProtocol, Protocol):
 class ProductRepositoryProtocol(ImageRepositoryProtocol, Protocol):
     """Products of any kind."""
 
+    async def list_latest(self, kind: str | None, state: str | None, limit: int) -> list[Document]:
+        """Those of the latest observations, with their ``image``."""
+
     async def list_of_tasks(self, task_ids: list[str]) -> list[Document]:
         """What tasks have made."""
 
@@ -56,6 +59,9 @@ class SourceRepositoryProtocol(RepositoryProtocol, Protocol):
 
     async def list_variability(self, id: int, limit: int) -> list[Document]:
         """How much a source changes, by each table that tells it, the latest first."""
+
+    async def list_changing(self, product: int, limit: int) -> list[Document]:
+        """How sources change by the table that is a product, the most first, each with its name and place."""
 
 
 class MeasurementSetRepositoryProtocol(RepositoryProtocol, Protocol):

@@ -90,6 +90,10 @@ class ProductRepository(ImageRepository):
 
     only: Where = ()
 
+    async def list_latest(self, kind: str | None, state: str | None, limit: int) -> list[Document]:
+        """Those of the latest observations, with their ``image``."""
+        return await self.adapter.fetch_latest(kind, state, limit)
+
     async def list_of_tasks(self, task_ids: list[str]) -> list[Document]:
         """What tasks have made."""
         return await self.related("product", "task_id", task_ids, MOST_RELATED)
@@ -117,6 +121,10 @@ class SourceRepository(Rows):
         """How much a source changes, by each table that tells it, the latest first."""
         query = Query("variability", (("source_id", "=", id),), descending=True, limit=limit)
         return await self.adapter.fetch_all(query)
+
+    async def list_changing(self, product: int, limit: int) -> list[Document]:
+        """How sources change by the table that is a product, the most first, each with its name and place."""
+        return await self.adapter.fetch_changing(product, limit)
 
 
 class MeasurementSetRepository(Rows):

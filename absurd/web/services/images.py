@@ -13,8 +13,8 @@ MOST = 1000
 class ImageService(RecordService):
     """Images and mosaics."""
 
-    def __init__(self, repository: ImageRepositoryProtocol) -> None:
-        super().__init__(repository, "image")
+    def __init__(self, repository: ImageRepositoryProtocol, what: str = "image") -> None:
+        super().__init__(repository, what)
         self._images = repository
 
     async def show(self, id: int) -> Document:

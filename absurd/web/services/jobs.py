@@ -17,7 +17,7 @@ class JobService:
 
     def __init__(self, repository: ProductRepositoryProtocol) -> None:
         self._repository = repository
-        self._products = ImageService(repository)
+        self._products = ImageService(repository, "product")
 
     async def add_products(self, tasks: Sequence[Document]) -> list[Document]:
         """Tasks with the numbers of their products."""
