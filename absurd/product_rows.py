@@ -199,9 +199,11 @@ def with_image(product: Document) -> Document:
 def plain(value: Any) -> str:
     """A value of a condition or key as text for the database; times look as in documents, so that they compare."""
     if isinstance(value, datetime):
-        told = value.astimezone(UTC)
-        fraction = f".{told.microsecond:06}".rstrip("0") if told.microsecond else ""
-        return f"{told:%Y-%m-%dT%H:%M:%S}{fraction}+00:00"
+        try:
+            whole, dot, fraction = value.astimezone(UTC).replace(tzinfo=None).isoformat().partition(".")
+        except OverflowError:  # at the first or last moment of all
+            return value.isoformat()
+        return f"{whole}{dot}{fraction.rstrip('0')}+00:00"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -147,7 +147,7 @@ EARLIER_SETTINGS = {
     "DSA110_TIMEOUT_DB_CONNECTION": ("timeout_db_connection", ""),
     "DSA110_TIMEOUT_WEBSOCKET_PING": ("timeout_websocket_ping", ""),
     "DSA110_TIMEOUT_HEALTH_CHECK": ("timeout_health_check", ""),
-    "DSA110_ALLOWED_IPS": ("web_host", "who may is told by tokens; `web_proxies` are believed"),
+    "DSA110_ALLOWED_IPS": ("web_allow", ""),
     "DSA110_CORS_ORIGINS": ("web_origins", ""),
 }
 """What its variables were for, by the name of the setting that is for it now."""

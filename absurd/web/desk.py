@@ -26,9 +26,8 @@ class Desk:
 
     def __init__(self, request: Request, caller: Caller) -> None:
         self.settings: Settings = request.app.state.settings
-        self._database: AsyncDatabase = (
-            request.app.state.database
-        )  # None with a file of products, whose routes ask none
+        # None with a file of products, whose routes ask none
+        self._database: AsyncDatabase = request.app.state.database
         self._caller = caller
         self._action: str = request.scope["route"].name
         self._target = next((str(each) for each in request.path_params.values()), None)

@@ -22,6 +22,7 @@ create table product (
 );
 create unique index product_present on product (path) where state in ('candidate', 'accepted');
 create index product_observed on product (observed_from desc nulls last, id desc);
+create index product_task on product (task_id);
 comment on table product is
     'Files that the pipeline has made, each by its path and content. A row is written with the completion of its task, and stays.';
 comment on column product.checksum is 'SHA-256 of the file.';

@@ -1,6 +1,7 @@
 -- Rows of the product tables, with conditions and by their keys: for the web interface, and for files of products.
 
--- What each kind of row is made of, as a query; the names of its columns are those of absurd/product_rows.py.  Raises AB001.
+-- What each kind of row is made of, as a query; the names of its columns are those of absurd/product_rows.py.  Artifacts
+-- of executors that rarely make any cost what must be looked through to fill a page, as with list_tasks.  Raises AB001.
 create or replace function _product_query(p_table text) returns text
     language plpgsql immutable
     as $$

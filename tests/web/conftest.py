@@ -19,6 +19,9 @@ from world import World
 
 from absurd.config import Settings, load_settings
 from absurd.database import AsyncDatabase
+from absurd.database_sync import SyncSession
+from absurd.product_file import write_product_file
+from absurd.product_rows import Document, Query, read_products
 from absurd.tasks.cutout import portrait
 from absurd.tokens import Scope, new_token, token_hash
 from absurd.web.app import build_app
@@ -121,3 +124,26 @@ def site(open_site: Callable[..., Site]) -> Site:
 def world(site: Site, tmp_path_factory: pytest.TempPathFactory) -> World:
     """What the tests of the module look at."""
     return site.world(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="module")
+def product_file(site: Site, world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All products of the module in a file."""
+    path = tmp_path_factory.mktemp("products") / "a night?.sqlite"
+    write_product_file(path, reading(site))
+    return path
+
+
+@pytest.fixture(scope="module")
+def laptop(product_file: Path) -> Iterator[TestClient]:
+    """The interface to the file, without any database."""
+    settings = load_settings(environ={}, web_products=product_file, web_rate=0)
+    app = build_app(settings, None, portrait)
+    with TestClient(app, "http://localhost:8714", client=("127.0.0.1", 40_000)) as client:
+        yield client
+
+
+def reading(site: Site) -> Callable[[Query], list[Document]]:
+    """As the command reads, on the connection of the tests."""
+    session = SyncSession(site.connection, schema="absurd")
+    return lambda query: session.run(read_products(query))

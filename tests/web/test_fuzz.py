@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from web_calls import CALLS
+from web_calls import CALLS, PRODUCT_CALLS
 from world import World
 
 if TYPE_CHECKING:
@@ -99,5 +100,26 @@ def test_whatever_is_sent_is_answered_as_described(site: Site, world: World, ope
         assert str(found.status_code) in told["responses"], f"{method} {path} {request} {scope}: {found.status_code}"
         if not found.is_success and found.status_code != 304:
             assert {"error", "message", "details"} == set(found.json())
+
+    ask()
+
+
+@pytest.mark.parametrize("operation", sorted(PRODUCT_CALLS))
+def test_a_file_of_products_may_be_asked_anything(site: Site, world: World, laptop: TestClient, operation: str) -> None:
+    """The same holds of what is answered from a file; and what is found there is found in the database."""
+    _, path = site.place(operation)
+    told = site.described["paths"][path]["get"]
+    known = dict(PRODUCT_CALLS[operation](world).path)
+
+    @settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(requests(site.described, told, known))
+    def ask(request: Any) -> None:
+        parts, query, _ = request
+        if "." in parts.values() or ".." in parts.values():  # which a client resolves
+            return
+        found = laptop.get(path.format(**parts), params=query)
+        there = site.get(path.format(**parts).removeprefix("/api/v1"), "reader", **query)
+        assert str(found.status_code) in told["responses"], f"{path} {request}: {found.status_code}"
+        assert there.status_code == found.status_code < 500, f"{path} {request}: {found.text} {there.text}"
 
     ask()

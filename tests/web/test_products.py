@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -16,16 +16,13 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from observed import CENTRE, SCALE, SIDE, TIMES, Observed
 from PIL import Image
+from web.conftest import reading
 from web_calls import PRODUCT_CALLS
 from world import World
 
-from absurd.config import load_settings
-from absurd.database_sync import SyncSession
 from absurd.errors import InvalidInputError
 from absurd.product_file import open_product_file, write_product_file
-from absurd.product_rows import TABLES, Document, Query, read_products
-from absurd.tasks.cutout import portrait
-from absurd.web.app import build_app
+from absurd.product_rows import TABLES
 
 if TYPE_CHECKING:
     from web.conftest import Site
@@ -40,35 +37,12 @@ def night(world: World) -> Observed:
     return found
 
 
-@pytest.fixture(scope="module")
-def product_file(site: Site, night: Observed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of it in a file."""
-    path = tmp_path_factory.mktemp("products") / "a night?.sqlite"
-    write_product_file(path, reading(site))
-    return path
-
-
-@pytest.fixture(scope="module")
-def laptop(product_file: Path) -> Iterator[TestClient]:
-    """The interface to the file, without any database."""
-    settings = load_settings(environ={}, web_products=product_file, web_rate=0)
-    app = build_app(settings, None, portrait)
-    with TestClient(app, "http://localhost:8714", client=("127.0.0.1", 40_000)) as client:
-        yield client
-
-
 @pytest.fixture(params=["postgresql", "sqlite"])
 def get(request: pytest.FixtureRequest, site: Site, laptop: TestClient) -> Get:
     """A read of either, below ``/api/v1``."""
     if request.param == "postgresql":
         return lambda path, **query: site.get(path, "reader", **query)
     return lambda path, **query: laptop.get(f"/api/v1{path}", params=query)
-
-
-def reading(site: Site) -> Callable[[Query], list[Document]]:
-    """As the command reads, on the connection of the tests."""
-    session = SyncSession(site.connection, schema="absurd")
-    return lambda query: session.run(read_products(query))
 
 
 def test_tables_have_the_columns_that_are_told(site: Site, night: Observed) -> None:
@@ -170,6 +144,14 @@ def test_pages_go_on_where_they_ended(get: Get, night: Observed) -> None:
     for odd in ("x", "[]", "-1", "W10", "WyJhIl0", "9" * 30, "\U0001f6f0"):
         assert 422 == get("/qa", after=odd).status_code, odd
     assert 422 == get("/images", limit=501).status_code
+
+
+def test_the_ends_of_time_are_times(get: Get, night: Observed) -> None:
+    """The first and the last that can be told leave all and nothing."""
+    both = {"telescope": f"array {night.session}", "since": "0001-01-01T00:00:00+14:00"}
+    assert 3 == len(get("/images", **both).json()["items"])
+    assert 3 == len(get("/images", **both | {"since": "0900-01-01T00:00:00.5Z"}).json()["items"])
+    assert [] == get("/images", **both | {"since": "9999-12-31T23:59:59-14:00"}).json()["items"]
 
 
 def test_a_source_tells_how_bright_it_was(get: Get, night: Observed) -> None:

@@ -45,5 +45,8 @@ def _checked(kind: str, value: Any) -> Any:
         raise ValueError
     value.encode()  # half a character cannot be stored
     if kind == "time" and value not in ("-infinity", "infinity"):
-        return datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError
+        return moment
     return value
