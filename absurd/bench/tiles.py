@@ -27,6 +27,7 @@ KINDS = ("plain", "solved", "extended", "chromatic")
 CELL_ARCSEC = 3.0
 _SEED = 20261130
 _NOISE_JY, _SOURCES, _FAINTEST, _BRIGHTEST, _CALIBRATOR_JY = 0.5, 50, 1e-3, 10.0, 10.0
+_BAND_HZ = 1.3e9, 1.5e9
 _OUTER = 15
 """Antennas around the T of the others."""
 _WIDE = range(30, 50, 4)
@@ -39,12 +40,22 @@ _HOW = CalibratorSettings(
 
 
 class Source(NamedTuple):
-    """What is received of a source in the mean of times and channels."""
+    """What is received of a source in the mean of times."""
 
     ra_deg: float
     dec_deg: float
-    flux_jy: float
+    by_channel_jy: Floats
+    """(channel,)."""
     is_wide: bool
+
+    def flux_jy(self, frequency_hz: float) -> float:
+        """In the mean of channels, by weights that rise or fall evenly so that their mean frequency is that one.
+
+        Weights of images differ from channel to channel, and what is received does too, by the beam and the spectrum.
+        """
+        away = np.linspace(*_BAND_HZ, len(self.by_channel_jy)) - np.mean(_BAND_HZ)
+        weights = 1 + away * (frequency_hz - np.mean(_BAND_HZ)) / np.mean(away**2)
+        return float(np.average(self.by_channel_jy, weights=weights))
 
 
 def simulate(place: Path, kind: str, *, size: int, antennas: int, channels: int, times: int) -> list[Source]:
@@ -101,8 +112,8 @@ def _empty(rng: np.random.Generator, antennas: int, channels: int, times: int) -
         weights=np.broadcast_to(np.float32(_NOISE_JY**-2), shape),
         uvw_m=uvw_m(array, one, two, time, field, centres), time_s=time,
         exposure_s=np.full(len(time), telescope.integration_s), antenna1=one, antenna2=two, field=field,
-        frequencies_hz=np.asarray(np.linspace(1.3e9, 1.5e9, channels), np.float64),
-        channel_width_hz=np.full(channels, 2e8 / channels), correlations=("XX", "YY"),
+        frequencies_hz=np.asarray(np.linspace(*_BAND_HZ, channels), np.float64),
+        channel_width_hz=np.full(channels, np.ptp(_BAND_HZ) / channels), correlations=("XX", "YY"),
         array=array, phase_centres=centres,
     )  # fmt: skip
 
@@ -155,5 +166,5 @@ def _received(each: Component, empty: Visibilities, beam: Beam) -> Source:
     axes = np.array([[centre.ra_rad, centre.dec_rad] for centre in empty.phase_centres])
     apart = separation_rad(axes[:, 0], axes[:, 1], np.array(each.ra_rad), np.array(each.dec_rad))
     frequencies = empty.frequencies_hz
-    mean = float((beam.power(apart[:, None], frequencies[None]) * each.flux_at(frequencies)).mean())
+    mean = (beam.power(apart[:, None], frequencies[None]) * each.flux_at(frequencies)).mean(axis=0)
     return Source(math.degrees(each.ra_rad), math.degrees(each.dec_rad), mean, each.major_rad > 0)

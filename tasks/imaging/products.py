@@ -131,7 +131,7 @@ def header(results: Sequence[ImagingResult], name: str, history: Sequence[str] =
 
 
 def _beams(results: Sequence[ImagingResult]) -> Any:
-    """The table of beams by plane, as CASA writes it."""
+    """The table of beams by plane, as CASA writes it, with the frequency and the noise of each."""
     from astropy.io import fits
 
     beams = [each.beam for each in results]
@@ -143,6 +143,10 @@ def _beams(results: Sequence[ImagingResult]) -> Any:
             fits.Column("CHAN", "J", array=np.arange(len(beams))),
             fits.Column("POL", "J", array=np.zeros(len(beams), np.int32)),
             fits.Column("FREQ", "D", "Hz", array=[each.frequency_hz for each in results]),
+            *(
+                fits.Column(name, "E", "Jy/beam", array=[each.statistics.get(what, math.nan) for each in results])
+                for name, what in (("NOISE", "rms_jy"), ("THERMAL", "thermal_jy"))
+            ),
         ],
         name="BEAMS",
     )

@@ -147,9 +147,7 @@ class _Stages:
             applied = self.add("calibration.apply", name, {"ms": ms}, after=[flagged[ms], *gains])
             about = {"ms": ms, "column": "CORRECTED_DATA", "out": self._own("imaging.image", name)}
             image = self.add("imaging.image", name, about, after=[applied])
-            # Gates are of images of one plane; a cube is for people.
-            is_one = self.config.imaging.planes == 1
-            nodes[name] = self.judged(image, name, image.result["paths"]["image"]) if is_one else Made(image, image)
+            nodes[name] = self.judged(image, name, image.result["paths"]["image"])
         return nodes
 
     # Stages of a block ---------------------------------------------------------------------------

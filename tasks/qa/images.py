@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from absurd.tasks.qa.report import Measure, QualityReport, measure, report_on
 from absurd.tasks.qa.sky import Catalogue, check_sky
 from absurd.tasks.radio.errors import DataError
 from absurd.tasks.radio.robust import robust_rms
-from absurd.tasks.radio.sky_image import SkyImage, open_sky_image
+from absurd.tasks.radio.sky_image import SkyImage, open_sky_image, planes_of
 
 Pixels = NDArray[np.float32]
 _CELLS = 8
@@ -29,17 +30,22 @@ _CELL_BEAMS = 400
 def check_image(
     params: ImageParams, paths: Mapping[str, str], told: Callable[[str], object] = lambda _: None
 ) -> QualityReport:
-    """Measure an image at all gates; `paths` are files beside it, by what they are.
+    """Measure an image at all gates, each plane by itself; `paths` are files beside it, by what they are.
 
     Raises DataError for files that cannot be read, or do not belong together.
     """
     gates = gates_with(params.limits, params.gates)
     told("reading")
-    image = open_sky_image(params.image)
-    residual = _beside(params.residual, "residual", paths, image)
-    power = _beside(params.primary_beam, "pb", paths, image)
-    told("measuring")
-    measures = [*_of_noise(image, residual or image, params, gates), *_of_sky(image, params, gates, power)]
+    count = planes_of(params.image)
+    measures: list[Measure] = []
+    for number in range(count) if count > 1 else [None]:
+        image = open_sky_image(params.image, plane=number)
+        residual = _beside(params.residual, "residual", paths, image)
+        power = _beside(params.primary_beam, "pb", paths, image)
+        if number in (None, 0):
+            told("measuring")
+        found = [*_of_noise(image, residual or image, params, gates), *_of_sky(image, params, gates, power)]
+        measures += found if number is None else (replace(each, of=f"plane {number}") for each in found)
     return report_on(Path(params.image).name, measures)
 
 
@@ -60,11 +66,13 @@ def check_mosaic(
 
 
 def _beside(named: str | None, kind: str, paths: Mapping[str, str], image: SkyImage) -> SkyImage | None:
-    """The file that is named, or else that kind of file beside the image, which has the same pixels."""
+    """The file that is named, or else that kind of file beside the image, which has the same pixels and planes."""
     path = named or paths.get(kind)
     if path is None:
         return None
-    opened = open_sky_image(path)
+    if (own := planes_of(path)) != (whole := planes_of(image.path)):
+        raise DataError(f"{path} has {own} planes, and {image.path} {whole}: they belong together")
+    opened = open_sky_image(path, plane=image.plane)
     if opened.shape != image.shape:
         raise DataError(f"{path} has {opened.shape} pixels, and {image.path} {image.shape}: they belong together")
     return opened
@@ -84,8 +92,8 @@ def _of_noise(image: SkyImage, residual: SkyImage, params: ImageParams, gates: M
     note = "of the image: there is no residual" if residual is image else ""
     yield measure("noise_mjy", gates["noise_mjy"], 1e3 * rms if known else None, note=note)
     thermal = params.thermal_mjy
-    if thermal is None and image.header.get("THERMAL"):
-        thermal = 1e3 * float(image.header["THERMAL"])
+    if thermal is None and image.thermal_jy is not None:
+        thermal = 1e3 * image.thermal_jy
     is_told = known and thermal is not None
     note = f"{thermal:.4g} mJy/beam are promised" if thermal is not None else "the header promises no noise (THERMAL)"
     ratio = 1e3 * rms / thermal if is_told and thermal else None

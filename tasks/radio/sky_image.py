@@ -18,6 +18,8 @@ from absurd.tasks.quiet import quiet
 from absurd.tasks.radio.errors import DataError
 
 Pixels = NDArray[np.float32]
+_OF_PLANES = {"BMAJ": "deg", "BMIN": "deg", "BPA": "deg", "FREQ": "Hz", "THERMAL": "Jy/beam"}
+"""What a table of beams may tell of a plane, by units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class SkyImage:
     """Begin and end of what was observed, UTC: DATE-OBS (or MJD-OBS) and DATE-END; the same where there is no end."""
     header: Any
     """`astropy.io.fits.Header`."""
+    thermal_jy: float | None
+    """Noise that the weights of the visibilities promise, of a beam."""
 
     @property
     def observed(self) -> datetime | None:
@@ -118,13 +122,13 @@ def open_sky_image(path: str | os.PathLike[str], *, plane: int | None = None) ->
     with _first_image(name) as found:
         if found is None:
             raise DataError(f"{name} has no image with celestial coordinates", path=name)
-        number, hdu, whole = found
+        number, hdu, whole, table = found
         if (whole.wcs.lng, whole.wcs.lat) != (0, 1):
             raise DataError(f"{name}: the first axis is not longitude and the second latitude", path=name)
         more = _more(hdu.header)
         if plane is None and math.prod(more) != 1:
             raise DataError(f"{name} has several planes (axes of {more}): an image of one is needed", path=name)
-        return _described(name, number, hdu, whole, plane or 0)
+        return _described(name, number, hdu, whole, _row(table, hdu.header, plane or 0), plane or 0)
 
 
 def planes_of(path: str | os.PathLike[str]) -> int:
@@ -137,8 +141,8 @@ def planes_of(path: str | os.PathLike[str]) -> int:
 
 
 @contextmanager
-def _first_image(name: str) -> Iterator[tuple[int, Any, Any] | None]:
-    """The number of the HDU, itself, and the WCS of all its axes."""
+def _first_image(name: str) -> Iterator[tuple[int, Any, Any, Any] | None]:
+    """The number of the HDU, itself, the WCS of all its axes, and the table of beams by plane, if there is one."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
@@ -149,7 +153,7 @@ def _first_image(name: str) -> Iterator[tuple[int, Any, Any] | None]:
                     continue
                 whole = WCS(each.header)
                 if whole.has_celestial:
-                    yield number, each, whole
+                    yield number, each, whole, hdus["BEAMS"].data if "BEAMS" in hdus else None
                     return
             yield None
     except (OSError, ValueError, TypeError) as error:
@@ -161,15 +165,36 @@ def _more(header: Any) -> list[int]:
     return [int(header[f"NAXIS{n}"]) for n in range(3, int(header["NAXIS"]) + 1)]
 
 
-def _described(name: str, number: int, hdu: Any, whole: Any, plane: int) -> SkyImage:
+def _row(table: Any, header: Any, plane: int) -> dict[str, float]:
+    """Of a plane in a table of beams (CASA's, by CHAN and POL), in our units; empty where there is none."""
+    from astropy.units import Unit
+
+    if table is None or not {"BMAJ", "CHAN", "POL"} <= set(table.names):
+        return {}
+    inner, outer = ("CHAN", "POL") if str(header.get("CTYPE3", "")).startswith("FREQ") else ("POL", "CHAN")
+    outer_of, inner_of = divmod(plane, int(header.get("NAXIS3", 1)))
+    here = np.flatnonzero((table[inner] == inner_of) & (table[outer] == outer_of))
+    if not len(here):
+        return {}
+    row = {}
+    for name, unit in _OF_PLANES.items():
+        if name in table.names and math.isfinite(value := float(table[name][here[0]])):
+            row[name] = value * Unit(table.columns[name].unit or unit).to(unit)
+    return row
+
+
+def _described(name: str, number: int, hdu: Any, whole: Any, own: dict[str, float], plane: int) -> SkyImage:
+    """`own` is what holds of this plane instead of what the header has for all."""
     header = hdu.header
+    of_all = ("BMAJ", "BMIN", "BPA") if plane else ("BMAJ", "BMIN", "BPA", "THERMAL")
+    told = {key: float(header[key]) for key in of_all if header.get(key) is not None} | own
     ny, nx = int(header["NAXIS2"]), int(header["NAXIS1"])
     plain = type(hdu).__name__ in {"PrimaryHDU", "ImageHDU"} and header["BITPIX"] == -32
     scaled = header.get("BSCALE", 1) != 1 or header.get("BZERO", 0) != 0
-    major = header.get("BMAJ")
+    major = told.get("BMAJ")
     beam = None
     if major:
-        beam = RestoringBeam(float(major), float(header.get("BMIN", major)), float(header.get("BPA", 0.0)))
+        beam = RestoringBeam(major, told.get("BMIN", major), told.get("BPA", 0.0))
     return SkyImage(
         path=name,
         hdu=number,
@@ -177,9 +202,10 @@ def _described(name: str, number: int, hdu: Any, whole: Any, plane: int) -> SkyI
         wcs=whole.celestial,
         unit=str(header.get("BUNIT", "")).replace(" ", "").lower(),
         beam=beam,
-        frequency_hz=_frequency(header, plane),
+        frequency_hz=own.get("FREQ") or _frequency(header, plane),
         span=_span(header),
         header=header,
+        thermal_jy=told.get("THERMAL") or None,
         plane=plane,
         offset=int(hdu.fileinfo()["datLoc"]) + 4 * plane * ny * nx if plain and not scaled else None,
     )

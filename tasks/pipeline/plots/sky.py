@@ -241,8 +241,8 @@ def _scattered(picture: SkyPicture) -> tuple[str, Floats, float]:
     values = sampled(left)
     rms = robust_rms(values)
     told = f"{os.path.basename(left.path)}: scatter {1e3 * rms:.4g} mJy/beam"
-    if image.header.get("THERMAL"):
-        told += f", {rms / float(image.header['THERMAL']):.3f} times what the weights promise"
+    if image.thermal_jy is not None:
+        told += f", {rms / image.thermal_jy:.3f} times what the weights promise"
     return told, values, rms
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from radio_skies import Field, Source, draw, scattered, write
+from radio_skies import DISH_M, FREQUENCY_HZ, Field, Source, draw, scattered, write
 from single_run import fail, run
 
-from absurd.tasks.photometry.normalise import pick_references, scale_of
+from absurd.tasks.photometry.normalise import linked_scales, pick_references, scale_of
 from absurd.tasks.photometry.variability import (
     pairs_false_alarm,
     scattering_score,
@@ -22,7 +22,9 @@ from absurd.tasks.photometry.variability import (
     transient,
     variable,
 )
+from absurd.tasks.radio.beam import beam_named
 from absurd.tasks.radio.errors import PhotometryError
+from absurd.tasks.radio.sky_pixels import separation_rad
 
 SEED = 99
 FIELD = Field(150.0, -30.0, side=400, cell_arcsec=3.0, noise=0.0003, attenuated=False)
@@ -191,3 +193,67 @@ def test_simulated_night(tmp_path: Path) -> None:
     for name in ("out", "light_curves"):
         same = fail("photometry.variability", params | {"photometry": [str(rows)], name: str(rows)})
         assert "both read and written" in same["message"]
+
+
+def test_a_night_that_drifts_through_the_beam(tmp_path: Path) -> None:
+    """Of a night in which each source is in a few of twelve images, divided by the beam, and no source in all, scales
+    of epochs are found, flux densities are right, and the one source that varies is variable.
+    """
+    print(f"seed {SEED}")
+    rng = np.random.default_rng(SEED)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    fields = [Field((356 + 1.25 * epoch) % 360, 54.6) for epoch in range(EPOCHS)]
+    places = scattered(rng, 2.9, 54.6, 90, across=4.5, up=1.0, apart=0.25)
+    peaks = 10 ** rng.uniform(-1.2, -0.2, len(places))
+    varying = min(range(len(places)), key=lambda n: abs((places[n][0] + 180) % 360 - 182.9))
+    gains = 1 + 0.05 * rng.standard_normal(EPOCHS)
+    images = []
+    for epoch, field in enumerate(fields):
+        flux = peaks * gains[epoch]
+        flux[varying] *= 1.3 if epoch % 2 else 0.8
+        sky = [(*place, float(each)) for place, each in zip(places, flux, strict=True)]
+        row, column = np.mgrid[: field.side, : field.side]
+        ra, dec = field.wcs.wcs_pix2world(column.ravel(), row.ravel(), 0)
+        far = separation_rad(ra, dec, field.ra, field.dec).reshape(row.shape)
+        power = beam_named("airy", DISH_M).power(far, np.array(FREQUENCY_HZ))
+        seen = np.where(power > 0.2, draw(field, sky, rng) / power, np.nan).astype(np.float32)
+        images.append(str(write(tmp_path / f"{epoch:02}.fits", field, seen, start + timedelta(minutes=5 * epoch))))
+    ra, dec = np.array(places).T
+    names = [f"s{n:02}" for n in range(len(places))]
+    pq.write_table(pa.table({"source_id": names, "ra": ra, "dec": dec}), tmp_path / "sources.parquet")
+    rows = tmp_path / "night.parquet"
+    run("photometry.forced", {"images": images, "positions": str(tmp_path / "sources.parquet"), "out": str(rows)})
+
+    told, _ = run("photometry.variability", {"photometry": [str(rows)], "out": str(tmp_path / "v.parquet")})
+
+    table = {each["source_id"]: each for each in pq.read_table(tmp_path / "v.parquet").to_pylist()}
+    assert max(each["epochs"] for each in table.values()) < EPOCHS
+    assert told["variable"] == [f"s{varying:02}"]
+    assert told["counts"]["steady"] > 50
+    scales = np.array([each["scale"] for each in told["epochs"]])
+    assert scales / np.median(scales) == pytest.approx(gains / np.median(gains), rel=0.01)
+    steady = [table[name] for name in names if table[name]["kind"] == "steady"]
+    ratios = np.array([each["weighted_mean_jy"] / peaks[names.index(each["source_id"])] for each in steady])
+    assert np.median(np.abs(ratios / np.median(ratios) - 1)) < 0.01
+    assert 0.6 < np.median([each["eta"] for each in steady]) < 1.5
+
+
+def test_epochs_are_linked_by_sources() -> None:
+    """Scales that drift slowly are found along a chain of 100 epochs, whose ends share no source; epochs that nothing
+    links are each on a scale of their own, and one without a measurement has none.
+    """
+    rng = np.random.default_rng(SEED)
+    epochs = 100
+    true = np.exp(0.3 * np.sin(np.arange(epochs) / 20))
+    seen = np.abs(np.arange(epochs) - rng.uniform(0, epochs, (300, 1))) < 3
+    level = rng.uniform(0.1, 1, (300, 1))
+    error = np.broadcast_to(level / 100, seen.shape)
+    flux = np.where(seen, level * true * (1 + rng.standard_normal(seen.shape) / 100), np.nan)
+    flux[::50] *= 1 + rng.uniform(0, 1, (6, epochs))
+    found = linked_scales(flux, error)
+    # A step from one epoch to the next is known to 0.2 % or so, and errors add up along the chain.
+    assert np.diff(np.log(found)) == pytest.approx(np.diff(np.log(true)), abs=0.02)
+    assert found / np.median(found) == pytest.approx(true / np.median(true), rel=0.1)
+
+    flux = np.array([[1.0, 2.0, np.nan, np.nan, np.nan], [np.nan, np.nan, np.nan, 8.0, 4.0]])
+    assert linked_scales(flux, np.full((2, 5), 0.1)) == pytest.approx([2 / 3, 4 / 3, np.nan, 4 / 3, 2 / 3], nan_ok=True)

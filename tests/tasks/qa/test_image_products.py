@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from imaged import drift
+from single_run import fail, run
 
 from absurd import SyncAbsurdClient
 from absurd.executor import load_modules
 from absurd.tasks import EXECUTOR_MODULES
+from absurd.tasks.radio.sky_image import open_sky_image
 from absurd.tasks.visibility.measurement_set import write_measurement_set
 from absurd.testing import drain_sync
 
@@ -70,3 +73,28 @@ def test_an_image_is_accepted_or_put_away(database_url: str, tmp_path: Path, mon
         assert again.state == "failed"
         assert "is quarantined: dynamic_range" in again.error["message"]
         assert not Path(path).exists()
+
+
+def test_each_plane_of_a_cube_has_to_pass(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by its own beam and the noise that is promised for it; the reason names the one that does not pass."""
+    monkeypatch.setenv("ABSURD_DATABASE_URL", database_url)
+    seen = drift(SKY, noise_jy=0.05)
+    made = {"image_size": 256, "cell_size": "30arcsec", "threshold": "5mJy", "planes": 2}
+    write_measurement_set(seen, tmp_path / "right.ms")
+    path = run("imaging.image", made | {"ms": str(tmp_path / "right.ms"), "out": str(tmp_path / "right")})[0]["paths"]
+    told, _ = run("qa.image", {"image": path["image"]})
+    planes = [open_sky_image(path["image"], plane=number) for number in range(2)]
+    assert planes[0].beam is not None
+    assert planes[1].beam is not None
+    assert planes[0].beam.major_deg > planes[1].beam.major_deg
+    ratios = {each["of"]: each["value"] for each in told["measures"] if each["gate"] == "thermal_ratio"}
+    assert ratios == {"plane 0": pytest.approx(1, abs=0.1), "plane 1": pytest.approx(1, abs=0.1)}
+
+    random = np.random.default_rng(5)
+    upper = seen.data.copy()
+    upper[:, 3:] += random.standard_normal((*upper[:, 3:].shape, 2), np.float32).view(np.complex64)[..., 0] * 0.3
+    write_measurement_set(seen.with_(data=upper), tmp_path / "wrong.ms")
+    path = run("imaging.image", made | {"ms": str(tmp_path / "wrong.ms"), "out": str(tmp_path / "wrong")})[0]["paths"]
+    refused = fail("qa.image", {"image": path["image"]})
+    assert "thermal_ratio of the plane 1" in refused["message"]
+    assert "plane 0" not in refused["message"]
