@@ -6,8 +6,14 @@ int32_t absurd_cutout_layout(void) { return LAYOUT; }
 
 #define LONG_ROW (1 << 16) /* bytes of a row beyond which what lies between two rows of a box is not worth reading */
 
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define AS_WIDE_AS_THE_PROCESSOR __attribute__((target_clones("avx2", "default")))
+#else
+#define AS_WIDE_AS_THE_PROCESSOR
+#endif
+
 /* From the byte order of FITS to that of a little-endian machine; `from` may be `to`. */
-static void copy_swapped(uint8_t *to, const uint8_t *from, int64_t count, int32_t item) {
+AS_WIDE_AS_THE_PROCESSOR static void copy_swapped(uint8_t *to, const uint8_t *from, int64_t count, int32_t item) {
     if (item == 4) {
         uint32_t *target = (uint32_t *)to;
         const uint32_t *source = (const uint32_t *)from;

@@ -143,7 +143,7 @@ class PlainPixels:
         def read(target: NDArray[Any], places: NDArray[np.int64]) -> None:
             with self.stored.opened() as file:
                 item, width = self.scaling.stored.itemsize, boxes.image_shape[1]
-                sections = [(y, slice(x.start * item, x.stop * item)) for _, (y, x), _ in boxes.sections()]
+                sections = ((y, slice(x.start * item, x.stop * item)) for _, (y, x), _ in boxes.sections())
                 file.need(ranges_of_rows(self.start, width * item, sections))
                 order = np.argsort(boxes.origins[:, 1], kind="stable")
                 gather = compiled.gather if compiled.library() else _gather

@@ -10,7 +10,7 @@ import io
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -297,7 +297,7 @@ def _is_of_the_network(error: Exception) -> bool:
     return isinstance(error, tuple(kinds))
 
 
-def ranges_of_rows(start: int, width: int, boxes: Sequence[tuple[slice, slice]]) -> Iterator[Range]:
+def ranges_of_rows(start: int, width: int, boxes: Iterable[tuple[slice, slice]]) -> Iterator[Range]:
     """The bytes of (y, x) slices of rows of `width` bytes, x in bytes too, that begin at `start`."""
     for y, x in boxes:
         length = x.stop - x.start
