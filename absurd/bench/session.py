@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from absurd.bench.figures import Figure
+from absurd.tasks.artifact import sync
 from absurd.tasks.session import SessionManager, catalog
 from absurd.tasks.session.query import query
 
@@ -138,6 +139,7 @@ def add_frames(folder: Path, frames: int) -> dict[str, float]:
         _write_by_hand(own / str(number), frame)
         spent["disk"] += time.perf_counter() - began
         (own / str(number)).unlink()
+        sync(own)  # or the next frame would have to wait until the disk has freed this one's place
     sessions.end_session()
     sessions.close()
     ended.set()

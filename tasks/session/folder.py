@@ -100,8 +100,8 @@ def look_around(data_dir: Path) -> Found:
     for place in unsealed(data_dir):
         try:
             made = outline(place.journal)
-        except (SessionDamagedError, FileNotFoundError) as error:
-            if any(place.frames.glob("*")):
+        except (SessionDamagedError, OSError) as error:
+            if _holds_anything(place):
                 _log.error("%s; it stays where it is", error)
             else:  # it broke off while it was made: nothing was acknowledged
                 shutil.rmtree(place.work, ignore_errors=True)
@@ -119,6 +119,16 @@ def look_around(data_dir: Path) -> Found:
             _recover(place, made)
             found.ended.append(place)
     return found
+
+
+def _holds_anything(place: Place) -> bool:
+    """Whether something was told to a session whose journal has no beginning; what cannot be read may be that."""
+    try:
+        return any(place.frames.glob("*")) or journal.has_records(place.journal)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _recover(place: Place, made: Outline) -> None:

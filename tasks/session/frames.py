@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absurd.tasks.artifact import sync
-from absurd.tasks.session.asdf_form import BLOCK_HEAD, array_text, block_head, document
-from absurd.tasks.session.errors import SessionValueError
+from absurd.tasks.artifact import send_to_disk, sync
+from absurd.tasks.session.asdf_form import array_text, block_head, document
+from absurd.tasks.session.errors import SessionDamagedError, SessionValueError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from absurd.tasks.session.compression import Compression
 
+CHUNK = 1 << 20
+_MD5_BYTES = 16  # at the end of a block's head
 DATATYPES = frozenset(
     ["bool8", "complex64", "complex128", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -32,8 +34,8 @@ class Stored:
     shape: list[int]
     datatype: str
     byteorder: str
-    md5: str
-    """Of its bytes, as 32 hexadecimal digits."""
+    crc32: int
+    """Of its bytes."""
     start: int
     """Where its bytes begin in the file."""
     bytes: int
@@ -59,7 +61,8 @@ def check(array: Any, name: str) -> np.ndarray[Any, Any]:
 def store(folder: Path, name: str, array: np.ndarray[Any, Any], facts: dict[str, Any]) -> Stored:
     """Write an array that was checked under ``<name>.asdf``, to stay whatever happens once this returns.
 
-    `facts` stand in the file beside it.  Raises OSError; then nothing is there under that name.
+    `facts` stand in the file beside it.  Its block has no MD5 until `mark`: that takes longer than the disk does.
+    Raises OSError; then nothing is there under that name.
     """
     data = memoryview(array.data).cast("B")
     told = Stored(
@@ -67,40 +70,59 @@ def store(folder: Path, name: str, array: np.ndarray[Any, Any], facts: dict[str,
         shape=list(array.shape),
         datatype=_datatype(array.dtype),
         byteorder=_byteorder(array.dtype),
-        md5="",
+        crc32=0,
         start=0,
         bytes=len(data),
     )
-    head = frame_head(told, facts)
-    digest = hashlib.md5(usedforsecurity=False)
-    counting = threading.Thread(target=digest.update, args=(data,))  # while the disk is at work
-    counting.start()
-    try:
-        _store(folder, told.file, head + block_head(len(data), len(data), bytes(16)), data, counting, digest)
-    finally:
-        counting.join()
-    return replace(told, md5=digest.hexdigest(), start=len(head) + BLOCK_HEAD)
+    head = frame_head(told, facts) + block_head(len(data), len(data), bytes(_MD5_BYTES))
+    return replace(told, crc32=_store(folder, told.file, head, data), start=len(head))
 
 
-def _store(folder: Path, name: str, head: bytes, data: memoryview, counting: threading.Thread, digest: Any) -> None:
+def _store(folder: Path, name: str, head: bytes, data: memoryview) -> int:
+    """Write a file; gives the CRC-32 of `data`."""
     part = folder / f".{name}.part"
     file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         _write(file, memoryview(head), 0)
         _write(file, data, len(head))
+        send_to_disk(file, 0, len(head) + len(data))
+        crc32 = zlib.crc32(data)  # while the disk is at work
         part.rename(folder / name)  # before it is on the disk: the journal tells which frames count, and is told last
         os.fsync(file)
         sync(folder)
-        counting.join()
-        # Whether this is on the disk before a power cut matters not: without it the block has no checksum, and the
-        # journal has.
-        _write(file, memoryview(digest.digest()), len(head) - 16)
     except OSError:
         part.unlink(missing_ok=True)
         (folder / name).unlink(missing_ok=True)
         raise
     finally:
         os.close(file)
+    return crc32
+
+
+def md5_of(source: Path, told: Stored) -> str:
+    """The MD5 of an array's bytes, as 32 hexadecimal digits.
+
+    Raises SessionDamagedError if they are not those that arrived, FileNotFoundError, OSError.
+    """
+    digest, crc32, rest = hashlib.md5(usedforsecurity=False), 0, told.bytes
+    with source.open("rb") as file:
+        file.seek(told.start)
+        while piece := file.read(min(rest, CHUNK)):
+            digest.update(piece)
+            crc32 = zlib.crc32(piece, crc32)
+            rest -= len(piece)
+    if rest or crc32 != told.crc32:
+        raise SessionDamagedError(
+            f"{source} is not the frame that arrived; taken away from there, it is told as lost", path=str(source)
+        )
+    return digest.hexdigest()
+
+
+def mark(source: Path, told: Stored, md5: str) -> None:
+    """Give the block of an array's file its checksum.  Raises OSError."""
+    with source.open("r+b", buffering=0) as file:
+        file.seek(told.start - _MD5_BYTES)
+        file.write(bytes.fromhex(md5))
 
 
 def store_compressed(source: Path, target: Path, told: Stored, facts: dict[str, Any], compression: Compression) -> None:

@@ -9,6 +9,7 @@ whatever the clocks say.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ LOG, EVENT, TELEMETRY, CALIBRATION, CAMERA, FRAME = "L", "V", "T", "C", "A", "F"
 _HEAD = struct.Struct("<II")
 _STAMP = struct.Struct("<cQqQ")
 _LONGEST = 64 << 20  # what claims to be longer is no record
+_WINDOW = 1 << 20
+_STAMPED = re.compile(rb"(?=[SEXLVTCAF].{5}\0\0\0)", re.DOTALL)  # a letter, and a number of less than 40 bits
+_STAMPED_BYTES = 9
 
 
 class Record(NamedTuple):
@@ -55,14 +59,27 @@ def record(kind: str, number: int, time_ns: int, elapsed_ns: int, body: bytes) -
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a journal up to the first that is torn, as the last one before a power cut may be.
+    """The records of a journal up to the last that is whole: the one before a power cut may be torn.
 
+    What a bad disk has spoilt between two of them is left out, and hides none behind it.
     Raises SessionDamagedError for a file that is no journal, OSError.
     """
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise SessionDamagedError(f"{path} is no journal of a session", path=str(path))
-        yield from read_on(file)
+        number = 0
+        while True:
+            for each in read_on(file):
+                number = each.number
+                yield each
+            if not _seek_next(file, number):
+                return
+
+
+def has_records(path: Path) -> bool:
+    """Whether a file holds any record, be it a journal or what is left of one.  Raises OSError."""
+    with path.open("rb") as file:
+        return _seek_next(file, 0)
 
 
 def read_on(file: BinaryIO) -> Iterator[Record]:
@@ -83,6 +100,26 @@ def read_at(file: BinaryIO, offset: int) -> Record:
     if found is None:
         raise SessionDamagedError(f"the journal has no record at byte {offset:,} any more", offset=offset)
     return found
+
+
+def _seek_next(file: BinaryIO, number: int) -> bool:
+    """Go to the next record behind where a file stands, whatever lies between; false if there is none.
+
+    Its number is above `number`: what a full disk did not let be cut off may stand there still.
+    """
+    place = file.tell() + 1
+    while True:
+        file.seek(place)
+        window = file.read(_WINDOW)
+        for found in _STAMPED.finditer(window, _HEAD.size):
+            file.seek(place + found.start() - _HEAD.size)
+            made = _next(file)
+            if made is not None and made.number > number:
+                file.seek(made.offset)
+                return True
+        if len(window) < _WINDOW:
+            return False
+        place += _WINDOW - _HEAD.size - _STAMPED_BYTES + 1  # one that begins in this window may end in the next
 
 
 def _next(file: BinaryIO) -> Record | None:

@@ -169,7 +169,7 @@ def write_master(master: Master, path: Path) -> None:
     Raises OSError.
     """
     data = master.pixels.astype("<f4").tobytes()
-    told = Stored(path.name, list(master.pixels.shape), "float32", "little", "", 0, len(data))
+    told = Stored(path.name, list(master.pixels.shape), "float32", "little", 0, 0, len(data))
     digest = hashlib.md5(data, usedforsecurity=False).digest()
     with path.open("wb") as file:
         file.write(document({"frame": array_text(told, 0)}, {"master": master.facts}))

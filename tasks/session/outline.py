@@ -42,6 +42,8 @@ class Outline:
     """The last record that is whole; it tells how the journal ends."""
     errors: int = 0
     warnings: int = 0
+    spoilt: int = 0
+    """Bytes between records that are none any more."""
     logs: array[int] = field(default_factory=_offsets)
     events: array[int] = field(default_factory=_offsets)
     telemetry: dict[str, array[int]] = field(default_factory=dict)
@@ -92,6 +94,7 @@ def outline(path: Path) -> Outline:
         raise SessionDamagedError(f"{path} tells of no session", path=str(path))
     made = Outline(first.value, first, first)
     for each in records:
+        made.spoilt += each.offset - made.last.end
         made.last = each
         _note(made, each)
     return made

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from absurd.tasks.artifact import sync
 from absurd.tasks.session.compression import Compression, compression_of
 from absurd.tasks.session.errors import SessionDamagedError, SessionNotFoundError, SessionStateError
-from absurd.tasks.session.frames import facts_of, store_compressed
+from absurd.tasks.session.frames import facts_of, mark, md5_of, store_compressed
 from absurd.tasks.session.outline import Outline, arrays, outline
 from absurd.tasks.session.place import Place, place_of
 from absurd.tasks.session.session_file import SessionFile
@@ -26,6 +27,8 @@ from absurd.tasks.session.writer import refused
 
 GONE = ".sealed"
 """Ending of the name of a session's folder that is to be removed: its file is there."""
+
+_log = logging.getLogger("absurd.session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,16 @@ def _write(place: Place) -> Verified:
     compression = compression_of(made.start["compression"])
     files = {stored.file for _, stored in arrays(made, place.journal)}
     external = made.start["frames"] == "external" and bool(files)
+    md5 = _check_frames(place, made, external and compression is None)
     _make_folders(place)
     if external and not place.beside.exists():
         _put_beside(place, made, files, compression)
+    if made.spoilt:
+        _keep_untold(place, made, files)
     file = (
-        SessionFile(made, place.journal, place.beside, place.beside.name)
+        SessionFile(made, place.journal, place.beside, place.beside.name, md5)
         if external
-        else SessionFile(made, place.journal, place.frames, None)
+        else SessionFile(made, place.journal, place.frames, None, md5)
     )
     with place.aside.open("wb") as out:
         sha256 = file.write(out, _provenance(place, made), compression)
@@ -98,11 +104,23 @@ def _write(place: Place) -> Verified:
     return found
 
 
+def _check_frames(place: Place, made: Outline, marked: bool) -> dict[str, str]:
+    """The MD5 of each frame that is there, by its file's name; `marked`: which the file gets too."""
+    folder = place.frames if place.frames.exists() else place.beside
+    found = {}
+    for _, stored in arrays(made, place.journal):
+        with suppress(FileNotFoundError):  # somebody has removed it: the session is whole without it, and says so
+            found[stored.file] = md5_of(folder / stored.file, stored)
+            if marked:
+                mark(folder / stored.file, stored, found[stored.file])
+    return found
+
+
 def _put_beside(place: Place, made: Outline, files: set[str], compression: Compression | None) -> None:
     """Give the folder of frames its final name, in one step; of frames that nobody was told of none is in it."""
     folder = place.frames
     if compression is None:
-        for name in set(os.listdir(folder)) - files:
+        for name in set(os.listdir(folder)) - files if not made.spoilt else ():
             (folder / name).unlink()
     else:
         folder = place.work / "compressed"
@@ -116,6 +134,18 @@ def _put_beside(place: Place, made: Outline, files: set[str], compression: Compr
     folder.rename(place.beside)
     sync(place.beside.parent)
     sync(place.work)
+
+
+def _keep_untold(place: Place, made: Outline, files: set[str]) -> None:
+    """Keep frames of which a spoilt journal does not tell any more: each file tells of itself what it is."""
+    _log.error("%d bytes of the journal of session %s are spoilt, and what they told is lost", made.spoilt, place.id)
+    untold = [each for each in place.frames.glob("[!.]*") if each.name not in files]
+    for each in untold:
+        place.beside.mkdir(exist_ok=True)
+        each.rename(place.beside / each.name)
+    if untold:
+        sync(place.beside)
+        sync(place.beside.parent)
 
 
 def _name(place: Place) -> None:
@@ -143,7 +173,7 @@ def _provenance(place: Place, made: Outline) -> dict[str, Any]:
         **made.start["provenance"],
         "frames": made.start["frames"],
         "compression": made.start["compression"],
-        "journal": {"records": made.last.number, "bytes": place.journal.stat().st_size},
+        "journal": {"records": made.last.number, "bytes": place.journal.stat().st_size, "spoilt_bytes": made.spoilt},
         "sealed_at": moment(time.time_ns()),
         "sealed_on": socket.gethostname(),
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,15 +23,19 @@ META_TAG = f"asdf://absurd/tags/session_meta-{SCHEMA_VERSION}"
 class SessionFile:
     """One file to be written."""
 
-    def __init__(self, outline: Outline, source: Path, frames: Path, beside: str | None) -> None:
+    def __init__(
+        self, outline: Outline, source: Path, frames: Path, beside: str | None, md5: Mapping[str, str]
+    ) -> None:
         """Of the journal at `source`, with frames that lie in `frames` now.
 
-        `beside` is the folder by which the file names them, relative to itself; None: they become part of it.
+        `beside` is the folder by which the file names them, relative to itself; None: they become part of it.  `md5` is
+        of the bytes of each, by its file's name; what is not among them is lost.
         """
         self._outline = outline
         self._source = source
         self._frames = frames
         self._beside = beside
+        self._md5 = md5
         self._blocks = 0
 
     def write(self, out: BinaryIO, provenance: dict[str, Any], compression: Compression | None) -> str:
@@ -112,12 +117,12 @@ class SessionFile:
         found = journal.read_at(file, offset)
         told, stored = found.value, Stored(**found.value["stored"])
         info = {name: told[name] for name in ("time", "exposure_us", "settings") if name in told}
-        lost = {"lost": True} if self._is_lost(stored) else {}
-        return {"number": found.number, **info, "md5": stored.md5, **lost, **told["fields"]}
+        kept = {"md5": None, "lost": True} if self._is_lost(stored) else {"md5": self._md5[stored.file]}
+        return {"number": found.number, **info, **kept, **told["fields"]}
 
     def _is_lost(self, stored: Stored) -> bool:
         """Whether somebody has removed the file of a frame: the session is whole without it, and says so."""
-        return not (self._frames / stored.file).exists()
+        return stored.file not in self._md5
 
     def _block_data(self) -> Iterator[tuple[bytes, Stored]]:
         if self._beside is not None:
@@ -126,10 +131,8 @@ class SessionFile:
             if self._is_lost(stored):
                 continue
             data = read(self._frames / stored.file, stored)
-            if hashlib.md5(data, usedforsecurity=False).hexdigest() != stored.md5:
-                raise SessionDamagedError(
-                    f"{self._frames / stored.file} is not the frame that arrived", file=stored.file, md5=stored.md5
-                )
+            if zlib.crc32(data) != stored.crc32:
+                raise SessionDamagedError(f"{self._frames / stored.file} is not the frame that arrived")
             yield data, stored
 
 

@@ -63,11 +63,12 @@ def plain(value: Any, name: str, depth: int = 0) -> Any:
         return str(value)
     if depth >= DEEPEST:
         raise SessionValueError(f"{name} is nested more than {DEEPEST} deep, or within itself", name=name)
-    if isinstance(value, Mapping):
-        return {
-            key_of(key, name): each if _is_plain(each) else plain(each, f"{name}.{key}", depth + 1)
-            for key, each in value.items()
-        }
+    if type(value) is dict or isinstance(value, Mapping):
+        made = {}
+        for key, each in value.items():
+            text = key if type(key) is str and key.isascii() and len(key) <= LONGEST_NAME else key_of(key, name)
+            made[text] = each if _is_plain(each) else plain(each, f"{name}.{text}", depth + 1)
+        return made
     if isinstance(value, AbstractSet):
         return sorted((plain(each, name, depth + 1) for each in value), key=lambda each: (str(type(each)), str(each)))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
@@ -85,8 +86,6 @@ def _is_plain(value: Any) -> bool:
 
 def key_of(key: Any, name: str) -> str:
     """A key as text.  Raises SessionValueError for one of more than 200 characters."""
-    if type(key) is str and key.isascii() and len(key) <= LONGEST_NAME:
-        return key
     text = _text(key if type(key) is str else str(plain(key, name, DEEPEST - 1)))
     if len(text) > LONGEST_NAME:
         raise SessionValueError(f"{name} has a key of {len(text):,} characters, more than {LONGEST_NAME}", name=name)

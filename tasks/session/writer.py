@@ -85,7 +85,8 @@ class JournalWriter:
         disk refuses what was told before, which is kept and tried again.
         """
         with self._changed:
-            self._changed.wait_for(self._may_tell)
+            if self._finishing or self._bytes > MOST_WAITING:
+                self._changed.wait_for(self._may_tell)
             if self._finished:
                 raise SessionStateError(f"the session {self.path.parent.name} has ended")
             if self._refused is not None and self.sync == "second":

@@ -54,6 +54,26 @@ def test_a_flipped_bit_is_no_record(path: Path) -> None:
             assert list(journal.read(path)) == []
 
 
+def test_what_is_spoilt_hides_nothing_behind_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a byte between the first record and the last is another, all other records are read, in order; also
+    where the search for the next one goes over more than one window.  What is older than what was read is none.
+    """
+    records = [record(LOG, number, 5, 6, b"%d" % number * 20) for number in range(1, 6)]
+    whole = MAGIC + b"".join(records)
+    ends = [len(MAGIC) + sum(map(len, records[:number])) for number in range(6)]
+    for window in (journal._WINDOW, 20):
+        monkeypatch.setattr(journal, "_WINDOW", window)
+        for place in range(ends[1], ends[4]):
+            broken = bytearray(whole)
+            broken[place] ^= 0x55
+            path.write_bytes(broken)
+            hit = next(number for number in range(1, 6) if place < ends[number])
+
+            assert [each.number for each in journal.read(path)] == [each for each in range(1, 6) if each != hit]
+    path.write_bytes(whole + b"rest" + records[2])
+    assert [each.number for each in journal.read(path)] == [1, 2, 3, 4, 5]
+
+
 def test_another_file_is_no_journal(path: Path) -> None:
     """A file that does not begin as one is told."""
     path.write_bytes(b"something else altogether")

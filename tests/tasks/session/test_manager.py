@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
 import time as real_time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import asdf
 import numpy as np
 import pytest
 from session_files import in_process, line_of, opened, session_files, tree_of
@@ -332,6 +335,52 @@ def test_threads_lose_nothing_while_sessions_change(tmp_path: Path) -> None:
         found += [line.split('"message": "')[1].split('"')[0] for line in text.splitlines() if '"message": "' in line]
     assert sorted(found) == sorted(told)
     assert frames == sum(1 for each in told if int(each.split("/")[1]) % 50 == 0)
+
+
+def test_what_a_frame_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame on its way is not copied, is written once with a few hundred bytes before it, and waits for the disk
+    three times: for its file, its folder and its place in the journal.  What takes longer than a disk, its MD5, is
+    counted when the session is sealed.
+    """
+    written: list[int] = []
+    waited: list[str] = []
+    frame = np.ones((1024, 1024), np.uint16)
+    real = {name: getattr(os, name) for name in ("pwrite", "fsync", "fdatasync")}
+
+    def pwrite(file: int, data: Any, offset: int) -> int:
+        done: int = real["pwrite"](file, data, offset)
+        written.append(done)
+        return done
+
+    def waiting(name: str) -> Any:
+        def wait(file: int) -> None:
+            waited.append(name)
+            real[name](file)
+
+        return wait
+
+    with SessionManager(tmp_path) as sessions:
+        session = sessions.start_session("observation")
+        session.add_frame("main", frame)
+        with monkeypatch.context() as counting:
+            counting.setattr(os, "pwrite", pwrite)
+            counting.setattr(os, "fsync", waiting("fsync"))
+            counting.setattr(os, "fdatasync", waiting("fdatasync"))
+            counting.setattr(hashlib, "md5", None)
+            tracemalloc.start()
+            for number in range(5):
+                session.add_frame("main", frame, number=number)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        path = sessions.end_session()
+
+    assert peak < frame.nbytes // 4
+    assert 5 * frame.nbytes < sum(written) < 5 * (frame.nbytes + 2000)
+    assert sorted(waited) == ["fdatasync"] * 5 + ["fsync"] * 10
+    with asdf.open(path) as file:
+        assert [each["md5"] for each in file["cameras"]["main"]["frame_info"]] == [
+            hashlib.md5(frame.tobytes(), usedforsecurity=False).hexdigest()
+        ] * 6
 
 
 def test_an_ended_session_takes_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from absurd.tasks.session import (
     SessionStateError,
     SessionStorageError,
     SessionValueError,
+    journal,
     seal,
     verify,
 )
@@ -82,6 +83,49 @@ def test_every_form(tmp_path: Path, frames: str, compression: str | None) -> Non
     assert place.beside.exists() == (frames == "external")
     assert not place.work.exists()
     assert seal(tmp_path, place.id) == done
+
+
+@pytest.mark.parametrize(("frames", "compression"), [("external", None), ("external", "zlib"), ("embedded", None)])
+def test_a_spoilt_journal(tmp_path: Path, frames: str, compression: str | None) -> None:
+    """What a bad disk took from the middle of a journal is missed, and nothing else: the session is sealed with what
+    stands before and behind it, tells how much is spoilt, and keeps the file of a frame that is told of no more.
+    """
+    place = ended(tmp_path, frames=frames, compression=compression)
+    first, *_, last = [each for each in journal.read(place.journal) if each.kind == journal.FRAME][:2]
+    with place.journal.open("r+b") as file:
+        file.seek(last.offset + 3)
+        file.write(b"\xff" * 40)
+
+    SessionManager(tmp_path).close()
+
+    tree = tree_of(place.path)
+    assert [each["sum"] for each in tree["cameras"]["main"]["frames"]] == [0, 4000, 6000, 8000]
+    assert [each["message"] for each in tree["observability"]["logs"]] == [f"frame {number}" for number in range(5)]
+    assert tree["meta"]["recovered"] is False
+    assert tree["provenance"]["journal"]["spoilt_bytes"] == last.end - last.offset
+    assert verify(place.path).metrics["frames_captured"] == 4
+    kept = place.beside / last.value["stored"]["file"]
+    with asdf.open(kept) as lost:
+        assert (np.asarray(lost["frame"]) == 1).all()
+        assert lost["camera"] == "main"
+    assert (place.beside / first.value["stored"]["file"]).exists() == (frames == "external")
+
+
+def test_a_journal_without_its_beginning_stays(tmp_path: Path) -> None:
+    """A session whose first record is spoilt cannot be sealed; what was told to it is there all the same, and the
+    manager begins without it.
+    """
+    place = ended(tmp_path)
+    with place.journal.open("r+b") as file:
+        file.seek(40)
+        file.write(b"\xff")
+
+    for _ in range(2):
+        with SessionManager(tmp_path) as sessions:
+            sessions.log("INFO", "another night")
+
+    assert len(list(journal.read(place.journal))) == 12
+    assert len(session_files(tmp_path)) == 2
 
 
 DYING = """
