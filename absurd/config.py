@@ -124,6 +124,17 @@ class Settings:
     """Seconds between two pings to a WebSocket, and for which the answer to one is waited for."""
     timeout_health_check: float = 2.0
     """Seconds that the database has to answer ``/health``, and each service of `web_services` to answer at all."""
+    alert_targets: Mapping[str, str] | None = field(default=None, repr=False, hash=False)
+    """Where messages about alerts go, by the names that alerts have for it: a table in the file, in the environment
+    ``NAME=URL`` after ``NAME=URL``, parted by spaces.  ``https://`` and ``http://`` are webhooks, ``mailto:`` is
+    e-mail, all else goes to apprise (extra ``alerts``)."""
+    alert_smtp: str | None = field(default=None, repr=False)
+    """The server that takes e-mail of alerts: ``smtps://user:password@host:465``, or ``smtp://`` with encryption if
+    the server offers it.  None: e-mail cannot be sent."""
+    alert_sender: str | None = None
+    """From whom e-mail of alerts comes.  None: ``absurd@`` the name of the host."""
+    alert_interval: float = 15.0
+    """Seconds between two looks of the scheduler at what alerts measure."""
     log_level: str = "info"
     """The least severe log lines to write: debug, info, warning, error or critical."""
     log_format: str = "console"
@@ -275,6 +286,9 @@ def _flag(name: str) -> str:
 
 # Values ------------------------------------------------------------------------------------------
 
+_SECRET = frozenset({"web_secret", "alert_targets", "alert_smtp"})
+"""Settings whose values are not repeated."""
+
 
 def _read(name: str, source: str, value: object, cwd: Path) -> Any:
     """`value` as the type of the setting `name`; `source` is what the error names."""
@@ -282,6 +296,6 @@ def _read(name: str, source: str, value: object, cwd: Path) -> Any:
     try:
         result = read(value)
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):  # whatever it trips over
-        shown = redact_url(repr(value)) if name == "database_url" else "***" if name == "web_secret" else repr(value)
+        shown = redact_url(repr(value)) if name == "database_url" else "***" if name in _SECRET else repr(value)
         raise ConfigurationError(f"{source} is {shown}; it must be {wanted}", setting=name) from None
     return cwd / result if isinstance(result, Path) else result

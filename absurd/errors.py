@@ -202,6 +202,12 @@ class TokenNotFoundError(NotFoundError):
     code = "token_not_found"
 
 
+class AlertNotFoundError(NotFoundError):
+    """No alert has that name."""
+
+    code = "alert_not_found"
+
+
 # The database ------------------------------------------------------------------------------------
 
 
@@ -301,6 +307,12 @@ class PortInUseError(ConflictError):
 # Work that did not succeed -----------------------------------------------------------------------
 
 
+class DeliveryError(ExecutionError):
+    """A message about an alert did not reach its target."""
+
+    code = "delivery_failed"
+
+
 class TaskFailed(ExecutionError):
     """The task waited for ended as `failed`."""
 
@@ -389,4 +401,5 @@ BY_SQLSTATE: dict[str, type[AbsurdError]] = {
     "AB019": ProductStateError,
     "AB020": TokenNotFoundError,
     "AB021": TokenExistsError,
+    "AB022": AlertNotFoundError,
 }

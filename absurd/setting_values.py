@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 Reader = tuple[Callable[[Any], Any], str]
 """A function to the setting's type, which raises ValueError or TypeError; what a value must be, for the message."""
@@ -145,6 +146,29 @@ def _secret(value: str) -> str:
     return value
 
 
+def _targets(value: str | Mapping[str, str]) -> dict[str, str]:
+    pairs = value.items() if isinstance(value, Mapping) else [part.split("=", 1) for part in value.split()]
+    targets = {name: str(url) for name, url in pairs}
+    _check(all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name) for name in targets))
+    for url in targets.values():
+        scheme, _, rest = url.partition(":")
+        _check(re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) and re.fullmatch(r"\S+", rest))
+        if scheme in ("http", "https"):
+            _host(url)
+    return targets
+
+
+def _mail_server(value: str) -> str:
+    _check(value.startswith(("smtp://", "smtps://")))
+    return _host(value)
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    _check(parts.hostname and parts.port != 0)  # a port that is no number raises ValueError
+    return url
+
+
 READERS: dict[str, Reader] = {
     "database_url": (_database, "a URL such as postgresql://user@host/database or a DSN such as 'host=... dbname=...'"),
     "schema": (_identifier, "lower-case letters, digits and _, at most 50, not beginning with a digit or pg_"),
@@ -191,6 +215,13 @@ READERS: dict[str, Reader] = {
     "timeout_db_connection": _seconds(0.1, 3600),
     "timeout_websocket_ping": _seconds(1, 3600),
     "timeout_health_check": _seconds(0.1, 60),
+    "alert_targets": (
+        _targets,
+        "names with URLs, such as oncall=https://hooks.example.org/x team=mailto:a@example.org",
+    ),
+    "alert_smtp": (_mail_server, "a URL such as smtps://user:password@mail.example.org:465"),
+    "alert_sender": (_name, "an address such as absurd@example.org"),
+    "alert_interval": _seconds(0.1, 3600),
     "log_level": _one_of("debug", "info", "warning", "error", "critical"),
     "log_format": _one_of("console", "json"),
     "log_limit": _count(0, 1_073_741_824),

@@ -30,6 +30,12 @@ __all__ = ["SECRET_KEYS", "Event", "configure_logging", "redact", "redact_except
 class Event(StrEnum):
     """Every event that the daemons log; the names are stable, for programs that read logs."""
 
+    ALERT_GIVEN_UP = "alert_given_up"
+    """A message about an alert could not be delivered for so often that it is not tried again."""
+    ALERT_NOT_SENT = "alert_not_sent"
+    """A message about an alert could not be delivered; it is tried again."""
+    ALERT_SENT = "alert_sent"
+    """A message about an alert was delivered; it says of which, to which target."""
     BEAT_FAILED = "beat_failed"
     """A sign of life could not be given; it is tried again soon."""
     BLOCK_FAILED = "block_failed"

@@ -21,6 +21,7 @@ from absurd.loop import Loop
 from absurd.maintenance import LONGEST_BACKOFF, LONGEST_REST, Rest, make_round
 from absurd.notify import Listener
 from absurd.resolve import resolve_database
+from absurd.scheduler.alerter import Alerter
 from absurd.scheduler.ticker import LONGEST_LOOK, Ticker
 from absurd.systemd import ServiceManager, stop_signals
 from absurd.telemetry import Event
@@ -29,7 +30,7 @@ log = structlog.get_logger("absurd.scheduler")
 
 
 class Scheduler:
-    """Ticks of schedules when they are due, and the rounds of `absurd.maintenance`, each in a loop of its own."""
+    """Ticks of schedules when they are due, alerts, and the rounds of `absurd.maintenance`, each in its own loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -54,6 +55,8 @@ class Scheduler:
             self._listener = Listener(self._database, ["ready", "due", "schedule"])
             ticker = Ticker(self._database, self.name, self._listener)
             ticks = Loop("ticks", ticker.round, pause=LONGEST_LOOK, longest_backoff=LONGEST_BACKOFF)
+            alerter = Alerter(self._database, self.name, self.settings)
+            alerts = Loop("alerts", alerter.round, pause=self.settings.alert_interval, longest_backoff=LONGEST_BACKOFF)
             self._listener.on_deaf = loop.wake
             async with self._listener as listener:
                 with (
@@ -65,16 +68,19 @@ class Scheduler:
                 ):
                     await loop.start()
                     await ticks.start()
+                    await alerts.start()
                     log.info(Event.SCHEDULER_STARTED, scheduler=self.name, database=self._database.address)
                     self.ready.set()
                     try:
                         await self._stopping.wait()
                     finally:
                         self.ready.clear()
+                        await alerts.stop()
                         await ticks.stop()
                         await loop.stop()
             with suppress(DatabaseUnavailableError):  # then the lead runs out by itself
                 await ticker.resign()
+                await alerter.resign()
         log.info(Event.SCHEDULER_STOPPED, scheduler=self.name)
 
     def stop(self) -> None:

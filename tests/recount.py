@@ -19,6 +19,7 @@ def freeze(connection: Connection) -> None:
 
 
 _DRAWN = {
+    "alert": ("id",), "alert_event": ("id", "alert_id"), "alert_notice": ("id", "alert_id", "event_id"),
     "change": ("id",), "feed": ("id", "subject", "xid"), "executor": ("id",), "gain_set": ("id", "superseded_by"),
     "horizon": ("noted_seq", "noted_tally", "seq", "tally", "xid"),
     "image": ("file_id", "index_id"), "image_file": ("id", "index_id"), "image_index": ("id",),
@@ -34,7 +35,8 @@ _DRAWN = {
 
 
 _NUMBERED = {
-    "change", "executor", "gain_set", "image_file", "image_index", "intake", "product", "queue", "schedule", "source",
+    "alert", "alert_event", "alert_notice", "change", "executor", "gain_set", "image_file", "image_index", "intake",
+    "product", "queue", "schedule", "source",
     "feed", "subband", "subband_group", "tally", "token", "worker",
 }  # fmt: skip
 """Tables whose ids are drawn by identity columns."""

@@ -21,11 +21,12 @@ READS = frozenset({
     "get_image_files", "get_light_curve", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
     "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
     "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
-    "get_workflow_state", "group_dead_letters", "has_tokens", "lease_worker", "list_changes", "list_dead_letters",
-    "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes", "list_intakes", "list_products",
-    "list_queues", "list_resources", "list_schedules", "list_session_files", "list_sessions", "list_subband_groups",
-    "list_subbands", "list_tasks", "list_ticks", "list_tokens", "list_variability", "list_workers", "list_workflows",
-    "new_task_id", "read_feed", "read_products", "task_why",
+    "get_workflow_state", "group_dead_letters", "has_tokens", "lease_worker", "list_alert_events", "list_alerts",
+    "list_changes", "list_dead_letters", "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes",
+    "list_intakes", "list_products", "list_queues", "list_resources", "list_schedules", "list_session_files",
+    "list_sessions", "list_subband_groups", "list_subbands", "list_tasks", "list_ticks", "list_tokens",
+    "list_variability", "list_workers", "list_workflows", "measure_alert", "new_task_id", "read_feed", "read_products",
+    "task_why",
 })  # fmt: skip
 """Public functions that change nothing."""
 
@@ -141,6 +142,11 @@ class World:
 
         self.token_hash = f"{self.queue_id:064x}"
         self.call("create_token(%s, 'reader', %s)", self.queue, self.token_hash)
+        self.alert = self.queue + ".alert"
+        self.call("set_alert(%s, %s)", self.alert, self.measured(targets=["night"]))
+        handed = self.call("step_alerts('h', 30)")
+        self.notice = next(each["id"] for each in handed["notices"] if each["alert"] == self.alert)
+        self.call("set_alert(%s, %s)", self.alert + ".new", self.measured(targets=["night", "day"]))
         self.images = self.queue + ".images"
         self.call("put_images(%s, %s)", self.images, self.image_files("/a.fits", "/b.fits"))
         self.gains = self.call("id from register_gain_set(%s)", self.gain_set("/valid"))
@@ -205,6 +211,10 @@ class World:
             "source": "3C48",
         }
         return json.dumps({"telescope": self.queue} | times | valid | where | what)
+
+    def measured(self, **options: Any) -> str:
+        """An alert that fires at once."""
+        return json.dumps({"measure": "queue_depth", "queue": self.queue + ".ended", "threshold": -1} | options)
 
     def scheduled(self, **options: Any) -> str:
         """A schedule of tasks for the queue."""
@@ -293,6 +303,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "edit_task": lambda w: ("edit_task(%s, '{\"priority\": 3}')", w.keyed),
     "emit_event": lambda w: ("emit_event(%s, '1')", w.event),
     "end_conversion": lambda w: ('end_conversion(%s, 1, \'{"path": "/a.ms"}\')', w.groups[0]),
+    "end_notice": lambda w: ("end_notice(%s, 1, 'no answer')", w.notice),
     "ensure_partitions": lambda w: ("ensure_partitions()",),
     "fail_runs": lambda w: fail(w.lease, *w.running[:2], delays=(None, 1.0)),
     "fire_schedule": lambda w: (
@@ -328,6 +339,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "register_executors": lambda w: ("register_executors(%s)", json.dumps([{"name": w.executor, "runs_in": "loop"}])),
     "register_gain_set": lambda w: ("count(*) from register_gain_set(%s)", w.gain_set("/new")),
     "register_worker": lambda w: ("register_worker('w', 'h', 1, array[%s], 1, '{}', '{}', 30)", w.queue),
+    "remove_alert": lambda w: ("remove_alert(%s)", w.alert),
     "remove_image_index": lambda w: ("remove_image_index(%s)", w.images),
     "remove_intake": lambda w: ("remove_intake(%s)", w.intake),
     "remove_resource": lambda w: ("remove_resource(%s)", w.token),
@@ -340,6 +352,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "retry_workflow": lambda w: ("retry_workflow(%s)", w.workflow),
     "return_runs": lambda w: ("return_runs(array[%s::bigint], array[%s::uuid], '{5}')", w.lease, w.running[0]),
     "revoke_token": lambda w: ("revoke_token(%s)", w.queue),
+    "set_alert": lambda w: ("set_alert(%s, %s)", w.alert, w.measured(targets=["night"], severity="critical")),
     "set_checkpoint": lambda w: ("set_checkpoint(%s, %s, 's', '1')", w.lease, w.running[0]),
     "set_intake": lambda w: ("set_intake(%s, '{\"timeout\": 1}')", w.intake),
     "set_listening": lambda w: ("set_listening(%s, array[%s], true)", w.worker, w.queue_id),
@@ -356,6 +369,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "set_schedule_paused": lambda w: ("set_schedule_paused(%s, true)", w.schedule),
     "set_worker_concurrency": lambda w: ("set_worker_concurrency(%s, 7)", w.worker),
     "settle_subband_groups": lambda w: ("count(*) from settle_subband_groups(%s)", w.intake),
+    "silence_alert": lambda w: ("silence_alert(%s, 60, 'clouds')", w.alert),
     "spawn_plain": lambda w: ("spawn_plain(%s, %s, %s, '{}')", new_task_id(), w.queue, w.executor),
     "spawn_task": lambda w: ("count(*) from spawn_task(%s, %s, '{}', %s)", w.queue, w.executor, _keyed()),
     "spawn_tasks": _spawn,
@@ -367,6 +381,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
         w.executor,
     ),
     "step": _step,
+    "step_alerts": lambda w: ("step_alerts('h', 30)",),
     "suspend_runs": lambda w: suspend(w.lease, w.running[0], w.event),
     "sweep_late": lambda w: ("sweep_late()",),
     "trigger_schedule": lambda w: ("trigger_schedule(%s)", w.schedule),

@@ -40,6 +40,7 @@ SECTIONS = {
         "status": "absurd.cli.status:status",
         "top": "absurd.cli.top:top",
         "worker": "absurd.cli.worker:worker",
+        "alert": "absurd.cli.alert:alert",
         "token": "absurd.cli.token:token",
         "explain": "absurd.cli.explain:explain",
         "sbom": "absurd.cli.sbom:sbom",

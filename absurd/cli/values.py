@@ -23,6 +23,23 @@ def seconds(text: str) -> float:
         raise click.BadParameter(error.message) from None
 
 
+def amount(text: str) -> float:
+    """A number as an option: see `read_amount`."""
+    try:
+        return read_amount(text)
+    except InvalidOptionError as error:
+        raise click.BadParameter(error.message) from None
+
+
+def read_amount(text: str) -> float:
+    """A number, a share such as 10%, or a duration such as 15m in seconds.  Raises InvalidOptionError."""
+    plain = text.strip()
+    try:
+        return float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
+    except ValueError:
+        return duration.seconds(text)
+
+
 def instant(text: str) -> datetime:
     """A time in ISO 8601, aware; without an offset it is in the zone of this machine."""
     try:

@@ -304,6 +304,55 @@ class Due(BaseModel):
     due: list[AwareDatetime]
 
 
+class Alert(_Document):
+    """An alert, and how it stands.  What its measure takes stands beside."""
+
+    name: str
+    measure: str
+    threshold: float
+    unit: str = Field(description="Of threshold and value; `1` is a fraction.")
+    below: bool = Field(description="Whether it fires below the threshold.")
+    severity: Literal["warning", "critical"]
+    targets: list[str]
+    state: Literal["ok", "firing"]
+    value: float | None = Field(description="What was measured last; null: nothing could be.")
+    error: str | None = Field(description="Why nothing could be measured, if that failed.")
+    measured_at: AwareDatetime | None
+    silenced_until: AwareDatetime | None
+
+
+class AlertChange(BaseModel):
+    """What became of an alert."""
+
+    name: str
+    change: Literal["created", "changed", "unchanged"]
+
+
+class AlertTrial(_Document):
+    """What an alert sees now, and what became of the messages."""
+
+    name: str
+    value: float | None
+    breached: bool | None
+    message: str
+    sent: list[dict[str, Any]] = Field(description="target, and the error or null.")
+
+
+class AlertEvent(_Document):
+    """An alert began to fire, or recovered."""
+
+    id: int
+    alert: str
+    state: Literal["firing", "recovered"]
+    at: AwareDatetime
+    value: float | None
+    message: str
+    silenced: bool
+    notices: list[dict[str, Any]] = Field(
+        description="target, state, attempts, sent_at, due_at and error of each message."
+    )
+
+
 class Worker(_Document):
     """A worker."""
 

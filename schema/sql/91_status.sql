@@ -108,6 +108,16 @@ begin
         from schedule s
         where s.paused_at is null and s.error is null and coalesce(s.next_due, s.settled_at) < v_now - interval '1 minute' having count(*) > 0
         union all
+        select 'alert_firing', format('alert %s: %s', a.name, e.message), format('absurd alert history %s', a.name)
+        from alert a join lateral (select message from alert_event where alert_id = a.id order by id desc limit 1) e on true
+        where a.state = 'firing'
+        union all
+        select 'alert_undelivered', format('alert %s: %s could not be told for %s attempts: %s', a.name, n.target, max(n.attempt), min(n.error)),
+               format('absurd alert test %s; what was given up is told for a day', a.name)
+        from alert_notice n join alert_event e on e.id = n.event_id join alert a on a.id = n.alert_id
+        where n.sent_at is null and n.error is not null and (n.due_at is not null or e.at > v_now - interval '1 day')
+          and n.target = any (a.targets) group by a.name, n.target
+        union all
         select 'snapshot_held',
                format('session %s (%s) has held a transaction open for %s seconds and keeps dead rows from being removed',
                       a.pid, coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), extract(epoch from v_now - a.xact_start)::integer),

@@ -10,9 +10,9 @@ from typing import Any
 
 CODES = frozenset({
     # of get_status
-    "cluster_missing", "dead_letters", "executor_unknown", "needs_unmet", "queue_paused", "queue_unserved",
-    "runs_not_recovered", "schedule_failed", "schedules_overdue", "scratch_full", "snapshot_held", "worker_held_up",
-    "worker_lost", "worker_polls",
+    "alert_firing", "alert_undelivered", "cluster_missing", "dead_letters", "executor_unknown", "needs_unmet",
+    "queue_paused", "queue_unserved", "runs_not_recovered", "schedule_failed", "schedules_overdue", "scratch_full",
+    "snapshot_held", "worker_held_up", "worker_lost", "worker_polls",
     # of this module
     "clock_skewed", "disk_low", "folder_missing", "pending_old",
 })  # fmt: skip

@@ -18,7 +18,7 @@ from sessions import Session
 
 from absurd.schema.grants import FUNCTIONS, READER
 
-REFUSALS = frozenset({"AB002", "AB004", "AB012", "AB014", "AB015", "AB016", "AB017", "AB020", "AB021"})
+REFUSALS = frozenset({"AB002", "AB004", "AB012", "AB014", "AB015", "AB016", "AB017", "AB020", "AB021", "AB022"})
 """What one of two calls may be told: its claim is lost, the task's state is another, what it names is gone or taken."""
 PASSING_BY = frozenset({
     "advance_marks", "check_token", "claim_runs", "drop_partition", "ensure_partitions", "fold_tallies", "maintain",

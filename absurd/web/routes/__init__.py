@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from absurd.web.routes import (
+    alerts,
     cache,
     changes,
     cutouts,
@@ -28,7 +29,7 @@ from absurd.web.routes import (
     workflows,
 )
 
-_QUEUE = (tasks, workflows, queues, dead_letters, schedules, workers, executors, jobs, logs, events, changes)
+_QUEUE = (tasks, workflows, queues, dead_letters, schedules, workers, executors, jobs, logs, alerts, events, changes)
 _PRODUCTS = (
     images,
     sources,
