@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -133,6 +133,19 @@ class HealthParams(BaseModel):
         if unknown := sorted(set(codes) - CODES - {ANY}):
             raise ValueError(f"{', '.join(unknown)} is no code of a problem; there are {', '.join(sorted(CODES))}")
         return codes
+
+
+class NotifyParams(BaseModel):
+    """Whom to tell what."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    target: str = Field(
+        min_length=1, max_length=64, description="Name of the target, of the setting alert_targets of the worker."
+    )
+    message: str = Field(min_length=1, max_length=10_000, description="What is told.")
+    title: str | None = Field(default=None, max_length=200, description="What it is about; without it the task's id.")
+    severity: Literal["warning", "critical"] = Field(default="warning", description="How bad it is.")
 
 
 @executor("maintenance.backup", runs_in="process")
@@ -273,6 +286,21 @@ def health(ctx: RunContext, params: HealthParams) -> dict[str, Any]:
         "oldest_pending_seconds": found.oldest_pending_seconds,
         "free_bytes": dict(found.free_bytes),
     }
+
+
+@executor("maintenance.notify", retry=RetryPolicy(max_attempts=8, base=10.0, factor=2.0, maximum=600.0))
+def notify(ctx: RunContext, params: NotifyParams) -> dict[str, Any]:
+    """Send a message to one of the targets of alerts, by webhook, e-mail or apprise.
+
+    The result tells the target.  It fails with code `delivery_failed` and is tried again.
+    """
+    from absurd.config import load_settings
+    from absurd.targets import send
+
+    message = {"id": str(ctx.task_id), "alert": params.title or str(ctx.task_id), "state": "told"}
+    message |= {"severity": params.severity, "message": params.message}
+    send(load_settings(), params.target, message | dict.fromkeys(("measure", "at", "value", "threshold")))
+    return {"target": params.target}
 
 
 def _prune_files(ctx: RunContext, params: PruneParams, older_than: float) -> dict[str, Any]:
