@@ -129,8 +129,6 @@ def _amounts(value: str | Mapping[str, float]) -> dict[str, float]:
 
 
 def _addresses(value: str | Mapping[str, str]) -> dict[str, str]:
-    from urllib.parse import urlsplit
-
     pairs: Any = value.items() if isinstance(value, Mapping) else [part.split("=", 1) for part in value.split(",")]
     found = {name.strip(): address.strip() for name, address in pairs}
     for name, address in found.items():

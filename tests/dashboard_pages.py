@@ -21,6 +21,8 @@ class Submit(NamedTuple):
 
 PAGES: dict[str, Callable[[World], str]] = {
     "/": lambda _: "/",
+    "/alerts": lambda _: "/alerts",
+    "/alerts/{name}": lambda w: f"/alerts/{w.alert}",
     "/dead-letters": lambda w: f"/dead-letters?queue={w.queue}",
     "/dead-letters/{task_id}": lambda w: f"/dead-letters/{w.failed}",
     "/products/{number}": lambda w: f"/products/{w.products['accepted']}",
@@ -46,6 +48,10 @@ PAGES: dict[str, Callable[[World], str]] = {
 """By route.  `test_dashboard.py` fails for one that is not among them."""
 
 FORMS: dict[str, Submit] = {
+    "/alerts/{name}/silence": Submit(
+        lambda w: f"/alerts/{w.alert}/silence", {"hours": "1.5", "reason": "clouds"}, "operator", "silence_alert"
+    ),
+    "/alerts/{name}/test": Submit(lambda w: f"/alerts/{w.alert}/test", {}, "operator", "try_alert"),
     "/queues/{name}/pause": Submit(lambda w: f"/queues/{w.queue}/pause", {}, "operator", "pause_queue"),
     "/queues/{name}/resume": Submit(lambda w: f"/queues/{w.queue}/resume", {}, "operator", "resume_queue"),
     "/queues/{name}/limits": Submit(

@@ -145,7 +145,7 @@ async def test_a_workflow_ends_before_ones_eyes_and_a_dead_letter_is_requeued(
             await page.get_by_role("button", name=re.compile("^Requeue …")).click()
             await expect(page.get_by_role("status")).to_contain_text("Requeued: 1")
             assert "pending" == (await client.get_task(run.tasks[last.name])).state
-            for path in ("/", "/tasks", "/queues/sky", "/workflows", "/schedules", "/workers", "/nowhere"):
+            for path in ("/", "/tasks", "/queues/sky", "/workflows", "/schedules", "/workers", "/alerts", "/nowhere"):
                 await page.goto(path)
                 await look(page, f"{path.strip('/').replace('/', '-') or 'overview'}-phone")
 

@@ -9,7 +9,15 @@ import pytest
 
 from absurd.web.dashboard import curve, gantt, graph, skymap
 from absurd.web.dashboard.axis import number_marks, time_marks
-from absurd.web.dashboard.words import tell_age, tell_bytes, tell_flux, tell_frequency, tell_options, tell_seconds
+from absurd.web.dashboard.words import (
+    tell_age,
+    tell_amount,
+    tell_bytes,
+    tell_flux,
+    tell_frequency,
+    tell_options,
+    tell_seconds,
+)
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
@@ -94,6 +102,10 @@ def test_numbers_have_their_units() -> None:
     ]
     assert ["0 B", "999 B", "1 kB", "1.23 MB"] == list(map(tell_bytes, (0, 999, 1000, 1_234_567)))
     assert ["1.50 Jy", "820 mJy", "-12.0 µJy", "0 Jy"] == [tell_flux(each) for each in (1.5, 0.82, -1.2e-5, 0)]
+    amounts = [(90, "s"), (0.125, "1"), (2e-3, "Jy/beam"), (1, "tasks"), (1200, "tasks"), (None, "s")]
+    assert ["1 min 30 s", "12.5 %", "2.00 mJy/beam", "1 task", "1,200 tasks", "–"] == [
+        tell_amount(*each) for each in amounts
+    ]
     assert ["1.4 GHz", "999.9 MHz"] == [tell_frequency(each) for each in (1.4e9, 9.999e8)]
     assert "cpu 2, memory 23.54 GiB" == tell_options({"cpu": 2, "memory_gib": 23.543})
 

@@ -8,6 +8,7 @@ differs: there is no second way to draw anything.
 from __future__ import annotations
 
 from absurd.web.dashboard import (
+    alerts,
     assets,
     dead_letters,
     login,
@@ -21,7 +22,7 @@ from absurd.web.dashboard import (
     workflows,
 )
 
-_QUEUE = (login, overview, queues, tasks, workflows, schedules, dead_letters, workers)
+_QUEUE = (login, overview, queues, tasks, workflows, schedules, dead_letters, workers, alerts)
 _PRODUCTS = (assets, sky, sessions)
 
 ROUTERS = [each.router for each in (*_QUEUE, *_PRODUCTS)]

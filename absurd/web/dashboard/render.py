@@ -43,6 +43,7 @@ PLACES = (
     ("/schedules", "Schedules"),
     ("/dead-letters", "Dead letters"),
     ("/workers", "Workers"),
+    ("/alerts", "Alerts"),
     ("/sky", "Sky"),
     ("/sources", "Light curves"),
     ("/sessions", "Sessions"),

@@ -75,6 +75,19 @@ def tell_flux(value: float | None, per: str = "") -> str:
     return NOTHING if value is None else scaled(value, f"Jy{per}", ".3")
 
 
+def tell_amount(value: float | None, unit: str) -> str:
+    """A value of what an alert measures, in its unit: ``s``, ``1`` for a share, ``Jy/beam``, or what is counted."""
+    if value is None:
+        return NOTHING
+    if unit == "1":
+        return f"{100 * value:.3g} %"
+    if unit == "s":
+        return tell_seconds(value)
+    if unit.startswith("Jy"):
+        return tell_flux(value, unit.removeprefix("Jy"))
+    return f"{tell_count(value)} {unit.removesuffix('s') if value == 1 else unit}"
+
+
 def tell_frequency(value: float | None) -> str:
     """A frequency in Hz, kHz, MHz or GHz."""
     return NOTHING if value is None else scaled(value, "Hz", "4")
@@ -120,6 +133,7 @@ def base_name(path: str) -> str:
 
 FILTERS: dict[str, Callable[..., str]] = {
     "age": tell_age,
+    "amount": tell_amount,
     "basename": base_name,
     "bytes": tell_bytes,
     "count": tell_count,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from absurd import alerts, targets
+from absurd import alerts
 from absurd.errors import AlertNotFoundError
 from absurd.web import models
 from absurd.web.answers import Limit, Name, Page, Reason, Text, answer, answer_all, answer_page
 from absurd.web.desk import Operator, Reader
 from absurd.web.problems import may_fail
+from absurd.web.services.alerts import send_trial
 
 router = APIRouter(prefix="/alerts", tags=["alerts"])
 
@@ -99,13 +99,7 @@ async def silence_alert(name: Name, wanted: Silence, desk: Operator) -> Response
 @router.post("/{name}/test", response_model=models.AlertTrial, responses=may_fail(404))
 async def try_alert(name: Name, desk: Operator, how: Annotated[Trial | None, Body()] = None) -> Response:
     """Measure it now, and send its targets a message that is marked as a test, with this server's settings."""
-    rule = await desk.read(alerts.get_alert(name))
-    disks = await asyncio.to_thread(alerts.free_shares, [rule["folder"]] if "folder" in rule else [])
-    found: dict[str, Any] = await desk.change(alerts.measure_alert(name, disks=disks))
-    sent = []
-    if not (how and how.dry_run):
-        sent = await asyncio.to_thread(targets.try_all, desk.settings, rule, found["message"])
-    return answer({"name": name} | found | {"targets": rule["targets"], "sent": sent})
+    return answer(await send_trial(desk, name, dry_run=how is not None and how.dry_run))
 
 
 @router.get("/{name}/history", response_model=Page[models.AlertEvent], responses=may_fail(404))
