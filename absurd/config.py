@@ -83,12 +83,17 @@ class Settings:
     worker_dask: str | None = None
     """Address of the scheduler of a Dask cluster, as ``tcp://host:8786``, to which a worker sends the runs of executors
     with ``runs_in="dask"``.  None: such tasks are put aside until a worker that has one takes them."""
+    worker_metrics: str | None = None
+    """Where a worker answers scrapes of its metrics, as ``127.0.0.1:9465``, to whoever reaches that; each worker of a
+    machine needs a port of its own.  None: nowhere."""
     task_timeout: float | None = None
     """Time limit of a run in seconds where neither task nor executor sets one.  None (or 0): no limit."""
     max_retries: int = 4
     """Attempts after the first one, where neither task nor executor sets them; 0: a task is tried once."""
     dlq_enabled: bool = True
     """Whether tasks that spent their attempts are kept as dead letters, to be looked at and put back."""
+    scheduler_metrics: str | None = None
+    """Where a scheduler answers scrapes of the metrics of the whole queue, as ``127.0.0.1:9464``.  None: nowhere."""
     session_folder: Path | None = None
     """Data folder of `absurd session`: where the files of sessions are.  None: it has to be named each time."""
     web_host: str = "127.0.0.1"
@@ -268,10 +273,12 @@ def _did_you_mean(name: str, known: Mapping[str, Any] | set[str]) -> str:
 _FLAG_NAMES = {
     "imports": "--import",
     "queue_name": "--queue",
+    "scheduler_metrics": "--metrics",
     "task_timeout": "--timeout",
     "worker_concurrency": "--concurrency",
     "worker_dask": "--dask",
     "worker_grace": "--grace",
+    "worker_metrics": "--metrics",
     "worker_offers": "--offers",
     "worker_prefetch": "--prefetch",
     "web_host": "--host",

@@ -156,6 +156,11 @@ def get_status() -> Call[Document]:
     return Call("select {schema}.get_status()::text as document", (), lambda rows: dict(decode(rows[0]["document"])))
 
 
+def get_metrics() -> Call[Document]:
+    """Counters of queues, of which none ever falls; overdue schedules, rows of tables, the oldest snapshot."""
+    return Call("select {schema}.get_metrics()::text as document", (), lambda rows: dict(decode(rows[0]["document"])))
+
+
 def task_why(task_id: UUID | str) -> Call[str]:
     """What a task waits for, or how it ended, in a sentence.  Raises TaskNotFoundError."""
     task_id = task_uuid(task_id)

@@ -28,6 +28,12 @@ def _cluster(value: str) -> str:
     return value
 
 
+def _listening(value: str) -> str:
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5})", value.strip())
+    _check(found and int(found[2]) <= 65_535)
+    return value.strip()
+
+
 def _identifier(value: str) -> str:
     _check(re.fullmatch(r"(?!pg_)[a-z_][a-z0-9_]{0,49}", value))
     return value
@@ -194,9 +200,11 @@ READERS: dict[str, Reader] = {
     "worker_scratch": (_path, "the path of a folder"),
     "worker_min_free_gib": (_amount, "an amount in GiB, 0 or more"),
     "worker_dask": (_cluster, "the address of a Dask scheduler such as tcp://host:8786"),
+    "worker_metrics": (_listening, "an address and a port such as 127.0.0.1:9465"),
     "task_timeout": (_limit, "a number of seconds up to a year, or 0 for no limit"),
     "max_retries": _count(0, 32_766),
     "dlq_enabled": (_switch, "true or false"),
+    "scheduler_metrics": (_listening, "an address and a port such as 127.0.0.1:9464"),
     "session_folder": (_path, "the path of a folder"),
     "web_host": (_name, "an address or the name of a host"),
     "web_port": _count(0, 65_535),

@@ -14,12 +14,16 @@ from contextlib import suppress
 
 import structlog
 
+from absurd import inspection
 from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.errors import DatabaseUnavailableError
 from absurd.loop import Loop
 from absurd.maintenance import LONGEST_BACKOFF, LONGEST_REST, Rest, make_round
+from absurd.metrics import Sample, exposition
+from absurd.metrics_server import answering
 from absurd.notify import Listener
+from absurd.readings import read_queue
 from absurd.resolve import resolve_database
 from absurd.scheduler.alerter import Alerter
 from absurd.scheduler.ticker import LONGEST_LOOK, Ticker
@@ -37,6 +41,7 @@ class Scheduler:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
         self._stopping = asyncio.Event()
         self._database: AsyncDatabase | None = None
+        self._ticker: Ticker | None = None
         self.ready = asyncio.Event()
         """Set while it makes its rounds."""
 
@@ -53,7 +58,7 @@ class Scheduler:
             loop = Loop("maintenance", self._round, pause=poll, longest=LONGEST_REST, longest_backoff=LONGEST_BACKOFF)
             self._rest = Rest(poll=poll, pulse=LONGEST_LOOK)
             self._listener = Listener(self._database, ["ready", "due", "schedule"])
-            ticker = Ticker(self._database, self.name, self._listener)
+            ticker = self._ticker = Ticker(self._database, self.name, self._listener)
             ticks = Loop("ticks", ticker.round, pause=LONGEST_LOOK, longest_backoff=LONGEST_BACKOFF)
             alerter = Alerter(self._database, self.name, self.settings)
             alerts = Loop("alerts", alerter.round, pause=self.settings.alert_interval, longest_backoff=LONGEST_BACKOFF)
@@ -82,6 +87,16 @@ class Scheduler:
                 await ticker.resign()
                 await alerter.resign()
         log.info(Event.SCHEDULER_STOPPED, scheduler=self.name)
+
+    async def tell_metrics(self) -> str:
+        """A page for Prometheus.  Raises DatabaseUnavailableError, also before `run` has reached the database."""
+        if self._database is None or self._ticker is None:
+            raise DatabaseUnavailableError("the database was not reached yet")
+        samples = read_queue(
+            await self._database.run(inspection.get_status()), await self._database.run(inspection.get_metrics())
+        )
+        leads = Sample("absurd_scheduler_leads", self._ticker.leads)
+        return exposition([*samples, leads, *self._ticker.lateness.samples()])
 
     def stop(self) -> None:
         """End after the present round."""
@@ -114,6 +129,6 @@ async def _serve(scheduler: Scheduler, manager: ServiceManager) -> None:
         manager.tell(READY=1, STATUS="fires schedules and makes the rounds of upkeep")
 
     telling = asyncio.create_task(tell_ready())
-    async with manager.attended():
+    async with manager.attended(), answering(scheduler.settings.scheduler_metrics, scheduler.tell_metrics):
         await scheduler.run()
     telling.cancel()

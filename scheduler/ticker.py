@@ -12,6 +12,7 @@ import structlog
 from absurd import schedules
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, DatabaseUnavailableError
+from absurd.metrics import Histogram
 from absurd.notify import Listener
 from absurd.scheduler.misfire import Policy, Settlement, settle
 from absurd.scheduler.trigger import Trigger, read_trigger
@@ -47,6 +48,12 @@ class Ticker:
         self._put_off: dict[tuple[int, int], float] = {}
         self._leads = False
         self._pruned = time.monotonic()
+        self.lateness = Histogram("absurd_tick_lateness_seconds")
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is this one that fires what is due, and others stand by."""
+        return self._leads
 
     async def round(self) -> float:
         """Fire what is due; gives the seconds until something is again, at most `LONGEST_LOOK`."""
@@ -107,7 +114,11 @@ class Ticker:
             return
         try:
             if found.due:
-                await self._database.run(schedules.fire_schedule(*mark, found.due, found.settled, found.next))
+                call = schedules.fire_schedule(*mark, found.due, found.settled, found.next)
+                if await self._database.run(call) is not None:  # by this one, and by no other meanwhile
+                    for each in found.due:
+                        if each.skipped is None:
+                            self.lateness.observe(max(0.0, (now - each.at).total_seconds()))
             else:
                 await self._database.run(schedules.set_next_due(*mark, found.next))
         except DatabaseUnavailableError:

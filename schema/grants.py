@@ -14,7 +14,7 @@ PROFILES: tuple[Profile, ...] = get_args(Profile)
 READER = frozenset({
     "await_tasks", "changed_subbands", "clock_time", "count_dead_letters", "count_products", "find_gain_sets",
     "find_images", "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
-    "get_image_files", "get_light_curve", "get_log", "get_photometry", "get_product", "get_publications",
+    "get_image_files", "get_light_curve", "get_log", "get_metrics", "get_photometry", "get_product", "get_publications",
     "get_queue_stats", "get_results", "get_schedule", "get_state", "get_states", "get_status", "get_stored_gain_set",
     "get_subband_group", "get_task", "get_workflow", "get_workflow_state", "group_dead_letters", "list_alert_events",
     "list_alerts", "list_dead_letters", "list_executors", "list_gain_sets", "list_image_files", "list_image_indexes",

@@ -118,6 +118,7 @@ class Busy:
             "recover_runs": ("recover_runs", "", tuple),
             "list_workers": ("list_workers", "", tuple),
             "get_status": ("get_status", "", tuple),
+            "get_metrics": ("get_metrics", "", tuple),
             "get_state": ("get_state", "%s", lambda: (done,)),
             "get_states": ("get_states", "%s", lambda: ([done] * 20,)),
             "get_task": ("get_task", "%s", lambda: (done,)),

@@ -32,6 +32,7 @@ from absurd.cli.worker import absurd_worker
 from absurd.config import PREFIX, Settings
 from absurd.database import AsyncDatabase
 from absurd.executor import registry
+from absurd.metrics import BOUNDS, METRICS
 from absurd.tasks import EXECUTOR_MODULES
 from absurd.tasks.pipeline import PipelineConfig, environment_names, load_pipeline_config
 from absurd.tasks.pipeline.environments import described_keys
@@ -117,6 +118,33 @@ def errors_page() -> str:
 
 def _family(error: type[errors.AbsurdError]) -> type[errors.AbsurdError]:
     return next((each for each in EXIT_CODES if issubclass(error, each)), errors.AbsurdError)
+
+
+def metrics_page() -> str:
+    """A table of every metric, by who tells it."""
+    parts = []
+    for source, title in _SOURCES.items():
+        rows = [
+            (f"`{name}`", metric.kind, ", ".join(f"`{each}`" for each in metric.labels), metric.help)
+            for name, metric in METRICS.items()
+            if metric.source == source
+        ]
+        parts += [f"## {title}\n", _table(("Name", "Kind", "Labels", "Meaning"), rows)]
+    bounds = ", ".join(f"{each:g}" for each in BOUNDS)
+    return _page(
+        "Metrics",
+        "What Prometheus reads at `/metrics`, see [monitoring](../operations/monitoring.md). Counters begin at 0 "
+        "when a queue is created, or a process started, and never fall after that; a switch is 1 or 0. Histograms "
+        f"have buckets up to {bounds} seconds.",
+        "\n".join(parts),
+    )
+
+
+_SOURCES = {
+    "queue": "Of the whole queue: `absurd serve` and each scheduler",
+    "worker": "Of one worker",
+    "scheduler": "Of one scheduler",
+}
 
 
 def cli_page() -> str:
@@ -435,6 +463,7 @@ REFERENCE = ROOT / "docs" / "reference"
 PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "settings.md": settings_page,
     REFERENCE / "errors.md": errors_page,
+    REFERENCE / "metrics.md": metrics_page,
     REFERENCE / "cli.md": cli_page,
     REFERENCE / "executors.md": executors_page,
     REFERENCE / "python.md": python_page,

@@ -18,7 +18,8 @@ Statement = tuple[Any, ...]
 READS = frozenset({
     "changed_subbands", "check_claim", "clock_time", "count_dead_letters", "count_products", "find_gain_sets",
     "find_images", "find_product", "find_sources", "get_checkpoints", "get_dead_letter", "get_gain_set", "get_identity",
-    "get_image_files", "get_light_curve", "get_log", "get_names", "get_neighbours", "get_overdue_publications",
+    "get_image_files", "get_light_curve", "get_log", "get_metrics", "get_names", "get_neighbours",
+    "get_overdue_publications",
     "get_photometry", "get_product", "get_publications", "get_queue_stats", "get_results", "get_schedule", "get_state",
     "get_states", "get_status", "get_stored_gain_set", "get_subband_group", "get_task", "get_workflow",
     "get_workflow_state", "group_dead_letters", "has_tokens", "lease_worker", "list_alert_events", "list_alerts",

@@ -6,17 +6,22 @@ import asyncio
 import faulthandler
 import os
 import signal
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import closing, suppress
+from typing import Any
 
 import structlog
 
 from absurd.config import Settings
 from absurd.executor import load_modules
+from absurd.metrics import Sample, exposition
+from absurd.metrics_server import answering
 from absurd.systemd import ServiceManager, stop_signals
 from absurd.telemetry import Event
+from absurd.workers.host.load import resident_bytes
 from absurd.workers.pump.source import Until
 from absurd.workers.reloading import Seen, begin_anew, load_or_wait, watch
+from absurd.workers.runs.timings import Timings
 from absurd.workers.worker import AbsurdWorker
 
 log = structlog.get_logger("absurd.worker")
@@ -36,7 +41,9 @@ def serve(settings: Settings, queues: Mapping[str, int], until: Until = "forever
     faulthandler.enable()  # where it stood when a watchdog ends it, or native code
     manager = ServiceManager.take()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        again = runner.run(_serve(AbsurdWorker(queues=queues, settings=settings), until, manager, seen))
+        timings = None if settings.worker_metrics is None else Timings()
+        worker = AbsurdWorker(queues=queues, settings=settings, timings=timings)
+        again = runner.run(_scraped(worker, timings, _serve(worker, until, manager, seen)))
     if again:
         begin_anew({**os.environ, **manager.variables})
 
@@ -48,6 +55,21 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+async def _scraped(worker: AbsurdWorker, timings: Timings | None, served: Coroutine[Any, Any, bool]) -> bool:
+    """Let the worker live, with its metrics where they are asked for."""
+
+    async def tell() -> str:
+        busy, slots = worker.busy
+        samples = [Sample("absurd_worker_slots", slots), Sample("absurd_worker_slots_busy", busy)]
+        if (resident := resident_bytes()) is not None:
+            samples.append(Sample("absurd_worker_resident_bytes", resident))
+        return exposition([*samples, *(timings.samples() if timings else ())])
+
+    with closing(served):  # should it never begin
+        async with answering(worker.settings.worker_metrics, tell):
+            return await served
 
 
 async def _serve(worker: AbsurdWorker, until: Until, manager: ServiceManager, seen: Seen | None) -> bool:

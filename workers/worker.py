@@ -41,6 +41,7 @@ from absurd.workers.pump.pump import Pump
 from absurd.workers.pump.receipts import Spool
 from absurd.workers.pump.source import Until
 from absurd.workers.runs.surround import surround
+from absurd.workers.runs.timings import Timings
 from absurd.workers.slots import Slots
 
 ANSWER_SECONDS = 60.0
@@ -61,7 +62,7 @@ class AbsurdWorker:
     these; otherwise it runs every executor that its modules register.  `offers` is what tasks with
     `needs` may count on; beside it stand the machine's ``cpu`` and ``memory_gib``.  `middleware` is
     awaited around each run, `call_middleware` surrounds the executor's function where that runs; the
-    first is outermost.
+    first is outermost.  `timings` is told how long runs take.
     """
 
     _make_rounds: type[Rounds] = Rounds
@@ -78,6 +79,7 @@ class AbsurdWorker:
         settings: Settings | None = None,
         middleware: Sequence[RunMiddleware] | None = None,
         call_middleware: Sequence[CallMiddleware] | None = None,
+        timings: Timings | None = None,
     ) -> None:
         self.settings = settings or load_settings(database_url=database_url)
         if settings is not None and database_url is not None:
@@ -96,6 +98,7 @@ class AbsurdWorker:
         self.middleware = load(self.settings.run_middleware) if middleware is None else list(middleware)
         self._spawn_middleware = load(self.settings.spawn_middleware)
         self.call_middleware = load(self.settings.call_middleware) if call_middleware is None else list(call_middleware)
+        self._timings = timings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.id: int | None = None
         self._beginning: Beginning | None = None
@@ -202,8 +205,7 @@ class AbsurdWorker:
     @property
     def busy(self) -> tuple[int, int]:
         """How many runs are at work, of how many at a time."""
-        pump = self._pump
-        return (0, self.concurrency) if pump is None else (len(pump.running), pump.concurrency)
+        return (len(pump.running), pump.concurrency) if (pump := self._pump) else (0, self.concurrency)
 
     async def _work(self, url: str, until: Until) -> None:
         """Run the pump among its helpers, and take them down again."""
@@ -212,7 +214,6 @@ class AbsurdWorker:
         port = DatabasePort(self._database, self._spawn_middleware, ScratchSpace(self.settings.worker_scratch))
         output = Output(self._database.run, limit=self.settings.log_limit)
         slots = self._slots = self._make_slots(port, output)
-        execute = surround(slots.run, self.middleware, port, slots.defaults) if self.middleware else slots.run
         pump = self._pump = Pump(
             link=self._link,
             worker_id=self.id,
@@ -220,7 +221,7 @@ class AbsurdWorker:
             executors=self._names.executors,
             refresh_names=self._names.read,
             registry=self._registry,
-            execute=execute,
+            execute=surround(slots.run, self.middleware, port, slots.defaults, self._timings),
             output=output,
             publish=self._publisher.publish_files,
             listen=self._listen,
@@ -263,7 +264,6 @@ class AbsurdWorker:
             poll=self.settings.worker_poll_interval,
             pulse=heartbeat.slowest,
         )
-        inheriting = Loop("inheritance", self._inherit, pause=INHERIT_SECONDS)
         keeper = Keeper(self._spool, pump, self._link, worker_id=self.id, lease=self.settings.worker_lease)
         keeping = Loop("receipts", keeper.look, pause=1.0)
         async with AsyncExitStack() as helpers:  # taken down in the reverse order, however far this came
@@ -276,7 +276,7 @@ class AbsurdWorker:
             slots.open(self._registry)
             helpers.push_async_callback(self._publisher.finish)
             looking = self._names.look_out(pump, self.id, self._rounds.stir)
-            for loop in (self._rounds, inheriting, looking):
+            for loop in (self._rounds, Loop("inheritance", self._inherit, pause=INHERIT_SECONDS), looking):
                 await loop.start()
                 helpers.push_async_callback(loop.stop)
             helpers.callback(keeper.close)

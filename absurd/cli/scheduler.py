@@ -12,15 +12,18 @@ from absurd.cli.run import run
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: absurd-scheduler --database-url postgresql://absurd@db.example.org/absurd",
 )
+@click.option(
+    "--metrics", metavar="ADDRESS:PORT", help="Where to answer Prometheus.  [ABSURD_SCHEDULER_METRICS; nowhere]"
+)
 @click.version_option(package_name="absurd", message="%(prog)s %(version)s")
 @shared_options()
 @click.pass_context
-def absurd_scheduler(ctx: click.Context) -> None:
+def absurd_scheduler(ctx: click.Context, metrics: str | None) -> None:
     """Make due work appear and take back what lost workers held, until told to stop.
 
     Start as many as you like, on any hosts: one does the work, the others stand by.
     """
-    settings = settings_of(ctx)
+    settings = settings_of(ctx, scheduler_metrics=metrics)
     from absurd.scheduler.daemon import serve
     from absurd.telemetry import configure_logging
 

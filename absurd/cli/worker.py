@@ -120,6 +120,7 @@ def list_(ctx: click.Context, every: bool, as_json: bool) -> None:
 @click.option("--dask", metavar="URL", help="Dask scheduler that runs may be sent to.  [ABSURD_WORKER_DASK]")
 @import_option
 @click.option("--grace", type=seconds, help="Time that runs get to end after SIGTERM.  [30s]")
+@click.option("--metrics", metavar="ADDRESS:PORT", help="Where to answer Prometheus.  [ABSURD_WORKER_METRICS; nowhere]")
 @click.option("--burst", "until", flag_value="burst", help="Leave when nothing can be claimed now.")
 @click.option("--drain", "until", flag_value="drain", help="Leave when all in the queues has ended, sleepers too.")
 @click.option("--reload", is_flag=True, help="Begin anew when files of the imported modules change: for development.")
@@ -135,6 +136,7 @@ def absurd_worker(
     dask: str | None,
     modules: tuple[str, ...],
     grace: float | None,
+    metrics: str | None,
     until: Literal["burst", "drain"] | None,
     reload: bool,
 ) -> None:
@@ -151,6 +153,7 @@ def absurd_worker(
         "worker_offers": offers,
         "worker_dask": dask,
         "worker_grace": grace,
+        "worker_metrics": metrics,
     }
     settings = with_modules(settings_of(ctx, **flags), modules)
     weights = read_queues(queues) or {settings.queue_name: 1}

@@ -34,6 +34,7 @@ from absurd.web.cookie import LOGIN, Signer
 from absurd.web.throttle import Throttle
 
 API = "/api/v1"
+METRICS = "/metrics"
 OPEN = frozenset({f"{API}/health", f"{API}/openapi.json", f"{API}/docs", "/login"})
 """What is there for everybody: nothing of it tells what the queue holds."""
 ASSETS = "/static/"

@@ -21,12 +21,13 @@ from absurd.config import Settings
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError
 from absurd.web import dashboard
-from absurd.web.access import API, Access
+from absurd.web.access import API, METRICS, Access
 from absurd.web.adapters import create_adapter
 from absurd.web.cookie import Signer
 from absurd.web.dashboard.problems import answer_page, is_page
 from absurd.web.feed import Feed
 from absurd.web.guard import Bodies, Guard, Tags
+from absurd.web.metrics import tell_metrics
 from absurd.web.pages import show_docs
 from absurd.web.problems import answer_error, answer_http, answer_internal, answer_invalid
 from absurd.web.routes import PRODUCT_ROUTERS, ROUTERS
@@ -90,6 +91,7 @@ def build_app(settings: Settings, database: AsyncDatabase | None, painter: Paint
     else:
         app.state.feed = Feed(database)
         app.add_api_websocket_route(f"{API}/events", watch_socket)
+        app.add_api_route(METRICS, tell_metrics, include_in_schema=False)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 

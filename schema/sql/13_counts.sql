@@ -9,8 +9,12 @@ create table tally (
     running   integer not null default 0,
     completed integer not null default 0,
     failed    integer not null default 0,
-    cancelled integer not null default 0
+    cancelled integer not null default 0,
+    retried   integer not null default 0,
+    lost      integer not null default 0
 );
+comment on column tally.retried is 'Runs that failed and are followed by another attempt; no change of a count, as `lost` is none.';
+comment on column tally.lost is 'Runs that were lost with their worker.';
 comment on table tally is
     'Changes of the counts, appended by each statement that moves tasks: a counter row would be walked by every update beside a held snapshot.';
 
@@ -23,8 +27,16 @@ create table total (
     completed bigint not null default 0,
     failed    bigint not null default 0,
     cancelled bigint not null default 0,
-    upto      bigint not null default 0
+    upto      bigint not null default 0,
+    ever_spawned   bigint not null default 0,
+    ever_completed bigint not null default 0,
+    ever_failed    bigint not null default 0,
+    ever_cancelled bigint not null default 0,
+    ever_pruned    bigint not null default 0,
+    ever_retried   bigint not null default 0,
+    ever_lost      bigint not null default 0
 );
+comment on column total.ever_spawned is 'Counters, of which none ever falls: what tallies said of spawns, ends and the like, see _counted_ever().';
 comment on column total.upto is 'The highest tally of the queue that was folded: a queue without new ones stands still.';
 comment on table total is 'Folded tallies: a queue counts total + tallies from horizon.tally_base up.';
 

@@ -99,6 +99,8 @@ begin
     perform _requeue(array_agg(h.task_id), array_agg(h.attempt + 1), array_agg(v_now + make_interval(secs => v_delays[h.n])),
                      array_agg('retry'::text), false)
         from unnest(v_held) h where v_delays[h.n] is not null having count(*) > 0;
+    insert into tally (queue_id, retried)  -- on the queue where they failed, whichever they go on in
+        select h.queue_id, count(*) from unnest(v_held) h where v_delays[h.n] is not null group by h.queue_id;
     perform _bury(array(select row(h.*)::_held from unnest(v_held) h where v_delays[h.n] is null),
                   array(select v_errors[h.n] from unnest(v_held) h where v_delays[h.n] is null), p_dead_letters);
     return _stale(p_leases, p_tasks, v_held, 'failed');

@@ -211,6 +211,7 @@ begin
         select h.task_id, case when h.task_id = any (v_spent) then h.claimed_at end, v_now, h.lease_id, 'lost', h.attempt,
                h.task_id = any (v_last), v_error || jsonb_build_object('spent', h.task_id = any (v_spent))
         from unnest(v_runs) h;
+    insert into tally (queue_id, lost) select h.queue_id, count(*) from unnest(v_runs) h group by h.queue_id;
     perform _requeue(array_agg(h.task_id order by h.n), array_agg(h.attempt + (h.task_id = any (v_spent))::integer order by h.n),
                      array_agg(null::timestamptz), array_agg(null::text), true)
         from unnest(v_runs) h where h.task_id <> all (v_last) having count(*) > 0;
@@ -224,39 +225,6 @@ end $$;
 create or replace function _whole(p_value jsonb) returns integer
     language sql immutable
     as $$ select case when jsonb_typeof(p_value) = 'number' then least(p_value::numeric, 32767)::integer end $$;
-
--- Fold tallies into totals.  One folder at a time; it reads from its mark, not through what it
--- deleted before.
-create or replace function fold_tallies(p_limit integer default 10000) returns integer
-    language plpgsql security definer set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
-    as $$
-#variable_conflict use_column
-declare
-    v_base   bigint;
-    v_folded integer;
-begin
-    perform _require_no_upgrade();
-    if not pg_try_advisory_xact_lock(hashtext(current_schema() || '.tallies')) then
-        return 0;
-    end if;
-    select tally_base into v_base from horizon;
-    with gone as (
-        delete from tally where id = any (array(select id from tally where id >= v_base order by id limit p_limit)) returning *),
-    summed as (
-        select queue_id, sum(blocked) as blocked, sum(pending) as pending, sum(sleeping) as sleeping, sum(running) as running,
-               sum(completed) as completed, sum(failed) as failed, sum(cancelled) as cancelled, count(*) as n, max(id) as upto
-        from gone group by queue_id),
-    added as (
-        update total t
-        set (blocked, pending, sleeping, running, completed, failed, cancelled, upto)
-          = (t.blocked + s.blocked, t.pending + s.pending, t.sleeping + s.sleeping, t.running + s.running,
-             t.completed + s.completed, t.failed + s.failed, t.cancelled + s.cancelled,
-             greatest(t.upto, s.upto))
-        from summed s where t.queue_id = s.queue_id)
-    select coalesce(sum(n), 0) into v_folded from summed;
-    return v_folded;
-end $$;
-comment on function fold_tallies(integer) is 'Fold appended counts into totals; returns how many rows.';
 
 -- Whether advance_marks would do anything: a note was made, or stands to be judged.  Not at each round.
 create or replace function _lacks_marks() returns boolean

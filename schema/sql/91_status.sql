@@ -120,10 +120,9 @@ begin
         union all
         select 'snapshot_held',
                format('session %s (%s) has held a transaction open for %s seconds and keeps dead rows from being removed',
-                      a.pid, coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), extract(epoch from v_now - a.xact_start)::integer),
-               format('select pg_terminate_backend(%s)', a.pid)
-        from pg_stat_activity a
-        where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_xmin is not null and a.xact_start < v_now - interval '5 minutes') p;
+                      h.pid, h.name, extract(epoch from v_now - h.xact_start)::integer),
+               format('select pg_terminate_backend(%s)', h.pid)
+        from _holders() h where h.xact_start < v_now - interval '5 minutes') p;
     return jsonb_build_object('queues', v_queues, 'workers', v_workers, 'schedules', v_schedules,
                               'dead_letters', v_letters, 'problems', v_problems);
 end $$;

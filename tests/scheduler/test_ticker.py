@@ -62,3 +62,4 @@ async def test_who_stands_by_looks_again_for_what_nobody_fired(
         await standby.round()
 
     assert fired(connection, "s") == [START + timedelta(minutes=30)]
+    assert [1.5, 1] == [each.value for each in standby.lateness.samples() if each.suffix in ("_sum", "_count")]

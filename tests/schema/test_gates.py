@@ -38,6 +38,7 @@ SINGLE_LIMITS = {
     "recover_runs": 20,
     "list_workers": 30,
     "get_status": 400,
+    "get_metrics": 400,
     "get_state": 60,
     "get_states": 600,
     "get_task": 150,

@@ -15,7 +15,7 @@ from world import World
 from absurd.config import load_settings
 from absurd.database import AsyncDatabase
 from absurd.tokens import Scope
-from absurd.web.access import OPEN
+from absurd.web.access import METRICS, OPEN
 from absurd.web.app import build_app
 from absurd.web.pages import scope_of
 from absurd.web.routes import ROUTERS
@@ -48,10 +48,10 @@ def test_every_route_is_tested() -> None:
 
 
 def test_every_route_is_described() -> None:
-    """Nothing answers that the OpenAPI does not tell of, but that itself and its page."""
+    """Nothing answers that the OpenAPI does not tell of, but that itself, its page, and what Prometheus reads."""
     beside = {route.path for route in APP.routes if isinstance(route, Route)}
 
-    assert beside <= OPEN
+    assert beside <= OPEN | {METRICS}
     assert set(ROUTES) == set(OPERATIONS)
     assert [route for each in ROUTERS for route in each.routes if not isinstance(route, APIRoute)] == []
 

@@ -19,11 +19,11 @@ def measure(*, running: int, concurrency: int, **troubles: str | None) -> dict[s
         average = round(os.getloadavg()[0], 2)
     except OSError:
         average = None
-    told = {"running": running, "concurrency": concurrency, "load_average": average, "rss_bytes": _resident()}
+    told = {"running": running, "concurrency": concurrency, "load_average": average, "rss_bytes": resident_bytes()}
     return told | {name: why for name, why in troubles.items() if why is not None}
 
 
-def _resident() -> int | None:
+def resident_bytes() -> int | None:
     """Bytes of memory that this process holds now; None where that cannot be told."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from absurd.context import RunContext
 from absurd.encoding import decode, encode
@@ -17,18 +16,27 @@ from absurd.outcome import Cancelled, Completed, Failed, Outcome, Returned, Susp
 from absurd.port import Port
 from absurd.workers.runs.artifacts import discard
 from absurd.workers.runs.execution import Defaults, outcome_of
+from absurd.workers.runs.timings import Execute, Timings
 
-Execute = Callable[[Claim, Executor], Awaitable[Outcome | None]]
 _OUTCOMES = (Cancelled, Completed, Failed, Returned, Suspended)
 
 
 def surround(
-    execute: Execute, middleware: Sequence[RunMiddleware], port: Port, defaults: Defaults
-) -> Callable[[Claim, Executor], Coroutine[Any, Any, Outcome | None]]:
-    """`execute` with `middleware` around it, the first outermost.
+    execute: Execute,
+    middleware: Sequence[RunMiddleware],
+    port: Port,
+    defaults: Defaults,
+    timings: Timings | None = None,
+) -> Execute:
+    """`execute` with `middleware` around it, the first outermost, and all of it timed if that is asked for.
 
     What a middleware raises ends the run as if its executor had raised it; files that the run made are removed.
     """
+    surrounded = _within(execute, middleware, port, defaults) if middleware else execute
+    return surrounded if timings is None else timings.around(surrounded)
+
+
+def _within(execute: Execute, middleware: Sequence[RunMiddleware], port: Port, defaults: Defaults) -> Execute:
 
     async def surrounded(claim: Claim, executor: Executor) -> Outcome | None:
         made: list[Outcome | None] = []
