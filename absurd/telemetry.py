@@ -50,6 +50,8 @@ class Event(StrEnum):
     """Datasets of a catalogue differ in a way that one schema can hold; it says what was made of it."""
     CHILD_KILLED = "child_killed"
     """A run's process did not end when it was asked to, and was killed."""
+    CHILD_NOT_READY = "child_not_ready"
+    """A process for a run did not start; the next is tried after a pause, and runs that need one are put off."""
     CHILD_NOT_WARM = "child_not_warm"
     """A child process could not be started ahead; the run that needs one tries again, and fails if that fails."""
     CHILD_RETIRED = "child_retired"
@@ -88,7 +90,7 @@ class Event(StrEnum):
     """The sub-bands of a group became a Measurement Set."""
     GUARD_SILENT = "guard_silent"
     """The guard of a run's process did not answer before the run had begun, on a machine that is too busy; the run is
-    handed back."""
+    put off."""
     HEART_DIED = "heart_died"
     """The process that gives signs of life in a worker's stead has died; another is started."""
     HEART_MISSING = "heart_missing"

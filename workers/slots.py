@@ -25,6 +25,7 @@ from absurd.port import Port
 from absurd.retry import RetryPolicy
 from absurd.scratch import sweep
 from absurd.telemetry import LINES
+from absurd.workers.child.apart import Apart
 from absurd.workers.child.children import Children
 from absurd.workers.child.process import BrokenChildError
 from absurd.workers.dask.cluster import Cluster
@@ -81,6 +82,7 @@ class Slots:
         self._children = Children(
             modules, port, self._defaults, settings, concurrency=concurrency, middleware=middleware, sink=sink
         )
+        self._apart = Apart(self._children)
         cluster = None
         if settings.worker_dask is not None:
             cluster = Cluster(settings.worker_dask, name=f"absurd-{os.getpid()}", on_connected=on_cluster)
@@ -183,7 +185,7 @@ class Slots:
     async def _run_apart(self, claim: Claim, executor: Executor) -> Outcome | None:
         """Run a suspect in a child process: if it kills that, the worker lives, and knows who it was."""
         try:
-            return await self._children.attempt(claim, executor)
+            return await self._apart.run(claim, executor)
         except BrokenChildError as broken:
             log.warning("suspect_in_worker", task_id=str(claim.task_id), name=claim.name, reason=str(broken))
         return await self._run_where_it_belongs(claim, executor)

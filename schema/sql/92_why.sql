@@ -104,6 +104,9 @@ begin
         when v_timer.reason = 'no_scratch' then
             format('The scratch disk of the worker that claimed it last had no room for it or could not be used (it needs %s GiB, beside what has to stay free); it is tried again at %s.',
                    coalesce(p_document #>> '{needs,scratch_gib}', '0'), _moment(v_timer.wake_at))
+        when v_timer.reason = 'no_process' then
+            format('The worker that claimed it last could start no process for it, or had as many as it starts for suspects; it is tried again at %s.',
+                   _moment(v_timer.wake_at))
         when v_timer.reason = 'no_cluster' then
             format('Its executor %s runs on a Dask cluster, and no worker that has claimed it reaches one; start one with --dask tcp://HOST:8786.',
                    p_document ->> 'name')

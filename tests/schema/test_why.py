@@ -130,6 +130,15 @@ def test_no_worker_knows_its_executor(queue: Asked) -> None:
     assert queue.why(queue.spawn()).endswith("No worker has ever told that it knows the executor demo.add.")
 
 
+def test_there_is_no_process_for_it(queue: Asked) -> None:
+    """Put off by a worker that cannot start one."""
+    task = queue.spawn()
+    lease, _, _ = queue.claim()
+    queue.call("suspend_runs(%s::bigint[], %s, '{0}', '{60}', '{no_process}', '{null}')", [lease], [task])
+
+    assert "could start no process for it" in queue.why(task)
+
+
 def test_its_queue_is_paused(queue: Asked) -> None:
     """A pause goes before any limit."""
     task = queue.spawn()

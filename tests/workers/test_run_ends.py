@@ -187,7 +187,8 @@ def test_a_process_that_is_cut_short_says_nothing_of_pipes(until: Until, tmp_pat
     claim = claim_of("slots.halved", {"started": str(started), "gone": str(over)}, suspect=True)
     origin = ["slot_executors", "halved", None]
     greeting = {"path": sys.path, "modules": ["slot_executors"], "retry": RetryPolicy().to_json(), "timeout": None}
-    for message in (greeting, {"claim": dump_claim(claim), "origin": origin}):
+    find = {"find": claim.name, "origin": origin}
+    for message in (greeting, find, {"claim": dump_claim(claim), "origin": origin}):
         ours.sendall(json.dumps(message).encode() + b"\n")
     command = [sys.executable, "-m", "absurd.workers.child", str(theirs.fileno()), str(watched)]
     with subprocess.Popen(command, pass_fds=[theirs.fileno(), watched], stderr=subprocess.PIPE, text=True) as child:

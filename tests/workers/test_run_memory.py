@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from absurd import RetryPolicy
 from absurd.config import load_settings
 from absurd.errors import ConfigurationError
-from absurd.outcome import Returned
+from absurd.outcome import Suspended
 from absurd.workers.child import process
 from absurd.workers.host import memory
 from absurd.workers.host.cgroups import Groups
@@ -100,7 +100,7 @@ async def test_a_failure_tells_what_the_run_has_used(place: Place) -> None:
 
 
 async def test_a_guard_that_gets_no_time_spends_no_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a slow one the answer is waited for; where none comes the run goes back, and its process is ended."""
+    """Of a slow one the answer is waited for; where none comes the run is put off, and its process is ended."""
     monkeypatch.setattr(process, "TERMINATE_SECONDS", 0.1)
     monkeypatch.setattr(process, "KILL_SECONDS", 0.1)
     place = Place(tmp_path, worker_memory_limit="watch")
@@ -116,7 +116,7 @@ async def test_a_guard_that_gets_no_time_spends_no_attempt(tmp_path: Path, monke
     monkeypatch.setattr(memory, "ANSWER_SECONDS", 0.1)
     os.kill(guard, signal.SIGSTOP)
     with capture_logs() as logs:
-        assert Returned("guard_silent") == await place.run("slots.pid", needs=LIMIT)
+        assert Suspended("no_process", delay=30.0) == await place.run("slots.pid", needs=LIMIT)
     assert ["guard_silent"] == [each["event"] for each in logs if each["event"].startswith("guard")]
     monkeypatch.undo()
 

@@ -16,9 +16,10 @@ from absurd.errors import OutOfMemoryError
 from absurd.executor import Executor
 from absurd.middleware import CallMiddleware, check_importable
 from absurd.model import Claim
-from absurd.outcome import Failed, Outcome, Returned
+from absurd.outcome import Failed, Outcome
 from absurd.port import Port
-from absurd.workers.child.process import BrokenChildError, ChildProcess
+from absurd.workers.child.process import BrokenChildError, ChildNotReadyError, ChildProcess
+from absurd.workers.child.starting import NotNowError, Starts, put_off
 from absurd.workers.failures import describe
 from absurd.workers.host.memory import GIB, GuardSilentError, MemoryLimits
 from absurd.workers.host.pinning import cpu_threads, thread_variables
@@ -26,6 +27,9 @@ from absurd.workers.log.capture import Capture, Mirror
 from absurd.workers.log.output import Sink
 from absurd.workers.runs.execution import Defaults, failure, out_of_time, time_limit
 from absurd.workers.runs.origin import Elsewhere, Origin, origin_of, origin_of_function
+
+GUARD_PAUSE = 30.0
+"""How long a run is put off whose process got no time to take its memory limit."""
 
 log = structlog.get_logger("absurd.worker")
 
@@ -63,6 +67,7 @@ class Children:
         """By the number of threads they were started for: since when they are idle, the last one last."""
         self._all: set[ChildProcess] = set()
         self._beside: set[asyncio.Task[None]] = set()
+        self.starts = Starts()
         self._ahead: dict[int, list[asyncio.Task[None]]] = {}
         """Processes that are being started ahead, and that no run waits for."""
         self._look: asyncio.TimerHandle | None = None
@@ -74,24 +79,31 @@ class Children:
             return await self.attempt(claim, executor)
         except BrokenChildError as broken:
             return failure(broken.described, claim, executor, self._defaults)
+        except NotNowError as paused:
+            return put_off(paused.seconds)
 
     async def attempt(self, claim: Claim, executor: Executor) -> Outcome | None:
-        """As `run`, but raises BrokenChildError where no process can execute this executor."""
+        """As `run`, but raises BrokenChildError where no process can execute this executor, and NotNowError."""
         threads = cpu_threads(claim, executor, self.concurrency)
         try:
-            child = await self._take(threads) or await self._start(threads)
-        except OSError as error:  # no memory, no processes or no files left
-            return failure(describe(error), claim, executor, self._defaults)
+            child = await self._take(threads) or await self._take_turn(threads)
+            return await self._run_in(child, threads, claim, executor)
+        except ChildNotReadyError as error:
+            return failure(error.described(), claim, executor, self._defaults)
+
+    async def _run_in(self, child: ChildProcess, threads: int, claim: Claim, executor: Executor) -> Outcome | None:
         timeout = time_limit(claim, executor, self._defaults)
         size = self._limits.size(claim, executor)
+        origin = origin_of(executor)
         try:
-            await child.restrain(self._limits, size)  # not within its time: it has not begun
+            await child.find(claim, origin)  # not within its time: it has not begun
+            await child.restrain(self._limits, size)
             async with asyncio.timeout(timeout) as limit:
-                outcome = await child.run(claim, origin_of(executor), self._port)
+                outcome = await child.run(claim, origin, self._port)
             return self._amended(outcome, claim, executor)
         except GuardSilentError as silent:
             log.warning("guard_silent", task_id=str(claim.task_id), pid=child.pid, error=str(silent))
-            return Returned("guard_silent")
+            return put_off(GUARD_PAUSE)  # handed back it would be claimed again at once, for another process
         except TimeoutError:
             if timeout is None or not limit.expired():
                 raise
@@ -131,25 +143,41 @@ class Children:
     async def _take(self, threads: int) -> ChildProcess | None:
         """The process that was used last, if it still lives, or one that was started ahead."""
         while True:
-            idle = self._idle.get(threads, [])
-            while idle:
-                child = idle.pop()[1]
-                if child.usable:
-                    return child
-                await self._end(child)
+            child = await self._take_idle(threads)
             ahead = self._ahead.get(threads)
-            if not ahead:
-                return None
+            if child is not None or not ahead:
+                return child
             await asyncio.wait([ahead.pop()])
+
+    async def _take_idle(self, threads: int) -> ChildProcess | None:
+        idle = self._idle.get(threads, [])
+        while idle:
+            child = idle.pop()[1]
+            if child.usable:
+                return child
+            await self._end(child)
+        return None
+
+    async def _take_turn(self, threads: int) -> ChildProcess:
+        """A new process when it is its turn, or one that has become idle meanwhile."""
+        async with self.starts.turn():
+            child = await self._take_idle(threads)
+            if child is None:
+                with self.starts.counted():
+                    child = await self._start(threads)
+            return child
 
     async def _start(self, threads: int) -> ChildProcess:
         self._make_room()
         environment = self._settings.environment() | thread_variables(threads)
-        child = await ChildProcess.launch(environment, Capture(self._sink, self._mirror))
+        try:
+            child = await ChildProcess.launch(environment, Capture(self._sink, self._mirror))
+        except OSError as error:  # no memory, no processes or no files left
+            raise ChildNotReadyError(f"no process can be started for a run: {error}") from error
         self._all.add(child)
         if self._closed:  # meanwhile: `close` did not see it, and waits for this
             await self._end(child)
-            raise ChildProcessError("the worker is leaving")
+            raise NotNowError(0.0, ChildNotReadyError("the worker is leaving"))
         greeting = self._greeting | {
             "path": sys.path,
             "modules": self._modules,
@@ -176,8 +204,9 @@ class Children:
 
     async def _start_ahead(self, threads: int) -> None:
         try:
-            child = await self._start(threads)
-        except (BrokenChildError, OSError) as error:  # the run that needs one will tell it
+            async with self.starts.turn():
+                child = await self._start(threads)
+        except (BrokenChildError, ChildNotReadyError, NotNowError) as error:  # the run that needs one will tell it
             if not self._closed:
                 log.info("child_not_warm", reason=str(error))
             return

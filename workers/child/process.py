@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from absurd.disk import ask_disk
-from absurd.errors import ExecutionError
+from absurd.errors import ExecutionError, UnknownExecutorError
 from absurd.model import Claim
 from absurd.outcome import Failed, Outcome
 from absurd.port import Port
@@ -38,7 +38,7 @@ KILL_SECONDS = 5.0
 REMOVE_SECONDS = 60.0
 """How long the removal of a run's scratch folder is waited for; a large one goes on beside."""
 START_SECONDS = 300.0
-"""What a child gets to import the worker's modules."""
+"""What a child gets to import the worker's modules, and once more to import that of an executor."""
 
 _HINTS = {"SIGSEGV": " (a fault in native code)"}
 _KILLERS = {
@@ -61,8 +61,14 @@ class ChildDiedError(ExecutionError):
         return describe(self) | self.details
 
 
+class ChildNotReadyError(ChildDiedError):
+    """There is no process for a run: it did not start, or not in time.  Nothing of the run has begun."""
+
+    code = "child_not_ready"
+
+
 class BrokenChildError(Exception):
-    """The child cannot execute what it was asked to; `described` is why, as stored with the run."""
+    """No child can execute what it was asked to; `described` is why, as stored with the run."""
 
     def __init__(self, described: dict[str, Any]) -> None:
         super().__init__(described["message"])
@@ -85,6 +91,7 @@ class ChildProcess:
         self._lifeline = lifeline
         self._reader = reader
         self._writer = writer
+        self._found: set[tuple[str, Origin]] = set()
         self._files: list[tuple[str, str, str]] = []
         self._scratch: Path | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -148,17 +155,23 @@ class ChildProcess:
         return cls(process, lifeline, reader, writer, capture)
 
     async def prepare(self, greeting: dict[str, Any]) -> None:
-        """Have it import the worker's modules; raises BrokenChildError, and has ended it, if that fails."""
+        """Have it import the worker's modules.
+
+        Raises BrokenChildError if they cannot be imported, ChildNotReadyError if it died or took too long, and
+        has ended it.
+        """
         try:
             self._send(greeting)
             async with asyncio.timeout(START_SECONDS):
                 self._pid = int((await self._receive())["ready"])
             self._idle = True
         except TimeoutError:
-            late = ChildDiedError(f"a new process was not ready after {START_SECONDS:g} s")
-            raise BrokenChildError(describe(late)) from None
+            raise ChildNotReadyError(
+                f"a new process was not ready for a run after {START_SECONDS:g} s, and was ended; the machine is too "
+                "busy, or a module of the worker's --import does not come to its end"
+            ) from None
         except EOFError:
-            raise BrokenChildError(await self.cause_of_death()) from None
+            raise _not_ready(await self._death()) from None
         finally:
             if not self._idle:
                 await self.end()
@@ -173,6 +186,38 @@ class ChildProcess:
         """Whether it lives, and executes nothing."""
         return self._idle and self._process.returncode is None and not self._reader.at_eof()
 
+    async def find(self, claim: Claim, origin: Origin) -> None:
+        """Have it import the executor of `claim`, if it has not done so before.
+
+        Raises BrokenChildError when it does not find it, or ends or does not come back while it looks, as it happens
+        to a program that works as soon as it is imported; ChildNotReadyError when it was killed.
+        """
+        if (claim.name, origin) in self._found:
+            return
+        self._idle = False
+        self._capture.begin(claim)
+        try:
+            self._send({"find": claim.name, "origin": astuple(origin)})
+            async with asyncio.timeout(START_SECONDS):
+                await self._receive()
+        except BrokenChildError:
+            self._idle = True
+            raise
+        except TimeoutError:
+            await self.end()
+            stuck = _stuck(claim.name, origin, f"takes longer than {START_SECONDS:g} s")
+            raise BrokenChildError(describe(stuck)) from None
+        except EOFError:
+            death = await self._death()
+            await self.end()
+            if "signal" in death.details:
+                raise _not_ready(death) from None
+            raise BrokenChildError(describe(_stuck(claim.name, origin, f"fails: {death.message}"))) from None
+        finally:
+            self._capture.end()
+        self._found.add((claim.name, origin))
+        self._idle = True
+
     async def restrain(self, limits: MemoryLimits, size: int | None) -> None:
         """Have the next run hold `size` bytes of memory at most (None: any).
 
@@ -186,9 +231,9 @@ class ChildProcess:
             await self.memory.restrain(limits, self._pid, size)
 
     async def run(self, claim: Claim, origin: Origin, port: Port) -> Outcome | None:
-        """Send a run and serve its calls until its outcome comes.
+        """Send a run, whose executor it has found, and serve its calls until its outcome comes.
 
-        Raises EOFError when the process has ended, BrokenChildError when it does not find the executor.
+        Raises EOFError when the process has ended.
         """
         self._idle = False
         self.runs += 1
@@ -198,14 +243,7 @@ class ChildProcess:
         self._capture.begin(claim)
         self._send(order)
         while True:
-            try:
-                message = await self._receive()
-            except BrokenChildError:
-                self._capture.end()
-                with suppress(EOFError):  # then it is ended
-                    await self.memory.release()
-                    self._idle = True
-                raise
+            message = await self._receive()
             match message:
                 case {"outcome": outcome, "used": [int(peak_kib), int(cpu_ms)], "retire": retire, "recycle": recycle}:
                     self._capture.end()
@@ -344,3 +382,15 @@ class ChildProcess:
                 return message
         self._garbled = True
         raise EOFError
+
+
+def _not_ready(death: ChildDiedError) -> ChildNotReadyError:
+    return ChildNotReadyError(f"{death.message}, before the run had begun", **death.details)
+
+
+def _stuck(name: str, origin: Origin, how: str) -> UnknownExecutorError:
+    return UnknownExecutorError(
+        f"importing {origin.module}, where the executor {name!r} is defined, {how}; put what a program does under: "
+        "if __name__ == '__main__', or use runs_in='thread'",
+        name=name,
+    )

@@ -39,7 +39,7 @@ from absurd.workers.failures import describe
 from absurd.workers.host.meter import Meter, limited
 from absurd.workers.runs.asking import AskingPort
 from absurd.workers.runs.execution import Defaults, run_in_loop, run_sync
-from absurd.workers.runs.origin import Origin, find, find_function
+from absurd.workers.runs.origin import Origin, find, find_function, importing
 from absurd.workers.runs.wire import CHANNEL_CLOSED, dump_outcome, load_claim
 
 
@@ -68,6 +68,7 @@ class _Server:
         self.pipe = pipe
         self._context: _Context | None = None
         self._middleware: list[CallMiddleware] = []
+        self._found: dict[tuple[str, Origin], Executor] = {}
         self._told = False
 
     def serve(self) -> None:
@@ -77,28 +78,43 @@ class _Server:
         if "log" in greeting:  # as the worker's own, without secrets
             configure_logging(Settings(log_level=greeting["log"][0], log_format=greeting["log"][1]))
         try:
-            load_modules(greeting["modules"], shipped=False)
-            self.pipe.spawn_middleware = load(greeting.get("spawn_middleware", ()))
-            self._middleware = [find_function(Origin(*each)) for each in greeting.get("middleware", ())]
+            for module in greeting["modules"]:
+                with importing(module):
+                    load_modules([module], shipped=False)
+            with importing("the middleware"):
+                self.pipe.spawn_middleware = load(greeting.get("spawn_middleware", ()))
+                self._middleware = [find_function(Origin(*each)) for each in greeting.get("middleware", ())]
         except Exception as error:  # a module of the user's: anything may come
-            self.pipe.send({"broken": describe(error)})
+            self._tell_broken(error)
             return
         self.pipe.send({"ready": os.getpid()})
         surroundings = Surroundings()
         meter = Meter(*greeting.get("recycle", (None, None)))
         while True:
             order = self.pipe.receive()
-            claim = load_claim(order["claim"])
-            try:
-                executor = find(claim.name, Origin(*order["origin"]))
-            except Exception as error:  # as above
-                self.pipe.send({"broken": describe(error)})
+            if "find" in order:
+                self._find(order["find"], Origin(*order["origin"]))
                 continue
+            claim = load_claim(order["claim"])
             meter.start()
+            executor = self._found[claim.name, Origin(*order["origin"])]
             outcome = self._execute(claim, executor, defaults, order.get("data"))
             flush_streams()
             told = {"outcome": dump_outcome(outcome), "used": meter.read()}
             self.pipe.send(told | {"retire": surroundings.restore(), "recycle": meter.worn_out()})
+
+    def _find(self, name: str, origin: Origin) -> None:
+        try:
+            self._found[name, origin] = find(name, origin)
+        except Exception as error:  # as above
+            self._tell_broken(error)
+        else:
+            self.pipe.send({"found": name})
+
+    def _tell_broken(self, error: Exception) -> None:
+        if self._told:  # what `terminate` raises is no program's own end
+            raise SystemExit(128 + signal.SIGTERM)
+        self.pipe.send({"broken": describe(error)})
 
     def terminate(self, number: int, frame: FrameType | None) -> None:
         """On SIGTERM: a run that looks at `ctx.cancelled` ends by itself, any other is unwound, once.

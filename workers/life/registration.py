@@ -20,6 +20,7 @@ from absurd.retry import RetryPolicy
 from absurd.workers.host.machine import describe_process
 from absurd.workers.jobs import to_its_end
 from absurd.workers.link import Link
+from absurd.workers.runs.origin import refuse_in_child
 
 BEGINNING_SECONDS = 1.0
 """How long a worker that is stopped goes on announcing itself, so as to leave no announcement behind."""
@@ -72,8 +73,9 @@ async def register(
     """Announce a worker and the executors of `registry`; returns its number.
 
     `home` is the folder of the receipts that workers of this machine leave to one another, `cluster` as in `announce`,
-    `former` its number before it was given up.
+    `former` its number before it was given up.  Raises ConfigurationError while a child process imports the program.
     """
+    refuse_in_child()
     number = await link.run(
         claims.register_worker(
             name,

@@ -7,6 +7,8 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -17,6 +19,8 @@ from absurd.executor import Executor, load_modules, registry
 MAIN = "__mp_main__"
 """What the main program is called in a child, as multiprocessing calls it: its
 ``if __name__ == "__main__":`` does not hold there."""
+IMPORTING = "_ABSURD_IMPORTING"
+"""Set in a child process, and so in all that it starts, while it imports something for its runs: what that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ def origin_of_function(function: Any) -> Origin:
     return Origin(name, getattr(function, "__qualname__", ""), None if file is None else os.path.abspath(file))
 
 
+def is_hidden(origin: Origin) -> bool:
+    """Whether the function stands inside one of the main program, which no other process calls."""
+    return origin.module == "__main__" and "<locals>" in origin.qualname
+
+
 def find(name: str, origin: Origin) -> Executor:
     """The executor called `name`, importing what is needed.
 
@@ -71,13 +80,18 @@ def find(name: str, origin: Origin) -> Executor:
         load_modules([])  # published by a package, which registers it from another module
         found = _registered(name, origin)
     if found is None:
-        where = "inside a function" if "<locals>" in origin.qualname else "nowhere by that name"
-        raise UnknownExecutorError(
-            f"the process of executor {name!r} finds its function {origin.module}:{origin.qualname} {where}; define it "
-            "at the top level of a module, name the module that registers it with --import, or use runs_in='thread'",
-            name=name,
-        )
+        raise not_found(name, origin)
     return found
+
+
+def not_found(name: str, origin: Origin) -> UnknownExecutorError:
+    """What is to be done about an executor that a process does not find."""
+    where = "inside a function" if "<locals>" in origin.qualname else "nowhere by that name"
+    return UnknownExecutorError(
+        f"the process of executor {name!r} finds its function {origin.module}:{origin.qualname} {where}; define it "
+        "at the top level of a module, name the module that registers it with --import, or use runs_in='thread'",
+        name=name,
+    )
 
 
 def find_function(origin: Origin) -> Any:
@@ -90,15 +104,34 @@ def find_function(origin: Origin) -> Any:
 
 
 def refuse_in_child() -> None:
-    """Raise ConfigurationError while a child process imports: the module at fault would start workers without end."""
-    if _importing:
+    """Raise ConfigurationError while a child process imports, there and in whatever is started by that.
+
+    The module at fault would start workers without end: each has child processes, which import it again.
+    """
+    module = os.environ.get(IMPORTING)
+    if module is not None:
         raise ConfigurationError(
-            f"importing {_importing[-1]} starts a worker; put that under: if __name__ == '__main__'",
-            module=_importing[-1],
+            f"importing {module} starts a worker; put that under: if __name__ == '__main__'", module=module
         )
 
 
-_importing: list[str] = []
+@contextmanager
+def importing(module: str) -> Iterator[None]:
+    """While a child process imports `module`.  Raises ConfigurationError where that ends the program."""
+    before = os.environ.get(IMPORTING)
+    os.environ[IMPORTING] = module
+    try:
+        yield
+    except SystemExit as end:
+        raise ConfigurationError(
+            f"importing {module} ends the program (exit code {end.code}); put what it does under: "
+            "if __name__ == '__main__'",
+            module=module,
+        ) from end
+    finally:
+        os.environ.pop(IMPORTING, None)
+        if before is not None:
+            os.environ[IMPORTING] = before
 
 
 def _registered(name: str, origin: Origin) -> Executor | None:
@@ -116,8 +149,7 @@ def _held(name: str, module: ModuleType) -> Executor | None:
 
 
 def _import(name: str, origin: Origin) -> ModuleType:
-    _importing.append(origin.module)
-    try:
+    with importing(origin.module):
         if origin.module != "__main__":
             try:
                 return importlib.import_module(origin.module)
@@ -131,8 +163,6 @@ def _import(name: str, origin: Origin) -> ModuleType:
                 name=name,
             )
         return _load(MAIN if origin.module == "__main__" else origin.module, origin.file)
-    finally:
-        _importing.pop()
 
 
 def _load(name: str, file: str) -> ModuleType:
