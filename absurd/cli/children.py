@@ -64,7 +64,10 @@ class Child:
             say(f"The {self.name} ended {how}; it is started again in {duration(pause)}.")
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
-            await self.start()
+            try:
+                await self.start()
+            except OSError as error:  # no memory, no processes or no files left: the end of the last one counts again
+                say(f"The {self.name} does not start: {error}.")
 
     def stop(self) -> None:
         """Ask the process to end; asked again, it hands back its work at once."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from absurd.cli import children
 from absurd.config import Settings
 from absurd.embedded import EmbeddedServer
 from absurd.embedded_process import alive
@@ -103,6 +104,30 @@ def test_up_killed_takes_its_processes_along(start: Start, embedded: EmbeddedSer
     up.communicate(timeout=60)
 
     until(lambda: not alive(first["worker"]) and not alive(first["scheduler"]))
+
+
+async def test_a_process_that_does_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is not left for good where for a while there is no memory or, here, no program; and it is told."""
+    monkeypatch.setattr(children, "FIRST_PAUSE", 0.0)
+    program = tmp_path / "program"
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if len(said) == 3:
+            write(0)
+
+    def write(code: int) -> None:
+        program.write_text(f"#!/bin/sh\nrm {program}\nexit {code}\n")
+        program.chmod(0o755)
+
+    write(3)
+    child = children.Child("worker", [str(program)])
+    await child.start()
+    await child.watch(say)
+
+    assert ("ended with exit code 3" in said[0], "does not start" in said[1]) == (True, True)
+    assert said[-1] == "The worker has left, as it was told; it is not started again."
 
 
 def test_up_leaves_a_server_alone_that_ran_before(start: Start, embedded: EmbeddedServer) -> None:

@@ -15,7 +15,9 @@ import psycopg
 import pytest
 
 from absurd import SyncAbsurdClient
-from absurd.config import Settings
+from absurd.config import Settings, load_settings
+from absurd.workers.life import heart as heart_module
+from absurd.workers.life.heart import Heart
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -190,3 +192,26 @@ def test_a_heart_dies_with_its_worker_and_is_replaced_when_it_dies(start: Callab
     assert second.wait(timeout=30) == 0
     until(lambda: not is_there(other))
     assert b"postgres" not in arguments, "the address may hold a password"
+
+
+def test_a_heart_that_dies_at_once_is_not_started_without_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, until: Until
+) -> None:
+    """However often the worker gives a sign of life: the next but one has to wait for the end of a pause."""
+    started = tmp_path / "started"
+    (tmp_path / "program.py").write_text(f"open({str(started)!r}, 'a').write('x\\n')\n")
+    monkeypatch.setattr(heart_module, "_PROGRAM", tmp_path / "program.py")
+    monkeypatch.setattr(heart_module, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(heart_module, "LONGEST_PAUSE", 3600.0)
+    heart = Heart("", load_settings(environ={}, home=tmp_path), worker_id=1, interval=5.0)
+    heart.start()
+    for count in (1, 2):
+        until(lambda count=count: len(attempts(started)) == count)  # type: ignore[misc]
+        process = heart._process
+        assert process is not None
+        process.wait()
+        for _ in range(20):
+            heart.tell(0.0)
+    heart.stop()
+
+    assert ["x", "x"] == attempts(started)

@@ -24,7 +24,7 @@ MOST_RUNS = 10_000
 CONNECT_SECONDS = 10.0
 """How long the scheduler gets to answer."""
 LONGEST_PAUSE = 15.0
-"""Most seconds between two tries to connect."""
+"""Most seconds between two tries to connect; a connection that stood for longer is made anew at once."""
 LOOK_SECONDS = 0.5
 """How often is looked whether the connection still stands."""
 
@@ -77,8 +77,11 @@ class Cluster:
         return self._client
 
     async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
         pause, away = 0.0, False
         while True:
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(LONGEST_PAUSE, 2 * pause or 0.5)
             try:
                 client = await self._connect()
             except Exception as error:  # of whatever kind Dask makes it: without certificates for TLS a TypeError
@@ -86,17 +89,18 @@ class Cluster:
                     log.error("cluster_away", address=self.address, error=str(error) or type(error).__name__)
                 away = True
                 self._tried.set()
-                pause = min(LONGEST_PAUSE, 2 * pause or 0.5)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 continue
+            begun = loop.time()
             try:
-                pause, away, self._client = 0.0, False, client
+                away, self._client = False, client
                 self._tried.set()
                 log.info("cluster_connected", address=self.address)
                 await self._tell_connected()
                 await _lost(client)
                 log.error("cluster_away", address=self.address, error="the connection to the scheduler was lost")
                 away = True
+                if loop.time() - begun > LONGEST_PAUSE:
+                    pause = 0.0
             finally:
                 self._client = None
                 if self.on_lost is not None:

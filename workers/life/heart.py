@@ -32,6 +32,9 @@ RECORD = struct.Struct("dddd")
 BEATEN = struct.Struct("d")
 """What it tells: when it has sent a beat that was answered."""
 
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds from the start of a heart in another's place until the next may be started; they double."""
+
 _PROGRAM = Path(__file__).with_name("heart_process.py")
 _SEND = getattr(socket, "MSG_NOSIGNAL", 0) | socket.MSG_DONTWAIT
 
@@ -57,6 +60,8 @@ class Heart:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._stopped = False
+        self._started = self._again = 0.0
+        self._pause = FIRST_PAUSE
         self._told = (0.0, 0.0)
         self._longest = 0.0
         self._heard = b""
@@ -73,6 +78,7 @@ class Heart:
     def _start(self) -> None:
         if sys.platform != "linux" or self._stopped:
             return
+        self._started = time.monotonic()
         ours, theirs = socket.socketpair()
         try:
             # Not its arguments: the address may hold a password.
@@ -94,11 +100,22 @@ class Heart:
         self._channel, self._heard = ours, b""
 
     def tell(self, next_by: float) -> None:
-        """The worker's thread is there, and will tell again by `next_by`.  Starts a heart that has died anew."""
+        """The worker's thread is there, and will tell again by `next_by`.
+
+        Starts another heart in the place of one that has died or could not be started: at once, and after ever
+        longer pauses where that dies too.
+        """
         with self._turn:
-            self._told = (time.monotonic(), next_by)
-            if not self._send() and self._process is not None and not self._stopped:
+            now = time.monotonic()
+            self._told = (now, next_by)
+            if self._send() or self._stopped:
+                return
+            if self._process is not None:
                 log.warning("heart_died", exit=self._reap())
+            if now >= self._again:
+                lived = now - self._started
+                self._pause = FIRST_PAUSE if lived > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * self._pause)
+                self._again = now + self._pause
                 self._start()
                 self._send()
 
