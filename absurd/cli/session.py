@@ -70,6 +70,15 @@ def folder_of(data: Path | None) -> Path:
     return folder
 
 
+def existing_folder_of(data: Path | None) -> Path:
+    """The data folder of this call, which is there: of one that was misspelt nothing is said to be well."""
+    from absurd.tasks.session.place import existing_folder
+
+    folder = folder_of(data)
+    existing_folder(folder)
+    return folder
+
+
 def anywhere(data: Path | None, name: str) -> Path:
     """The data folder, which a path of a file can do without."""
     return Path() if name.endswith(".asdf") else folder_of(data)

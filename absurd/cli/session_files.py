@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from absurd.cli.output import Cell, Table, clean, duration, emit, json_option, moment, size, to_json
-from absurd.cli.session import TYPES, anywhere, data_option, folder_of
+from absurd.cli.session import TYPES, anywhere, data_option, existing_folder_of
 
 if TYPE_CHECKING:
     from absurd.tasks.session.listing import Summary
@@ -30,7 +30,7 @@ def list_(data: Path | None, session_type: str | None, limit: int, as_json: bool
 
     found = (
         each
-        for each in summaries(folder_of(data))
+        for each in summaries(existing_folder_of(data))
         if session_type is None or each.meta.get("session_type") == session_type
     )
     rows = list(islice(found, limit))
@@ -95,9 +95,9 @@ def verify(names: tuple[str, ...], data: Path | None, as_json: bool) -> None:
     from absurd.tasks.session.masters import changed_masters
     from absurd.tasks.session.verification import verify as verify_file
 
-    paths = (
-        [find(anywhere(data, name), name) for name in names] if names else sorted(folder_of(data).glob(f"{DAY}/*.asdf"))
-    )
+    paths = [find(anywhere(data, name), name) for name in names]
+    if not names:
+        paths = sorted(existing_folder_of(data).glob(f"{DAY}/*.asdf"))
     rows = []
     for path in paths:
         try:

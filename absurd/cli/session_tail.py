@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from absurd.cli.output import clean, json_option, to_json
-from absurd.cli.session import data_option, folder_of
+from absurd.cli.session import data_option, existing_folder_of
 
 if TYPE_CHECKING:
     from absurd.tasks.session.following import Told
@@ -35,7 +35,7 @@ def tail(data: Path | None, follow: bool, last: int, all_: bool, as_json: bool) 
         time.sleep(PAUSE)
         return True
 
-    for each in entries(folder_of(data), last=last, wait=wait if follow else None):
+    for each in entries(existing_folder_of(data), last=last, wait=wait if follow else None):
         if all_ or each.kind in {"log", "event", "start", "end"}:
             click.echo(to_json(_document(each), indent=None) if as_json else _line(each))
 

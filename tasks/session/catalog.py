@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from absurd.tasks.artifact import write_aside
 from absurd.tasks.session.entries import COUNTS, Entry, files, read_entry
 from absurd.tasks.session.errors import SessionNotFoundError
-from absurd.tasks.session.place import CATALOG, place_of
+from absurd.tasks.session.place import CATALOG, existing_folder, place_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,8 +93,9 @@ def scan(data_dir: str | os.PathLike[str], known: Mapping[str, Entry] | None = N
     """Look at all files of a data folder; of those that are as `known` tells none is opened.
 
     Whatever is wrong with a file is told of in `problems`, and hides no other.
+    Raises SessionNotFoundError if there is no such folder, as where a disk is not mounted.
     """
-    made = Catalog(Path(os.path.abspath(data_dir)))
+    made = Catalog(existing_folder(data_dir))
     found: list[Entry] = []
     for path, told in files(made.data_dir):
         if isinstance(told, OSError):

@@ -45,6 +45,11 @@ class Entry:
     columns: dict[str, Any] = field(default_factory=dict)
     """Of a sealed one: session_id, session_type, start_time, …"""
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether it is a file or folder that could not even be looked at."""
+        return self.state == "damaged" and self.changed_ns == 0
+
     def row(self, folder: Path) -> dict[str, Any]:
         """As ``ctx.product("session", …)`` takes it."""
         told = {"folder": str(folder), "path": self.path, "state": self.state, "reason": self.reason}
@@ -152,13 +157,17 @@ def _clean(text: str) -> str:
 def changes(data_dir: Path, found: Iterable[Entry], stored: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the database has to be told of the files that there are, where `stored` is what it knows.
 
-    A file that is as it knows it is left out; one that is not there any more comes as ``gone``, but if it was retired.
+    A file that is as it knows it is left out; one that is not there any more comes as ``gone``, but if it was retired,
+    or lies in a folder that cannot be read now.
     """
     known = {each["path"]: (each["state"], each["bytes"], each["changed_ns"]) for each in stored}
-    made, there = [], set()
+    made, there, unread = [], set(), []
     for each in found:
         there.add(each.path)
+        if each.is_unread:
+            unread.append("" if each.path == "." else f"{each.path}/")
         if known.get(each.path) != (each.state, each.bytes, each.changed_ns):
             made.append(each.row(data_dir))
-    gone = (path for path, told in known.items() if path not in there and told[0] != "retired")
+    missing = (path for path in known if path not in there and not path.startswith(tuple(unread)))
+    gone = (path for path in missing if known[path][0] != "retired")
     return made + [{"folder": str(data_dir), "path": path, "state": "gone"} for path in gone]

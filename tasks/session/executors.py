@@ -129,10 +129,14 @@ def catalog(ctx: RunContext, params: CatalogParams) -> dict[str, Any]:
     from absurd.tasks.session.catalog import SQLITE, known_entries, scan, write, write_sqlite
     from absurd.tasks.session.checksums import add_checksums
     from absurd.tasks.session.entries import changes
+    from absurd.tasks.session.errors import SessionNotFoundError
 
     with SyncAbsurdClient.from_env() as client:  # before files are looked at: one that is sealed meanwhile is not gone
         stored = client.list_session_files(params.data_dir)
     made = scan(params.data_dir, {} if params.full else known_entries(params.data_dir))
+    left = sum(each["state"] not in {"gone", "retired"} for each in stored)
+    if left and not made.entries:  # as an empty mount point has none
+        raise SessionNotFoundError(f"{made.data_dir} holds none of {left} files that are known: is its disk mounted?")
     rows = changes(made.data_dir, made.entries, stored)
     damaged = add_checksums(made.data_dir, made.sessions, stored, rows, ctx.progress) if params.checksums else []
     for each in rows[:MOST_ROWS]:

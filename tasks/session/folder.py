@@ -108,17 +108,25 @@ def look_around(data_dir: Path) -> Found:
             continue
         if made.last.kind == journal.LEFT:
             if found.left is not None:
-                _recover(*found.left)
-                found.ended.append(found.left[0])
+                _end(found, *found.left)
             found.left = place, made
         elif made.ended:
             found.ended.append(place)
         elif made.is_empty and made.start["session_type"] == "idle":
             shutil.rmtree(place.work, ignore_errors=True)
         else:
-            _recover(place, made)
-            found.ended.append(place)
+            _end(found, place, made)
     return found
+
+
+def _end(found: Found, place: Place, made: Outline) -> None:
+    """Have a session sealed as recovered; where the disk refuses, the next manager does."""
+    try:
+        _recover(place, made)
+    except SessionStorageError as error:
+        _log.error("session %s stays as it is: %s", place.id, error)
+    else:
+        found.ended.append(place)
 
 
 def _holds_anything(place: Place) -> bool:

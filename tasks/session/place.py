@@ -90,6 +90,14 @@ def place_of(data_dir: str | os.PathLike[str], id: str) -> Place:
     return Place(Path(data_dir), id)
 
 
+def existing_folder(data_dir: str | os.PathLike[str]) -> Path:
+    """A data folder by its absolute path.  Raises SessionNotFoundError if it is not there."""
+    folder = Path(os.path.abspath(data_dir))
+    if not folder.is_dir():
+        raise SessionNotFoundError(f"there is no folder {folder}", path=str(folder))
+    return folder
+
+
 def is_frames_folder(name: str) -> bool:
     """Whether a folder of that name has the external frames of a session."""
     return name.endswith(FRAMES_SUFFIX) and _ID.fullmatch(name.removesuffix(FRAMES_SUFFIX)) is not None

@@ -7,7 +7,7 @@ import html
 import io
 import json
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 5000
 """Of one line: of more every so-manieth is drawn."""
+MOST_STRIPS = 16
+"""Measures of telemetry, each with a strip of its own: beside others small changes of one would not be seen."""
 MOST_EVENTS = 200
 """Lines of the table of events."""
 
@@ -41,6 +43,21 @@ class Story:
             for where, value in items(Head(file)):
                 self._note(where, value)
 
+    @property
+    def kinds(self) -> list[str]:
+        """What its events are called."""
+        return sorted({event for _, event, _ in self.events})
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """The first and last time that it tells of, by whatever clock."""
+        told = [_time(self.head.meta.get(name)) for name in ("start_time", "end_time")]
+        told += [time for points in self.telemetry.values() for time, _ in (points[0], points[-1])]
+        told += [time for time, *_ in (*self.events, *self.troubles)]
+        times = [each for each in told if each is not None]
+        none = datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
+        return min(times, default=none), max(times, default=none)
+
     def _note(self, where: tuple[str | int, ...], value: Any) -> None:
         match where:
             case ("telemetry", str() as name, int()):
@@ -58,10 +75,12 @@ class Story:
 
 
 def _time(text: Any) -> datetime | None:
+    """A time in UTC, without its zone; None for what is none."""
     try:
-        return datetime.fromisoformat(str(text)).replace(tzinfo=None)
+        made = datetime.fromisoformat(str(text))
     except ValueError:
         return None
+    return made.astimezone(UTC).replace(tzinfo=None) if made.tzinfo else made
 
 
 def draw(path: Path) -> bytes:
@@ -69,38 +88,41 @@ def draw(path: Path) -> bytes:
     from matplotlib.figure import Figure
 
     story, arrays = Story(path), SessionArrays(path)
-    names = sorted({name for name, _ in story.telemetry})
+    measures = sorted(story.telemetry)[:MOST_STRIPS]
     previews = _previews(arrays)
-    rows = len(names) + 1 + bool(previews)
-    figure = Figure(figsize=(11, 2.2 * rows + 1.5 * bool(previews)), layout="constrained")
-    grid = figure.add_gridspec(
-        rows, max(1, len(previews)), height_ratios=[*[1] * (len(names) + 1), *[2] * bool(previews)]
-    )
-    figure.suptitle(f"{story.head.session_id}   {story.head.meta.get('target') or ''}", fontsize=11)
-    for row, name in enumerate(names):
-        _draw_telemetry(figure.add_subplot(grid[row, :]), story, name)
-    _draw_events(figure.add_subplot(grid[len(names), :]), story)
+    heights = [1.1] * len(measures) + [1.0 + 0.2 * len(story.kinds)] + [3.5] * bool(previews)
+    figure = Figure(figsize=(11, sum(heights) + 0.8), layout="constrained")
+    grid = figure.add_gridspec(len(heights), max(1, len(previews)), height_ratios=heights)
+    left = len(story.telemetry) - len(measures)
+    more = f"   and {left} more measures" if left else ""
+    figure.suptitle(f"{story.head.session_id}   {story.head.meta.get('target') or ''}{more}", fontsize=11)
+    events = figure.add_subplot(grid[len(measures), :])
+    _draw_events(events, story)
+    for row, measure in enumerate(measures):
+        _draw_telemetry(figure.add_subplot(grid[row, :], sharex=events), story, measure)
     for column, (title, pixels) in enumerate(previews):
-        _draw_frame(figure.add_subplot(grid[rows - 1, column]), title, pixels)
+        _draw_frame(figure.add_subplot(grid[-1, column]), title, pixels)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=90, metadata={"Software": None})
     return out.getvalue()
 
 
-def _draw_telemetry(axes: Any, story: Story, name: str) -> None:
-    for (own, field), points in story.telemetry.items():
-        if own == name:
-            step = math.ceil(len(points) / MOST_POINTS)
-            axes.plot(*zip(*points[::step], strict=True), marker=".", markersize=3, linewidth=0.8, label=field)
+def _draw_telemetry(axes: Any, story: Story, measure: tuple[str, str]) -> None:
+    points = story.telemetry[measure]
+    step = math.ceil(len(points) / MOST_POINTS)
+    axes.plot(*zip(*points[::step], strict=True), marker=".", markersize=3, linewidth=0.8)
     for time, _, _ in story.events:
         axes.axvline(time, color="0.8", linewidth=0.8, zorder=0)
-    axes.set_ylabel(name, fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, loc="upper right")
+    name, field = measure
+    axes.set_ylabel(name if field == "value" else f"{name}\n{field}", fontsize=7)
+    axes.tick_params(labelsize=7, labelbottom=False)
+    axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def _draw_events(axes: Any, story: Story) -> None:
-    kinds = sorted({event for _, event, _ in story.events})
+    from matplotlib import dates
+
+    kinds = story.kinds
     for time, event, _ in story.events:
         axes.plot([time], [kinds.index(event) + 2], "d", color="tab:blue", markersize=5)
     for time, level, _ in story.troubles:
@@ -108,9 +130,14 @@ def _draw_events(axes: Any, story: Story) -> None:
         axes.plot([time], [at], "|", color=colour, markersize=9)
     axes.set_yticks(range(len(kinds) + 2), ["warnings", "errors", *kinds], fontsize=7)
     axes.set_ylim(-0.6, len(kinds) + 1.6)
-    start, end = _time(story.head.meta.get("start_time")), _time(story.head.meta.get("end_time"))
-    if start and end and end > start:
-        axes.set_xlim(start, end)
+    first, last = story.span
+    if last > first:
+        margin = (last - first) / 50
+        axes.set_xlim(first - margin, last + margin)
+    locator: Any = dates.AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.set_xlabel(f"UTC, from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}", fontsize=8)
     axes.tick_params(labelsize=7)
 
 

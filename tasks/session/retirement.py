@@ -62,8 +62,8 @@ def find_due(
 
 
 def _age(entry: Entry, now: datetime) -> float:
-    """Days since the session ended."""
-    ended: datetime = entry.columns["end_time"] or entry.columns["start_time"]
+    """Days since the session ended; a clock that was set back meanwhile makes none older."""
+    ended: datetime = max(entry.columns["end_time"] or entry.columns["start_time"], entry.columns["start_time"])
     return (now - ended).total_seconds() / 86400
 
 

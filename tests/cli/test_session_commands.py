@@ -87,6 +87,7 @@ def test_what_is_told_of_mistakes(run: Run, tmp_path: Path) -> None:
     assert (absent.code, json.loads(absent.out or absent.err)["error"]["code"]) == (3, "session_not_found")
     assert run("session", "log", "INFO", "x", "novalue", *data).code == 2
     assert run("session", "start", "nap", *data).code == 2
+    (tmp_path / "d").mkdir()
     assert "No sessions." in run("session", "list", *data).out
 
 
@@ -140,3 +141,10 @@ def test_retiring(run: Run, data: Path) -> None:
     assert gone.code == 0, gone.err
     assert (first.exists(), second.exists()) == (True, False)
     assert "No session is old enough." in run("session", "retire", "--keep", "idle=1d").out
+
+
+def test_a_folder_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    """Of a folder that was misspelt nothing is said to be well, and none is made."""
+    for words in (["list"], ["verify"], ["tail"], ["rebuild-catalog"], ["query"]):
+        assert run("session", *words, "--data", str(tmp_path / "misspelt")).code == 3
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from astropy.io import fits
 from PIL import Image
 from session_files import in_process, line_of
 
-from absurd.tasks.session import SessionManager
+from absurd.tasks.session import SessionManager, plotting
 
 if TYPE_CHECKING:
     from cli.conftest import Run
@@ -34,7 +35,8 @@ def night(data: Path) -> Path:
             frame = np.arange(600, dtype=np.uint16).reshape(20, 30) + number
             told = {"gain": 200, "gain_mode": "<b>auto", "odd": float("nan"), "none": None}
             session.add_frame("main", frame, exposure_us=312_000, settings=told)
-            session.add_telemetry("mount_position", ra=10.0 + number, dec=41.0, text="x", odd=float("inf"))
+            time = "2026-01-01T05:00:00+02:00" if number == 0 else None
+            session.add_telemetry("mount_position", ra=10.0 + number, dec=41.0, text="x", odd=float("inf"), time=time)
         session.add_frame("guide", np.zeros((4, 5, 3), np.uint8))
         session.add_event("cloud_detected", cover=0.3)
         session.log("ERROR", "lost & <b>found")
@@ -81,6 +83,10 @@ def test_pictures(run: Run, night: Path, data: Path, tmp_path: Path) -> None:
     assert "cloud_detected" in text
     assert "lost &amp; &lt;b&gt;found" in text
     assert "<b>" not in text
+    story = plotting.Story(night)
+    assert sorted(story.telemetry) == [("mount_position", "dec"), ("mount_position", "ra")]
+    assert story.telemetry["mount_position", "ra"][0][0] == datetime(2026, 1, 1, 3)  # noqa: DTZ001 - as drawn, in UTC
+    assert story.span[0] == datetime(2026, 1, 1, 3)  # noqa: DTZ001
     run("session", "start", "experiment")
     empty = Path(run("session", "end").out.strip())
     assert run("session", "plot", str(empty), "--out", str(tmp_path)).code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from session_files import session_files
 
 from absurd import AbsurdClient, SyncAbsurdClient
 from absurd.config import Settings
+from absurd.errors import TaskFailed
 from absurd.tasks.session import (
     SessionManager,
     SessionNotFoundError,
@@ -25,6 +27,7 @@ from absurd.tasks.session import (
     catalog,
     reading,
 )
+from absurd.tasks.session.entries import Entry, changes
 from absurd.tasks.session.query import query
 
 QUERIES = {
@@ -235,6 +238,31 @@ async def test_the_database_is_told(settings: Settings, night: Path) -> None:
     assert {each["path"] for each in stored if each["state"] == "damaged"} == {"broken.asdf"}
     [read] = [each for each in stored if each["sha256"]]
     assert read["session_id"].startswith("experiment_")
+
+
+async def test_a_disk_that_is_away(settings: Settings, night: Path) -> None:
+    """What the database knows is not forgotten where the folder is not there, or is empty as a mount point without its
+    disk; files in a folder that cannot be listed are not gone.
+    """
+    away = night.with_name("away")
+    async with AbsurdClient(settings=settings) as client, working(settings):
+        await client.wait(await client.spawn("session.catalog", {"data_dir": str(night)}))
+        before = await client.list_session_files(str(night))
+        night.rename(away)
+        for _ in range(2):
+            spawned = await client.spawn("session.catalog", {"data_dir": str(night)}, max_attempts=1)
+            with pytest.raises(TaskFailed, match=r"there is no folder|is its disk mounted"):
+                await client.wait(spawned)
+            assert not any(night.rglob("*.parquet"))
+            night.mkdir(exist_ok=True)
+        assert await client.list_session_files(str(night)) == before
+
+    year = session_files(away)[0].relative_to(away).parts[0]
+    unread = Entry(year, 0, 0, "damaged", "it cannot be read: no right")
+    assert [each["state"] for each in changes(away, [unread], before)] == ["damaged"]
+    assert len(changes(away, [replace(unread, path="elsewhere")], before)) == 13
+    with pytest.raises(SessionNotFoundError, match="no folder"):
+        catalog.rebuild(night / "misspelt")
 
 
 async def _seal_one(settings: Settings, data: Path) -> None:

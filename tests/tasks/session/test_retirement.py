@@ -16,6 +16,7 @@ from session_files import session_files
 from absurd import SyncAbsurdClient
 from absurd.config import Settings
 from absurd.tasks.session import SessionManager, SessionNotFoundError, SessionValueError, catalog, holds, retirement
+from absurd.tasks.session.entries import Entry
 from absurd.testing import drain_sync
 
 LATER = datetime.now(UTC) + timedelta(days=40)
@@ -104,6 +105,16 @@ def test_what_stays_and_what_goes(telescope: Telescope) -> None:
     assert (record["session_id"], len(record["sha256"])) == (plain.stem, 64)
     holds.release(held)
     assert [each["session_id"] for each in telescope.retire()["gone"]] == [held.stem]
+
+
+def test_a_clock_that_was_set_back_makes_nothing_old(tmp_path: Path) -> None:
+    """A session that ended, by the clock, before it began is as old as its beginning."""
+    columns = {"session_id": "x", "session_type": "idle", "start_time": LATER, "end_time": LATER - timedelta(days=9999)}
+    entry = Entry("x.asdf", 1, 1, "sealed", None, columns)
+
+    assert list(retirement.find_due(tmp_path, [entry], {"idle": 1.0}, [], LATER + timedelta(hours=1))) == []
+    [due] = retirement.find_due(tmp_path, [entry], {"idle": 1.0}, [], LATER + timedelta(days=2))
+    assert due.age_days == 2.0
 
 
 def test_an_attempt_that_was_broken_off(telescope: Telescope, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from absurd.tasks.session import (
     SessionStateError,
     SessionStorageError,
     SessionValueError,
+    folder,
     journal,
     seal,
     verify,
@@ -126,6 +128,29 @@ def test_a_journal_without_its_beginning_stays(tmp_path: Path) -> None:
 
     assert len(list(journal.read(place.journal))) == 12
     assert len(session_files(tmp_path)) == 2
+
+
+def test_a_session_that_cannot_be_recovered_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose journal cannot be written keeps no manager from beginning; the next one recovers it."""
+    script = """
+        import os, sys
+        from absurd.tasks.session import SessionManager
+        SessionManager(sys.argv[1]).start_session("observation").log("INFO", "kept")
+        os._exit(9)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), tmp_path], check=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(folder, "JournalWriter", refuse)
+        SessionManager(tmp_path).close()
+    assert session_files(tmp_path) == []
+    SessionManager(tmp_path).close()
+
+    [path] = session_files(tmp_path)
+    assert tree_of(path)["observability"]["logs"][0]["message"] == "kept"
 
 
 DYING = """
