@@ -197,6 +197,8 @@ class Event(StrEnum):
     """Ended tasks that were too old were removed."""
     THREAD_LEFT_BEHIND = "thread_left_behind"
     """A run in a thread did not end when it was told to; threads cannot be killed."""
+    TRACES_NOT_EXPORTED = "traces_not_exported"
+    """The exporter of traces that was asked for is none of those known; spans go nowhere."""
     VISIBILITIES_CONVERTED = "visibilities_converted"
     """A file of visibilities became a Measurement Set."""
     VISIBILITIES_FLAGGED = "visibilities_flagged"
@@ -234,9 +236,10 @@ def configure_logging(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     renderer = _renderer(settings.log_format)
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    whose: list[Processor] = [structlog.contextvars.merge_contextvars, _of_run]
     finish: list[Processor] = [structlog.processors.format_exc_info, redact, renderer]
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp, *finish],
+        processors=[*whose, structlog.processors.add_log_level, stamp, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_stderr_logger,
     )
@@ -244,7 +247,7 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
-                structlog.contextvars.merge_contextvars,  # of which run it is
+                *whose,
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
                 stamp,
@@ -335,6 +338,15 @@ class _Sink(Protocol):
 
 LINES: ContextVar[tuple[_Sink, Any] | None] = ContextVar("absurd_lines", default=None)
 """Within a run that shares its process with others: what takes its log lines too, and its claim."""
+
+
+def _of_run(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: which run it is that logs, for those that share their process with others."""
+    if (lines := LINES.get()) is not None:
+        claim = lines[1]
+        for name, value in (("task_id", str(claim.task_id)), ("task", claim.name), ("attempt", claim.attempt)):
+            event.setdefault(name, value)
+    return event
 
 
 def _tell(line: str | bytes) -> None:

@@ -96,7 +96,8 @@ EARLIER: dict[str, list[Earlier]] = {
         Earlier("GET /pipeline/status, /health/detailed", ["GET /status"]),
         Earlier("GET /workers, /workers/metrics", ["GET /workers"]),
         Earlier("POST /workers/{id}/heartbeat", (), "workers give signs of life in the database"),
-        Earlier("GET /metrics/history", (), "it was made up"),
+        Earlier("GET /metrics, /metrics/prometheus", (), "`/metrics`, for Prometheus, beside `/api/v1`"),
+        Earlier("GET /metrics/history", (), "it was made up; Prometheus keeps the history"),
         Earlier(
             "/templates …", ["POST /jobs", "PUT /schedules/{name}"], "graphs of tasks are workflows, made in Python"
         ),

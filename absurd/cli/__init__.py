@@ -41,6 +41,7 @@ SECTIONS = {
         "top": "absurd.cli.top:top",
         "worker": "absurd.cli.worker:worker",
         "alert": "absurd.cli.alert:alert",
+        "metrics": "absurd.cli.metrics:metrics",
         "token": "absurd.cli.token:token",
         "explain": "absurd.cli.explain:explain",
         "sbom": "absurd.cli.sbom:sbom",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import psycopg
-from scraping import Found, scrape, value
+import yaml
+from scraping import Found, parse, scrape, value
 
 if TYPE_CHECKING:
     from cli.conftest import Run, Start
@@ -83,3 +85,16 @@ def test_an_address_that_is_taken_is_told_at_once(
 
     assert (5, True) == (taken.code, str(unused_tcp_port) in taken.err), taken.err
     assert (2, True) == (refused.code, "--metrics is 'localhost'" in refused.err), refused.err
+
+
+def test_metrics_and_files_are_printed(run: Run, connection: Connection) -> None:
+    """The whole queue in the text format or as JSON; the files that come along, or where they are."""
+    connection.execute("select spawn_task('q', 'cli.add', '{}', null)")
+
+    shown, told = run("metrics", "show"), run("metrics", "show", "--json").document
+
+    assert value(parse(shown.out), "absurd_tasks_spawned_total", queue="q") == 1
+    assert {"name": "absurd_tasks_spawned_total", "labels": {"queue": "q"}, "value": 1.0} in told
+    assert "groups" in yaml.safe_load(run("metrics", "alerts").out)
+    path = run("metrics", "dashboard", "--json").document["path"]
+    assert json.loads(Path(path).read_text()) == json.loads(run("metrics", "dashboard").out)

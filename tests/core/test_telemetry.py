@@ -8,13 +8,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
 
 from absurd.config import Settings
-from absurd.telemetry import Event, configure_logging, redact
+from absurd.model import Claim
+from absurd.telemetry import LINES, Event, configure_logging, redact
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,31 @@ def test_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     structlog.get_logger().info("run_started")
     logging.getLogger("library").warning("said to nobody")
+
+
+def test_lines_of_a_run_tell_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """As JSON, by structlog and by logging, of a run that shares its process: id, executor and attempt of its task."""
+
+    class Sink:
+        def write(self, claim: Any, stream: str, data: bytes) -> None:
+            kept.append((stream, data))
+
+    kept: list[tuple[str, bytes]] = []
+    configure_logging(Settings(log_format="json"))
+    claim = Claim(1, UUID(int=7), 2, "demo.add", "q", {})
+    token = LINES.set((Sink(), claim))
+    try:
+        structlog.get_logger().info("said")
+        logging.getLogger("library").warning("said too")
+    finally:
+        LINES.reset(token)
+    structlog.get_logger().info("outside")
+
+    *inside, outside = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    whose = {"task_id": str(claim.task_id), "task": "demo.add", "attempt": 2}
+    assert [whose] * 2 == [{name: line[name] for name in whose} for line in inside]
+    assert not whose.keys() & outside.keys()
+    assert 2 == len(kept)
 
 
 def test_events_are_in_the_table() -> None:
