@@ -36,15 +36,22 @@ class Child:
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._asked = False
+        """Whether the process that runs was asked to end."""
 
     async def start(self) -> None:
-        """Start the process, in a session of its own: Ctrl-C at the terminal reaches it through us only."""
+        """Start the process, in a session of its own: Ctrl-C at the terminal reaches it through us only.
+
+        What it prints is no part of what we print: it goes to where messages go.
+        """
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
+            stdout=2,
             start_new_session=True,
             preexec_fn=stop_with_parent,
         )
+        self._asked = False
         self.pid = self._process.pid
 
     async def watch(self, say: Say) -> None:
@@ -69,10 +76,11 @@ class Child:
             except OSError as error:  # no memory, no processes or no files left: the end of the last one counts again
                 say(f"The {self.name} does not start: {error}.")
 
-    def stop(self) -> None:
-        """Ask the process to end; asked again, it hands back its work at once."""
+    def stop(self, *, again: bool = True) -> None:
+        """Ask the process to end; asked again, it hands back its work at once, and is not without `again`."""
         self._stopping.set()
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self._process.returncode is None and (again or not self._asked):
+            self._asked = True
             with suppress(ProcessLookupError):
                 self._process.terminate()
 
@@ -146,7 +154,7 @@ async def supervise(
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
         for each in children:
-            each.stop()
+            each.stop(again=False)  # perhaps it had not begun when all were asked
         await asyncio.gather(*(each.ended() for each in children))
         if embedded is not None:
             await asyncio.to_thread(embedded.stop)

@@ -45,6 +45,7 @@ def environment(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "ABSURD_HOME": str(tmp_path / "home"),
         "ABSURD_IMPORTS": "cli_executors",
         "ABSURD_WORKER_POLL_INTERVAL": "0.1",
+        "ABSURD_WEB_PORT": "0",
         "PYTHONPATH": str(Path(__file__).parent),
     }
     for name, value in settings.items():

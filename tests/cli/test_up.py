@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +55,24 @@ def wait_until_said(up: subprocess.Popen[str], line: str) -> None:
         assert said[-1], "".join(said)
 
 
+def status_of(port: int) -> int | None:
+    """With which the web server answers; None as long as it does not."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status
+        except OSError:
+            return None
+
+
 def test_up_works_and_leaves_nothing(start: Start, program: Run, embedded: EmbeddedServer, until: Until) -> None:
-    """It starts database, worker and scheduler, replaces what dies, and stops all of them on SIGTERM."""
-    up = start("absurd", "up", "--json")
+    """It starts database, worker, scheduler and web server, replaces what dies, and stops all of them on SIGTERM."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    up = start("absurd", "up", "--json", "--port", str(port))
     first = first_said(up)
     try:
+        until(lambda: status_of(port) == 200)
         until(lambda: program("absurd", "worker", "list", "--json").document)
         done: Ended = program("absurd", "spawn", "cli.add", "a=1", "b=2", "--wait", "--json")
         assert (0, {"sum": 3}) == (done.code, done.document["result"])
@@ -74,14 +90,16 @@ def test_up_works_and_leaves_nothing(start: Start, program: Run, embedded: Embed
     assert "stopped" == embedded.status().state
     assert not alive(first["worker"])
     assert not alive(first["scheduler"])
+    assert not alive(first["web_server"])
 
 
 def test_up_leaves_a_drained_worker_alone(
     start: Start, program: Run, connection: psycopg.Connection[tuple[object, ...]], until: Until
 ) -> None:
     """It has left as it was told, which is no death: it is not started again, and all else goes on."""
-    with start("absurd", "up", "--json") as up:
+    with start("absurd", "up", "--json", "--no-web") as up:
         first = first_said(up)
+        assert "web_server" not in first
         until(lambda: connection.execute("select from worker").fetchall())
         assert program("absurd", "worker", "drain", "--all", "--wait").code == 0
         until(lambda: not alive(first["worker"]))
@@ -103,7 +121,7 @@ def test_up_killed_takes_its_processes_along(start: Start, embedded: EmbeddedSer
     up.kill()
     up.communicate(timeout=60)
 
-    until(lambda: not alive(first["worker"]) and not alive(first["scheduler"]))
+    until(lambda: not any(alive(first[each]) for each in ("worker", "scheduler", "web_server")))
 
 
 async def test_a_process_that_does_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
