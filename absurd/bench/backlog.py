@@ -60,14 +60,14 @@ select count(*) as spawned from ids, lateral {schema}.spawn_tasks(
 """
 
 
-def make_history(arena: Arena, count: int) -> None:
-    """Spawn, claim and complete tasks inside the server, by the functions that workers call."""
+def make_history(arena: Arena, count: int, *, fail: bool = False) -> None:
+    """Spawn, claim and complete (or fail for good) tasks inside the server, by the functions that workers call."""
     with Probe(arena) as probe:
         for first in range(0, count, 10_000):
             size = min(10_000, count - first)
             fill(arena, size)
             for at in range(0, size, BATCH):
-                probe.work(min(BATCH, size - at))
+                probe.work(min(BATCH, size - at), fail=fail)
 
 
 def _median(call: Callable[[], Any], times: int = 21) -> float:

@@ -49,11 +49,11 @@ class Probe:
         self.spent.append(time.perf_counter() - begun)
         return self._lease, row["tasks"] or []
 
-    def work(self, wanted: int) -> int:
-        """Claim and complete; how many."""
+    def work(self, wanted: int, *, fail: bool = False) -> int:
+        """Claim and complete, or fail for good; how many."""
         lease, tasks = self.claim(wanted)
         if tasks:
-            self._arena.database.fetch(_COMPLETE, lease, json.dumps([str(each) for each in tasks]))
+            self._arena.database.fetch(_FAIL if fail else _COMPLETE, lease, json.dumps([str(each) for each in tasks]))
         return len(tasks)
 
     def empty_claim(self, times: int = 101) -> float:
@@ -67,9 +67,17 @@ class Probe:
 _CLAIM = """
 select task_ids::text[] as tasks from {schema}.claim_runs($1::bigint, $2::integer, $3::integer, '{}', '{}')
 """
-_COMPLETE = """
-select {schema}.complete_runs(
-    array_fill($1::bigint, array[n]), tasks, array_fill(0, array[n]), array_fill(null::text, array[n]))
+_GIVEN = """
 from (select array_agg(t::uuid order by o) as tasks, count(*)::integer as n
       from jsonb_array_elements_text($2::text::jsonb) with ordinality as u (t, o)) given
+"""
+_COMPLETE = f"""
+select {{schema}}.complete_runs(
+    array_fill($1::bigint, array[n]), tasks, array_fill(0, array[n]), array_fill(null::text, array[n])) {_GIVEN}
+"""
+_FAIL = f"""
+select {{schema}}.fail_runs(
+    array_fill($1::bigint, array[n]), tasks, array_fill(0, array[n]),
+    array_fill('{{"code": "task_failed", "type": "ValueError", "message": "no data"}}'::text, array[n]),
+    array_fill(null::double precision, array[n])) {_GIVEN}
 """

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from absurd.cli.bench_text import machine_text, query_text, report_text, value_text
-from absurd.cli.output import emit, json_option, note, settings_of
+from absurd.cli.bench_rounds import Measured, bench_options, concurrency_option, number_option, run, run_with
+from absurd.cli.bench_text import query_text
+from absurd.cli.output import note, settings_of
 
 if TYPE_CHECKING:
-    from absurd.bench.arena import Arena
     from absurd.bench.export import Comparison
-    from absurd.bench.figures import Figure
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Measure = Callable[["Arena"], list["Figure"]]
-
-
-class Measured(NamedTuple):
-    """What a benchmark found: figures of each round, or of their medians."""
-
-    rounds: Sequence[Sequence[Figure]]
-    server: str | None
-    text: str = ""
-    """Shown in place of a table of the figures."""
-    more: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    """Beside the figures in the document."""
-
-
-def bench_options(command: Command) -> Command:
-    """Options that every benchmark has."""
-    path = click.Path(dir_okay=False, path_type=Path)
-    for option in (
-        click.option("--against", type=path, metavar="FILE", help="Compare with the figures saved in FILE."),
-        click.option("--save", type=path, metavar="FILE", help="Keep the figures in FILE, beside other benchmarks'."),
-        click.option(
-            "--rounds", type=click.IntRange(1, 100), default=1, show_default=True, help="Give medians of N rounds."
-        ),
-    ):
-        command = option(command)
-    return json_option(command)
-
-
-def _number_option(name: str, least: int, default: int, text: str) -> Callable[[Command], Command]:
-    return click.option(name, type=click.IntRange(least), default=default, show_default=True, help=text)
-
-
-def concurrency_option(default: int) -> Callable[[Command], Command]:
-    """How many runs a worker executes at once: the only setting that is not the usual one."""
-    return _number_option("--concurrency", 1, default, "Runs at once of a worker.")
 
 
 @click.group()
@@ -66,7 +26,7 @@ def bench() -> None:
 
 
 @bench.command(epilog="Example: absurd bench queue --rounds 5 --save figures.json")
-@_number_option("--tasks", 100, 200_000, "Tasks of a drain.")
+@number_option("--tasks", 100, 200_000, "Tasks of a drain.")
 @concurrency_option(500)
 @bench_options
 @click.pass_context
@@ -74,11 +34,11 @@ def queue(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -
     """How many tasks a second are spawned and drained, and their write-ahead log."""
     from absurd.bench.queue import measure
 
-    _run(ctx, "queue", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
+    run(ctx, "queue", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
 
 
 @bench.command(epilog="Example: absurd bench latency --against figures.json")
-@_number_option("--tasks", 10, 1000, "How many, one after another.")
+@number_option("--tasks", 10, 1000, "How many, one after another.")
 @concurrency_option(10)
 @bench_options
 @click.pass_context
@@ -86,13 +46,13 @@ def latency(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any)
     """How soon a task starts on an idle worker."""
     from absurd.bench.latency import measure
 
-    _run(ctx, "latency", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
+    run(ctx, "latency", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
 
 
 @bench.command(epilog="Example: absurd bench backlog --pending 1000000 --finished 10000000")
-@_number_option("--pending", 0, 500_000, "Tasks that wait.")
-@_number_option("--finished", 0, 500_000, "Tasks that have ended.")
-@_number_option("--tasks", 100, 200_000, "Tasks of a drain.")
+@number_option("--pending", 0, 500_000, "Tasks that wait.")
+@number_option("--finished", 0, 500_000, "Tasks that have ended.")
+@number_option("--tasks", 100, 200_000, "Tasks of a drain.")
 @concurrency_option(500)
 @bench_options
 @click.pass_context
@@ -104,12 +64,12 @@ def backlog(ctx: click.Context, /, pending: int, finished: int, tasks: int, conc
     from absurd.bench.backlog import measure
 
     sizes = {"pending": pending, "finished": finished, "tasks": tasks, "concurrency": concurrency}
-    _run(ctx, "backlog", lambda arena: measure(arena, **sizes), **options)
+    run(ctx, "backlog", lambda arena: measure(arena, **sizes), **options)
 
 
 @bench.command(epilog="Example: absurd bench snapshot --minutes 30")
 @click.option("--minutes", type=click.FloatRange(0.01), default=0.5, show_default=True, help="How long it is held.")
-@_number_option("--tasks", 100, 200_000, "Tasks of the drain at the end.")
+@number_option("--tasks", 100, 200_000, "Tasks of the drain at the end.")
 @concurrency_option(500)
 @bench_options
 @click.pass_context
@@ -117,9 +77,7 @@ def snapshot(ctx: click.Context, /, minutes: float, tasks: int, concurrency: int
     """What a forgotten transaction costs a busy queue, at 1,000 tasks a second."""
     from absurd.bench.snapshot import measure
 
-    _run(
-        ctx, "snapshot", lambda arena: measure(arena, minutes=minutes, tasks=tasks, concurrency=concurrency), **options
-    )
+    run(ctx, "snapshot", lambda arena: measure(arena, minutes=minutes, tasks=tasks, concurrency=concurrency), **options)
 
 
 @bench.command(epilog="Example: absurd bench dag --nodes 10000")
@@ -135,11 +93,11 @@ def dag(ctx: click.Context, /, nodes: int, concurrency: int, **options: Any) -> 
     """
     from absurd.bench.dag import measure
 
-    _run(ctx, "dag", lambda arena: measure(arena, nodes=nodes, concurrency=concurrency), **options)
+    run(ctx, "dag", lambda arena: measure(arena, nodes=nodes, concurrency=concurrency), **options)
 
 
 @bench.command(epilog="Example: absurd bench slots --rounds 5")
-@_number_option("--tasks", 100, 5000, "Tasks of a drain.")
+@number_option("--tasks", 100, 5000, "Tasks of a drain.")
 @concurrency_option(1)
 @bench_options
 @click.pass_context
@@ -147,11 +105,11 @@ def slots(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any) -
     """What a run costs in a process, beside what it costs in a thread."""
     from absurd.bench.slots import measure
 
-    _run(ctx, "slots", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
+    run(ctx, "slots", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
 
 
 @bench.command(epilog="Example: absurd bench packing --rounds 5")
-@_number_option("--tasks", 100, 10_000, "Tasks of a drain.")
+@number_option("--tasks", 100, 10_000, "Tasks of a drain.")
 @concurrency_option(100)
 @bench_options
 @click.pass_context
@@ -162,7 +120,7 @@ def packing(ctx: click.Context, /, tasks: int, concurrency: int, **options: Any)
     """
     from absurd.bench.packing import measure
 
-    _run(ctx, "packing", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
+    run(ctx, "packing", lambda arena: measure(arena, tasks=tasks, concurrency=concurrency), **options)
 
 
 @bench.command(epilog="Example: absurd bench idle --json")
@@ -178,7 +136,27 @@ def idle(ctx: click.Context, /, seconds: float, **options: Any) -> None:
     """
     from absurd.bench.idle import measure
 
-    _run(ctx, "idle", lambda arena: measure(arena, seconds=seconds), **options)
+    run(ctx, "idle", lambda arena: measure(arena, seconds=seconds), **options)
+
+
+@bench.command(epilog="Example: absurd bench web --rows 5000000 --followers 200")
+@number_option("--rows", 1000, 200_000, "Tasks that are there when pages are asked for.")
+@number_option("--requests", 10, 100, "How often each page is asked for.")
+@number_option("--followers", 1, 200, "How many watch live events.")
+@number_option("--tasks", 100, 200_000, "Tasks of a drain.")
+@concurrency_option(500)
+@bench_options
+@click.pass_context
+def web(ctx: click.Context, /, **sizes: Any) -> None:
+    """How soon the web interface answers, and what those who watch cost.
+
+    Tasks are drained before nobody's eyes, and before those of readers of live events in this process; pages and lists
+    are asked for with many tasks behind them, of which 5 % wait and 1 % have failed.
+    """
+    from absurd.bench.web import measure
+
+    kept = {name: sizes.pop(name) for name in ("rows", "requests", "followers", "tasks", "concurrency")}
+    run(ctx, "web", lambda arena: measure(arena, told=note, **kept), **sizes)
 
 
 @bench.command(epilog="Example: absurd bench export --scale 1 --rounds 5 --peers peers/bin/python --save figures.json")
@@ -213,7 +191,7 @@ def export(
     """
     from absurd.bench.export import compare
 
-    _run_with(
+    run_with(
         "export",
         lambda rounds: _compared(
             compare(settings_of(ctx), scale=scale, rounds=rounds, queries=tables, only=only, pythons=peers, told=note)
@@ -223,8 +201,8 @@ def export(
 
 
 @bench.command(epilog="Example: absurd bench cutout --rounds 5 --save figures.json")
-@_number_option("--positions", 1, 2000, "Cut-outs of each contestant in a round.")
-@_number_option("--many", 1, 100_000, "Cut-outs of the stream whose memory is watched.")
+@number_option("--positions", 1, 2000, "Cut-outs of each contestant in a round.")
+@number_option("--many", 1, 100_000, "Cut-outs of the stream whose memory is watched.")
 @click.option("--side", type=click.IntRange(200), default=4000, show_default=True, help="Of the images, pixels.")
 @click.option("--size", type=click.IntRange(1, 200), default=64, show_default=True, help="Of the cut-outs, pixels.")
 @bench_options
@@ -238,11 +216,11 @@ def cutout(positions: int, many: int, side: int, size: int, **options: Any) -> N
     from absurd.bench.cutout import measure
 
     sizes = {"positions": positions, "many": many, "side": side, "size": size}
-    _run_with("cutout", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+    run_with("cutout", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
 @bench.command(epilog="Example: absurd bench batch --rounds 5")
-@_number_option("--positions", 10, 12_000, "Cut-outs of the batch.")
+@number_option("--positions", 10, 12_000, "Cut-outs of the batch.")
 @click.option("--side", type=click.IntRange(200), default=2000, show_default=True, help="Of the images, pixels.")
 @click.option("--size", type=click.IntRange(1, 200), default=64, show_default=True, help="Of the cut-outs, pixels.")
 @bench_options
@@ -255,13 +233,13 @@ def batch(ctx: click.Context, /, positions: int, side: int, size: int, **options
     """
     from absurd.bench.batch import measure
 
-    _run(ctx, "batch", lambda arena: measure(arena, positions=positions, side=side, size=size), **options)
+    run(ctx, "batch", lambda arena: measure(arena, positions=positions, side=side, size=size), **options)
 
 
 @bench.command(epilog="Example: absurd bench calibration --rounds 3")
-@_number_option("--antennas", 5, 110, "Of the array.")
-@_number_option("--channels", 2, 48, "Of the bandpass.")
-@_number_option("--times", 1, 24, "Integrations, each with gains of its own.")
+@number_option("--antennas", 5, 110, "Of the array.")
+@number_option("--channels", 2, 48, "Of the bandpass.")
+@number_option("--times", 1, 24, "Integrations, each with gains of its own.")
 @click.option("--casa", metavar="PYTHON", help="Have CASA solve as well: a Python that has casatasks and casadata.")
 @bench_options
 def calibration(antennas: int, channels: int, times: int, casa: str | None, **options: Any) -> None:
@@ -273,7 +251,7 @@ def calibration(antennas: int, channels: int, times: int, casa: str | None, **op
     from absurd.bench.calibration import measure
 
     sizes = {"antennas": antennas, "channels": channels, "times": times}
-    _run_with(
+    run_with(
         "calibration", lambda rounds: Measured(measure(rounds=rounds, casa=casa, tell=note, **sizes), None), **options
     )
 
@@ -286,10 +264,10 @@ def calibration(antennas: int, channels: int, times: int, casa: str | None, **op
     show_default=True,
     help="solved: with gains, solved on a calibrator; extended: with wide sources; chromatic: with spectra.",
 )
-@_number_option("--size", 256, 4800, "Pixels of a side.")
-@_number_option("--antennas", 30, 110, "Of the array.")
-@_number_option("--channels", 2, 48, "Of the band.")
-@_number_option("--times", 1, 24, "Integrations.")
+@number_option("--size", 256, 4800, "Pixels of a side.")
+@number_option("--antennas", 30, 110, "Of the array.")
+@number_option("--channels", 2, 48, "Of the band.")
+@number_option("--times", 1, 24, "Integrations.")
 @bench_options
 def imaging(tile: str, size: int, antennas: int, channels: int, times: int, **options: Any) -> None:
     """How fast images are made, and how right they are.
@@ -301,11 +279,11 @@ def imaging(tile: str, size: int, antennas: int, channels: int, times: int, **op
 
     sizes = {"size": size, "antennas": antennas, "channels": channels, "times": times}
     name = "imaging" if tile == "plain" else f"imaging {tile}"
-    _run_with(name, lambda rounds: Measured(measure(rounds=rounds, tile=tile, tell=note, **sizes), None), **options)
+    run_with(name, lambda rounds: Measured(measure(rounds=rounds, tile=tile, tell=note, **sizes), None), **options)
 
 
 @bench.command(epilog="Example: absurd bench mosaic --rounds 3")
-@_number_option("--tiles", 1, 12, "Images to combine.")
+@number_option("--tiles", 1, 12, "Images to combine.")
 @click.option("--side", type=click.IntRange(200), default=4800, show_default=True, help="Of the tiles, pixels.")
 @bench_options
 def mosaic(tiles: int, side: int, **options: Any) -> None:
@@ -316,11 +294,11 @@ def mosaic(tiles: int, side: int, **options: Any) -> None:
     from absurd.bench.mosaic import measure
 
     sizes = {"tiles": tiles, "side": side}
-    _run_with("mosaic", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+    run_with("mosaic", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
 @bench.command(epilog="Example: absurd bench photometry --rounds 5")
-@_number_option("--sources", 20, 10_000, "Sources, of 1 mJy to 1 Jy in a noise of 0.3.")
+@number_option("--sources", 20, 10_000, "Sources, of 1 mJy to 1 Jy in a noise of 0.3.")
 @click.option("--side", type=click.IntRange(200), default=4800, show_default=True, help="Of the image, pixels.")
 @bench_options
 def photometry(sources: int, side: int, **options: Any) -> None:
@@ -331,13 +309,13 @@ def photometry(sources: int, side: int, **options: Any) -> None:
     from absurd.bench.photometry import measure
 
     sizes = {"sources": sources, "side": side}
-    _run_with("photometry", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
+    run_with("photometry", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
 @bench.command(epilog="Example: absurd bench session --folder /data --rounds 3")
-@_number_option("--entries", 100, 300_000, "Lines of a log, by ten threads; a tenth of them where each is synced.")
-@_number_option("--frames", 1, 1000, "Of 1920 x 1080 pixels in 16 bits.")
-@_number_option("--files", 10, 10_000, "Of the catalogue.")
+@number_option("--entries", 100, 300_000, "Lines of a log, by ten threads; a tenth of them where each is synced.")
+@number_option("--frames", 1, 1000, "Of 1920 x 1080 pixels in 16 bits.")
+@number_option("--files", 10, 10_000, "Of the catalogue.")
 @click.option("--folder", type=click.Path(path_type=Path), help="On the disk to be measured.  [temporary files]")
 @bench_options
 def session(entries: int, frames: int, files: int, folder: Path | None, **options: Any) -> None:
@@ -348,49 +326,7 @@ def session(entries: int, frames: int, files: int, folder: Path | None, **option
     from absurd.bench.session import measure
 
     sizes: dict[str, Any] = {"entries": entries, "frames": frames, "files": files, "folder": folder}
-    _run_with("session", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
-
-
-def _run(ctx: click.Context, name: str, measure: Measure, **options: Any) -> None:
-    """Measure in an arena, a new one for each round, print, keep."""
-
-    def measured(rounds: int) -> Measured:
-        from absurd.bench.arena import arena
-
-        found = []
-        for n in range(rounds):
-            with arena(settings_of(ctx)) as place:
-                found.append(measure(place))
-                server = place.fetch("current_setting('server_version')")
-            if rounds > 1:
-                told = "; ".join(f"{each.name} {value_text(each)}" for each in found[-1])
-                note(f"Round {n + 1} of {rounds}: {told}")
-        return Measured(found, server)
-
-    _run_with(name, measured, **options)
-
-
-def _run_with(
-    name: str,
-    measure: Callable[[int], Measured],
-    *,
-    rounds: int,
-    save: Path | None,
-    against: Path | None,
-    as_json: bool,
-) -> None:
-    """Measure so many rounds, print, keep."""
-    from absurd.bench import figures
-
-    before = figures.load(against) if against else {}
-    if save and save.exists():
-        figures.load(save)  # a file of something else is refused now, not after minutes
-    found = measure(rounds)
-    made = replace(figures.report(name, found.rounds, found.server), rounds=rounds)
-    if save:
-        figures.save(save, [made])
-    text = f"{found.text}\n\n{machine_text(made)}" if found.text and not before else report_text(made, before)
-    emit(made.to_json() | found.more, as_json=as_json, text=text)
+    run_with("session", lambda rounds: Measured(measure(rounds=rounds, tell=note, **sizes), None), **options)
 
 
 def _compared(found: Comparison) -> Measured:

@@ -30,6 +30,7 @@ SMALL = {
     "slots": ["--tasks", "100"],
     "packing": ["--tasks", "300"],
     "idle": ["--seconds", "2"],
+    "web": ["--rows", "1000", "--requests", "10", "--followers", "3", "--tasks", "600"],
     "batch": ["--positions", "60", "--side", "200", "--size", "9"],
 }
 
