@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 import reference
+from commands import commands_in, what_is_wrong
 from house import ROOT, files, name, run, told
 from ready_server import ReadyServer
 
@@ -135,6 +136,13 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert [target for target in targets if target and not (page.parent / target).exists()] == []
 
 
+def test_every_command_named_is_there() -> None:
+    """Commands that a text names between backticks exist, with the options that it gives them."""
+    named = [(page, each) for page in [*PAGES, ROOT / "CHANGELOG.md"] for each in commands_in(page.read_text("utf-8"))]
+
+    assert [(name(page), each, wrong) for page, each in named if (wrong := what_is_wrong(each))] == []
+
+
 def test_every_page_can_be_reached() -> None:
     """From the front page of the documentation there is a way to each other page."""
     start = ROOT / "docs" / "index.md"
@@ -203,7 +211,7 @@ class Session:
         """Run `command`; it must succeed and print `expected`."""
         keep = f"declare -px >{self._state}; echo cd $PWD >>{self._state}"
         script = f"set -a; source {self._state}\n{command}\nstatus=$?; {keep}; exit $status"
-        result = run("bash", "-c", script, environ=self._environ, seconds=120)
+        result = run("bash", "-c", script, environ=self._environ, seconds=300)
 
         assert result.returncode == 0, f"$ {command}\n{told(result)}{self._heard()}"
         said = "\n".join(line.rstrip() for line in result.stdout.splitlines())

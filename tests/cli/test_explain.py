@@ -6,11 +6,10 @@ import re
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-import click
 import pytest
+from commands import commands_in, what_is_wrong
 from house import files
 
-from absurd.cli import absurd
 from absurd.cli.remedies import remedies
 from absurd.config import Settings
 
@@ -36,24 +35,15 @@ def test_what_a_cure_names_is_there() -> None:
     names = {each.name for each in fields(Settings)}
     lost = []
     for code, each in remedies().items():
-        spans = re.findall(r"`([^`]+)`", f"{each.cause} {each.cure}")
-        lost += [(code, span) for span in spans if span.startswith("absurd ") and not is_command(span.split()[1:])]
+        text = f"{each.cause} {each.cure}"
+        spans = re.findall(r"`([^`]+)`", text)
+        lost += [(code, command) for command in commands_in(text) if what_is_wrong(command)]
         variables = [span for span in spans if re.fullmatch(r"ABSURD_[A-Z_]+", span)]
         lost += [(code, span) for span in variables if span.removeprefix("ABSURD_").lower() not in names]
         settings = [span for span in spans if re.fullmatch(r"(worker|web|embedded)_\w+", span)]
         lost += [(code, span) for span in settings if span not in names]
 
     assert lost == []
-
-
-def is_command(words: list[str]) -> bool:
-    """Whether the program has that command; words in capitals stand for what is to be told."""
-    command: click.Command | None = absurd
-    while isinstance(command, click.Group) and words and words[0].islower():
-        word, *words = words
-        command = command.get_command(click.Context(command), word)
-    options = {option for param in (command.params if command else ()) for option in param.opts}
-    return command is not None and all(word in options for word in words if word.startswith("--"))
 
 
 def test_an_error_tells_where_it_is_explained(run: Run) -> None:
