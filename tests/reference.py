@@ -18,19 +18,16 @@ from typing import Any
 
 import click
 from earlier_endpoints import EARLIER, EARLIER_SETTINGS
-from house import ROOT
+from house import ROOT, project
 
 import absurd as absurd_package
 from absurd import AbsurdClient, RunContext, errors, schema
-from absurd.cli import absurd
-from absurd.cli.export import fast_export
-from absurd.cli.extract_catalog import extract_catalog_program
+from absurd.cli.programs import programs
 from absurd.cli.remedies import remedies
 from absurd.cli.run import EXIT_CODES, FAILED
-from absurd.cli.scheduler import absurd_scheduler
-from absurd.cli.worker import absurd_worker
 from absurd.config import PREFIX, Settings
 from absurd.database import AsyncDatabase
+from absurd.database_errors import OLDEST_SERVER
 from absurd.executor import registry
 from absurd.metrics import BOUNDS, METRICS
 from absurd.tasks import EXECUTOR_MODULES
@@ -43,13 +40,7 @@ from absurd.web.pages import fields_of, scope_of
 from absurd.web.problems import MEANINGS
 from absurd.workers import AbsurdWorker
 
-PROGRAMS = {
-    "absurd": absurd,
-    "absurd-worker": absurd_worker,
-    "absurd-scheduler": absurd_scheduler,
-    "fast-export": fast_export,
-    "extract-catalog": extract_catalog_program,
-}
+PROGRAMS = programs()
 
 ERROR_MODULES = (
     "absurd.errors",
@@ -372,6 +363,30 @@ def _earlier(described: dict[str, Any]) -> str:
     return "\n\n".join(told)
 
 
+def environment() -> str:
+    """An environment of conda with what all extras ask for: Python and PostgreSQL of conda, the rest of PyPI."""
+    about = project()["project"]
+    extras, wanted, open_ = about["optional-dependencies"], set(about["dependencies"]), ["all"]
+    while open_:
+        for each in extras[open_.pop()]:
+            if named := re.fullmatch(r"absurd\[(.+)\]", each):
+                open_ += named[1].split(",")
+            else:
+                wanted.add(each)
+    lines = [
+        "# Written from pyproject.toml by `make docs`: `conda env create -f environment.yml`.",
+        "name: absurd",
+        "channels: [conda-forge]",
+        "dependencies:",
+        f'  - "python{about["requires-python"]}"',
+        "  - pip",
+        f'  - "postgresql>={OLDEST_SERVER}"',
+        "  - pip:",
+        *(f"      - {json.dumps(each)}" for each in [*sorted(wanted, key=str.lower), "-e ."]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _failures(operation: dict[str, Any]) -> str:
     common = {"200", "201", "204", "304", "401", "403", "413", "422", "429", "500", "503"}
     return ", ".join(status for status in sorted(operation["responses"]) if status not in common)
@@ -470,6 +485,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "sql.md": sql_page,
     REFERENCE / "pipeline.md": pipeline_page,
     REFERENCE / "rest.md": rest_page,
+    ROOT / "environment.yml": environment,
 }
 """The path of each page, and what writes its text: all take a second, too long where only paths are wanted."""
 

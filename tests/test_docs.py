@@ -34,7 +34,9 @@ from absurd.embedded import EmbeddedServer
 from absurd.embedded_binaries import choose
 from absurd.model import TaskState
 
-PAGES = [path for path in files("README.md", "CONTRIBUTING.md", "docs/**/*.md") if path not in reference.PAGES]
+PAGES = [
+    path for path in files("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md") if path not in reference.PAGES
+]
 BLOCK = re.compile(
     r"(?:^<!-- test: (?P<how>[^\n]*?) -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )

@@ -45,6 +45,8 @@ SECTIONS = {
         "token": "absurd.cli.token:token",
         "explain": "absurd.cli.explain:explain",
         "sbom": "absurd.cli.sbom:sbom",
+        "completion": "absurd.cli.completion:completion",
+        "man": "absurd.cli.manual:man",
     },
 }
 
