@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 _SECONDS = 3600.0
 _AROUND = 45
 """Pixels around a wide source in which all of it lies."""
+_SPECTRA = ["-join-channels", "-channels-out", "4", "-fit-spectral-pol", "2"]
+"""With which WSClean knows of spectra."""
 _SURE = 3.0
 """Deviations of the noise that no imager can do anything about: of a small tile that is per cents of 100 mJy."""
 _SCALES = [0, 5, 15, 45]
@@ -50,6 +52,7 @@ def measure(
             from absurd.tasks.imaging.parameters import ImagingParameters
 
             arguments = arguments_of(ImagingParameters(**job["parameters"], mgain=0.8), options(program))
+            arguments += _SPECTRA if tile == "chromatic" else []
             stem = str(folder / "wsclean")
             commands["WSClean"] = [program, *arguments, "-temp-dir", name, "-name", stem, str(folder / "tile.ms")]
         found = []
@@ -66,7 +69,8 @@ def measure(
                     raise RuntimeError(f"{imager} ended with code {spent.code}: {spent.told}")
                 if beam is None:
                     beam, thermal, frequency = _told_of(Path(job["out"] + "-image.fits"))
-                stem = job["out"] if imager == "embedded" else str(folder / "wsclean")
+                joined = "wsclean-MFS" if tile == "chromatic" else "wsclean"
+                stem = job["out"] if imager == "embedded" else str(folder / joined)
                 figures += _figures(imager, spent, stem, truth, thermal, frequency)
             found.append(figures)
             tell(f"Round {number + 1} of {rounds}: " + "; ".join(f"{e.name} {e.value:,.4g} {e.unit}" for e in figures))

@@ -33,6 +33,10 @@ _FIELD = 4.0
 _NOISE_JY = 0.0003
 _MOST_SOURCES = 400
 _DISH_M = 4.65
+_REACH = 1.0
+"""Sources lie within so many degrees of the declination of the tiles."""
+_APART = 5.0
+"""Widths of the beam: nearer ones would be in the ring that tells a source's background."""
 
 _PROGRAM = """
 import json, sys
@@ -93,10 +97,11 @@ def _simulate(folder: Path, tiles: int, side: int) -> radio_images.Sky:
     rng = np.random.default_rng(_SEED)
     half = (tiles - 1) / 2 * _STEP
     count = min(_MOST_SOURCES, tiles * side // 10)  # so that they stay apart
-    places = radio_images.spread(rng, count, 0, 1, 0.02)
+    apart = max(0.02, _APART * radio_images.WIDTH * _FIELD / side / (2 * _REACH))
+    places = radio_images.spread(rng, count, 0, 1, apart)
     sky = radio_images.Sky(
         ra=(_RA + (2 * places[:, 0] - 1) * (half + 1.5)) % 360,
-        dec=_DEC + (2 * places[:, 1] - 1) * 1.0,
+        dec=_DEC + (2 * places[:, 1] - 1) * _REACH,
         flux=10 ** rng.uniform(-2, 0, count),
     )
     beam = beam_named("airy", _DISH_M)
