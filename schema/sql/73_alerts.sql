@@ -182,10 +182,21 @@ create or replace function _is_breached(p_alert alert, p_value double precision)
         from _measures() m where m.name = p_alert.measure
     $$;
 
+-- Such as 1 h 5 s: to the second, for what has passed a threshold has often passed it by little.
+create or replace function _tell_seconds(p_value double precision) returns text
+    language sql immutable
+    as $$
+        select case when p_value < 60 then trim_scale(round(p_value::numeric, 3)) || ' s'
+                    else concat_ws(' ', nullif(div(s, 86400), 0) || ' d', nullif(div(mod(s, 86400), 3600), 0) || ' h',
+                                   nullif(div(mod(s, 3600), 60), 0) || ' min', nullif(mod(s, 60), 0) || ' s') end
+        from (select round(p_value::numeric) as s) n
+    $$;
+
 create or replace function _with_unit(p_value double precision, p_unit text) returns text
     language sql immutable
     as $$ select case p_unit when '1' then to_char(100 * p_value, 'FM999999990.0') || ' %'
-                 when 's' then round(p_value::numeric)::text || ' s'
+                 when 's' then _tell_seconds(p_value)
+                 when 'Jy/beam' then trim_scale(round(1000 * p_value::numeric, 3))::text || ' mJy/beam'
                  else trim_scale(round(p_value::numeric, 9))::text || ' ' || case p_value when 1 then rtrim(p_unit, 's') else p_unit end end $$;
 
 create or replace function _alert_message(p_alert alert, p_value double precision, p_subject text) returns text

@@ -241,6 +241,14 @@ def test_what_queues_hold_is_measured(desk: Desk) -> None:
     assert 1 <= desk.measured("problems")[0]
 
 
+def test_messages_have_units(desk: Desk) -> None:
+    """Times to the second, whatever they are: what passes a threshold mostly passes it by little."""
+    for value, told in ((0.25, "0.25 s"), (3605, "1 h 5 s"), (27_589_793, "319 d 7 h 49 min 53 s"), (86_400, "1 d")):
+        assert told == desk.queue.call("_with_unit(%s, 's')", value)
+    others = [desk.queue.call("_with_unit(%s, %s)", *each) for each in ((0.004, "Jy/beam"), (0.125, "1"), (1, "tasks"))]
+    assert ["4 mJy/beam", "12.5 %", "1 task"] == others
+
+
 def test_schedules_and_workers_are_measured(desk: Desk) -> None:
     """How late the latest is, how long ago one succeeded, and who is there to work."""
     queue = desk.queue

@@ -10,6 +10,7 @@ import pytest
 from absurd.web.dashboard import curve, gantt, graph, skymap
 from absurd.web.dashboard.axis import number_marks, time_marks
 from absurd.web.dashboard.words import (
+    cut,
     tell_age,
     tell_amount,
     tell_bytes,
@@ -106,6 +107,8 @@ def test_numbers_have_their_units() -> None:
     assert ["1 min 30 s", "12.5 %", "2.00 mJy/beam", "1 task", "1,200 tasks", "–"] == [
         tell_amount(*each) for each in amounts
     ]
+    names = ("night.expose[2]", "20260115-20260116/flag[12]", "20260115/visibility.flag[13:40]")
+    assert ["night.expose[2]", "flag[12]", "visibili…[13:40]"] == [cut(each, 16) for each in names]
     assert ["1.4 GHz", "999.9 MHz"] == [tell_frequency(each) for each in (1.4e9, 9.999e8)]
     assert "cpu 2, memory 23.54 GiB" == tell_options({"cpu": 2, "memory_gib": 23.543})
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from absurd import alerts
 from absurd.web.answers import Name
-from absurd.web.dashboard.form import Posted, go
+from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.render import show
 from absurd.web.dashboard.words import tell_seconds
 from absurd.web.desk import Operator, Reader
@@ -37,17 +37,17 @@ async def show_alert(request: Request, name: Name, desk: Reader) -> Response:
 
 
 @router.post("/{name}/silence")
-async def silence_alert(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def silence_alert(name: Name, desk: Operator, form: Posted) -> Response:
     """Have nobody told that it fires for so many hours; without them that ends."""
     seconds = 3600 * (form.number("hours") or 0.0)
     await desk.change(alerts.silence_alert(name, seconds, form.get("reason")))
     told = f"nobody is told for {tell_seconds(seconds)} that it fires" if seconds else "it is told again when it fires"
-    return go(request, form, f"/alerts/{name}", f"Alert {name}: {told}.")
+    return form.go(f"/alerts/{name}", f"Alert {name}: {told}.")
 
 
 @router.post("/{name}/test")
-async def try_alert(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def try_alert(name: Name, desk: Operator, form: Posted) -> Response:
     """Send its targets a message that is marked as a test."""
     found = await send_trial(desk, name)
     told = [found["message"], *(f"{each['target']}: {each['error'] or 'has taken it'}" for each in found["sent"])]
-    return go(request, form, f"/alerts/{name}", f"{'; '.join(told)}.")
+    return form.go(f"/alerts/{name}", f"{'; '.join(told)}.")

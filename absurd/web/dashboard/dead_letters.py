@@ -14,7 +14,7 @@ from absurd import dead_letters, inspection
 from absurd.errors import InvalidInputError
 from absurd.redaction import discreet
 from absurd.web.answers import After, Text
-from absurd.web.dashboard.form import Form, Posted, go
+from absurd.web.dashboard.form import Form, Posted
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Operator, Reader
 
@@ -61,7 +61,7 @@ async def show_dead_letter(request: Request, task_id: UUID, desk: Reader) -> Res
 
 
 @router.post("/requeue")
-async def requeue_dead_letters(request: Request, desk: Operator, form: Posted) -> Response:
+async def requeue_dead_letters(desk: Operator, form: Posted) -> Response:
     """Put those back that the form's filters choose."""
     call = dead_letters.requeue_dead_letters(
         params=_patch(form), rate=form.number("rate"), limit=AT_ONCE, **_which(form)
@@ -70,14 +70,14 @@ async def requeue_dead_letters(request: Request, desk: Operator, form: Posted) -
     back = sum(each["requeued"] for each in told)
     kept = [each["reason"] for each in told if not each["requeued"]]
     more = f"; {len(kept)} stay: {kept[0]}" if kept else ""
-    return go(request, form, "/dead-letters", f"Requeued: {back}{more}.")
+    return form.go("/dead-letters", f"Requeued: {back}{more}.")
 
 
 @router.post("/purge")
-async def purge_dead_letters(request: Request, desk: Operator, form: Posted) -> Response:
+async def purge_dead_letters(desk: Operator, form: Posted) -> Response:
     """Forget those that the form's filters choose; their tasks stay failed."""
     count = await desk.change(dead_letters.purge_dead_letters(**_which(form)))
-    return go(request, form, "/dead-letters", f"Purged: {count}.")
+    return form.go("/dead-letters", f"Purged: {count}.")
 
 
 def _which(form: Form) -> dict[str, Any]:

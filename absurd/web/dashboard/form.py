@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,7 +18,18 @@ FIELD = "form_token"
 
 
 class Form(dict[str, str]):
-    """The fields of a form that were filled in."""
+    """The fields of a form that were filled in, and the way back from it."""
+
+    def __init__(self, request: Request, fields: Mapping[str, str]) -> None:
+        super().__init__(fields)
+        self._request = request
+
+    def go(self, place: str, told: str) -> RedirectResponse:
+        """To the page that the form came from, if it says so, or else to `place`; that page tells what was done."""
+        answer = RedirectResponse(local_path(self.get("back"), place), 303)
+        signer: Signer = self._request.app.state.signer
+        keep(self._request, answer, TOLD, signer.seal("told", told[:500]), 60)
+        return answer
 
     def number(self, name: str) -> float | None:
         """A field as a number.  Raises InvalidInputError."""
@@ -51,18 +63,10 @@ async def _read(request: Request) -> Form:
     signer: Signer = request.app.state.signer
     if not signer.is_form_token(request.state.login, fields.pop(FIELD, "")):
         raise ForbiddenError("this form is of another login, or of another site: load its page again")
-    return Form(fields)
+    return Form(request, fields)
 
 
 Posted = Annotated[Form, Depends(_read)]
-
-
-def go(request: Request, form: Form, place: str, told: str) -> RedirectResponse:
-    """To the page that the form came from, if it says so, or else to `place`; that page tells what was done."""
-    answer = RedirectResponse(local_path(form.get("back"), place), 303)
-    signer: Signer = request.app.state.signer
-    keep(request, answer, TOLD, signer.seal("told", told[:500]), 60)
-    return answer
 
 
 def keep(request: Request, answer: RedirectResponse, name: str, value: str, seconds: float) -> None:

@@ -20,6 +20,8 @@ router = APIRouter()
 
 SHOWN = 8
 """How many of each list."""
+AT_FIRST = 5
+"""How many problems are seen before the rest is unfolded."""
 
 
 @router.get("/")
@@ -32,7 +34,7 @@ async def show_overview(request: Request, desk: Reader) -> Response:
     alive = [each for each in status["workers"] if each["state"] in ("running", "stopping")]
     return show(
         request, "overview.html", status=status, totals=totals, alive=alive, running=running, workflows=workflows,
-        shown=SHOWN,
+        shown=SHOWN, at_first=AT_FIRST,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from absurd.errors import QueueNotFoundError
 from absurd.limits import QueueLimits, set_queue_limits, tell_limits
 from absurd.model import TaskState
 from absurd.web.answers import Name
-from absurd.web.dashboard.form import Posted, go
+from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Operator, Reader
 
@@ -40,21 +40,21 @@ async def show_queue(request: Request, name: Name, desk: Reader) -> Response:
 
 
 @router.post("/{name}/pause")
-async def pause_queue(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def pause_queue(name: Name, desk: Operator, form: Posted) -> Response:
     """Let nothing new be claimed."""
     await desk.change(queue.set_queue_paused(name, paused=True))
-    return go(request, form, f"/queues/{name}", f"Queue {name} is paused: what runs goes on, nothing new starts.")
+    return form.go(f"/queues/{name}", f"Queue {name} is paused: what runs goes on, nothing new starts.")
 
 
 @router.post("/{name}/resume")
-async def resume_queue(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def resume_queue(name: Name, desk: Operator, form: Posted) -> Response:
     """End a pause."""
     await desk.change(queue.set_queue_paused(name, paused=False))
-    return go(request, form, f"/queues/{name}", f"Queue {name} goes on.")
+    return form.go(f"/queues/{name}", f"Queue {name} goes on.")
 
 
 @router.post("/{name}/limits")
-async def limit_queue(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def limit_queue(name: Name, desk: Operator, form: Posted) -> Response:
     """Set all limits; an empty field lifts one."""
     limits: QueueLimits = {
         "running": form.count("running"),
@@ -63,7 +63,7 @@ async def limit_queue(request: Request, name: Name, desk: Operator, form: Posted
         "fair": "fair" in form,
     }
     found = await desk.change(set_queue_limits(name, limits))
-    return go(request, form, f"/queues/{name}", f"Limits of queue {name}: {tell_limits(found) or 'none'}.")
+    return form.go(f"/queues/{name}", f"Limits of queue {name}: {tell_limits(found) or 'none'}.")
 
 
 def _rate(limits: dict[str, object]) -> str:

@@ -9,7 +9,7 @@ from absurd import schedules
 from absurd.redaction import hide
 from absurd.scheduler.schedules import due_times, take
 from absurd.web.answers import Name
-from absurd.web.dashboard.form import Posted, go
+from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Operator, Reader
 
@@ -38,22 +38,22 @@ async def show_schedule(request: Request, name: Name, desk: Reader) -> Response:
 
 
 @router.post("/{name}/pause")
-async def pause_schedule(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def pause_schedule(name: Name, desk: Operator, form: Posted) -> Response:
     """Let nothing come of it from now on."""
     await desk.change(schedules.set_schedule_paused(name, paused=True))
-    return go(request, form, f"/schedules/{name}", f"Schedule {name} is paused.")
+    return form.go(f"/schedules/{name}", f"Schedule {name} is paused.")
 
 
 @router.post("/{name}/resume")
-async def resume_schedule(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def resume_schedule(name: Name, desk: Operator, form: Posted) -> Response:
     """Let it go on from now."""
     await desk.change(schedules.set_schedule_paused(name, paused=False))
-    return go(request, form, f"/schedules/{name}", f"Schedule {name} goes on; what was due meanwhile is not made up.")
+    return form.go(f"/schedules/{name}", f"Schedule {name} goes on; what was due meanwhile is not made up.")
 
 
 @router.post("/{name}/trigger")
-async def trigger_schedule(request: Request, name: Name, desk: Operator, form: Posted) -> Response:
+async def trigger_schedule(name: Name, desk: Operator, form: Posted) -> Response:
     """Spawn its task now."""
     tick = await desk.change(schedules.trigger_schedule(name))
     told = f"task …{str(tick['task_id'])[-8:]} is spawned" if tick["task_id"] else "no task was spawned: one still runs"
-    return go(request, form, f"/schedules/{name}", f"Schedule {name} was triggered: {told}.")
+    return form.go(f"/schedules/{name}", f"Schedule {name} was triggered: {told}.")

@@ -16,7 +16,7 @@ from absurd.errors import InvalidInputError, NotFoundError
 from absurd.model import TaskState
 from absurd.redaction import discreet
 from absurd.web.answers import After, Text
-from absurd.web.dashboard.form import Posted, go
+from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.pictures import answer_picture, showable
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Desk, Reader, Spawner
@@ -91,18 +91,18 @@ async def get_preview(request: Request, task_id: UUID, sha256: str, desk: Reader
 
 
 @router.post("/{task_id}/cancel")
-async def cancel_task(request: Request, task_id: UUID, desk: Spawner, form: Posted) -> Response:
+async def cancel_task(task_id: UUID, desk: Spawner, form: Posted) -> Response:
     """Cancel a task and what cannot run without it."""
     call = queue.cancel_task(task_id, form.get("reason", "")[:1000] or None, subtree="subtree" in form)
     state = await desk.change(call)
-    return go(request, form, f"/tasks/{task_id}", f"The task is {state}.")
+    return form.go(f"/tasks/{task_id}", f"The task is {state}.")
 
 
 @router.post("/{task_id}/retry")
-async def retry_task(request: Request, task_id: UUID, desk: Spawner, form: Posted) -> Response:
+async def retry_task(task_id: UUID, desk: Spawner, form: Posted) -> Response:
     """Give an ended task one more attempt."""
     state = await desk.change(queue.retry_task(task_id))
-    return go(request, form, f"/tasks/{task_id}", f"The task is {state} again.")
+    return form.go(f"/tasks/{task_id}", f"The task is {state} again.")
 
 
 async def _document(desk: Desk, task_id: UUID) -> dict[str, Any]:

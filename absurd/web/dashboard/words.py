@@ -106,6 +106,14 @@ def scaled(value: float, unit: str, digits: str = "4") -> str:
     return f"{value:.3g} {unit}"
 
 
+def cut(text: str, most: int) -> str:
+    """A name in `most` characters at most: without what stands before a slash, and then both its ends."""
+    if len(text) > most:
+        text = base_name(text)
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[len(text) - (most - half - 1) :]}"
+
+
 def tell_json(value: Any) -> str:
     """JSON with indents, its text as it is."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
@@ -137,6 +145,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "basename": base_name,
     "bytes": tell_bytes,
     "count": tell_count,
+    "cut": cut,
     "flux": tell_flux,
     "frequency": tell_frequency,
     "json": tell_json,

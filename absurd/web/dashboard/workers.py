@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from absurd import inspection, orders
-from absurd.web.dashboard.form import Posted, go
+from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Operator, Reader
 
@@ -22,10 +22,8 @@ async def show_workers(request: Request, desk: Reader) -> Response:
 
 
 @router.post("/{worker}/drain")
-async def drain_worker(
-    request: Request, worker: Annotated[int, Path(ge=1, le=2_147_483_647)], desk: Operator, form: Posted
-) -> Response:
+async def drain_worker(worker: Annotated[int, Path(ge=1, le=2_147_483_647)], desk: Operator, form: Posted) -> Response:
     """Have a worker claim nothing more and leave once its runs have ended; with `undo` take that back."""
     state = await desk.change(orders.drain_worker(worker, draining="undo" not in form))
     told = "claims again" if "undo" in form else "claims nothing more, and leaves once its runs have ended"
-    return go(request, form, "/workers", f"Worker {worker}, {state}, {told}.")
+    return form.go("/workers", f"Worker {worker}, {state}, {told}.")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from absurd import inspection, queue
 from absurd.web.answers import After, Text
 from absurd.web.dashboard import gantt, graph
-from absurd.web.dashboard.form import Posted, go
+from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Reader, Spawner
 
@@ -54,14 +54,14 @@ async def show_workflow(request: Request, workflow_id: UUID, desk: Reader) -> Re
 
 
 @router.post("/{workflow_id}/cancel")
-async def cancel_workflow(request: Request, workflow_id: UUID, desk: Spawner, form: Posted) -> Response:
+async def cancel_workflow(workflow_id: UUID, desk: Spawner, form: Posted) -> Response:
     """Cancel all of it that has not ended."""
     state = await desk.change(queue.cancel_workflow(workflow_id, form.get("reason", "")[:1000] or None))
-    return go(request, form, f"/workflows/{workflow_id}", f"The workflow is {state}.")
+    return form.go(f"/workflows/{workflow_id}", f"The workflow is {state}.")
 
 
 @router.post("/{workflow_id}/retry")
-async def retry_workflow(request: Request, workflow_id: UUID, desk: Spawner, form: Posted) -> Response:
+async def retry_workflow(workflow_id: UUID, desk: Spawner, form: Posted) -> Response:
     """Run what failed or was cancelled of it again."""
     again = await desk.change(queue.retry_workflow(workflow_id))
-    return go(request, form, f"/workflows/{workflow_id}", f"Tasks that run again: {again}.")
+    return form.go(f"/workflows/{workflow_id}", f"Tasks that run again: {again}.")

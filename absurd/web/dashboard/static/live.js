@@ -106,3 +106,5 @@ if (button && parts().length) {
   listen();
 }
 for (const each of document.querySelectorAll(".log")) each.scrollTop = each.scrollHeight;
+const here = document.querySelector("nav [aria-current]"); // on a phone the menu is wider than the screen
+if (here) here.closest("nav").scrollLeft = here.offsetLeft - here.closest("nav").offsetLeft - 24;
