@@ -60,7 +60,6 @@ def export_fits(
 
     session = _opened(data, name)
     found = [each for each in _chosen(session, camera, numbers) if each.array is not None]
-    out.mkdir(parents=True, exist_ok=True)
     written = [str(each) for each in write(session, found, out)]
     if not as_json:
         note(f"{plural(len(written), 'frame')} in {out}")
@@ -82,7 +81,6 @@ def plot(name: str, data: Path | None, out: Path, as_json: bool) -> None:
     from absurd.tasks.session.listing import find
     from absurd.tasks.session.plotting import plot as write
 
-    out.mkdir(parents=True, exist_ok=True)
     made = [str(each) for each in write(find(anywhere(data, name), name), out)]
     emit({"pictures": made}, as_json=as_json, text="\n".join(map(clean, made)))
 

@@ -70,7 +70,7 @@ class SessionArrays:
         return [each for each in self.kept if (each.section, each.name) == (section, name) and each.array is not None]
 
     def load(self, kept: Kept) -> np.ndarray[Any, Any]:
-        """One array, as it arrived.  Raises SessionDamagedError, FileNotFoundError, OSError."""
+        """One array, as it arrived.  Raises SessionDamagedError, also if its file is not there; OSError."""
         import numpy as np
 
         array = kept.array
@@ -78,8 +78,11 @@ class SessionArrays:
             raise SessionDamagedError(f"frame {kept.index} of {kept.name} was lost", path=str(self.path))
         source = array["source"]
         path = self.path if isinstance(source, int) else self.path.parent / source
-        with path.open("rb") as file:
-            data = _block(path, file, self._start(source, file))
+        try:
+            with path.open("rb") as file:
+                data = _block(path, file, self._start(source, file))
+        except FileNotFoundError as error:
+            raise _damaged(path, "it is not there") from error
         name = "bool" if array["datatype"] == "bool8" else str(array["datatype"])
         dtype = np.dtype(name).newbyteorder("<" if array["byteorder"] == "little" else ">")
         made = np.frombuffer(data, dtype)

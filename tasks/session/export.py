@@ -12,6 +12,7 @@ from absurd.tasks.artifact import write_aside
 from absurd.tasks.session.arrays import Kept, SessionArrays
 from absurd.tasks.session.errors import SessionValueError
 from absurd.tasks.session.place import slug
+from absurd.tasks.session.writer import refused
 
 
 def export_fits(session: SessionArrays, frames: Iterable[Kept], folder: Path) -> Iterator[Path]:
@@ -19,7 +20,7 @@ def export_fits(session: SessionArrays, frames: Iterable[Kept], folder: Path) ->
 
     The header tells object, time (UTC), exposure in seconds, camera, session, and the settings; the pixels are what
     arrived, with a checksum.  A file that is there is replaced.  Raises SessionValueError for complex numbers,
-    SessionDamagedError, OSError.
+    SessionDamagedError, SessionStorageError, OSError.
     """
     from astropy.io import fits
 
@@ -36,8 +37,12 @@ def export_fits(session: SessionArrays, frames: Iterable[Kept], folder: Path) ->
             unit.header[name] = (value, comment)
         unit.add_checksum()
         path = folder / f"{session.path.stem}_{slug(each.name) or 'camera'}_{each.index:05d}.fits"
-        with write_aside(path) as part, part.open("wb") as file:
-            unit.writeto(file)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_aside(path) as part, part.open("wb") as file:
+                unit.writeto(file)
+        except OSError as error:
+            raise refused(path, error) from error
         yield path
 
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from absurd.tasks.artifact import write_aside
 from absurd.tasks.session.arrays import SessionArrays
+from absurd.tasks.session.errors import SessionDamagedError
 from absurd.tasks.session.listing import summary
 from absurd.tasks.session.outline import ERRORS, WARNINGS
 from absurd.tasks.session.reading import Head, items
+from absurd.tasks.session.writer import refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,12 +157,18 @@ def _draw_frame(axes: Axes, title: str, pixels: np.ndarray[Any, Any]) -> None:
 
 def _previews(arrays: SessionArrays) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """The middle frame of each camera, of the first four, as a plane."""
-    made = []
+    import numpy as np
+
+    made: list[tuple[str, np.ndarray[Any, Any]]] = []
     for camera in list(dict.fromkeys(each.name for each in arrays.kept if each.section == "cameras"))[:4]:
         frames = arrays.of("cameras", camera)
         if frames:
             middle = frames[len(frames) // 2]
-            pixels = abs(arrays.load(middle))
+            try:
+                pixels = abs(arrays.load(middle))
+            except SessionDamagedError:  # frames that were not copied with the file hide nothing else
+                made.append((f"{camera}, frame {middle.index} cannot be read", np.zeros((9, 16))))
+                continue
             while pixels.ndim > 2:
                 pixels = pixels[0] if pixels.shape[0] < pixels.shape[-1] else pixels[..., 0]
             made.append((f"{camera}, frame {middle.index}", pixels if pixels.ndim == 2 else pixels[None, :]))
@@ -192,10 +200,17 @@ def _row(*cells: str) -> str:
 
 
 def plot(path: Path, folder: Path) -> list[Path]:
-    """Draw a session's file to a PNG and an HTML file in `folder`; gives both.  Raises SessionDamagedError, OSError."""
+    """Draw a session's file to a PNG and an HTML file in `folder`, which is made if need be; gives both.
+
+    Raises SessionDamagedError, SessionStorageError, OSError.
+    """
     picture = draw(path)
     made = [folder / f"{path.stem}.png", folder / f"{path.stem}.html"]
     for each, data in zip(made, (picture, page(path, picture).encode()), strict=True):
-        with write_aside(each) as part:
-            part.write_bytes(data)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_aside(each) as part:
+                part.write_bytes(data)
+        except OSError as error:
+            raise refused(each, error) from error
     return made

@@ -121,7 +121,7 @@ def _put_beside(place: Place, made: Outline, files: set[str], compression: Compr
     folder = place.frames
     if compression is None:
         for name in set(os.listdir(folder)) - files if not made.spoilt else ():
-            (folder / name).unlink()
+            (folder / name).unlink(missing_ok=True)  # whoever told it too late takes it away too
     else:
         folder = place.work / "compressed"
         shutil.rmtree(folder, ignore_errors=True)

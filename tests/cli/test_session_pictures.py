@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +84,12 @@ def test_pictures(run: Run, night: Path, data: Path, tmp_path: Path) -> None:
     assert "cloud_detected" in text
     assert "lost &amp; &lt;b&gt;found" in text
     assert "<b>" not in text
+    refused = run("session", "plot", night.stem, "--out", str(picture / "below"), "--json")
+    assert (refused.code, json.loads(refused.out or refused.err)["error"]["code"]) == (1, "session_storage")
+    shutil.rmtree(night.with_name(f"{night.stem}_frames"))
+    assert run("session", "plot", night.stem, "--out", str(tmp_path / "out")).code == 0
+    lost = run("session", "export-fits", night.stem, "--out", str(tmp_path / "out"), "--json")
+    assert (lost.code, json.loads(lost.out or lost.err)["error"]["code"]) == (1, "session_damaged")
     story = plotting.Story(night)
     assert sorted(story.telemetry) == [("mount_position", "dec"), ("mount_position", "ra")]
     assert story.telemetry["mount_position", "ra"][0][0] == datetime(2026, 1, 1, 3)  # noqa: DTZ001 - as drawn, in UTC
