@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -84,6 +85,14 @@ _TYPES = """
 
 An array whose elements are parted by anything but a comma (box has it so) is no list here: `_sent` has no use for it.
 """
+
+_TOKEN = re.compile(
+    r"""(?P<nothing>[\s;]+ | --[^\r\n]* | /\*.*?(?:\*/|\Z))
+      | [eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | '[^']*(?:'|\Z) | "[^"]*(?:"|\Z)
+      | (?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?:(?P=tag)|\Z) | \w[\w$]* | .""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A piece of a query.  Of a comment in a comment the end is left over, as something that is no comment."""
 
 _NOT_A_QUERY = ("42", "25006", "0A")  # syntax, names, rights; writes in a read-only transaction; unsupported
 _LOST = ("08", "57P")
@@ -290,8 +299,18 @@ def names_and_types(connection: Connection, query: str) -> list[tuple[str, int, 
 
 
 def without_semicolon(query: str) -> str:
-    """The query without the semicolons and blanks at its end."""
-    return query.rstrip().rstrip("; \t\r\n\f")
+    """The query without the semicolons at its end, and the blanks and comments among them.
+
+    Were a quote taken wrongly, what is left would have one without its end, which the server refuses.
+    """
+    body = query.rstrip("; \t\r\n\f")
+    if ";" not in body:
+        return body
+    end = 0
+    for found in _TOKEN.finditer(query):
+        if found["nothing"] is None:
+            end = found.end()
+    return query[:end] if ";" in query[end:] else query
 
 
 def _message(error: psycopg.Error, *, placed: bool = False) -> str:

@@ -119,7 +119,7 @@ class RowGroupWriter:
                 compression_level=self._levels(encodings),
                 use_dictionary=encodings.dictionaries or False,
                 use_byte_stream_split=encodings.splits or False,
-                column_encoding=dict.fromkeys(encodings.steps, "DELTA_BINARY_PACKED") or None,
+                column_encoding=encodings.named or None,
                 write_statistics=encodings.statistics or False,
                 **_PAGES.get(self._compression, {}),
                 write_page_index=True,

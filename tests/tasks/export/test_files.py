@@ -201,13 +201,15 @@ def test_what_is_in_the_way(database_url: str, tmp_path: Path) -> None:
 def test_how_columns_are_encoded(database_url: str, tmp_path: Path) -> None:
     """A dictionary where values repeat and nowhere else, floats split by byte, statistics and a page index on all.
 
-    Of numbers that follow each other the steps are kept.  A third that stands once is too much for a dictionary.
+    Of numbers that follow each other the steps are kept, and the lengths of hashes stand apart.  A third that stands
+    once is too much for a dictionary.
     """
     query = """
         select n as serial, n::int8 as id, now() + n * interval '1 s' as time, hashint8extended(n, 0) as hash,
                case n % 3 when 0 then md5(n::text) when 1 then 'x' end as half,
                n % 7 as few, md5(n::text) as unique_text, (n % 9)::text as words, sqrt(n) as root,
                (n % 5)::float4 as step, array[n % 3, 1] as list, n % 2 = 0 as flag, array[sqrt(n)] as roots,
+               'number ' || n as alike, decode(md5(n::text), 'hex') as bytes, array[md5(n::text), ''] as hashes,
                (n % 11)::numeric(8, 2) as price, now() as moment, null::text as nothing
         from generate_series(1, 20000) n
     """
@@ -220,6 +222,8 @@ def test_how_columns_are_encoded(database_url: str, tmp_path: Path) -> None:
     assert dictionaries == {"few", "words", "step", "list.list.element", "price", "moment", "nothing"}
     assert splits == {"root", "roots.list.element"}
     assert {name for name, each in chunks.items() if "DELTA_BINARY_PACKED" in each.encodings} == {"id", "time"}
+    apart = {name for name, each in chunks.items() if "DELTA_LENGTH_BYTE_ARRAY" in each.encodings}
+    assert apart == {"half", "unique_text", "bytes", "hashes.list.element"}
     assert [name for name, each in chunks.items() if not each.is_stats_set] == []
     assert [name for name, each in chunks.items() if not (each.has_column_index and each.has_offset_index)] == []
     assert {each.compression for each in chunks.values()} == {"ZSTD"}

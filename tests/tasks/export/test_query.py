@@ -49,6 +49,8 @@ def test_one_column_of_nulls_loses_no_row(database_url: str, tmp_path: Path) -> 
         "select 1 as a ;; \n",
         "\n select 1 as a -- why\n",
         "select 1 as a -- why",
+        "select 1 as a;; -- why; 'not\n /* ; */ ;",
+        "select 1 as a, ';--' as b, e'\\';' as c, $x$;'$x$ as d; --",
         "values (1)",
         "table one",
     ],
