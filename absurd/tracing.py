@@ -34,6 +34,9 @@ try:
 except ImportError as error:
     raise ConfigurationError("opentelemetry is missing: this needs `pip install 'absurd[otel]'`") from error
 
+EXPORT_SECONDS = 2.0
+"""How long an export is tried: a process that ends waits for it, also where no collector answers."""
+
 log = structlog.get_logger("absurd.tracing")
 
 
@@ -130,7 +133,8 @@ def _set_up(exporter: str) -> None:
         case "otlp":
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-            made = OTLPSpanExporter()
+            given = {"OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"} & os.environ.keys()
+            made = OTLPSpanExporter(timeout=None if given else EXPORT_SECONDS)
         case "console":
             made = ConsoleSpanExporter(out=sys.stderr)
         case "none":
