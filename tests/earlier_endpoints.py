@@ -85,6 +85,15 @@ EARLIER: dict[str, list[Earlier]] = {
         Earlier("GET /api/health, /health?detailed, /health/system", ["GET /health", "GET /status"]),
         Earlier("GET /health/docker|systemd|gpus|pointing", (), "what runs beside it is probed by `GET /services`"),
         Earlier("GET /health/validity-windows, /flux-monitoring", ["GET /cal", "GET /qa"]),
+        Earlier(
+            "GET /health/alerts[/ack]",
+            ["GET /alerts", "GET /alerts/{name}/history", "POST /alerts/{name}/silence"],
+            "who knows of one silences it",
+        ),
+        Earlier(
+            "alert-policies: CRUD, dry run, silences",
+            ["PUT /alerts/{name}", "DELETE /alerts/{name}", "POST /alerts/{name}/test", "POST /alerts/{name}/silence"],
+        ),
         Earlier("GET /storage/…", (), "`absurd db size`; workers tell of their disks in `GET /workers`"),
         Earlier("WS /ws/jobs/{id}, /ws/pipeline", ["GET /events"], "a WebSocket at the same address"),
     ],
