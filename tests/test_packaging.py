@@ -61,7 +61,8 @@ def test_the_mapping_is_the_one_the_tests_know() -> None:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Nothing but ``absurd/`` and the metadata: no bare ``tasks``, no tests."""
+    """Nothing but ``absurd/`` and the metadata: no bare ``tasks``, no tests; one wheel is for all Pythons."""
+    assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
     roots = {entry.split("/")[0] for entry in _entries(wheel)}
 
     assert {"absurd", f"absurd-{project()['project']['version']}.dist-info"} == roots
