@@ -32,14 +32,12 @@ begin
     perform _check_size('params', p) from unnest(p_params) p where pg_column_size(p) > 4000;
     -- Not by _check_id(): a call for each of a thousand would be felt.
     perform _check_id(i, v_now) from unnest(p_ids) i where i is null or i not between v_lowest and v_highest;
-    if v_count > 1 and v_count <> (select count(distinct i) from unnest(p_ids) i) then
-        raise exception 'a task id stands twice in one call of spawn_tasks' using errcode = 'AB001';
-    end if;
-
     if p_options is null or array_remove(p_options, null) = '{}' then
-        return query select * from _spawn_plain(p_ids, p_queues, p_names, p_params, v_now);
+        perform _spawn_plain(p_ids, p_queues, p_names, p_params, v_now);
+        return query select n::integer, id, true from unnest(p_ids) with ordinality as u (id, n);
         return;
     end if;
+    perform _check_distinct(p_ids);
     v_specs := _spawn_all(p_ids, p_queues, p_names, p_params, p_options, v_now);
     return query select s.ordinal, s.id, s.id = p_ids[s.ordinal] from unnest(v_specs) s;
 end $$;
@@ -79,23 +77,37 @@ end $$;
 comment on function spawn_task(text, text, jsonb, jsonb) is
     'Spawn one task; options: priority, delay, run_at, key, key_period, key_scope, depends_on, when, headers, tags, max_attempts, timeout, retry, needs, lane, start_within, finish_within, workflow, node, id.';
 
--- Tasks without options: bodies and ready rows, nothing else.
-create or replace function _spawn_plain(p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_now timestamptz)
-    returns table (ordinal integer, task_id uuid, created boolean)
+-- Refuse a call that names a task twice.  Raises AB001.
+create or replace function _check_distinct(p_ids uuid[]) returns void
+    language plpgsql immutable
+    as $$
+begin
+    if cardinality(p_ids) <> (select count(distinct i) from unnest(p_ids) i) then
+        raise exception 'a task id stands twice in one call of spawn_tasks' using errcode = 'AB001';
+    end if;
+end $$;
+
+-- Tasks without options: bodies and ready rows, nothing else.  Where they are of one queue nothing is grouped, and who
+-- stands twice among them is told by the primary key: each pass over a thousand tasks is felt.
+create or replace function _spawn_plain(p_ids uuid[], p_queues text[], p_names text[], p_params jsonb[], p_now timestamptz) returns void
     language plpgsql
     as $$
 #variable_conflict use_column
 declare
     v_queue_ids    integer[];
     v_executor_ids integer[];
+    v_queues       integer[];
     v_new          uuid[];
+    v_count        integer;
 begin
     if p_queues[1] = all (p_queues) and p_names[1] = all (p_names) then
-        v_queue_ids := array_fill(_queue_id(p_queues[1]), array[cardinality(p_ids)]);
+        v_queues := array[_queue_id(p_queues[1])];
+        v_queue_ids := array_fill(v_queues[1], array[cardinality(p_ids)]);
         v_executor_ids := array_fill(_executor_id(p_names[1]), array[cardinality(p_ids)]);
     else
         v_queue_ids := array(select _queue_id(q) from unnest(p_queues) with ordinality as u (q, n) order by n);
         v_executor_ids := array(select _executor_id(e) from unnest(p_names) with ordinality as u (e, n) order by n);
+        v_queues := array(select distinct q from unnest(v_queue_ids) q order by q);
     end if;
     begin
         insert into task (id, created_at, queue_id, executor_id, params)
@@ -103,6 +115,7 @@ begin
             from unnest(p_ids, v_queue_ids, v_executor_ids, p_params) as u (id, queue_id, executor_id, params);
         v_new := p_ids;
     exception when unique_violation then
+        perform _check_distinct(p_ids);
         -- Some of it came before.  Tried second, because on conflict costs a third more.
         with inserted as (
             insert into task (id, created_at, queue_id, executor_id, params)
@@ -115,12 +128,16 @@ begin
     insert into ready (task_id, queue_id, level, attempt)
         select id, queue_id, 0, 1 from unnest(p_ids, v_queue_ids) as u (id, queue_id)
         where cardinality(v_new) = cardinality(p_ids) or id = any (v_new);
-    insert into tally (queue_id, pending)
-        select queue_id, count(*) from unnest(p_ids, v_queue_ids) as u (id, queue_id)
-        where cardinality(v_new) = cardinality(p_ids) or id = any (v_new) group by queue_id;
-    perform _use_level(u.queue_id, 0) from (select distinct unnest(v_queue_ids) as queue_id) u;
-    perform _wake(v_queue_ids);
-    return query select n::integer, id, true from unnest(p_ids) with ordinality as u (id, n);
+    get diagnostics v_count = row_count;
+    if v_count > 0 and cardinality(v_queues) = 1 then
+        insert into tally (queue_id, pending) values (v_queues[1], v_count);
+    elsif v_count > 0 then
+        insert into tally (queue_id, pending)
+            select queue_id, count(*) from unnest(p_ids, v_queue_ids) as u (id, queue_id)
+            where cardinality(v_new) = cardinality(p_ids) or id = any (v_new) group by queue_id;
+    end if;
+    perform _use_level(q, 0) from unnest(v_queues) q;
+    perform _wake(v_queues);
 end $$;
 
 -- Tasks with options.  Returns them as they were spawned, in order.

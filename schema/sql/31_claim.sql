@@ -1,13 +1,15 @@
 -- Hand runs to a worker, with a lease on the batch.
 
 -- What few tasks have, as one JSON text.
-create or replace function _details(p_task task, p_suspect boolean) returns text
+create or replace function _details(
+    p_headers jsonb, p_tags text[], p_timeout interval, p_max_attempts smallint, p_retry jsonb, p_needs jsonb, p_suspect boolean)
+    returns text
     language sql stable
     as $$
         -- Not jsonb_strip_nulls: it would go into results and headers, whose nulls are theirs.
         select jsonb_object_agg(k, v) from jsonb_each(jsonb_build_object(
-            'headers', p_task.headers, 'tags', p_task.tags, 'timeout', extract(epoch from p_task.timeout),
-            'max_attempts', p_task.max_attempts, 'retry', p_task.retry, 'needs', p_task.needs,
+            'headers', p_headers, 'tags', p_tags, 'timeout', extract(epoch from p_timeout),
+            'max_attempts', p_max_attempts, 'retry', p_retry, 'needs', p_needs,
             'suspect', nullif(p_suspect, false))) as d (k, v) where v <> 'null'
     $$;
 
@@ -138,9 +140,10 @@ begin
         select array_agg(b.executor_id), array_agg(b.params), array_agg(b.details), bool_or(b.child)
         into executor_ids, params, details, v_children
         from (select t.executor_id, t.params::text as params, t.depends_on is not null as child,
-                     -- A call for each task would be felt.
+                     -- A call for each task would be felt, and so would `t` whole, which is made of each row, called or not.
                      case when num_nonnulls(t.headers, t.tags, t.timeout, t.max_attempts, t.retry, v_suspects) > 0
-                              then _details(t, coalesce(t.id = any (v_suspects), false))
+                              then _details(t.headers, t.tags, t.timeout, t.max_attempts, t.retry, t.needs,
+                                            coalesce(t.id = any (v_suspects), false))
                           when t.needs is not null then jsonb_build_object('needs', t.needs)::text end as details
               from unnest(task_ids) with ordinality as wanted (id, n)
               join task t on t.id = wanted.id

@@ -4,11 +4,9 @@
 -- Take tasks out of their leases: the fence that every outcome passes.  A lease loses the reported
 -- tasks and keeps its id; reported whole, it goes.  Returns what was held, a task once however often it is named.
 -- Leases are locked in id order.
-create or replace function _take_claims(p_leases bigint[], p_tasks uuid[])
-    returns table (n integer, task_id uuid, attempt smallint, lease_id bigint, queue_id integer, claimed_at timestamptz)
+create or replace function _take_claims(p_leases bigint[], p_tasks uuid[]) returns setof _held
     language plpgsql
     as $$
-#variable_conflict use_column
 declare
     v_one   boolean := coalesce(p_leases[1] = all (p_leases), false) and array_position(p_tasks, null) is null;
     v_group record;
@@ -102,7 +100,7 @@ declare
 begin
     perform _require_read_committed();
     perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages), cardinality(p_results));
-    v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h);
+    v_held := array(select h from _take_claims(p_leases, p_tasks) h);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, result)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'completed', h.attempt, true,
                p_results[h.n]::jsonb

@@ -77,7 +77,7 @@ begin
             select t from unnest(p_tasks) with ordinality u (t, n) where jsonb_typeof(p_amends -> (n::integer - 1)) = 'object'))
             order by id for no key update;
     end if;
-    v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
+    v_held := array(select h from _take_claims(p_leases, p_tasks) h order by h.task_id);
     v_errors := array(select _poisoned(t, e::jsonb) from unnest(p_tasks, p_errors) with ordinality u (t, e, n) order by n);
     v_delays := array(select case when e ->> 'code' is distinct from 'poison' then d end
                       from unnest(v_errors, p_delays) with ordinality u (e, d, n) order by n);
@@ -220,7 +220,7 @@ begin
     -- Before anything else, and in name order: emit_event takes the same lock.
     perform pg_advisory_xact_lock(hashtextextended(current_schema() || '.event.' || e, 0))
         from (select distinct e from unnest(p_events) e where e is not null order by e) named;
-    v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
+    v_held := array(select h from _take_claims(p_leases, p_tasks) h order by h.task_id);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'suspended', h.attempt, false,
                jsonb_build_object('code', 'suspended', 'type', 'suspended', 'message', p_reasons[h.n])
@@ -262,7 +262,7 @@ declare
 begin
     perform _require_read_committed();
     perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages));
-    v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.n);
+    v_held := array(select h from _take_claims(p_leases, p_tasks) h order by h.n);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'returned', h.attempt, false,
                jsonb_build_object('code', 'returned', 'type', 'returned', 'message', 'handed back by its worker')
@@ -285,7 +285,7 @@ declare
 begin
     perform _require_read_committed();
     perform _check_lengths(cardinality(p_tasks), cardinality(p_leases), cardinality(p_ages), cardinality(p_reasons));
-    v_held := array(select row(h.*)::_held from _take_claims(p_leases, p_tasks) h order by h.task_id);
+    v_held := array(select h from _take_claims(p_leases, p_tasks) h order by h.task_id);
     insert into run (task_id, started_at, finished_at, lease_id, state, attempt, ends, error)
         select h.task_id, greatest(h.claimed_at, v_now - p_ages[h.n] * interval '1 ms'), v_now, h.lease_id, 'cancelled', h.attempt, true,
                _cancellation(p_reasons[h.n])

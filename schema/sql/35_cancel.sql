@@ -141,7 +141,7 @@ declare
     v_held _held[];
 begin
     v_held := array(
-        select row(h.*)::_held
+        select h
         from (select array_agg(l.id order by l.id, u.task) as leases, array_agg(u.task order by l.id, u.task) as tasks
               from _leases_of(p_tasks) l cross join lateral unnest(l.task_ids) u (task)
               where u.task = any (p_tasks)) found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -336,6 +337,27 @@ def test_a_task_spawned_alone_is_like_one_spawned_among_others(queue: Queue) -> 
         assert len(rows) == 1, rows
     assert queue.call("array_agg(task_id order by seq) from ready") == [alone, among]
     assert queue.call("sum(pending) from get_queue_stats('new')") == 2
+
+
+def test_many_tasks_of_several_queues_some_of_which_came_before(queue: Queue) -> None:
+    """Each queue counts its own, what came before has its place, and an id that stands twice refuses the whole call."""
+    a, b, c = sorted(queue.call("new_task_id()") for _ in range(3))
+    spawn = "select spawn_tasks(%s, %s, array_fill('x'::text, %s), array_fill('{}'::jsonb, %s), %s::jsonb[])"
+
+    def spawn_all(ids: list[UUID], queues: list[str], options: list[str] | None = None) -> None:
+        queue.connection.execute(spawn, (ids, queues, [len(ids)], [len(ids)], options))
+
+    spawn_all([a], ["q1"])
+    spawn_all([a, b, c], ["q1", "q2", "q1"])
+    spawn_all([a, c], ["q1", "q1"])
+    for ids in ([a, a], [a, b, b], [queue.call("new_task_id()")] * 2):
+        for options in (None, ["{}"] * len(ids)):
+            with pytest.raises(psycopg.Error, match="a task id stands twice") as caught:
+                spawn_all(ids, ["q1"] * len(ids), options)
+            assert caught.value.sqlstate == "AB001"
+
+    assert queue.call("array_agg(task_id order by seq) from ready") == [a, b, c]
+    assert [queue.call("sum(pending) from get_queue_stats(%s)", name) for name in ("q1", "q2")] == [2, 1]
 
 
 @pytest.mark.parametrize("task", [None, "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-7fff-bfff-ffffffffffff"])
