@@ -109,7 +109,7 @@ def _figures(
 
     with fits.open(f"{stem}-residual.fits") as units:
         rms = float(np.sqrt(np.mean(np.square(units[0].data, dtype=np.float64))))
-    measured = _fluxes(Path(f"{stem}-image.fits"), truth)
+    measured = fluxes(Path(f"{stem}-image.fits"), truth)
     wanted = np.array([each.flux_jy(frequency) for each in truth])
     errors = 100 * np.abs(measured / wanted - 1)
     beyond = 100 * np.maximum(np.abs(measured - wanted) - _SURE * thermal, 0) / wanted
@@ -132,7 +132,7 @@ def _figures(
     return [Figure(f"{imager}, {name}", value, unit, higher=higher) for name, value, unit, higher in rows]
 
 
-def _fluxes(path: Path, truth: Sequence[Source]) -> Floats:
+def fluxes(path: Path, truth: Sequence[Source]) -> Floats:
     """Of sources at known places: the beam fitted to what lies within its width; of wide ones all that is around."""
     from astropy.io import fits
     from astropy.wcs import WCS

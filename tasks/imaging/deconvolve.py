@@ -32,6 +32,9 @@ _POINTS_FROM = 2
 """Cycles after which there are components enough to tell points by."""
 _POINT_STAGES = 2
 """How often points are looked for: the fainter ones show once the brighter ones are gone."""
+_MOST_POINT_STAGES = 8
+"""The same where more than noise is left: a bright source that is not followed yet costs those around it per cents."""
+_ABOVE_NOISE = 1.1
 _SAMPLED = 1 << 20
 """Pixels of which the noise is taken."""
 
@@ -134,7 +137,8 @@ class Cleaner:
             share = min(_LARGEST_SHARE, max(least_share, left))
             state.components += len(found)
             state.residual = residual
-            if state.cycles >= _POINTS_FROM and stages < _POINT_STAGES and self._find_points(state):
+            most = _MOST_POINT_STAGES if noise(residual) > _ABOVE_NOISE * self._grid.noise_jy else _POINT_STAGES
+            if state.cycles >= _POINTS_FROM and stages < most and self._find_points(state):
                 stages += 1
         if state.points:  # what was cleaned since is no longer in their way
             self._refit(state, 2)

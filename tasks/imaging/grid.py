@@ -119,7 +119,8 @@ class Grid:
         self.uvw_m = np.ascontiguousarray(uvw)
         """(row, 3): u, v and what of w the grid does not hold (w', w or 0)."""
         self._for_ducc = np.column_stack([-uvw[:, 1], uvw[:, 0], uvw[:, 2] if self.with_w else np.zeros(len(uvw))])
-        self._noise_jy = thermal_noise_jy(weights, samples)
+        self.noise_jy = thermal_noise_jy(weights, samples)
+        """Of the image, of a beam, as the weights of the visibilities promise it."""
 
     def dirty(self, values: Values) -> Pixels:
         """(y, x), Jy of a beam: what visibilities (row, channel) give, by weight."""
@@ -142,7 +143,7 @@ class Grid:
         if not brightest:
             return np.zeros(self.weights.shape, np.complex64)
         values = self._forward(model)
-        if _SIDELOBE * brightest * self.phase_rad > self._noise_jy:
+        if _SIDELOBE * brightest * self.phase_rad > self.noise_jy:
             deep = model.copy()
             columns = np.arange(deep.shape[1])
             for row in np.flatnonzero(deep.any(axis=1)):

@@ -16,6 +16,10 @@ import pytest
 from cli.conftest import Run, Start
 
 from absurd.bench import idle, tiles
+from absurd.bench import imaging as images
+from absurd.tasks.imaging.engines import Recording, engine_named
+from absurd.tasks.imaging.parameters import ImagingParameters
+from absurd.tasks.imaging.products import write_products
 from absurd.tasks.visibility.measurement_set import read_measurement_set
 
 Connection = psycopg.Connection[Any]
@@ -133,6 +137,23 @@ def test_tiles_of_benchmarks_are_what_they_are_called(tmp_path: Path) -> None:
     assert bright.flux_jy(1.4e9) == pytest.approx(bright.by_channel_jy.mean())
     slope = np.polyfit(np.linspace(1.3e9, 1.5e9, 4), bright.by_channel_jy, 1)[0]
     assert bright.flux_jy(1.41e9) - bright.flux_jy(1.4e9) == pytest.approx(1e7 * slope)
+
+
+@pytest.mark.parametrize("kind", ["plain", "chromatic"])
+def test_fluxes_of_images_are_right(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a tile with little noise flux densities above 100 mJy are off by 0.2 % in the median and by 1 % at most."""
+    monkeypatch.setattr(tiles, "_NOISE_JY", 0.02)
+    sky = tiles.simulate(tmp_path / "tile.ms", kind, size=768, antennas=60, channels=4, times=4)
+    parameters = ImagingParameters.model_validate({"image_size": 768, "cell_size": "3arcsec", "robust": 0.0})
+    (image,) = engine_named("embedded").image(Recording(tmp_path / "tile.ms"), parameters, lambda stage: None)
+    write_products([image], {"image": str(tmp_path / "image.fits")}, pblimit=0.1)
+
+    wanted = np.array([each.flux_jy(image.frequency_hz) for each in sky])
+    off = np.abs(images.fluxes(tmp_path / "image.fits", sky) / wanted - 1)[wanted > 0.1]
+    print(np.sort(off))
+    assert len(off) > 20
+    assert np.median(off) < 0.002
+    assert off.max() < 0.01
 
 
 def test_mosaics_are_measured_without_a_database(run: Run) -> None:
