@@ -94,7 +94,7 @@ def test_whatever_is_sent_is_answered_as_described(site: Site, world: World, ope
         if operation == "watch_events":
             query["once"] = "true"  # else it would not end
         found = site.call(method, path.format(**parts).removeprefix("/api/v1"), scope, body, **query)
-        if found.status_code == 404 and "." in parts.values():  # which a client resolves
+        if {".", ".."} & set(parts.values()):  # which a client resolves: another route was asked
             return
         assert found.status_code < 500, f"{method} {path} {request} {scope}: {found.text}"
         assert str(found.status_code) in told["responses"], f"{method} {path} {request} {scope}: {found.status_code}"

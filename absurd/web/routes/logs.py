@@ -17,8 +17,8 @@ router = APIRouter(prefix="/logs", tags=["logs"])
 
 @router.get(
     "/{task_id}",
-    response_class=PlainTextResponse,
-    responses=may_fail(404),
+    response_class=Response,
+    responses=may_fail(404) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def get_log(
     task_id: UUID,
