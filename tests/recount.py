@@ -133,7 +133,8 @@ select format('workflow %s counts %s of %s nodes, recounted %s of %s', w.id, w.r
 from workflow w cross join lateral (
     select count(*) as nodes, count(*) filter (where s.state not in ('completed', 'failed', 'cancelled')) as open
     from node n join state s on s.id = n.task_id where n.workflow_id = w.id) r
-where (w.remaining, w.nodes) is distinct from (r.open, r.nodes) or (w.ended_at is null) <> (r.open > 0 or r.nodes = 0)
+where (w.remaining, w.nodes) is distinct from (r.open, r.nodes)
+  or (r.nodes > 0 and (w.ended_at is null) <> (r.open > 0))
 union all
 select format('blocked %s counts %s/%s/%s, recounted %s/%s/%s',
               b.task_id, b.remaining, b.succeeded, b.failed, r.open, r.good, r.bad)

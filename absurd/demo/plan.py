@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from absurd.tasks.pipeline.simulation.sky import Source
 
-DATE = "2026-01-14"
-"""Of the night, by the clocks of the Owens Valley."""
-SPAN = ("2026-01-14T20:00:00Z", "2026-01-15T20:00:00Z")
-"""From noon to noon there."""
+FIRST = datetime(2026, 1, 14, 20, tzinfo=UTC)
+"""Noon before the first night, in the Owens Valley."""
 CATALOGUES = "data/catalogues"
 """Below the night's folder: what is known of its fields."""
 LENGTH = 12.884902
@@ -97,6 +96,18 @@ class Plan:
     size: Size
     seed: int
     trouble: Trouble = field(default_factory=Trouble)
+    day: int = 0
+    """How many nights were before it, of the same sky."""
+
+    @property
+    def date(self) -> date:
+        """Of its evening, by the clocks of the Owens Valley."""
+        return (FIRST + timedelta(days=self.day)).date()
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """From noon before the first night to noon after this one."""
+        return FIRST, FIRST + timedelta(days=self.day + 1)
 
     def sky_at(self, place: Field, recording: int, sources: Sequence[Source]) -> list[Source]:
         """The sources of a field as they shine in a recording: the variable one by its factor, the new one or none."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from absurd.demo.plan import DATE, SPAN, Plan
+from absurd.demo.plan import Plan
 from absurd.errors import ExecutionError
 from absurd.orphans import stop_with_parent
 
@@ -105,7 +105,7 @@ class Platform:
 
         config = load_pipeline_config("testing", str(configuration))
         ingest = {name: value for name, value in stage_params(config, "visibility.ingest").items() if value is not None}
-        start, end = SPAN
+        start, end = (f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in self.night.span)
         batch = {
             "environment": "testing",
             "config": str(configuration),
@@ -119,7 +119,7 @@ class Platform:
             "blocks": {"executor": "pipeline.batch", "params": batch, "trigger": "every 5s", "overlap": "skip"},
             "export": {
                 "executor": "photometry.export_night",
-                "params": {"folder": str(self.out / "export"), "night": DATE},
+                "params": {"folder": str(self.out / "export"), "night": self.night.date.isoformat()},
                 "trigger": "*/15 * * * * *",
                 "overlap": "skip",
             },

@@ -15,6 +15,7 @@ from absurd.tasks.pipeline.simulation.recording import EPOCH, Recording, plan
 from absurd.tasks.pipeline.simulation.settings import SimulationSettings
 from absurd.tasks.pipeline.simulation.sky import Source, draw
 from absurd.tasks.pipeline.simulation.subband_file import file_name, write_subband
+from absurd.tasks.radio.earth import SIDEREAL_DAY_S
 
 _FAINTEST_JY, _BRIGHTEST_JY = 0.6, 3.0
 _RADIUS_DEG = 0.8
@@ -57,7 +58,7 @@ def point(night: Plan, number: int) -> Pointing:
         replace(
             settings,
             groups=place.recordings,
-            start=EPOCH + timedelta(seconds=round(middle.start_s - before)),
+            start=EPOCH + timedelta(seconds=round(middle.start_s - before + night.day * SIDEREAL_DAY_S)),
             declination_deg=float(np.degrees(middle.declination_rad)),
         )
     )
