@@ -44,7 +44,7 @@ Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 """A number in the path."""
 Limit = Annotated[int, Query(ge=1, le=MOST, description="How many items at most.")]
 After = Annotated[UUID | None, Query(description="`next` of the page before.")]
-Place = Annotated[Text | None, Query(max_length=20_000, description="`next` of the page before.")]
+Place = Annotated[Text | None, Query(max_length=5000, description="`next` of the page before.")]
 """As `After`, where a page ends at no id."""
 
 
