@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import in_memory
 import psycopg
 import pytest
@@ -39,6 +40,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Hundreds of processes are started here: each would compile all that it imports where nothing may be kept compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long something takes tells how busy the machine is, and nothing of what is tested.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

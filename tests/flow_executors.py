@@ -40,7 +40,7 @@ def echo(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
 @executor("flow.break", retry=RetryPolicy(max_attempts=2, base=0.01, jitter=0))
 async def broken(ctx: Any, params: dict[str, Any]) -> int:
     """Fail while a file does not exist."""
-    if not Path(params.get("mended", "/nonexistent")).exists():
+    if "mended" not in params or not Path(params["mended"]).exists():
         raise ValueError("the dish is full of snow")
     return 1
 

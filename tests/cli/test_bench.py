@@ -111,7 +111,8 @@ def test_images_are_measured_without_a_database(run: Run) -> None:
     assert imagers == {"embedded"} | ({"WSClean"} if shutil.which("wsclean") else set())
     for each in imagers:
         assert all(figures[f"{each}, {what}"] > 0 for what in ("wall", "processor", "memory", "residual"))
-        assert 0.3 < figures[f"{each}, residual over thermal noise"] < 3
+        # No bound from below: cleaning to 1 mJy takes most of the 6.6 mJy of noise of so small a tile away as well.
+        assert figures[f"{each}, residual over thermal noise"] < 3
 
 
 def test_tiles_of_benchmarks_are_what_they_are_called(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ _values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 @given(value=_values)
 def test_whatever_is_encoded_the_database_stores(connection: psycopg.Connection[tuple[str]], value: Any) -> None:
     """Every result that Python can make is JSON for PostgreSQL, which keeps it exactly."""

@@ -56,17 +56,19 @@ async def test_a_scheduler_that_leads_hands_over(settings: Settings, connection:
     """One leads; when it ends another does at once, and when it vanishes others fire all the same (B90)."""
     demo_schedule(connection, "s", "0 * * * *")
     first, second = Scheduler(settings), Scheduler(settings)
-    leads = "select count(*) = 1 from leader where holder = '{}'"
+    leader = "from leader where role = 'scheduler'"
+    second_leads = f"select count(*) = 1 {leader} and holder = '{second.name}'"
     async with running(second):
         async with running(first):
-            await reached(connection, "select count(*) = 1 from leader")
-        await reached(connection, leads.format(second.name))
-        connection.execute("update leader set holder = 'vanished', until = %s", [START + timedelta(minutes=31.4)])
+            await reached(connection, f"select count(*) = 1 {leader}")
+        await reached(connection, second_leads)
+        vanishing = "update leader set holder = 'vanished', until = %s where role = 'scheduler'"
+        connection.execute(vanishing, [START + timedelta(minutes=31.4)])
         clock.set(START + timedelta(minutes=31))
         await reached(connection, "select count(*) = 1 from tick")
-        assert connection.execute("select holder from leader").fetchone() == ("vanished",)
+        assert connection.execute(f"select holder {leader}").fetchone() == ("vanished",)
         clock.set(START + timedelta(minutes=40))
-        await reached(connection, leads.format(second.name))
+        await reached(connection, second_leads)
     assert connection.execute("select count(*) from leader").fetchone() == (0,)
 
 

@@ -111,7 +111,7 @@ def same(one: Any, other: Any) -> bool:
     offsets=st.lists(st.tuples(st.floats(-45, 45), st.floats(-45, 45)), min_size=1, max_size=6),
     size=st.tuples(st.integers(1, 45), st.integers(1, 45)),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_equals_cutout2d(
     kernels: str,
     tmp_path: Path,

@@ -42,7 +42,7 @@ from absurd.tasks.cutout import (
     offset=st.tuples(st.floats(-60, 60), st.floats(-60, 60)),
     size=st.tuples(st.integers(1, 45), st.integers(1, 45)),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_equals_cutout2d(
     tmp_path: Path,
     ra: float,

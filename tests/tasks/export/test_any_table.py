@@ -150,7 +150,9 @@ def test_any_table_comes_back(
     precision=st.integers(1, 76),
     data=st.data(),
 )
-@settings(max_examples=amount(30, 5_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=amount(30, 5_000), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_decimals_that_are_wished_for(
     connection: psycopg.Connection[Any], tmp_path: Path, numbers: list[str | None], precision: int, data: Any
 ) -> None:

@@ -87,7 +87,7 @@ def test_values_are_folders(connection: psycopg.Connection[Any], tmp_path: Path)
     assert names(tmp_path / "d")[-1].startswith("day=__HIVE_DEFAULT_PARTITION__/")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     kinds=st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=2),
     data=st.data(),

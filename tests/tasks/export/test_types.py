@@ -343,7 +343,7 @@ row_values = st.tuples(
 
 
 @given(rows=st.lists(row_values, max_size=12))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_rows_come_back(connection: psycopg.Connection[Any], tmp_path: Path, rows: list[tuple[Any, ...]]) -> None:
     """Whatever is in a table of common types is in the file, in order."""
     connection.execute("drop table if exists t")

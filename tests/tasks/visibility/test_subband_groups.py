@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from proof import amount, seed_of
 
@@ -25,7 +25,6 @@ TILE_S = 309.24
 POLICY = Policy(subbands=3, min_subbands=2, timeout_s=100)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(-30_000_000_000, 250_000_000_000), st.integers(0, 9999), st.sampled_from([".hdf5", ".uvh5"]))
 def test_names_are_read_as_they_are_written(seconds: int, number: int, suffix: str) -> None:
     """The text of a name tells the same name, wherever it lies."""
@@ -55,7 +54,6 @@ def test_other_names_are_none(name: str) -> None:
     assert parse_name(name) is None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_the_order_in_which_files_come_is_of_no_account(data: st.DataObject) -> None:
     """Stamps up to a minute off either way: each recording is one group, and no file is in two."""
