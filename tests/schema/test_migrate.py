@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -230,8 +231,12 @@ def test_printed_script_installs_the_same(empty_database_url: str, database_url:
             by_hand.execute(script.replace("\\set ON_ERROR_STOP on", ""))
 
         def names(connection: Connection) -> list[Any]:
-            return [row[:4] for row in contents(connection)]
+            rows = [row[:4] for row in contents(connection)]
+            weeks = sorted({week for row in rows for week in re.findall(r"\d{4}w\d\d", row[2])})
+            ordinal = {week: f"week {at}" for at, week in enumerate(weeks)}
+            return [(*row[:2], re.sub(r"\d{4}w\d\d", lambda m: ordinal[m[0]], row[2]), row[3]) for row in rows]
 
+        # The week may have turned since the program installed its own: partitions go by their place in the stock.
         assert names(by_program) == names(by_hand)
         assert Migration(VERSION, VERSION) == install(empty_database_url)
         with pytest.raises(psycopg.errors.RaiseException, match="not empty"):
