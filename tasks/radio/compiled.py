@@ -23,13 +23,30 @@ def kernel(function: F) -> F:
     Sums are made in the order in which they are written: the same input gives the same bits.  Of processes that want
     it at the same time one compiles it, and the others wait and load what that one has put on the disk.
     """
-    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return _compiled(function, 0)
+
+
+def vector_kernel(function: F) -> F:
+    """As `kernel`, for sums side by side of neighbours in memory, which are added a vector at a time.
+
+    A product and a sum are rounded once where the processor can: processors may differ in the last bit.
+    """
+    return _compiled(function, 1, fastmath={"contract"})
+
+
+def _compiled(function: F, vectors: int, **options: Any) -> F:
+    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     load_or_compile = compiled.compile
 
     def load_or_compile_alone(signature: object) -> object:
         # numba's own lock first, as where one kernel calls another: two threads would wait for each other.
         with global_compiler_lock, _alone(function.__code__.co_filename):
-            return load_or_compile(signature)
+            # numba has this for all functions of a process or for none, and by default for none.
+            before, numba.config.SLP_VECTORIZE = numba.config.SLP_VECTORIZE, vectors or numba.config.SLP_VECTORIZE
+            try:
+                return load_or_compile(signature)
+            finally:
+                numba.config.SLP_VECTORIZE = before
 
     compiled.compile = load_or_compile_alone
     kept: F = compiled

@@ -116,7 +116,7 @@ def open_sky_image(path: str | os.PathLike[str], *, plane: int | None = None) ->
 
     Without a number, axes beside the two celestial ones have one plane, as those of frequency and Stokes parameter.
 
-    Raises DataError: no such file, no FITS, no celestial image, several planes.
+    Raises DataError: no such file, no FITS, no celestial image, several planes, no such plane.
     """
     name = os.fspath(path)
     with _first_image(name) as found:
@@ -127,7 +127,15 @@ def open_sky_image(path: str | os.PathLike[str], *, plane: int | None = None) ->
             raise DataError(f"{name}: the first axis is not longitude and the second latitude", path=name)
         more = _more(hdu.header)
         if plane is None and math.prod(more) != 1:
-            raise DataError(f"{name} has several planes (axes of {more}): an image of one is needed", path=name)
+            raise DataError(
+                f"{name} has several planes (axes of {more}): an image of one is needed",
+                path=name,
+                advice="imaging.mosaic makes one of a plane, of one cube or several, that all else takes",
+            )
+        if plane is not None and plane >= math.prod(more):
+            raise DataError(
+                f"{name} has {math.prod(more)} planes, counted from 0: there is no plane {plane}", path=name
+            )
         return _described(name, number, hdu, whole, _row(table, hdu.header, plane or 0), plane or 0)
 
 

@@ -66,6 +66,7 @@ def read_tiles(params: MosaicParams) -> tuple[list[Tile], Grid]:
                 pointing=pointing,
                 corrected=one.corrected,
                 least_gain=params.pblimit,
+                plane=params.plane,
             )
         )
     if params.weighting == "pbweight":

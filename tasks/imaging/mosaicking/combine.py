@@ -50,6 +50,18 @@ class _Placed:
     beam_cut: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    pixels: int
+    """That have a value."""
+    noises: Pixels
+    """Of every `_SAMPLE`-th pixel along either axis that has one."""
+    ratios: Pixels
+    """The same pixels over their noise."""
+    used: NDArray[np.bool_]
+    """By tile."""
+
+
 def combine(
     tiles: Sequence[Tile],
     image: str | os.PathLike[str],
@@ -90,19 +102,23 @@ def combine(
         ThreadPoolExecutor(workers) as pool,
     ):
         done = 0
+
+        def made(block: Box) -> _Block:
+            value, scatter, added = _block(block, placed, table)
+            mosaic.write(block.rows, block.columns, value)
+            noise_map.write(block.rows, block.columns, scatter)
+            seen = np.isfinite(value)
+            few = seen[::_SAMPLE, ::_SAMPLE]
+            noise = scatter[::_SAMPLE, ::_SAMPLE][few]
+            return _Block(int(seen.sum()), noise, value[::_SAMPLE, ::_SAMPLE][few] / noise, added)
+
         for start in range(0, len(blocks), 2 * workers):  # results come in the order of the blocks
             some = blocks[start : start + 2 * workers]
-            for block, (value, scatter, added) in zip(
-                some, pool.map(lambda b: _block(b, placed, table), some), strict=True
-            ):
-                mosaic.write(block.rows, block.columns, value)
-                noise_map.write(block.rows, block.columns, scatter)
-                used |= added
-                seen = np.isfinite(value)
-                count += int(seen.sum())
-                few = seen[::_SAMPLE, ::_SAMPLE]
-                noises.append(scatter[::_SAMPLE, ::_SAMPLE][few])
-                ratios.append(value[::_SAMPLE, ::_SAMPLE][few] / noises[-1])
+            for block in pool.map(made, some):
+                noises.append(block.noises)
+                ratios.append(block.ratios)
+                used |= block.used
+                count += block.pixels
             done += len(some)
             progress(done, len(blocks))
         if not count:
@@ -146,13 +162,11 @@ def _block(block: Box, placed: Sequence[_Placed], table: Pixels) -> tuple[Pixels
             rows.start - block.rows.start : rows.stop - block.rows.start,
             columns.start - block.columns.start : columns.stop - block.columns.start,
         ]
-        before = float(weights[part].sum())
-        gather(
+        used[number] = gather(
             weighted[part], weights[part], node_x, node_y, each.map.step,
             each.tile.image.window(*window), window[1].start, window[0].start,
             each.tile.gain, each.tile.precision, each.tile.every, each.beam_cut, each.tile.power, table,
         )  # fmt: skip
-        used[number] = float(weights[part].sum()) > before
     seen = weights > 0
     weights[~seen] = np.nan
     value: Pixels = weighted / weights

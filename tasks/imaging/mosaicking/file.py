@@ -30,7 +30,7 @@ class MosaicFile:
         self, path: str | os.PathLike[str], header: Any, shape: tuple[int, int], *, after: bytes = b""
     ) -> None:
         """`after` are whole extensions, as they follow the image."""
-        self._path, self._shape, self._after = path, shape, after
+        self._path, self._shape, self._after, self._file = path, shape, after, -1
         self._text = header.tostring(sep="", endcard=True, padding=True).encode("ascii")
 
     def __enter__(self) -> Self:
@@ -40,27 +40,27 @@ class MosaicFile:
             file.truncate(size)
             file.seek(size)
             file.write(self._after)
+        self._file = os.open(self._path, os.O_WRONLY)
         return self
 
     def write(self, rows: range, columns: range, pixels: NDArray[np.float32]) -> None:
-        """Put pixels (y, x) in a box."""
-        # Mapped anew for each box: pages that were written would count as this process's memory for as long.
-        lines = np.memmap(
-            self._path,
-            ">f4",
-            "r+",
-            len(self._text) + 4 * rows.start * self._shape[1],
-            (len(rows), self._shape[1]),
-        )
-        lines[:, columns.start : columns.stop] = pixels
-        del lines
+        """Put pixels (y, x) in a box, which may be done by several threads at once.  Raises OSError."""
+        # Not mapped: where the disk is full, a map would end the process.
+        for row, line in zip(rows, pixels.astype(">f4"), strict=True):
+            rest = line.view(np.uint8).data
+            at = len(self._text) + 4 * (row * self._shape[1] + columns.start)
+            while rest:
+                written = os.pwrite(self._file, rest, at)
+                rest, at = rest[written:], at + written
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            with open(self._path, "rb+") as file:
-                os.fsync(file.fileno())
+        try:
+            if kind is None:
+                os.fsync(self._file)
+        finally:
+            os.close(self._file)
 
 
 def mosaic_header(tiles: Sequence[Tile], grid: Grid) -> Any:

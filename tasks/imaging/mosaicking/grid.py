@@ -118,10 +118,12 @@ def _aligned(pixel: int) -> int:
 
 
 def _reached(tile: Tile, wcs: Any, least_gain: float) -> tuple[Any, Any]:
-    """Positions on a plane of a tile's nodes where its gain is high enough."""
+    """Positions on a plane of a tile's nodes where its gain is high enough, of the outermost: between them are all."""
     y, x = lattice(tile.image.shape)
     ny, nx = tile.image.shape
-    seen = tile.gain >= least_gain
+    seen = np.pad(tile.gain >= least_gain, 1)
+    inner = seen[:-2, 1:-1] & seen[2:, 1:-1] & seen[1:-1, :-2] & seen[1:-1, 2:]
+    seen = seen[1:-1, 1:-1] & ~inner
     lon, lat = pixels_to_sky(tile.image.wcs, np.minimum(x[seen], nx - 1), np.minimum(y[seen], ny - 1))
     on_sky = np.isfinite(lon)
     far = separation_rad(lon[on_sky], lat[on_sky], *wcs.wcs.crval)

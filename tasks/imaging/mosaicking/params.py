@@ -49,6 +49,12 @@ class MosaicParams(BaseModel):
         default=[],
         description="Images to combine, or paths of them; without it those that the tasks it comes after have made.",
     )
+    plane: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of tiles that are cubes the plane that is combined, counted from 0 as they lie in the file, with "
+        "that of their beams and noise maps; without it cubes are refused.",
+    )
     least_tiles: int = Field(
         default=1, ge=1, description="With fewer images there is no mosaic: the task fails, and is not tried again."
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from absurd.tasks.radio.beam import Beam
 from absurd.tasks.radio.errors import DataError, ValidationError
 from absurd.tasks.radio.robust import robust_rms
-from absurd.tasks.radio.sky_image import SkyImage, open_sky_image
+from absurd.tasks.radio.sky_image import SkyImage, open_sky_image, planes_of
 from absurd.tasks.radio.sky_pixels import pixels_to_sky, separation_rad
 
 Pixels = NDArray[np.float32]
@@ -152,9 +152,17 @@ def tile_of(
     pointing: tuple[float, float] | None = None,
     corrected: bool = False,
     least_gain: float = 0.1,
+    plane: int | None = None,
 ) -> Tile:
-    """A tile of files; `beam` is a model, or an image of the gain, and `noise` a number or an image."""
-    image = open_sky_image(path)
-    gain = sampled(open_sky_image(beam), image) if isinstance(beam, str) else model_gain(image, beam, pointing)
-    known = sampled(open_sky_image(noise), image) if isinstance(noise, str) else noise
+    """A tile of files; `beam` is a model, or an image of the gain, and `noise` a number or an image.
+
+    `plane` is that of a cube; a beam or noise map that has one plane only holds for all.
+    """
+    image = open_sky_image(path, plane=plane)
+
+    def beside(name: str) -> Pixels:
+        return sampled(open_sky_image(name, plane=plane if planes_of(name) > 1 else None), image)
+
+    gain = beside(beam) if isinstance(beam, str) else model_gain(image, beam, pointing)
+    known = beside(noise) if isinstance(noise, str) else noise
     return make_tile(image, gain, noise=known, corrected=corrected, least_gain=least_gain)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from radio_skies import DISH_M, Field, Source, draw, scattered, write
+from scipy.ndimage import map_coordinates
 from single_run import fail, run, run_with_products
 
 from absurd.tasks.imaging.mosaicking.build import made_before, tiles_of
 from absurd.tasks.imaging.mosaicking.combine import combine
-from absurd.tasks.imaging.mosaicking.grid import circular_mean, make_grid
+from absurd.tasks.imaging.mosaicking.grid import _tangent_plane, circular_mean, make_grid
 from absurd.tasks.imaging.mosaicking.params import TileParams
+from absurd.tasks.imaging.mosaicking.resample import pixel_map
 from absurd.tasks.imaging.mosaicking.tile import tile_of
 from absurd.tasks.photometry.forced import measure
 from absurd.tasks.photometry.shapes import beam_shape, beam_shapes
@@ -209,6 +211,47 @@ def test_tiles_are_what_tasks_before_have_made(tiles: list[Path]) -> None:
     ]
     with pytest.raises(MosaickingError, match="no task before has made an image"):
         tiles_of([])
+
+
+@pytest.mark.parametrize(("cell", "step"), [(12.0, 32), (48.0, 16), (300.0, 4)])
+def test_positions_between_exact_ones(cell: float, step: int) -> None:
+    """At every pixel they are within the hundredth of a pixel that was promised, on a slanted and turned plane too."""
+    field = Field(352.0, 60.0, cell_arcsec=cell, slant=(0.02, 0.31))
+    like = Field(0.7, 54.6, cell_arcsec=cell)
+    target = _tangent_plane(like.wcs, (like.ra, like.dec), cell / 3600)
+    target.wcs.crpix = target.wcs_world2pix(field.ra, field.dec, 0)
+    target.wcs.crpix = 1 + field.side / 2 - target.wcs.crpix  # the field in the middle
+    where = pixel_map(target, field.wcs, range(field.side), range(field.side))
+
+    assert where.step == step
+    node_x, node_y = where.nodes(range(field.side), range(field.side))
+    y, x = (each.ravel().astype(float) for each in np.mgrid[: field.side, : field.side])
+    exact = where.exact(x, y)
+    for nodes, wanted in zip((node_x, node_y), exact, strict=True):
+        found = map_coordinates(nodes, (y / step, x / step), order=1)
+        assert np.abs(found - wanted).max() < 0.01
+
+
+def test_a_plane_of_cubes(tiles: list[Path], tmp_path: Path) -> None:
+    """A mosaic of a plane of cubes is that of images with these pixels; which plane it is has to be told."""
+    cubes = []
+    for n, each in enumerate(tiles[:2]):
+        with fits.open(each) as hdus:
+            pixels = np.squeeze(hdus[0].data)
+            cube = fits.PrimaryHDU(np.stack([np.zeros_like(pixels), pixels])[None], hdus[0].header)
+        cube.header["CRVAL3"] -= cube.header["CDELT3"]  # the second plane has the image's frequency
+        cube.writeto(tmp_path / f"cube{n}.fits")
+        cubes.append(str(tmp_path / f"cube{n}.fits"))
+
+    found = mosaic(cubes, tmp_path / "plane.fits", plane=1)
+
+    plain = mosaic([str(each) for each in tiles[:2]], tmp_path / "plain.fits")
+    one, other = (open_sky_image(each["path"]).pixels() for each in (found, plain))
+    assert np.array_equal(one, other, equal_nan=True)
+    refused = {None: "several planes", 2: "there is no plane 2"}
+    for plane, said in refused.items():
+        error = fail("imaging.mosaic", {"tiles": cubes, "out": str(tmp_path / "no.fits"), "plane": plane})
+        assert (error["code"], said in error["message"]) == ("visibility_data", True), error
 
 
 def test_mean_of_right_ascensions_is_circular() -> None:
