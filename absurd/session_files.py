@@ -1,4 +1,4 @@
-"""Files of sessions as the database knows them: each function as a `Call`, for both clients."""
+"""Sessions as the database knows them, their files and what is told to them: each function as a `Call`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from absurd.call import Call, Row
-from absurd.encoding import decode
+from absurd.call import Call, Row, one_value
+from absurd.encoding import decode, encode
 from absurd.queue import moment_text
 
 T = TypeVar("T")
@@ -45,8 +45,20 @@ def list_sessions(
     )
 
 
+def tell_session(session_id: str, entries: Sequence[Document], missed: int = 0) -> Call[bool]:
+    """Tell those who watch the feed what was told to a session; False: nobody watches.
+
+    `missed` is how many entries before these are left out.  After a lost answer they may be told twice.
+    """
+    return Call(
+        "select {schema}.tell_session($1::text, $2::text::jsonb, $3::bigint) as watched",
+        (session_id, encode(list(entries), "entries", limit=None, replace=True), missed),
+        one_value("watched"),
+    )
+
+
 class SessionFileMethods(ABC):
-    """The part of `AbsurdClient` for files of sessions."""
+    """The part of `AbsurdClient` for sessions."""
 
     @abstractmethod
     async def run(self, call: Call[T]) -> T:
@@ -55,6 +67,10 @@ class SessionFileMethods(ABC):
     async def list_session_files(self, folder: str) -> list[Document]:
         """All files that are known in a data folder, see `session_files.list_session_files`."""
         return await self.run(list_session_files(folder))
+
+    async def tell_session(self, session_id: str, entries: Sequence[Document], missed: int = 0) -> bool:
+        """Tell those who watch what was told to a session, see `session_files.tell_session`."""
+        return await self.run(tell_session(session_id, entries, missed))
 
     async def list_sessions(
         self,
@@ -76,7 +92,7 @@ class SessionFileMethods(ABC):
 
 
 class SyncSessionFileMethods(ABC):
-    """The part of `SyncAbsurdClient` for files of sessions, as `SessionFileMethods`."""
+    """The part of `SyncAbsurdClient` for sessions, as `SessionFileMethods`."""
 
     @abstractmethod
     def run(self, call: Call[T]) -> T:
@@ -85,6 +101,10 @@ class SyncSessionFileMethods(ABC):
     def list_session_files(self, folder: str) -> list[Document]:
         """All files that are known in a data folder, see `session_files.list_session_files`."""
         return self.run(list_session_files(folder))
+
+    def tell_session(self, session_id: str, entries: Sequence[Document], missed: int = 0) -> bool:
+        """Tell those who watch what was told to a session, see `session_files.tell_session`."""
+        return self.run(tell_session(session_id, entries, missed))
 
     def list_sessions(
         self,

@@ -28,7 +28,7 @@ SPAWNER = READER | {
     "cancel_task", "cancel_workflow", "convert_subband_group", "edit_task", "emit_event", "new_task_id", "remove_alert",
     "remove_schedule", "requeue_dead_letters", "rerun_task", "respawn_task", "retry_task", "retry_workflow",
     "set_alert", "set_schedule", "set_schedule_paused", "silence_alert", "spawn_plain", "spawn_task", "spawn_tasks",
-    "spawn_workflow", "trigger_schedule",
+    "spawn_workflow", "tell_session", "trigger_schedule",
 }  # fmt: skip
 """Hands in work, and takes it back."""
 

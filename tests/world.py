@@ -385,6 +385,7 @@ CALLS: dict[str, Callable[[World], Statement]] = {
     "step_alerts": lambda w: ("step_alerts('h', 30)",),
     "suspend_runs": lambda w: suspend(w.lease, w.running[0], w.event),
     "sweep_late": lambda w: ("sweep_late()",),
+    "tell_session": lambda w: ("tell_session('idle_20251214_210000_1f0c33a8', '[{}]', 2)",),
     "trigger_schedule": lambda w: ("trigger_schedule(%s)", w.schedule),
     "unregister_worker": lambda w: ("unregister_worker(%s)", w.worker),
     "watch_feed": lambda w: ("watch_feed()",),

@@ -19,7 +19,7 @@ import structlog
 from absurd import inspection
 from absurd.database import AsyncDatabase
 from absurd.errors import AbsurdError, DatabaseUnavailableError, RateLimitedError
-from absurd.feed import read_feed, watch_feed
+from absurd.feed import WATCH_SECONDS, read_feed, watch_feed
 from absurd.telemetry import Event
 
 log = structlog.get_logger("absurd.web")
@@ -30,8 +30,8 @@ BUSY, BUSY_PAUSE = 50, 0.5
 """After a look that found so many rows the next comes later, and what happens meanwhile is told together."""
 AWAY_PAUSE = 1.0
 """As `PAUSE`, while the database is away."""
-COUNT_SECONDS, WATCH_SECONDS, ALIVE_SECONDS = 1.0, 60.0, 15.0
-"""How often queues are counted, the feed is asked for again, and a sign of life is sent where nothing happens."""
+COUNT_SECONDS, ALIVE_SECONDS = 1.0, 15.0
+"""How often queues are counted, and a sign of life is sent where nothing happens."""
 WATCHERS = 500
 """How many may watch through this process at once."""
 BEHIND = 100
@@ -54,7 +54,7 @@ class Topic(StrEnum):
     QUEUE = "queue"
     """Counts of queues that have changed, and pauses."""
     SESSION = "session"
-    """Files of sessions that were sealed, written anew, retired, or found to be damaged."""
+    """What is told to sessions, and files of sessions that were sealed, written anew, retired, or found damaged."""
     PRODUCT = "product"
     """Products that were stored, accepted, superseded or quarantined."""
 

@@ -73,6 +73,23 @@ create or replace trigger feed_update after update on session_file
     for each row when (old.state is distinct from new.state or old.changed_ns is distinct from new.changed_ns)
     execute function _feed_row('session', 'path');
 
+-- What was told to a session goes by, and is kept nowhere else: its journal has all of it.  Touches feed.
+create or replace function tell_session(p_session text, p_entries jsonb, p_missed bigint default 0) returns boolean
+    language plpgsql security definer set search_path from current
+    as $$
+begin
+    perform _require_read_committed();
+    if not exists (select from watch where singleton and until > clock_time()) then
+        return false;
+    end if;
+    insert into feed (at, topic, subject, state, count, told) values (
+        clock_time(), 'session', p_session, 'told', jsonb_array_length(p_entries),
+        jsonb_build_object('entries', p_entries, 'missed', p_missed));
+    return true;
+end $$;
+comment on function tell_session(text, jsonb, bigint) is
+    'Tell those who watch the feed what was told to a session, and how many entries before that are left out; false: nobody watches.';
+
 -- Have the feed written for the next minutes, and cut it.  What was visible to the snapshot of the cut before goes: a
 -- transaction that was open then, however long, keeps its rows for those who have seen none of them.
 create or replace function watch_feed(p_seconds double precision default 600, p_rows integer default 5000) returns boolean
@@ -128,7 +145,7 @@ begin
             select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
                     'n', j.id, 'at', j.at, 'topic', j.topic, 'id', j.subject, 'state', j.state, 'count', j.count, 'ids', j.task_ids,
                     'queue', (select q.name from queue q where q.id = j.queue_id),
-                    'names', t.names, 'workflows', t.workflows)) order by j.id), '[]')
+                    'names', t.names, 'workflows', t.workflows)) || coalesce(j.told, '{}') order by j.id), '[]')
             into v_found
             from (select * from feed j where j.xid >= pg_snapshot_xmin(v_since) and not pg_visible_in_snapshot(j.xid, v_since)
                   order by j.xid limit p_rows + 1) j

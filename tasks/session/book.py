@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,10 +22,11 @@ from absurd.tasks.artifact import sync as sync_folder
 from absurd.tasks.session import journal
 from absurd.tasks.session.errors import SessionStateError, SessionValueError
 from absurd.tasks.session.frames import check, facts_of, store
+from absurd.tasks.session.live import Live
 from absurd.tasks.session.outline import Outline
 from absurd.tasks.session.place import Place, new_id, place_of, slug
 from absurd.tasks.session.values import encode, key_of, moment, plain
-from absurd.tasks.session.writer import JournalWriter, Sync, refused
+from absurd.tasks.session.writer import JournalWriter, Listener, Sync, refused
 
 CALIBRATIONS = {
     "plate_solve": "plate_solve_results",
@@ -63,9 +64,15 @@ class Book:
 
     @classmethod
     def create(
-        cls, data_dir: Path, session_type: str, fields: Mapping[str, Any], form: Mapping[str, Any], sync: Sync
+        cls,
+        data_dir: Path,
+        session_type: str,
+        fields: Mapping[str, Any],
+        form: Mapping[str, Any],
+        sync: Sync,
+        live: Live | None = None,
     ) -> Self:
-        """Begin a session; `form` tells how its file will keep arrays.
+        """Begin a session; `form` tells how its file will keep arrays, `live` tells on what it is told.
 
         Raises SessionValueError, SessionStorageError.
         """
@@ -81,7 +88,7 @@ class Book:
         body = encode(start, "session")
         try:
             place.frames.mkdir(parents=True)
-            writer = JournalWriter.create(place.journal, sync)
+            writer = JournalWriter.create(place.journal, sync, _listener(place, live))
             sync_folder(place.work)
             sync_folder(place.work.parent)
         except OSError as error:
@@ -97,13 +104,18 @@ class Book:
         return made
 
     @classmethod
-    def go_on(cls, place: Place, outline: Outline, sync: Sync) -> Self:
+    def go_on(cls, place: Place, outline: Outline, sync: Sync, live: Live | None = None) -> Self:
         """Go on with a session that was left.  Raises SessionStorageError."""
         away = max(0, time.time_ns() - outline.last.time_ns)
         last = outline.last
         try:
             writer = JournalWriter(
-                place.journal, sync, size=last.end, number=last.number, elapsed_ns=last.elapsed_ns + away
+                place.journal,
+                sync,
+                size=last.end,
+                number=last.number,
+                elapsed_ns=last.elapsed_ns + away,
+                listener=_listener(place, live),
             )
         except OSError as error:
             raise refused(place.journal, error) from error
@@ -213,6 +225,10 @@ class Book:
         """Remove the session, of which nothing was told."""
         self.abandon()
         shutil.rmtree(self.place.work, ignore_errors=True)
+
+
+def _listener(place: Place, live: Live | None) -> Listener | None:
+    return None if live is None else partial(live.offer, place.id)
 
 
 def checked_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

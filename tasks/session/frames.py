@@ -84,7 +84,9 @@ def _store(folder: Path, name: str, head: bytes, data: memoryview) -> int:
     file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         _write(file, memoryview(head), 0)
-        _write(file, data, len(head))
+        for start in range(0, len(data), CHUNK):  # the disk is at work on the first piece while the next is handed over
+            _write(file, data[start : start + CHUNK], len(head) + start)
+            send_to_disk(file, start, CHUNK)
         send_to_disk(file, 0, len(head) + len(data))
         crc32 = zlib.crc32(data)  # while the disk is at work
         part.rename(folder / name)  # before it is on the disk: the journal tells which frames count, and is told last

@@ -13,6 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,6 +26,8 @@ LOG, EVENT, TELEMETRY, CALIBRATION, CAMERA, FRAME = "L", "V", "T", "C", "A", "F"
 
 _HEAD = struct.Struct("<II")
 _STAMP = struct.Struct("<cQqQ")
+KIND = _HEAD.size
+"""Where in a record its kind stands."""
 _LONGEST = 64 << 20  # what claims to be longer is no record
 _WINDOW = 1 << 20
 _STAMPED = re.compile(rb"(?=[SEXLVTCAF].{5}\0\0\0)", re.DOTALL)  # a letter, and a number of less than 40 bits
@@ -56,6 +59,11 @@ def record(kind: str, number: int, time_ns: int, elapsed_ns: int, body: bytes) -
     """A record as it is written."""
     content = _STAMP.pack(kind.encode(), number, time_ns, elapsed_ns) + body
     return _HEAD.pack(len(content), zlib.crc32(content)) + content
+
+
+def unpack(data: bytes) -> Record:
+    """The record that `record` has made.  Raises SessionDamagedError."""
+    return read_at(BytesIO(data), 0)
 
 
 def read(path: Path) -> Iterator[Record]:

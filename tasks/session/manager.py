@@ -16,6 +16,9 @@ from absurd.tasks.session.book import Book
 from absurd.tasks.session.compression import compression_of
 from absurd.tasks.session.errors import SessionStateError, SessionStorageError, SessionValueError
 from absurd.tasks.session.folder import FolderLock, look_around
+from absurd.tasks.session.live import Live
+from absurd.tasks.session.outline import Outline
+from absurd.tasks.session.place import Place
 from absurd.tasks.session.sealer import Client, Sealer
 from absurd.tasks.session.telling import Call, Telling
 from absurd.tasks.session.writer import Sync
@@ -60,11 +63,12 @@ class Session(Telling):
 class SessionManager(Telling):
     """Has a data folder, and always an active session, to which all calls of `Telling` go.
 
-    `client` spawns sealing as a task, in `queue` or where the client does; without one, sealing is done in this
-    process.  `location` is kept with each session.  Idle sessions give way to new ones after `idle_minutes`, unless
-    they are empty: those leave no file.  With ``sync="entry"`` what was acknowledged survives a power cut; with
-    ``"second"`` calls return at once, and up to a second may be lost.  Arrays are ``"external"``: files beside the
-    session's, or ``"embedded"`` in it; `compression` is ``"zlib"``, ``"zstd"`` (with its plugin) or None.
+    `client` spawns sealing as a task, in `queue` or where the client does, and tells log and events to those who
+    follow them in the database; without one, sealing is done in this process.  `location` is kept with each session.
+    Idle sessions give way to new ones after `idle_minutes`, unless they are empty: those leave no file.  With
+    ``sync="entry"`` what was acknowledged survives a power cut; with ``"second"`` calls return at once, and up to a
+    second may be lost.  Arrays are ``"external"``: files beside the session's, or ``"embedded"`` in it; `compression`
+    is ``"zlib"``, ``"zstd"`` (with its plugin) or None.
 
     On its start it ends and seals what a crashed process left, as recovered.  Any thread may call it.  Raises
     SessionFolderBusyError if another manager has the folder, SessionValueError, SessionStorageError.
@@ -91,12 +95,16 @@ class SessionManager(Telling):
         self._form = {"frames": frames, "compression": compression}
         self._switching = threading.RLock()
         self._closed = threading.Event()
+        self._live: Live | None = None
         self._lock = FolderLock(self.data_dir)
         try:
             self._sealer = Sealer(self.data_dir, client, queue)
+            self._live = Live(client) if client is not None else None
             found = look_around(self.data_dir)
-            self._active = Book.go_on(*found.left, self._sync) if found.left is not None else self._begin(IDLE, {})
+            self._active = self._begin(IDLE, {}) if found.left is None else self._go_on(*found.left)
         except BaseException:
+            if self._live is not None:
+                self._live.close()
             self._lock.close()
             raise
         for each in found.ended:
@@ -215,7 +223,10 @@ class SessionManager(Telling):
 
     def _begin(self, session_type: str, fields: Mapping[str, Any]) -> Book:
         located = {} if self._location is None else {"location": self._location}
-        return Book.create(self.data_dir, session_type, {**located, **fields}, self._form, self._sync)
+        return Book.create(self.data_dir, session_type, {**located, **fields}, self._form, self._sync, self._live)
+
+    def _go_on(self, place: Place, outline: Outline) -> Book:
+        return Book.go_on(place, outline, self._sync, self._live)
 
     def _finish(self, book: Book) -> None:
         book.finish()
@@ -234,6 +245,8 @@ class SessionManager(Telling):
                 raise
             finally:
                 self._sealer.close()
+                if self._live is not None:
+                    self._live.close()
                 self._lock.close()
 
     def _rotate(self) -> None:

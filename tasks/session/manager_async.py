@@ -155,3 +155,9 @@ class _FromThreads:
     def wait(self, task_id: UUID, timeout: float | None = None) -> Any:
         """As the client's."""
         return asyncio.run_coroutine_threadsafe(self._client.wait(task_id, timeout), self._loop).result()
+
+    def tell_session(self, session_id: str, entries: list[dict[str, Any]], missed: int = 0) -> bool:
+        """As the client's."""
+        telling = self._client.tell_session(session_id, entries, missed)
+        watched: bool = asyncio.run_coroutine_threadsafe(telling, self._loop).result()
+        return watched

@@ -30,6 +30,9 @@ class Client(Protocol):
     @property
     def wait(self) -> Callable[..., Any]: ...
 
+    @property
+    def tell_session(self) -> Callable[..., bool]: ...
+
 
 class Sealer:
     """Seals sessions, now or as soon as it can be done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from absurd.tasks.session.errors import SessionStateError, SessionStorageError
 from absurd.tasks.session.journal import MAGIC, record
 
 Sync = Literal["entry", "second"]
+Listener = Callable[[list[bytes]], None]
 
 PAUSE = 0.5
 """Seconds for which records are gathered with ``sync="second"``, and after which a disk that refused is tried again."""
@@ -36,16 +38,20 @@ class JournalWriter:
     """Appends to a journal, from any thread.
 
     With ``sync="entry"`` the future of a record ends when it is on the disk, with all records told meanwhile.  With
-    ``"second"`` it has ended at once, and the record is on the disk within a second.
+    ``"second"`` it has ended at once, and the record is on the disk within a second.  `listener` is given all that is
+    on the disk, in order; it must neither wait nor raise.
     """
 
-    def __init__(self, path: Path, sync: Sync, *, size: int, number: int, elapsed_ns: int) -> None:
+    def __init__(
+        self, path: Path, sync: Sync, *, size: int, number: int, elapsed_ns: int, listener: Listener | None = None
+    ) -> None:
         """Go on with a journal whose last record has that number and that time since the start.
 
         What is in the file beyond `size` bytes goes: a record that is torn.  Raises OSError.
         """
         self.path = path
         self.sync = sync
+        self._listener = listener
         self._size = size
         self._number = number
         self._base_ns = elapsed_ns - time.monotonic_ns()
@@ -63,7 +69,7 @@ class JournalWriter:
         self._thread.start()
 
     @classmethod
-    def create(cls, path: Path, sync: Sync) -> JournalWriter:
+    def create(cls, path: Path, sync: Sync, listener: Listener | None = None) -> JournalWriter:
         """Begin a journal.  Raises SessionStorageError, and leaves no file then."""
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -76,7 +82,7 @@ class JournalWriter:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             raise refused(path, error) from error
-        return cls(path, sync, size=len(MAGIC), number=0, elapsed_ns=0)
+        return cls(path, sync, size=len(MAGIC), number=0, elapsed_ns=0, listener=listener)
 
     def append(self, kind: str, body: bytes) -> Future[None]:
         """Tell something; the future ends as `sync` says, with SessionStorageError if the disk refused.
@@ -122,13 +128,15 @@ class JournalWriter:
             self._finishing = True
         try:
             self.flush()
-            self._store(self._stamped(kind, body))  # the thread has nothing to write, and gets nothing
+            last = self._stamped(kind, body)
+            self._store(last)  # the thread has nothing to write, and gets nothing
         except SessionStorageError:
             raise
         except OSError as error:
             raise refused(self.path, error) from error
         else:
             self._finished = True
+            self._announce([last])
         finally:
             with self._changed:
                 self._finishing = False
@@ -191,9 +199,14 @@ class JournalWriter:
                 self._bytes -= sum(map(len, records))
             self._changed.notify_all()
         if error is None:
+            self._announce(records)  # before who waits can write a last record
             group.set_result(None)
         else:
             group.set_exception(refused(self.path, error))
+
+    def _announce(self, records: list[bytes]) -> None:
+        if self._listener is not None:
+            self._listener(records)
 
     def _store(self, data: bytes) -> None:
         """Append to the file; one that is too full keeps the length it had, so that the next record finds its place."""

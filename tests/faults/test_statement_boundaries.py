@@ -19,7 +19,7 @@ ALWAYS_WHOLE = frozenset({"claim_runs", "complete_runs", "fail_runs", "spawn_pla
 """Calls whose every boundary is tried in each run; of the others some are chosen by chance."""
 NOT_REPEATED = frozenset({
     "advance_marks", "create_queue", "ensure_partitions", "record_change", "register_worker", "respawn_task",
-    "trigger_schedule",
+    "tell_session", "trigger_schedule",
 })  # fmt: skip
 """Calls that by nature do something else when made again."""
 REFUSALS = {None, "AB002", "AB004", "AB020", "AB021"}

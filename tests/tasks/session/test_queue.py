@@ -47,6 +47,12 @@ class Outage:
             raise DatabaseUnavailableError("the database is away")
         return self.client.wait(task_id, timeout)
 
+    def tell_session(self, session_id: str, entries: list[dict[str, Any]], missed: int = 0) -> bool:
+        """As the client, or as it would without a database."""
+        if self.away.is_set():
+            raise DatabaseUnavailableError("the database is away")
+        return self.client.tell_session(session_id, entries, missed)
+
 
 async def test_a_worker_seals(settings: Settings, tmp_path: Path) -> None:
     """The end of a session is there when a worker has written its file; each session has one task."""

@@ -83,7 +83,8 @@ function listen() {
   if (!source) return;
   const happened = () => plan(0);
   source.onmessage = happened;
-  for (const topic of ["task", "workflow", "worker", "queue", "session", "product", "reset"]) source.addEventListener(topic, happened);
+  for (const topic of ["task", "workflow", "worker", "queue", "product", "reset"]) source.addEventListener(topic, happened);
+  source.addEventListener("session", (event) => JSON.parse(event.data).state === "told" || happened()); // no page shows what is told
   plan(POLL);
 }
 
