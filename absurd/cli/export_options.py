@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -138,11 +138,20 @@ def common_options(given: Given) -> dict[str, Any]:
 
     common = {name: given[name] for name in OPTIONS if given[name] not in (None, ())}
     if "type_map" in common:
-        common["type_map"] = dict(common["type_map"])
+        common["type_map"] = _types(common["type_map"])
         check_types(common["type_map"])
     if "partition_by" in common:
         common["partition_by"] = list(common["partition_by"])
     return common
+
+
+def _types(wished: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """What --type-map says; raises UsageError where it says two things of one type."""
+    types: dict[str, str] = {}
+    for known, arrow in wished:
+        if types.setdefault(known, arrow) != arrow:
+            raise click.UsageError(f"--type-map names {known} twice, as {types[known]} and {arrow}: give one of them")
+    return types
 
 
 def address(given: Given) -> str:

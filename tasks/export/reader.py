@@ -16,7 +16,15 @@ from psycopg.rows import TupleRow, tuple_row
 from absurd.errors import AbsurdError, DatabaseUnavailableError
 from absurd.tasks.export import statement
 from absurd.tasks.export.address import check_address
-from absurd.tasks.export.arrow_types import NAME_TO_ARROW, Column, Described, Wishes, arrow_type, column_for
+from absurd.tasks.export.arrow_types import (
+    NAME_TO_ARROW,
+    Column,
+    Described,
+    Wishes,
+    arrow_type,
+    column_for,
+    registered_types,
+)
 from absurd.tasks.export.destination import is_plain_text
 from absurd.tasks.export.errors import ExportConfigError, ExportFailedError, ExportQueryError
 from absurd.tasks.said import first_line
@@ -220,21 +228,37 @@ def describe(connection: Connection, query: str, wishes: Wishes) -> list[Column]
 def types_by_oid(connection: Connection, named: Mapping[int | str, Any]) -> dict[int, Any]:
     """Arrow types by OID, from those that are wanted by OID or by the name of a type in SQL, and the registered ones.
 
-    Raises ExportConfigError for a name that the server does not know.
+    Raises ExportConfigError for a name that the server does not know, and for a type that is named twice, as `numeric`
+    and 1700 or `int4` and `integer`, and is to be kept as one thing and as another.
     """
-    names = [*NAME_TO_ARROW, *(str(each) for each in named if not str(each).isdecimal())]
+    registered = registered_types()
+    names = [str(each) for each in (*registered, *named) if not str(each).isdecimal()]
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute("select name, to_regtype(name)::oid::int8 from unnest(%s::text[]) as n (name)", (names,))
         known = {name: oid for name, oid in cursor.fetchall() if oid is not None}
-    unknown = [name for name in names[len(NAME_TO_ARROW) :] if name not in known]
+    unknown = [str(each) for each in named if not str(each).isdecimal() and str(each) not in known]
     if unknown:
         raise ExportConfigError(
             f"the database has no type {unknown[0]!r}: name it as in SQL, with its schema, or by OID"
         )
-    by_oid = {known[name]: arrow for name, arrow in NAME_TO_ARROW.items() if name in known}
-    return by_oid | {
-        int(each) if str(each).isdecimal() else known[str(each)]: arrow_type(arrow) for each, arrow in named.items()
-    }
+    of_process = _agreed("what is registered", registered, known)
+    by_name = {known[name] for name in NAME_TO_ARROW if name in known}
+    return {oid: of_process[oid] for oid in by_name} | _agreed("type_map", named, known)
+
+
+def _agreed(where: str, named: Mapping[int | str, Any], known: Mapping[str, int]) -> dict[int, Any]:
+    """Arrow types by OID; names that the database does not have are left out."""
+    found: dict[int, tuple[int | str, Any]] = {}
+    for key, wanted in named.items():
+        oid = int(key) if str(key).isdecimal() else known.get(str(key))
+        if oid is not None:
+            arrow = arrow_type(wanted)
+            first, before = found.setdefault(oid, (key, arrow))
+            if before != arrow:
+                raise ExportConfigError(
+                    f"{where} names one type twice, {first} as {before} and {key} as {arrow}: keep one of the two"
+                )
+    return {oid: arrow for oid, (_, arrow) in found.items()}
 
 
 def copy_statement(query: str, columns: Sequence[Column]) -> sql.Composed:

@@ -216,6 +216,8 @@ def test_how_types_are_kept(export: Export) -> None:
     assert read("a.parquet") == [{"a": 1.25, "b": "10.0.0.0/8", "c": "infinity"}]
     assert not Path("a.parquet.part").exists()
     assert "is not TYPE=ARROW" in export(*words, "--type-map", "numeric").err
+    twice = export(*words, "--type-map", "numeric=float64", "--type-map", "numeric=string")
+    assert (twice.code, "--type-map names numeric twice, as float64 and string" in twice.err) == (2, True)
     assert "is not two numbers" in export(*words, "--decimal", "20").err
     assert "'nothing' is no Arrow type" in export(*words, "--type-map", "numeric=nothing").err
 

@@ -226,6 +226,22 @@ def test_a_wish_that_is_none(tmp_path: Path, wished: str, told: str) -> None:
         assert told in done.stderr
 
 
+def test_one_type_named_twice(connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """By OID and by name, or by two names, a type is kept as one thing: where two are wished for, neither is taken."""
+    query, out = "select 1.5::numeric as v, 7 as w", tmp_path / "x.parquet"
+    refused: dict[str, dict[int | str, str]] = {
+        "1700 as double and numeric as string": {1700: "float64", "numeric": "string"},
+        "int4 as int64 and integer as double": {"int4": "int64", "integer": "float64"},
+    }
+    for told, wished in refused.items():
+        with pytest.raises(ExportConfigError, match=f"type_map names one type twice, {told}: keep one"):
+            export_query(connection, query, out, type_map=wished)
+    assert not any(tmp_path.iterdir())
+
+    export_query(connection, query, out, type_map={1700: "float64", "numeric": "double"})
+    assert pq.read_table(out).to_pylist() == [{"v": 1.5, "w": 7}]
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "+02:00", "-11:30"])
 def test_zones_that_there_are(connection: psycopg.Connection[Any], tmp_path: Path, zone: str) -> None:
     """A moment stays the moment it is in any zone."""
@@ -242,8 +258,11 @@ def test_zones_that_there_are(connection: psycopg.Connection[Any], tmp_path: Pat
 @pytest.fixture
 def registry() -> Iterator[None]:
     """Forgets what a test registers."""
+    shipped = dict(PGOID_TO_ARROW)
     yield
     NAME_TO_ARROW.clear()
+    PGOID_TO_ARROW.clear()
+    PGOID_TO_ARROW.update(shipped)
 
 
 @pytest.mark.usefixtures("registry")
@@ -264,6 +283,20 @@ def test_a_type_that_is_registered(typed: psycopg.Connection[Any], tmp_path: Pat
 
     both(typed, query, tmp_path / "y.parquet", type_map={"pg_temp.digits": "int64"})
     assert pq.read_schema(tmp_path / "y.parquet").field("v").type == pa.int64()
+
+
+@pytest.mark.usefixtures("registry")
+def test_one_type_registered_twice(connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """A type that is registered by OID and by name as two things is refused, as by two names; a wish does not help."""
+    query = "select 1.5::numeric as v"
+    PGOID_TO_ARROW[1700] = pa.float64()
+    register_type("numeric", "decimal(20,5)")
+    with pytest.raises(ExportConfigError, match="what is registered names one type twice, 1700 as double and numeric"):
+        export_query(connection, query, tmp_path / "x.parquet", type_map={"numeric": "string"})
+
+    register_type("numeric", "float64")
+    export_query(connection, query, tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"v": 1.5}]
 
 
 @pytest.mark.usefixtures("registry")
