@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from absurd.errors import AbsurdError
 from absurd.tasks.cutout.bands import band_in_headers, band_in_name
 from absurd.tasks.cutout.errors import (
     ImageUnreadableError,
     NotOnSkyError,
     PlaneNotFoundError,
-    RippleError,
     SourceNotFoundError,
 )
 from absurd.tasks.cutout.geometry import Slices, to_pixel
@@ -39,10 +38,6 @@ AN_IMAGE = frozenset({"image", "sci"})
 
 BESIDE_AN_IMAGE = frozenset({"mask", "variance", "psf", "weight", "wht", "err", "dq", "var", "ivar"})
 """EXTNAME of HDUs that belong to an image, though they have its WCS."""
-
-_BROKEN = (OSError, EOFError, ValueError, TypeError, IndexError, zlib.error)
-"""What astropy raises over a file that is no FITS, or not whole."""
-
 
 _HCOMPRESS = threading.Lock()
 """Held while astropy unpacks it: the C under it keeps its place in static variables, and runs without the GIL.
@@ -153,9 +148,9 @@ class FitsImage:
 
     def section(self, hdu: Any, section: Slices) -> NDArray[Any]:
         """As `read`, of another HDU of the file."""
-        self.check_whole(hdu)
-        extra = (0,) * (len(hdu.shape) - 2)
         with _reading(self.path), _alone(hdu):
+            self.check_whole(hdu)
+            extra = (0,) * (len(hdu.shape) - 2)
             pixels: NDArray[Any] = np.asarray(hdu.section[(*extra, *section)])
             return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
@@ -206,7 +201,10 @@ def open_image(
 
 @contextmanager
 def open_images(path: Path | RemoteFile, *, hdu: int | None = None) -> Iterator[list[FitsImage]]:
-    """As `open_image`, with all its images of the sky: one at least."""
+    """As `open_image`, with all its images of the sky: one at least.
+
+    Cards are read when they are asked for: what goes wrong with them in the block is an ImageUnreadableError as well.
+    """
     with opened(path) as file:
         try:
             with _reading(path):
@@ -215,10 +213,8 @@ def open_images(path: Path | RemoteFile, *, hdu: int | None = None) -> Iterator[
                 hdus = fits.open(file, memmap=False)
         except FileNotFoundError:
             raise SourceNotFoundError(f"there is no file {path}", source=str(path)) from None
-        with hdus:
-            with _reading(path):
-                images = list(_on_sky(path, hdus, hdu))
-            yield images
+        with hdus, _reading(path):
+            yield list(_on_sky(path, hdus, hdu))
 
 
 def own_images(images: list[FitsImage]) -> list[FitsImage]:
@@ -254,6 +250,7 @@ def opened(path: Path | RemoteFile) -> Iterator[Any]:
 
 def _on_sky(path: Path | RemoteFile, hdus: Any, hdu: int | None) -> Iterator[FitsImage]:
     """The images with a celestial WCS; at least one, or an error that tells why the last was none."""
+    _check_order(hdus)
     if hdu is not None and not 0 <= hdu < len(hdus):
         raise SourceNotFoundError(f"{path.name} has {len(hdus)} HDUs, from 0; there is no {hdu}", source=path.name)
     reasons = []
@@ -269,6 +266,16 @@ def _on_sky(path: Path | RemoteFile, hdus: Any, hdu: int | None) -> Iterator[Fit
         reasons.append(f"HDU {place} {reason}")
     if not found:
         raise NotOnSkyError(f"{path.name} has no image with a celestial WCS: {'; '.join(reasons)}", source=path.name)
+
+
+def _check_order(hdus: Any) -> None:
+    """Raise ValueError where an HDU has a size below 0: astropy would read those before it again, for ever."""
+    before = -1
+    for each in hdus:
+        start = each.fileinfo()["hdrLoc"]
+        if start <= before:
+            raise ValueError("one of its HDUs ends before it begins")
+        before = start
 
 
 def _why_not_image(hdu: Any) -> str | None:
@@ -312,12 +319,15 @@ def _alone(hdu: Any) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _reading(path: Path | RemoteFile) -> Iterator[None]:
-    """Turn what astropy raises over a file that is not as it should be into one error."""
+    """Turn what astropy raises over a file that is not as it should be into one error.
+
+    That may be anything: KeyError, VerifyError, and what its C raises, of which nothing but Exception is a base.
+    """
     try:
         with quiet():  # truncation is checked for; the rest is about style
             yield
-    except (FileNotFoundError, MemoryError, RippleError):
+    except (FileNotFoundError, MemoryError, AbsurdError):
         raise
-    except _BROKEN as error:
+    except Exception as error:
         reason = " ".join(str(error).partition("If this is really a FITS file")[0].split()) or type(error).__name__
         raise ImageUnreadableError(f"{path.name} cannot be read as FITS: {reason}", source=path.name) from error

@@ -5,6 +5,7 @@
 int32_t absurd_cutout_layout(void) { return LAYOUT; }
 
 #define LONG_ROW (1 << 16) /* bytes of a row beyond which what lies between two rows of a box is not worth reading */
+#define MOST_ROOM (1 << 26) /* bytes of a stripe; of boxes so tall that they would need more, each row is read alone */
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define AS_WIDE_AS_THE_PROCESSOR __attribute__((target_clones("avx2", "default")))
@@ -86,18 +87,15 @@ static void stripe(const Boxes *boxes, int64_t first, int64_t last, int64_t begi
 /* Cut boxes out of a plain image; they are best sorted by row, as those that lie close are read together. */
 void absurd_gather(const Boxes *boxes) {
     Part image = {0, boxes->width, 0, boxes->height};
-    int64_t row = boxes->width * boxes->item;
-    if (row > LONG_ROW) {
+    int64_t row = boxes->width * boxes->item, rows = least(boxes->ny, boxes->height);
+    int is_wide = row > LONG_ROW || 4 * rows * row > MOST_ROOM;
+    int64_t room = is_wide ? 0 : most(STRIPE, 4 * rows * row); /* so that most of it is new each time */
+    Window window = {is_wide ? NULL : malloc((size_t)room), 0, 0};
+    if (!window.bytes) { /* or there is not enough memory, which this needs none of */
         for (int64_t i = 0; i < boxes->n; i++) {
             Part part = part_of(boxes, i, image);
             if (!is_empty(part)) boxes->status[i] = (int8_t)row_by_row(boxes, i, part);
         }
-        return;
-    }
-    int64_t room = most(STRIPE, 4 * least(boxes->ny, boxes->height) * row); /* so that most of it is new each time */
-    Window window = {malloc((size_t)room), 0, 0};
-    if (!window.bytes) {
-        memset(boxes->status, NO_MEMORY, (size_t)boxes->n);
         return;
     }
     for (int64_t first = 0, last; first < boxes->n; first = last) {

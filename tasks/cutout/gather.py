@@ -201,19 +201,21 @@ def convert(
 
 
 def _gather(fd: int, start: int, boxes: Boxes, out: NDArray[Any], slots: NDArray[np.int64]) -> NDArray[np.int8]:
-    """As `compiled.gather`, without a compiler: one read from the first to the last row of each box."""
+    """As `compiled.gather`, without a compiler: row by row, so that no more is in memory than the boxes."""
     status = np.zeros(len(slots), np.int8)
     item, width = out.itemsize, boxes.image_shape[1]
     stored = out.dtype.newbyteorder(">")
     for i, (rows, columns), in_box in boxes.sections():
-        size = (rows.stop - rows.start) * width * item
-        try:
-            held = os.pread(fd, size, start + rows.start * width * item)
-        except OSError:
-            held = b""
-        if len(held) == size:
-            out[(slots[i], *in_box)] = np.frombuffer(held, stored).reshape(-1, width)[:, columns]
-        status[i] = compiled.DONE if len(held) == size else compiled.UNREAD
+        status[i] = compiled.DONE
+        for row, to in zip(range(rows.start, rows.stop), out[(slots[i], *in_box)], strict=True):
+            try:
+                held = os.pread(fd, to.nbytes, start + (row * width + columns.start) * item)
+            except OSError:
+                held = b""
+            if len(held) < to.nbytes:
+                status[i] = compiled.UNREAD
+                break
+            to[:] = np.frombuffer(held, stored)
     return status
 
 

@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,10 @@ Range = tuple[int, int]
 
 GAP = 1 << 15
 """Bytes between two ranges that are read along with them: sooner than another request is answered."""
+PIECE = 1 << 23
+"""Bytes of one request at most: so much of each is in memory twice."""
+AT_ONCE = 8
+"""Requests for a file that are not yet answered."""
 BLOCK = 1 << 16
 """Bytes that headers are read by."""
 STALL = 30.0
@@ -134,11 +139,24 @@ class Sparse:
 
     def need(self, ranges: Iterable[Range]) -> None:
         """Have these ranges there.  Raises as `RemoteFile.read`."""
-        for start, length in merged(ranges):
-            held, place = memoryview(self.file.read(start, length)), start
-            while held:
-                written = os.pwrite(self.fd, held, place)
-                held, place = held[written:], place + written
+        pieces = list(in_pieces(merged(ranges)))
+        if len(pieces) < 2:
+            for piece in pieces:
+                self._have(piece)
+            return
+        pool = ThreadPoolExecutor(min(AT_ONCE, len(pieces)), thread_name_prefix="ranges")
+        try:
+            for _ in pool.map(self._have, pieces):
+                pass
+        finally:  # after an error nothing more is asked
+            pool.shutdown(cancel_futures=True)
+
+    def _have(self, piece: Range) -> None:
+        place, length = piece
+        held = memoryview(self.file.read(place, length))
+        while held:
+            written = os.pwrite(self.fd, held, place)
+            held, place = held[written:], place + written
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
@@ -151,6 +169,12 @@ def merged(ranges: Iterable[Range]) -> list[Range]:
         else:
             made.append((start, length))
     return made
+
+
+def in_pieces(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Ranges in order, none longer than `PIECE`."""
+    for start, length in ranges:
+        yield from ((start + done, min(PIECE, length - done)) for done in range(0, length, PIECE))
 
 
 def shown(address: str) -> str:

@@ -27,11 +27,14 @@ class Scaling:
 
     @classmethod
     def of(cls, header: Mapping[str, Any], bitpix: int) -> Scaling:
-        """That of an image's header."""
+        """That of an image's header.  Raises ValueError where BSCALE or BZERO is no number."""
         blank = header.get("BLANK")
         if bitpix < 0 or isinstance(blank, bool) or not isinstance(blank, int):
             blank = None
-        return cls(bitpix, header.get("BSCALE", 1), header.get("BZERO", 0), blank)
+        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+        if not all(isinstance(each, int | float) for each in (scale, zero)):
+            raise ValueError(f"BSCALE is {scale!r} and BZERO {zero!r}; they must be numbers")
+        return cls(bitpix, scale, zero, blank)
 
     @property
     def stored(self) -> np.dtype[Any]:

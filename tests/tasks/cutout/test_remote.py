@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ from absurd.tasks.cutout import (
 )
 from absurd.tasks.cutout.batch import cut_stream
 from absurd.tasks.cutout.fetch import fetch_chunk
-from absurd.tasks.cutout.ranged import GAP, RemoteFile, bytes_read, merged, ranges_of_rows, shown
+from absurd.tasks.cutout.ranged import GAP, RemoteFile, Sparse, bytes_read, merged, ranges_of_rows, shown
 from absurd.tasks.cutout.retry import READING, RetryPolicy
 from absurd.tasks.cutout.sources import remote
 from absurd.tasks.cutout.sources.places import fetcher_for
@@ -293,6 +294,21 @@ def test_files_of_a_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert np.array_equal(found.pixels[0], extract(folder / "rice.fits", (RA, DEC), 30, unit="pixel").image.pixels)
     assert bytes_read() - before < 0.2 * (folder / "rice.fits").stat().st_size
     assert "on no image" in none.reason
+
+
+def test_ranges_of_a_file_are_asked_at_once(served: Served, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers only when four ask: rows far apart, and the pieces of one range that is long."""
+    monkeypatch.setattr(ranged, "PIECE", 100_000)
+    content = (folder / "plain.fits").read_bytes()
+    file = RemoteFile.of(f"{served.address}/plain.fits")
+    served.requests.clear()
+    served.meeting = threading.Barrier(4, timeout=60)
+    for ranges in ([(each, 700) for each in range(0, 8 * 3 * GAP, 3 * GAP)], [(3, 350_000)]):
+        sparse = Sparse(file)
+        sparse.need(ranges)
+        assert all(os.pread(sparse.fd, length, start) == content[start:][:length] for start, length in ranges)
+        sparse.close()
+    assert len(served.requests) == 12
 
 
 def test_ranges_are_put_together_where_that_is_sooner() -> None:
