@@ -19,22 +19,34 @@ from absurd.queue import moment_text, task_uuid
 Document = dict[str, Any]
 
 
-def list_dead_letters(*, after: UUID | str | None = None, limit: int = 50, **filters: Any) -> Call[list[Document]]:
-    """Dead letters, newest task first; `after` is the last id of the page before."""
+def list_dead_letters(
+    *, after: UUID | str | None = None, limit: int = 50, look: int | None = None, **filters: Any
+) -> Call[list[Document]]:
+    """Dead letters, newest task first; `after` is the last id of the page before.
+
+    With `look` only the so many newest below it are looked through; where that did not fill the page the last document
+    is ``{"next": id}``, what to give as `after` to go on.
+    """
     return Call(
         "select d.document::text as document from"
-        " {schema}.list_dead_letters($1::text::jsonb, $2::uuid, $3::integer) as d (document)",
-        (_filter(filters), None if after is None else task_uuid(after), limit),
+        " {schema}.list_dead_letters($1::text::jsonb, $2::uuid, $3::integer, $4::integer) as d (document)",
+        (_filter(filters), None if after is None else task_uuid(after), limit, look),
         _documents,
     )
 
 
-def group_dead_letters(*, limit: int = 50, **filters: Any) -> Call[list[Document]]:
-    """Dead letters by fingerprint, most frequent first: count, first, last, and a sample."""
+def group_dead_letters(
+    *, limit: int = 50, after: UUID | str | None = None, look: int | None = None, **filters: Any
+) -> Call[list[Document]]:
+    """Dead letters by fingerprint, most frequent first: count, first, last, and a sample.
+
+    With `look` only of the so many newest below `after`; where there are older ones the last document is
+    ``{"next": id}``, as in `list_dead_letters`.
+    """
     return Call(
         "select d.document::text as document"
-        " from {schema}.group_dead_letters($1::text::jsonb, $2::integer) as d (document)",
-        (_filter(filters), limit),
+        " from {schema}.group_dead_letters($1::text::jsonb, $2::integer, $3::uuid, $4::integer) as d (document)",
+        (_filter(filters), limit, None if after is None else task_uuid(after), look),
         _documents,
     )
 
@@ -51,9 +63,10 @@ def get_dead_letter(task_id: UUID | str) -> Call[Document]:
     return Call("select {schema}.get_dead_letter($1::uuid)::text as document", (task_id,), known)
 
 
-def count_dead_letters(**filters: Any) -> Call[int]:
-    """How many dead letters there are."""
-    return Call("select {schema}.count_dead_letters($1::text::jsonb) as n", (_filter(filters),), one_value("n"))
+def count_dead_letters(*, look: int | None = None, **filters: Any) -> Call[int]:
+    """How many dead letters there are; with `look` of the so many newest."""
+    sql = "select {schema}.count_dead_letters($1::text::jsonb, $2::integer) as n"
+    return Call(sql, (_filter(filters), look), one_value("n"))
 
 
 def requeue_dead_letters(

@@ -81,15 +81,18 @@ def list_tasks(
     since: datetime | None = None,
     until: datetime | None = None,
     params: Mapping[str, Any] | None = None,
+    look: int | None = None,
 ) -> Call[list[Document]]:
     """Tasks, newest first, at most 1000: id, queue, name, state, priority, attempts, created_at, tags.
 
     None means any; `after` is the last id of the page before.  `since` and `until` bound the time of the
-    spawn; `params` are paths such as ``a.b`` with the values that all must have.
+    spawn; `params` are paths such as ``a.b`` with the values that all must have.  With `look` only about so many
+    tasks are looked through; where that did not fill the page the last document is ``{"next": id}``, what to give
+    as `after` to go on.
     """
     return Call(
         "select t.document::text as document from {schema}.list_tasks($1::text, $2::text, $3::text, $4::text, $5::uuid,"
-        " $6::integer, $7::text::timestamptz, $8::text::timestamptz, $9::text::jsonb) as t (document)",
+        " $6::integer, $7::text::timestamptz, $8::text::timestamptz, $9::text::jsonb, $10::integer) as t (document)",
         (
             queue,
             None if state is None else str(state),
@@ -100,6 +103,7 @@ def list_tasks(
             moment_text(since, "since"),
             moment_text(until, "until"),
             encode(dict(params), "params") if params else None,
+            look,
         ),
         _documents,
     )
@@ -122,16 +126,21 @@ def get_workflow(workflow_id: UUID | str, *, nodes: int = 1000) -> Call[Document
 
 
 def list_workflows(
-    *, state: str | None = None, name: str | None = None, after: UUID | str | None = None, limit: int = 50
+    *,
+    state: str | None = None,
+    name: str | None = None,
+    after: UUID | str | None = None,
+    limit: int = 50,
+    look: int | None = None,
 ) -> Call[list[Document]]:
     """Workflows, newest first, at most 1000: id, name, state, size, remaining, created_at, ended_at, reason.
 
-    None means any; `after` is the last id of the page before.
+    None means any; `after` is the last id of the page before; `look` as in `list_tasks`.
     """
     return Call(
         "select w.document::text as document from {schema}.list_workflows("
-        "$1::text, $2::text, $3::uuid, $4::integer) as w (document)",
-        (state, name, None if after is None else task_uuid(after), limit),
+        "$1::text, $2::text, $3::uuid, $4::integer, $5::integer) as w (document)",
+        (state, name, None if after is None else task_uuid(after), limit, look),
         _documents,
     )
 

@@ -21,21 +21,51 @@ from absurd.bench.backlog import fill, make_history
 from absurd.bench.figures import Figure, percentile
 from absurd.bench.queue import drain
 from absurd.errors import ExecutionError
+from absurd.model import TaskState
 from absurd.orphans import stop_with_parent
 
 API = "/api/v1"
 WAITING, FAILED = 0.05, 0.01
 """Parts of the tasks that wait, and that have failed for good; the others are completed."""
-PAGES = ("/", "/queues", f"/queues/{QUEUE}", "/tasks", "/workflows", "/schedules", "/dead-letters", "/workers")
-LISTS = ("/status", "/queues", f"/queues/{QUEUE}/stats", "/workflows", "/schedules", "/dead-letters", "/workers")
+PAGES = (
+    "/",
+    "/queues",
+    f"/queues/{QUEUE}",
+    "/tasks",
+    "/tasks?state=completed",
+    "/tasks?tag=none-has-it",
+    "/workflows",
+    "/schedules",
+    "/dead-letters",
+    "/dead-letters?text=none-has-it",
+    "/workers",
+    "/sessions",
+)
+LISTS = (
+    "/status",
+    "/queues",
+    f"/queues/{QUEUE}/stats",
+    "/workflows",
+    "/workflows?state=failed",
+    "/schedules",
+    "/dead-letters",
+    "/dead-letters?code=none-has-it",
+    "/dead-letters/groups",
+    "/workers",
+    "/jobs?state=completed",
+    "/images",
+    "/sources",
+    "/sessions",
+)
 FILTERS = (
     "limit=50",
-    "state=pending",
-    "state=running",
-    "state=completed",
-    "state=failed",
+    *(f"state={each}" for each in TaskState),
     f"queue={QUEUE}",
+    f"queue={QUEUE}&state=completed",
     "name=bench.noop",
+    "name=bench.noop&state=completed",
+    "tag=none-has-it",
+    "tag=none-has-it&state=completed",
 )
 
 
@@ -153,7 +183,9 @@ def _answers(arena: Arena, url: str, requests: int) -> Iterator[Figure]:
     places = [
         *PAGES,
         *(API + each for each in LISTS),
-        *(f"{API}/tasks?{each}" for each in (*FILTERS, f"after={middle}")),
+        *(f"{API}/tasks?{each}" for each in (*FILTERS, f"after={middle}", f"after={middle}&state=completed")),
+        *(f"{each}{middle}" for each in ("/tasks/", f"{API}/tasks/")),
+        f"{API}/tasks/{middle}/logs",
     ]
     slowest = []
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=600)

@@ -16,13 +16,17 @@ T = TypeVar("T")
 
 MOST = 500
 """How many items a page holds at most."""
+LOOK = 5000
+"""How many rows are looked through for a page whose filters fit few: it may be short, and tells where to go on."""
 
 
 class Page(BaseModel, Generic[T]):
     """Items of a list, and where it goes on."""
 
     items: list[T]
-    next: str | None = Field(description="What to give as `after` for the next page; null at the end.")
+    next: str | None = Field(
+        description="What to give as `after` for the next page, even if this one is short; null at the end."
+    )
 
 
 def _storable(text: str) -> str:
@@ -58,6 +62,21 @@ def answer_page(found: Sequence[Any], limit: int, place: Callable[[Any], object]
     """A page of `found`, which was asked for with one more than `limit`, to know whether there is a next page."""
     items = found[:limit]
     return answer({"items": items, "next": str(place(items[-1])) if len(found) > limit else None})
+
+
+def split_page(found: list[dict[str, Any]], limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    """Items of a page and where the next begins, of what was asked for with `LOOK` and one more than `limit`."""
+    if len(found) > limit:
+        return found[:limit], found[limit - 1]["id"]
+    if found and "next" in found[-1]:
+        return found[:-1], found[-1]["next"]
+    return found, None
+
+
+def answer_found(found: list[dict[str, Any]], limit: int) -> Response:
+    """A page of what was asked for as `split_page` says."""
+    items, following = split_page(found, limit)
+    return answer({"items": items, "next": following})
 
 
 def answer_all(found: list[dict[str, Any]]) -> Response:

@@ -162,8 +162,8 @@ create table workflow (
     constraint workflow_ended check ((state = 'running') = (ended_at is null))
 ) with (fillfactor = 50);
 create index workflow_running on workflow (id) where ended_at is null;
-comment on table workflow is
-    'Graphs of tasks. `remaining` nodes have not ended; the transaction that ends the last one decides the state.';
+create index workflow_unfortunate on workflow (id) where state in ('failed', 'cancelled');
+comment on table workflow is 'Graphs of tasks. `remaining` nodes have not ended; the transaction that ends the last one decides the state.';
 comment on column workflow.reason is 'Why it was cancelled as a whole, if it was.';
 
 create table node (

@@ -126,23 +126,40 @@ begin
 end $$;
 comment on function get_workflow(uuid, integer) is 'A workflow with counts of its nodes by state and the nodes, failed ones first; null for an unknown id.';
 
--- Workflows, newest first, from below p_after.  Null means any.
+-- Workflows, newest first, from below p_after.  Null means any.  Those that run, and those that failed or were cancelled, have
+-- indexes of their own.  p_look: as in list_tasks().
 create or replace function list_workflows(p_state text default null, p_name text default null, p_after uuid default null,
-                                          p_limit integer default 50)
+                                          p_limit integer default 50, p_look integer default null)
     returns setof jsonb
     language plpgsql stable security definer set search_path from current
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
     as $$
+declare
+    v_place text := case when p_state = 'running' then 'ended_at is null'
+                         when p_state in ('failed', 'cancelled') then $s$state in ('failed', 'cancelled')$s$ else 'true' end;
+    v_floor uuid;
+    v_count integer;
 begin
     if p_state not in ('running', 'completed', 'failed', 'cancelled') then
         raise exception 'state % is unknown; it must be running, completed, failed or cancelled', quote_literal(p_state)
             using errcode = 'AB001';
     end if;
-    return query
+    if p_look is not null and coalesce(p_state, p_name) is not null then
+        execute format('select id from workflow where %s and ($1 is null or id < $1) order by id desc offset $2 limit 1', v_place)
+            into v_floor using p_after, greatest(p_look, 1) - 1;
+    end if;
+    return query execute format($q$
         select jsonb_build_object('id', w.id, 'name', w.name, 'state', w.state, 'size', w.nodes, 'remaining', w.remaining,
                                   'created_at', w.created_at, 'ended_at', w.ended_at, 'reason', w.reason)
         from workflow w
-        where (p_state is null or w.state = p_state) and (p_name is null or w.name = p_name) and (p_after is null or w.id < p_after)
-        order by w.id desc limit least(greatest(p_limit, 1), 1000);
+        where %s and ($1 is null or w.id < $1) and ($2 is null or w.id >= $2)
+          and ($3 is null or w.state = $3) and ($4 is null or w.name = $4)
+        order by w.id desc limit $5 $q$, v_place)
+        using p_after, v_floor, p_state, p_name, least(greatest(p_limit, 1), 1000);
+    get diagnostics v_count = row_count;
+    if v_count < least(greatest(p_limit, 1), 1000) and v_floor is not null then
+        return next jsonb_build_object('next', v_floor);
+    end if;
 end $$;
-comment on function list_workflows(text, text, uuid, integer) is
-    'Workflows, newest first, filtered; p_after is the last id of the page before.';
+comment on function list_workflows(text, text, uuid, integer, integer) is
+    'Workflows, newest first, filtered; p_after is the last id of the page before, p_look as in list_tasks.';

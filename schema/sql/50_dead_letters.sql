@@ -81,17 +81,36 @@ create or replace function _letter_row(p_letter dead_letter) returns jsonb
             'error', p_letter.error - 'traceback', 'created_at', p_letter.body -> 'created_at')
     $$;
 
-create or replace function list_dead_letters(p_filter jsonb default null, p_after uuid default null, p_limit integer default 50)
+-- The oldest of the p_look newest dead letters below p_after: where a look that is bounded ends.  Null: they are not so many.
+create or replace function _letters_floor(p_after uuid, p_look integer) returns uuid
+    language sql stable
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+    as $$
+        select d.task_id from dead_letter d where p_look is not null and (p_after is null or d.task_id < p_after)
+        order by d.task_id desc offset greatest(p_look, 1) - 1 limit 1
+    $$;
+
+-- p_look: as in list_tasks().
+create or replace function list_dead_letters(p_filter jsonb default null, p_after uuid default null, p_limit integer default 50,
+                                             p_look integer default null)
     returns setof jsonb
     language plpgsql stable security definer set search_path from current
     as $$
+declare
+    v_limit integer := least(greatest(p_limit, 1), 1000);
+    v_floor uuid := case when p_filter is not null then _letters_floor(p_after, p_look) end;
+    v_count integer;
 begin
     return query execute format(
-        'select _letter_row(d) from dead_letter d where %s and ($1 is null or d.task_id < $1) order by d.task_id desc limit $2',
-        _letters_where(p_filter)) using p_after, least(greatest(p_limit, 1), 1000);
+        'select _letter_row(d) from dead_letter d where %s and ($1 is null or d.task_id < $1) and ($2 is null or d.task_id >= $2)'
+        ' order by d.task_id desc limit $3', _letters_where(p_filter)) using p_after, v_floor, v_limit;
+    get diagnostics v_count = row_count;
+    if v_count < v_limit and v_floor is not null then
+        return next jsonb_build_object('next', v_floor);
+    end if;
 end $$;
-comment on function list_dead_letters(jsonb, uuid, integer) is
-    'Dead letters, newest task first; the filter has queue, name, fingerprint, code, since, until, ids, text.';
+comment on function list_dead_letters(jsonb, uuid, integer, integer) is
+    'Dead letters, newest task first; the filter has queue, name, fingerprint, code, since, until, ids, text; p_look as in list_tasks.';
 
 -- What people did to a task, oldest first.
 create or replace function _history_of(p_task uuid) returns jsonb
@@ -114,10 +133,14 @@ create or replace function get_dead_letter(p_task uuid) returns jsonb
 comment on function get_dead_letter(uuid) is
     'All about a dead letter: cause, traceback, host, versions, params, runs; null if there is none. kept: the task itself is still there.';
 
--- Reads every dead letter that the filter chooses; most frequent first.
-create or replace function group_dead_letters(p_filter jsonb default null, p_limit integer default 50) returns setof jsonb
+-- Reads every dead letter that the filter chooses, or the p_look newest below p_after, with a last row as in list_tasks();
+-- most frequent first.
+create or replace function group_dead_letters(p_filter jsonb default null, p_limit integer default 50, p_after uuid default null,
+                                              p_look integer default null) returns setof jsonb
     language plpgsql stable security definer set search_path from current
     as $$
+declare
+    v_floor uuid := _letters_floor(p_after, p_look);
 begin
     return query execute format($q$
         select jsonb_build_object(
@@ -126,22 +149,29 @@ begin
             'queues', g.queues, 'code', d.error ->> 'code', 'type', d.error ->> 'type', 'message', d.error ->> 'message', 'sample', d.task_id)
         from (select d.fingerprint, count(*) as n, min(d.died_at) as first, max(d.died_at) as last,
                      count(distinct d.queue_id) as queues, max(d.task_id::text)::uuid as newest
-              from dead_letter d where %s group by d.fingerprint order by count(*) desc, d.fingerprint limit $1) g
+              from dead_letter d where %s and ($1 is null or d.task_id < $1) and ($2 is null or d.task_id >= $2)
+              group by d.fingerprint order by count(*) desc, d.fingerprint limit $3) g
         join dead_letter d on d.task_id = g.newest
-        order by g.n desc, g.fingerprint $q$, _letters_where(p_filter)) using least(greatest(p_limit, 1), 1000);
+        order by g.n desc, g.fingerprint $q$, _letters_where(p_filter)) using p_after, v_floor, least(greatest(p_limit, 1), 1000);
+    if v_floor is not null then
+        return next jsonb_build_object('next', v_floor);
+    end if;
 end $$;
-comment on function group_dead_letters(jsonb, integer) is 'Dead letters by fingerprint, most frequent first: how many, since when, and the newest of each.';
+comment on function group_dead_letters(jsonb, integer, uuid, integer) is
+    'Dead letters by fingerprint, most frequent first: how many, since when, and the newest of each; p_after and p_look as in list_dead_letters.';
 
-create or replace function count_dead_letters(p_filter jsonb default null) returns bigint
+create or replace function count_dead_letters(p_filter jsonb default null, p_look integer default null) returns bigint
     language plpgsql stable security definer set search_path from current
     as $$
 declare
+    v_floor uuid := _letters_floor(null, p_look);
     v_count bigint;
 begin
-    execute format('select count(*) from dead_letter d where %s', _letters_where(p_filter)) into v_count;
+    execute format('select count(*) from dead_letter d where %s and ($1 is null or d.task_id >= $1)', _letters_where(p_filter))
+        into v_count using v_floor;
     return v_count;
 end $$;
-comment on function count_dead_letters(jsonb) is 'How many dead letters a filter chooses.';
+comment on function count_dead_letters(jsonb, integer) is 'How many dead letters a filter chooses, of the p_look newest if it is given.';
 
 -- Removing -----------------------------------------------------------------------------------------
 

@@ -78,8 +78,8 @@ def test_a_purge_forgets_no_more_than_was_told(run: Run, queue: Queue) -> None:
     """What dies between the count and the purge stays, be it that there was nothing before."""
     task = dead(queue)
     queue.connection.execute(
-        "create or replace function count_dead_letters(p_filter jsonb default null) returns bigint"
-        " language sql stable as 'select 0::bigint'"
+        "create or replace function count_dead_letters(p_filter jsonb default null, p_look integer default null)"
+        " returns bigint language sql stable as 'select 0::bigint'"
     )
 
     assert run("dlq", "purge", "--all", "--yes", "--json").document == {"purged": 0, "dry_run": False}

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from absurd import dead_letters, inspection
 from absurd.errors import InvalidInputError
 from absurd.redaction import discreet
-from absurd.web.answers import After, Text
+from absurd.web.answers import LOOK, After, Text, split_page
 from absurd.web.dashboard.form import Form, Posted
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Operator, Reader
@@ -43,13 +43,17 @@ async def show_dead_letters(
     """Dead letters by kind, and one by one, newest first."""
     given = {"queue": queue, "name": name, "fingerprint": fingerprint, "code": code, "text": text}
     filters = {key: value for key, value in given.items() if value}
-    found = await desk.read(dead_letters.list_dead_letters(after=after, limit=PAGE + 1, **filters))
-    following = urlencode(filters | {"after": found[PAGE - 1]["id"]}) if len(found) > PAGE else None
+    call = dead_letters.list_dead_letters(after=after, limit=PAGE + 1, look=LOOK, **filters)
+    letters, last = split_page(await desk.read(call), PAGE)
+    groups, older = split_page(
+        await desk.read(dead_letters.group_dead_letters(limit=GROUPS, look=LOOK, **filters)), LOOK
+    )
+    following = urlencode(filters | {"after": last}) if last else None
     return show(
-        request, "dead_letters.html", letters=found[:PAGE], given=given, filters=filters, following=following,
+        request, "dead_letters.html", letters=letters, given=given, filters=filters, following=following,
         paged=after is not None, at_once=AT_ONCE,
-        groups=await desk.read(dead_letters.group_dead_letters(limit=GROUPS, **filters)),
-        count=await desk.read(dead_letters.count_dead_letters(**filters)),
+        groups=groups, count=await desk.read(dead_letters.count_dead_letters(look=LOOK, **filters)),
+        looked=LOOK if older else None,
         queues=[each["name"] for each in await desk.read(inspection.list_queues())],
     )  # fmt: skip
 

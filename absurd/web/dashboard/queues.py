@@ -9,12 +9,15 @@ from absurd import inspection, queue
 from absurd.errors import QueueNotFoundError
 from absurd.limits import QueueLimits, set_queue_limits, tell_limits
 from absurd.model import TaskState
-from absurd.web.answers import Name
+from absurd.web.answers import LOOK, Name, split_page
 from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.render import show
 from absurd.web.desk import Operator, Reader
 
 router = APIRouter(prefix="/queues")
+
+SHOWN = 20
+"""How many of its newest tasks the page of a queue shows."""
 
 
 @router.get("")
@@ -31,10 +34,10 @@ async def show_queue(request: Request, name: Name, desk: Reader) -> Response:
             break
     else:
         raise QueueNotFoundError(f"there is no queue {name}", name=name)
-    tasks = await desk.read(inspection.list_tasks(queue=name, limit=20))
+    tasks, older = split_page(await desk.read(inspection.list_tasks(queue=name, limit=SHOWN + 1, look=LOOK)), SHOWN)
     workers = [one for one in await desk.read(inspection.list_workers()) if name in one["queues"]]
     return show(
-        request, "queue.html", queue=each, tasks=tasks, workers=workers, states=list(TaskState),
+        request, "queue.html", queue=each, tasks=tasks, older=older, workers=workers, states=list(TaskState),
         tell_limits=tell_limits, rate=_rate(each["limits"]),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from absurd import inspection, logs, queue
 from absurd.errors import InvalidInputError, NotFoundError
 from absurd.model import TaskState
 from absurd.redaction import discreet
-from absurd.web.answers import After, Text
+from absurd.web.answers import LOOK, After, Text, split_page
 from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.pictures import answer_picture, showable
 from absurd.web.dashboard.render import show
@@ -53,13 +53,15 @@ async def show_tasks(
             until=_time(until, "until"),
             after=after,
             limit=PAGE + 1,
+            look=LOOK,
         )
     )
     given |= {"params": params, "since": since, "until": until}
     filters = {key: value for key, value in given.items() if value}
-    following = urlencode(filters | {"after": found[PAGE - 1]["id"]}) if len(found) > PAGE else None
+    tasks, last = split_page(found, PAGE)
+    following = urlencode(filters | {"after": last}) if last else None
     return show(
-        request, "tasks.html", tasks=found[:PAGE], given=given, filters=urlencode(filters), following=following,
+        request, "tasks.html", tasks=tasks, given=given, filters=urlencode(filters), following=following,
         paged=after is not None, states=list(TaskState),
         queues=[each["name"] for each in await desk.read(inspection.list_queues())],
         executors=[each["name"] for each in await desk.read(inspection.list_executors())],

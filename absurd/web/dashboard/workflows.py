@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from absurd import inspection, queue
-from absurd.web.answers import After, Text
+from absurd.web.answers import LOOK, After, Text, split_page
 from absurd.web.dashboard import gantt, graph
 from absurd.web.dashboard.form import Posted
 from absurd.web.dashboard.render import show
@@ -32,12 +32,12 @@ async def show_workflows(
     request: Request, desk: Reader, state: Text = "", name: Text = "", after: After = None
 ) -> Response:
     """Workflows, newest first, a page at a time."""
-    call = inspection.list_workflows(state=state or None, name=name or None, after=after, limit=PAGE + 1)
-    found = await desk.read(call)
+    call = inspection.list_workflows(state=state or None, name=name or None, after=after, limit=PAGE + 1, look=LOOK)
+    found, last = split_page(await desk.read(call), PAGE)
     filters = {key: value for key, value in {"state": state, "name": name}.items() if value}
-    following = urlencode(filters | {"after": found[PAGE - 1]["id"]}) if len(found) > PAGE else None
+    following = urlencode(filters | {"after": last}) if last else None
     return show(
-        request, "workflows.html", workflows=found[:PAGE], given={"state": state, "name": name}, states=STATES,
+        request, "workflows.html", workflows=found, given={"state": state, "name": name}, states=STATES,
         filters=urlencode(filters), following=following, paged=after is not None,
     )  # fmt: skip
 

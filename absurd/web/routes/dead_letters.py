@@ -12,7 +12,7 @@ from starlette.responses import Response
 from absurd import dead_letters
 from absurd.redaction import discreet
 from absurd.web import models
-from absurd.web.answers import After, Limit, Page, Text, answer, answer_all, answer_page
+from absurd.web.answers import LOOK, After, Limit, Page, Text, answer, answer_found
 from absurd.web.desk import Operator, Reader
 from absurd.web.problems import may_fail
 
@@ -45,12 +45,6 @@ class ListFilter(Filter):
     limit: Limit = 50
 
 
-class GroupFilter(Filter):
-    """Which dead letters, and how many groups."""
-
-    limit: Limit = 50
-
-
 class Choice(Filter):
     """Which dead letters to change: ids, filters, or `all`."""
 
@@ -78,14 +72,15 @@ class RequeueChoice(Choice):
 async def list_dead_letters(desk: Reader, given: Annotated[ListFilter, Query()]) -> Response:
     """Dead letters, newest task first."""
     limit = given.limit
-    found = await desk.read(dead_letters.list_dead_letters(after=given.after, limit=limit + 1, **given.filters()))
-    return answer_page(found, limit, lambda each: each["id"])
+    call = dead_letters.list_dead_letters(after=given.after, limit=limit + 1, look=LOOK, **given.filters())
+    return answer_found(await desk.read(call), limit)
 
 
 @router.get("/groups", response_model=Page[models.LetterGroup], responses=may_fail(404))
-async def group_dead_letters(desk: Reader, given: Annotated[GroupFilter, Query()]) -> Response:
-    """Dead letters by what their failures have in common, most frequent first."""
-    return answer_all(await desk.read(dead_letters.group_dead_letters(limit=given.limit, **given.filters())))
+async def group_dead_letters(desk: Reader, given: Annotated[ListFilter, Query()]) -> Response:
+    """The newest 5,000 dead letters by what their failures share, most frequent first; `next` leads to older ones."""
+    call = dead_letters.group_dead_letters(limit=given.limit, after=given.after, look=LOOK, **given.filters())
+    return answer_found(await desk.read(call), given.limit + 1)
 
 
 @router.get("/{task_id}", response_model=models.Letter, responses=may_fail(404))

@@ -16,7 +16,7 @@ from absurd.model import TaskSpec, TaskState
 from absurd.redaction import discreet
 from absurd.spawning import spawn_calls
 from absurd.web import product_models as models
-from absurd.web.answers import After, Limit, Reason, Text, answer
+from absurd.web.answers import LOOK, After, Limit, Reason, Text, answer, split_page
 from absurd.web.dependencies import Jobs
 from absurd.web.desk import Desk, Reader, Spawner
 from absurd.web.problems import may_fail
@@ -70,11 +70,11 @@ async def list_jobs(
     """Tasks with the products they have made, newest first."""
     found = await desk.read(
         inspection.list_tasks(
-            queue=queue, state=state, name=name, since=since, until=until, after=after, limit=limit + 1
+            queue=queue, state=state, name=name, since=since, until=until, after=after, limit=limit + 1, look=LOOK
         )
     )
-    following = found[limit - 1]["id"] if len(found) > limit else None
-    return answer({"items": await jobs.add_products(found[:limit]), "next": following})
+    items, following = split_page(found, limit)
+    return answer({"items": await jobs.add_products(items), "next": following})
 
 
 @router.get("/{task_id}", response_model=models.Job, responses=may_fail(404))

@@ -19,7 +19,7 @@ from absurd.redaction import discreet
 from absurd.spawning import spawn_calls
 from absurd.web import models
 from absurd.web.access import API
-from absurd.web.answers import After, Limit, Page, Reason, Text, answer, answer_all, answer_page
+from absurd.web.answers import LOOK, After, Limit, Page, Reason, Text, answer, answer_all, answer_found
 from absurd.web.desk import Desk, Reader, Spawner
 from absurd.web.files import ANSWERS, answer_file
 from absurd.web.problems import may_fail
@@ -91,13 +91,21 @@ async def list_tasks(
     after: After = None,
     limit: Limit = 50,
 ) -> Response:
-    """Tasks, newest first."""
+    """Tasks, newest first; where filters fit few, a page may be short, even empty, and `next` tells where to go on."""
     found = await desk.read(
         inspection.list_tasks(
-            queue=queue, state=state, name=name, tag=tag, since=since, until=until, after=after, limit=limit + 1
+            queue=queue,
+            state=state,
+            name=name,
+            tag=tag,
+            since=since,
+            until=until,
+            after=after,
+            limit=limit + 1,
+            look=LOOK,
         )
     )
-    return answer_page(found, limit, lambda each: each["id"])
+    return answer_found(found, limit)
 
 
 @router.get("/{task_id}", response_model=models.Task, responses=may_fail(404))

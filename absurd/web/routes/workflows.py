@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from absurd import inspection, queue
 from absurd.web import models
-from absurd.web.answers import After, Limit, Page, Reason, Text, answer, answer_page
+from absurd.web.answers import LOOK, After, Limit, Page, Reason, Text, answer, answer_found
 from absurd.web.desk import Reader, Spawner
 from absurd.web.problems import may_fail
 
@@ -35,8 +35,8 @@ async def list_workflows(
     limit: Limit = 50,
 ) -> Response:
     """Workflows, newest first."""
-    found = await desk.read(inspection.list_workflows(state=state, name=name, after=after, limit=limit + 1))
-    return answer_page(found, limit, lambda each: each["id"])
+    found = await desk.read(inspection.list_workflows(state=state, name=name, after=after, limit=limit + 1, look=LOOK))
+    return answer_found(found, limit)
 
 
 @router.get("/{workflow_id}", response_model=models.Workflow, responses=may_fail(404))
