@@ -20,6 +20,7 @@ from absurd.bench.arena import QUEUE, STOPPING, Arena, until
 from absurd.bench.backlog import fill, make_history
 from absurd.bench.figures import Figure, percentile
 from absurd.bench.queue import drain
+from absurd.bench.spent import spent_by
 from absurd.errors import ExecutionError
 from absurd.model import TaskState
 from absurd.orphans import stop_with_parent
@@ -74,11 +75,13 @@ def measure(
 ) -> list[Figure]:
     """Drain tasks alone and before the eyes of `followers`; then ask each page `requests` times with `rows` tasks."""
     drain(arena, max(100, tasks // 10), 1, concurrency)  # for caches and plans
-    with served(arena) as url:
+    with served(arena) as (url, process):
         alone = drain(arena, tasks, 1, concurrency).drained
         with Followers(url, followers) as watching:
+            before = spent_by(process)
             watched = drain(arena, tasks, 1, concurrency).drained
-        if watching.received == 0:
+            spent = spent_by(process) - before
+        if watching.events == 0:
             raise ExecutionError("those who watched were told nothing: this should never be")
     told(f"{followers} followers were sent {watching.received / 1e6:.1f} MB")
     waiting, failed = int(rows * WAITING), int(rows * FAILED)
@@ -87,19 +90,25 @@ def measure(
     with arena.paused():
         fill(arena, waiting)
         arena.settle()
-        with served(arena) as url:
+        with served(arena) as (url, _):
             answers = list(_answers(arena, url, requests))
     return [
         Figure("drained, nobody watches", alone, "tasks/s"),
         Figure(f"drained, {followers} watch", watched, "tasks/s"),
         Figure("part of the rate that is kept", watched / alone, ""),
+        Figure(
+            "processor time of the interface for an event and follower",
+            1e6 * spent / watching.events,
+            "µs",
+            higher=False,
+        ),
         *answers,
     ]
 
 
 @contextmanager
-def served(arena: Arena) -> Iterator[str]:
-    """The URL of an interface to the arena, in a process of its own, without a limit of requests."""
+def served(arena: Arena) -> Iterator[tuple[str, int]]:
+    """The URL of an interface to the arena, in a process of its own, without a limit of requests, and its number."""
     command = [sys.executable, "-m", "absurd", "serve", "--port", "0", "--json"]
     env = os.environ | arena.settings.environment() | {"ABSURD_WEB_RATE": "0"}
     with (
@@ -119,7 +128,7 @@ def served(arena: Arena) -> Iterator[str]:
             told = "".join(process.stdout.readline() for _ in range(3))
             if '"url"' not in told:
                 raise ExecutionError(f"`absurd serve` did not begin: {told.strip()}")
-            yield str(json.loads(told)["url"])
+            yield str(json.loads(told)["url"]), process.pid
         finally:
             process.terminate()
             try:
@@ -136,8 +145,8 @@ class Followers:
         self._count = count
         self._greeted = 0
         self._ended = threading.Event()
-        self.received = 0
-        """Bytes that they were sent after they were greeted."""
+        self.received = self.events = 0
+        """Bytes and events that they were sent after they were greeted."""
         self._thread = threading.Thread(target=lambda: asyncio.run(self._read_all()))
 
     def __enter__(self) -> Self:
@@ -173,6 +182,7 @@ class Followers:
             self._greeted += 1
             while piece := await reader.read(65_536):
                 self.received += len(piece)
+                self.events += piece.count(b"event: ")
         finally:
             writer.close()
 

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import structlog
@@ -67,6 +68,25 @@ class Message(NamedTuple):
     data: str
 
 
+class Batch:
+    """Messages that are sent together; what is sent is made once for all who are told the same."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.messages = messages
+
+    @cached_property
+    def stream(self) -> bytes:
+        """As server-sent events: one piece, for each that is written costs every connection anew."""
+        return "".join(map(_event, self.messages)).encode()
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """As JSON objects with `id`, `topic` and `data`."""
+        return [
+            json.dumps(each._asdict() | {"data": json.loads(each.data)}, ensure_ascii=False) for each in self.messages
+        ]
+
+
 class Wish(NamedTuple):
     """What one who watches wants to know."""
 
@@ -88,26 +108,27 @@ class _Piece:
         self._snapshot = snapshot
         self._rows = list(rows)
         self._lost = lost
-        self._told: dict[Wish, list[Message]] = {}
+        self._told: dict[Wish, Batch] = {}
         self.numbers = frozenset(row["n"] for row in self._rows if "n" in row)
 
-    def told(self, wish: Wish, known: frozenset[int]) -> list[Message]:
+    def told(self, wish: Wish, known: frozenset[int]) -> Batch:
         """Its messages, but for rows that are known."""
-        if self._lost:
-            return [Message(self._snapshot, "reset", "{}")]
         if known & self.numbers:
-            return self._messages([row for row in self._rows if row.get("n") not in known], wish)
+            return self._batch([row for row in self._rows if row.get("n") not in known], wish)
         if wish not in self._told:
-            self._told[wish] = self._messages(self._rows, wish)
+            lost = Batch(Message(self._snapshot, "reset", "{}"))
+            self._told[wish] = lost if self._lost else self._batch(self._rows, wish)
         return self._told[wish]
 
-    def _messages(self, rows: Iterable[Row], wish: Wish) -> list[Message]:
+    def _batch(self, rows: Iterable[Row], wish: Wish) -> Batch:
         found = _merged(row for row in rows if wish.covers(row))
         last = len(found) - 1
-        return [
-            Message(self._snapshot if place == last else None, row["topic"], json.dumps(row, ensure_ascii=False))
-            for place, row in enumerate(found)
-        ]
+        return Batch(
+            *(
+                Message((self._snapshot or None) if place == last else None, row["topic"], _json(row))
+                for place, row in enumerate(found)
+            )
+        )
 
 
 class _Watcher:
@@ -137,7 +158,7 @@ class Feed:
         self._counts: dict[str, Row] = {}
         self._closed = False
 
-    async def follow(self, wish: Wish, after: str | None = None, *, once: bool = False) -> AsyncGenerator[Message]:
+    async def follow(self, wish: Wish, after: str | None = None, *, once: bool = False) -> AsyncGenerator[Batch]:
         """Messages from now on, or from `after`, the id of one before; first comes a ``hello``.
 
         It ends when the feed is closed, for a reader that is too slow, and with `once` when all is told.  ``reset``
@@ -151,26 +172,31 @@ class Feed:
         try:
             await self._start()
             known: frozenset[int] = frozenset()
-            missed: list[Message] = []
+            missed = Batch()
             here = self._snapshot
             if after is not None:
                 found = await self._database.run(read_feed(after))
-                first = _Piece(found.snapshot, found.events, lost=found.lost)
-                here, known, missed = found.snapshot, first.numbers, first.told(wish, known)
-            yield Message(None if missed else here, "hello", "{}")
-            for message in [*missed, *_Piece("", self._counts.values()).told(wish, known)]:
-                yield message._replace(id=message.id or None)
+                since = _Piece(found.snapshot, found.events, lost=found.lost)
+                here, known, missed = found.snapshot, since.numbers, since.told(wish, known)
+            yield Batch(Message(None if missed.messages else here, "hello", "{}"))
+            counts = _Piece("", self._counts.values()).told(wish, known)
+            if first := (*missed.messages, *counts.messages):
+                yield Batch(*first)
+            alive = time.monotonic() + ALIVE_SECONDS
             while not (self._closed or once):
+                # What is not wanted puts nothing off: who waits for something rare hears a sign of life all the same.
                 try:
-                    async with asyncio.timeout(ALIVE_SECONDS):
+                    async with asyncio.timeout(alive - time.monotonic()):
                         piece = await watcher.pieces.get()
+                        if piece is None:
+                            return
+                        batch = piece.told(wish, known)
                 except TimeoutError:
-                    yield Message(self._snapshot, "alive", "{}")
-                    continue
-                if piece is None:
-                    return
-                for message in piece.told(wish, known):
-                    yield message
+                    told_all = watcher.pieces.empty()  # else a piece came in the very moment
+                    batch = Batch(Message(self._snapshot if told_all else None, "alive", "{}"))
+                if batch.messages:
+                    alive = time.monotonic() + ALIVE_SECONDS
+                    yield batch
         finally:
             self._watchers.discard(watcher)
 
@@ -237,6 +263,17 @@ class Feed:
                 self._counts[each["name"]] = row
                 changed.append(row)
         return changed
+
+
+def _event(message: Message) -> str:
+    number = f"id: {message.id}\n" if message.id else ""
+    if message.topic == "alive":
+        return f"{number}: alive\n\n"
+    return f"{number}event: {message.topic}\ndata: {message.data}\n\n"
+
+
+def _json(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False)
 
 
 def _merged(rows: Iterable[Row]) -> list[dict[str, Any]]:

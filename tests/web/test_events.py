@@ -144,17 +144,17 @@ async def test_a_slow_reader_is_dropped(module_database_url: str, monkeypatch: p
     async with AsyncDatabase(module_database_url) as database:
         shared = Feed(database)
         slow = shared.follow(wish)
-        hello = await anext(slow)
+        [hello] = (await anext(slow)).messages
         quick = shared.follow(wish)
         await anext(quick)
         for _ in range(5):
             await database.fetch("select {schema}.register_worker('w', 'h', 1, $1, 1, $2, $2, 30)", [], "{}")
             await anext(quick)
-        assert [] == [message async for message in slow]
-        again = [message async for message in shared.follow(wish, hello.id, once=True)]
+        assert [] == [batch async for batch in slow]
+        again = [message async for batch in shared.follow(wish, hello.id, once=True) for message in batch.messages]
         assert 5 == sum(message.topic == "worker" for message in again)
         shared.close()
-        assert [] == [message async for message in quick]
+        assert [] == [batch async for batch in quick]
 
 
 @pytest.fixture

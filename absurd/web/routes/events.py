@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request
@@ -19,7 +18,7 @@ from absurd.errors import InvalidInputError
 from absurd.tokens import Scope
 from absurd.web.answers import Text
 from absurd.web.desk import Reader, check_scope
-from absurd.web.feed import Feed, Message, Topic, Wish
+from absurd.web.feed import Batch, Feed, Topic, Wish
 from absurd.web.problems import may_fail
 
 router = APIRouter(prefix="/events", tags=["events"])
@@ -65,11 +64,11 @@ async def watch_events(
     told = _told(feed, request, _wish(topics, queue), last_event_id or after, once=once)
     first = await anext(told)  # before the answer begins: it may be refused
 
-    async def stream() -> AsyncIterator[str]:
+    async def stream() -> AsyncIterator[bytes]:
         async with aclosing(told):
-            yield "retry: 1000\n" + _line(first)
-            async for message in told:
-                yield _line(message)
+            yield b"retry: 1000\n" + first.stream
+            async for batch in told:
+                yield batch.stream
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
@@ -91,9 +90,11 @@ async def watch_socket(socket: WebSocket) -> None:
 
             group.start_soon(await_end)
             with suppress(WebSocketDisconnect):
-                await socket.send_text(_text(first))
-                async for message in told:
-                    await socket.send_text(_text(message))
+                for text in first.texts:
+                    await socket.send_text(text)
+                async for batch in told:
+                    for text in batch.texts:
+                        await socket.send_text(text)
                 await socket.close(GOING_AWAY)
             group.cancel_scope.cancel()
 
@@ -116,25 +117,13 @@ def _wish(topics: str | None, queue: str | None) -> Wish:
 
 async def _told(
     feed: Feed, asker: HTTPConnection, wish: Wish, after: str | None, *, once: bool = False
-) -> AsyncGenerator[Message]:
+) -> AsyncGenerator[Batch]:
     """Messages for as long as who asks may have them."""
     checked = time.monotonic()
-    async with aclosing(feed.follow(wish, after, once=once)) as messages:
-        async for message in messages:
-            yield message
+    async with aclosing(feed.follow(wish, after, once=once)) as batches:
+        async for batch in batches:
+            yield batch
             if time.monotonic() - checked > CHECK_SECONDS:
                 if not await asker.state.still_admitted():
                     return
                 checked = time.monotonic()
-
-
-def _line(message: Message) -> str:
-    number = f"id: {message.id}\n" if message.id else ""
-    if message.topic == "alive":
-        return f"{number}: alive\n\n"
-    return f"{number}event: {message.topic}\ndata: {message.data}\n\n"
-
-
-def _text(message: Message) -> str:
-    about: dict[str, Any] = {"id": message.id, "topic": message.topic, "data": json.loads(message.data)}
-    return json.dumps(about, ensure_ascii=False)
