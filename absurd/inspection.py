@@ -166,7 +166,7 @@ def get_status() -> Call[Document]:
 
 
 def get_metrics() -> Call[Document]:
-    """Counters of queues, of which none ever falls; overdue schedules, rows of tables, the oldest snapshot."""
+    """Counters of queues, of which none ever falls; overdue schedules, alerts, rows of tables, the oldest snapshot."""
     return Call("select {schema}.get_metrics()::text as document", (), lambda rows: dict(decode(rows[0]["document"])))
 
 

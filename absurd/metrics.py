@@ -49,6 +49,9 @@ METRICS: dict[str, Metric] = {
         "gauge", "queue", ("schedule",), "For how long a schedule has been due; only those that are, up to 100."
     ),
     "absurd_problems": Metric("gauge", "queue", ("code",), "Problems that `absurd status` tells, by code."),
+    "absurd_alert_firing": Metric(
+        "gauge", "queue", ("alert", "severity"), "Whether an alert of the database fires, be it silent or not."
+    ),
     "absurd_table_rows": Metric("gauge", "queue", ("table",), "Rows of a table, estimated by PostgreSQL."),
     "absurd_table_dead_rows": Metric("gauge", "queue", ("table",), "Dead rows of a table, still to be removed."),
     "absurd_oldest_snapshot_seconds": Metric(

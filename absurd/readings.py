@@ -51,6 +51,8 @@ def _work(status: dict[str, Any]) -> Iterator[Sample]:
 def _database(metrics: dict[str, Any]) -> Iterator[Sample]:
     for schedule, seconds in metrics["schedules"].items():
         yield Sample("absurd_schedule_lateness_seconds", seconds, {"schedule": schedule})
+    for each in metrics["alerts"]:
+        yield Sample("absurd_alert_firing", each["firing"], {"alert": each["name"], "severity": each["severity"]})
     for table, rows in metrics["tables"].items():
         yield Sample("absurd_table_rows", rows["live"], {"table": table})
         yield Sample("absurd_table_dead_rows", rows["dead"], {"table": table})

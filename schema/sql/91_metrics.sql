@@ -42,6 +42,9 @@ create or replace function get_metrics() returns jsonb
                 select coalesce(jsonb_object_agg(s.name, extract(epoch from clock_time() - s.next_due)), '{}')
                 from (select name, next_due from schedule where paused_at is null and next_due < clock_time()
                       order by next_due limit 100) s),
+            'alerts', (
+                select coalesce(jsonb_agg(jsonb_build_object('name', a.name, 'severity', a.severity, 'firing', a.state = 'firing') order by a.name), '[]')
+                from alert a),
             'tables', (
                 select coalesce(jsonb_object_agg(t.name, jsonb_build_object('live', t.live, 'dead', t.dead)), '{}')
                 from (select coalesce(pg_partition_root(relid), relid)::regclass::text as name, sum(n_live_tup) as live, sum(n_dead_tup) as dead
@@ -50,4 +53,4 @@ create or replace function get_metrics() returns jsonb
                 select coalesce(extract(epoch from max(clock_timestamp() - h.xact_start)), 0) from _holders() h))
     $$;
 comment on function get_metrics() is
-    'Counters of each queue, of which none ever falls; how late the schedules are that are due; rows of each table, dead ones too; the age of the oldest snapshot.';
+    'Counters of each queue, of which none ever falls; how late the schedules are that are due; alerts, and which of them fire; rows of each table, dead ones too; the age of the oldest snapshot.';

