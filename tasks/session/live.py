@@ -24,6 +24,9 @@ MOST_WAITING = 1 << 20
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds after which a database that is away is asked again."""
 
+PATIENCE = 5.0
+"""Seconds for which the end of a manager waits for what is being told."""
+
 _log = logging.getLogger("absurd.session")
 
 
@@ -68,11 +71,11 @@ class Live:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Tell what waits, unless the database is away, and end."""
+        """Tell what waits, unless the database is away, and end; one that does not answer is not waited for long."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(PATIENCE)
 
     def _run(self) -> None:
         pause = FIRST_PAUSE

@@ -17,6 +17,8 @@ from absurd.tasks.session.writer import refused
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
+PATIENCE = 15.0
+"""Seconds for which the end of a manager waits for a database that neither answers nor refuses."""
 
 _log = logging.getLogger("absurd.session")
 
@@ -105,7 +107,11 @@ class Sealer:
             self._stopping = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(None if self._client is None else PATIENCE)
+            if self._thread.is_alive():
+                _log.warning(
+                    "the database does not answer: what has ended in %s is sealed by its next manager", self._data_dir
+                )
 
     def _run(self) -> None:
         pause = FIRST_PAUSE

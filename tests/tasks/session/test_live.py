@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from web.test_serve import served
 from absurd import SyncAbsurdClient
 from absurd.errors import AbsurdError
 from absurd.feed import Heard, follow_sessions
-from absurd.tasks.session import SessionManager, live
+from absurd.tasks.session import SessionManager, live, sealer
 from absurd.tasks.session.following import follow
 
 TELLING = """
@@ -111,8 +112,8 @@ def messages(told: Heard | None) -> list[str]:
 
 
 def test_an_outage_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the server is away, or moves no more, calls return and the journal has all; of what waits to be told the
-    newest is kept, and told once the server is back, with how many entries are left out.
+    """While the server is away, or moves no more, calls return, the last too, and the journal has all; of what waits to
+    be told the newest is kept, and told once the server is back, with how many entries are left out.
     """
     monkeypatch.setattr(live, "MOST_WAITING", 4000)
     folder = tmp_path / "telescope"
@@ -135,10 +136,17 @@ def test_an_outage_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 sessions.log("INFO", "frozen")
             while "frozen" not in found:
                 found += messages(next(told))
+            journal = [each.value["message"] for each in follow(folder, last=-1, wait=None) if each.kind == "log"]
+            monkeypatch.setattr(live, "PATIENCE", 0.1)
+            monkeypatch.setattr(sealer, "PATIENCE", 0.1)
+            with outage.frozen():
+                sessions.end_session(wait=False)
+                sessions.log("INFO", "the end")
+                sessions.close()
+            wait_until(lambda: not {"absurd-live", "absurd-sealer"} & {each.name for each in threading.enumerate()})
 
         assert found == [f"away {number}" for number in range(missed, 200)] + ["frozen"]
         assert missed > 100
-        journal = [each.value["message"] for each in follow(folder, last=-1, wait=None) if each.kind == "log"]
         assert journal == ["before", *(f"away {number}" for number in range(200)), "frozen"]
 
 
