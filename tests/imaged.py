@@ -9,7 +9,7 @@ import numpy as np
 
 from absurd.tasks.calibration.predict import predict
 from absurd.tasks.calibration.sky_model import Component, SkyModel
-from absurd.tasks.imaging.grid import Geometry
+from absurd.tasks.imaging.geometry import Geometry
 from absurd.tasks.radio.beam import Beam
 from absurd.tasks.radio.telescope import load_telescope
 from absurd.tasks.visibility.uvw import meridian_centres, uvw_m

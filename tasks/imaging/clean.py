@@ -34,9 +34,9 @@ class Components:
     def __len__(self) -> int:
         return len(self.flux_jy)
 
-    def add_to(self, model: Pixels, sign: float = 1.0) -> None:
+    def add_to(self, model: Pixels) -> None:
         """Add them to a model (y, x), in place."""
-        np.add.at(model, (self.y, self.x), (sign * self.flux_jy).astype(np.float32))
+        np.add.at(model, (self.y, self.x), self.flux_jy.astype(np.float32))
 
 
 def outside(psf: Pixels, half: int) -> float:

@@ -35,6 +35,8 @@ _POINT_STAGES = 2
 _MOST_POINT_STAGES = 8
 """The same where more than noise is left: a bright source that is not followed yet costs those around it per cents."""
 _ABOVE_NOISE = 1.1
+_ROUNDS_AGAIN = 1
+"""Steps after which points fit that did before others were dropped."""
 _SAMPLED = 1 << 20
 """Pixels of which the noise is taken."""
 
@@ -69,8 +71,8 @@ class Found(Protocol):
 
     def __len__(self) -> int: ...
 
-    def add_to(self, model: Pixels, sign: float = 1.0) -> None:
-        """Add them to a model, in place; with -1 take them out."""
+    def add_to(self, model: Pixels) -> None:
+        """Add them to a model, in place."""
 
 
 class Cleaner:
@@ -81,6 +83,8 @@ class Cleaner:
     ) -> None:
         self._grid, self._psf, self._beam, self._parameters, self._tell = grid, psf, beam, parameters, tell
         self._mask = mask
+        self._left_over = grid.samples.values
+        """Visibilities without the model and the points."""
         self._fit: PointFit | None = None
         self._peak: Callable[[Pixels, Mask | None], float] = peak
         self._minor_cycle: Callable[..., Found] = minor_cycle
@@ -96,7 +100,7 @@ class Cleaner:
     def clean(self) -> Cleaned:
         """Down to the threshold, or until `stopped_by` something else."""
         parameters = self._parameters
-        state = Cleaned(np.zeros(self._grid.geometry.shape, np.float32), self._grid.dirty(self._grid.samples.values))
+        state = Cleaned(np.zeros(self._grid.geometry.shape, np.float32), self._grid.dirty(self._left_over))
         if self._mask is not None and not self._mask.any():
             state.stopped_by = "empty mask"
             return state
@@ -122,12 +126,11 @@ class Cleaner:
                 state.residual, self._psf, half=self._half, gain=parameters.gain, mask=mask,
                 limit_jy=max(floor, share * highest), most=parameters.niter - state.components,
             )  # fmt: skip
-            found.add_to(state.model)
-            residual = self._residual(state)
+            left_over = self._without(found)
+            residual = self._grid.dirty(left_over)
             state.cycles += 1
             left = self._peak(residual, mask) / highest
             if left >= 1 and power(residual, mask) > _GAINED * power(state.residual, mask):
-                found.add_to(state.model, -1.0)
                 if share >= _LARGEST_SHARE:
                     state.stopped_by = "divergence"
                     break
@@ -136,23 +139,22 @@ class Cleaner:
             # Where sidelobes reach farther than the image, no cycle can go deeper than these are.
             share = min(_LARGEST_SHARE, max(least_share, left))
             state.components += len(found)
-            state.residual = residual
+            found.add_to(state.model)
+            state.residual, self._left_over = residual, left_over
             most = _MOST_POINT_STAGES if noise(residual) > _ABOVE_NOISE * self._grid.noise_jy else _POINT_STAGES
             if state.cycles >= _POINTS_FROM and stages < most and self._find_points(state):
                 stages += 1
-        if state.points:  # what was cleaned since is no longer in their way
-            self._refit(state, 2)
+        if state.points and self._fit is not None:  # what was cleaned since is no longer in their way
+            values = self._left_over.copy()
+            self._fit.subtract(state.points, values, -1.0)
+            self._refit(state, values)
         return state
 
-    def _residual(self, state: Cleaned) -> Pixels:
-        values = self._without_model(state)
-        if self._fit is not None:
-            self._fit.subtract(state.points, values)
-        return self._grid.dirty(values)
-
-    def _without_model(self, state: Cleaned) -> Values:
-        values = self._grid.predict(state.model)
-        np.subtract(self._grid.samples.values, values, out=values)
+    def _without(self, found: Found) -> Values:
+        """What is left over without components, too."""
+        model, values = np.zeros(self._grid.geometry.shape, np.float32), self._left_over.copy()
+        found.add_to(model)
+        self._grid.subtract(model, values)
         return values
 
     def _find_points(self, state: Cleaned) -> bool:
@@ -173,7 +175,7 @@ class Cleaner:
         fluxes = [state.model[each] for each in found]
         state.points = [*known, *(as_point(state.model, each) for each in found)]
         state.model[:] = 0
-        self._refit(state)
+        self._refit(state, self._grid.samples.values.copy())
         kept = state.points[: len(known)]
         for each, flux, point in zip(found, fluxes, state.points[len(known) :], strict=True):
             if _left(state.residual, point, self._beam, cell) >= _left(before, point, self._beam, cell):
@@ -182,15 +184,17 @@ class Cleaner:
                 kept.append(point)
         if len(kept) < len(state.points):
             state.points = kept
-            self._refit(state)
+            values = self._grid.samples.values.copy()
+            self._grid.subtract(state.model, values)
+            self._refit(state, values, _ROUNDS_AGAIN)
         return True
 
-    def _refit(self, state: Cleaned, rounds: int = ROUNDS) -> None:
-        values = self._without_model(state)
+    def _refit(self, state: Cleaned, values: Values, rounds: int = ROUNDS) -> None:
+        """Fit points to visibilities without the model, and take them out of these, in place."""
         if state.points and self._fit is not None:
             state.points = self._fit.fit(state.points, values, rounds)
             self._fit.subtract(state.points, values)
-        state.residual = self._grid.dirty(values)
+        state.residual, self._left_over = self._grid.dirty(values), values
 
 
 def _left(residual: Pixels, point: Point, beam: RestoringBeam, cell_rad: float) -> float:

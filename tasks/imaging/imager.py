@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from absurd.tasks.imaging.beam_fit import RestoringBeam, fit_beam, restore
 from absurd.tasks.imaging.deconvolve import Cleaner, Stop, Tell, noise
-from absurd.tasks.imaging.grid import Geometry, Grid
+from absurd.tasks.imaging.geometry import Geometry
+from absurd.tasks.imaging.grid import Grid
 from absurd.tasks.imaging.masks import read_mask
 from absurd.tasks.imaging.parameters import ImagingParameters
 from absurd.tasks.imaging.points import Point
 from absurd.tasks.imaging.primary_beam import primary_beam
 from absurd.tasks.imaging.samples import Samples, samples_of
-from absurd.tasks.imaging.weighting import imaging_weights, thermal_noise_jy
+from absurd.tasks.imaging.weighting import imaging_weights
 from absurd.tasks.radio.beam import Beam, beam_named
 from absurd.tasks.radio.errors import ValidationError
 from absurd.tasks.visibility.visibilities import Visibilities
@@ -117,7 +118,7 @@ def image_samples(samples: Samples, parameters: ImagingParameters, tell: Tell = 
         stopped_by=cleaned.stopped_by,
         statistics={
             "rms_jy": rms,
-            "thermal_jy": thermal_noise_jy(weights, samples),
+            "thermal_jy": grid.noise_jy,
             "peak_jy": top,
             "dynamic_range": top / rms if rms else float("inf"),
             "components": cleaned.components,

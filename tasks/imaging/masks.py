@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.imaging.beam_fit import RestoringBeam
-from absurd.tasks.imaging.grid import Geometry
+from absurd.tasks.imaging.geometry import Geometry
 from absurd.tasks.imaging.points import Point
 from absurd.tasks.quiet import quiet
 from absurd.tasks.radio.errors import DataError

@@ -33,8 +33,8 @@ class Blobs:
     def __len__(self) -> int:
         return self.number
 
-    def add_to(self, model: Pixels, sign: float = 1.0) -> None:
-        model += np.float32(sign) * self.image
+    def add_to(self, model: Pixels) -> None:
+        model += self.image
 
 
 class MultiScale:

@@ -10,24 +10,21 @@ to arrive.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.imaging.beam_fit import RestoringBeam
+from absurd.tasks.imaging.direct import padded_flux
 from absurd.tasks.imaging.grid import Grid
-from absurd.tasks.radio.compiled import kernel
-from absurd.tasks.radio.telescope import SPEED_OF_LIGHT
+from absurd.tasks.imaging.phasors import project
 
 Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
 Pixels = NDArray[np.float32]
 Values = NDArray[np.complex64]
-ROUNDS = 3
+ROUNDS = 2
 """Steps of a fit; each takes the errors down to a tenth or so."""
 _MOST = 64
 """Candidates at once."""
@@ -102,19 +99,17 @@ class PointFit:
     def __init__(self, grid: Grid, psf: Pixels, beam: RestoringBeam) -> None:
         samples = grid.samples
         self._grid, self._psf, self._beam = grid, psf, beam
-        self._uvw_s = grid.uvw_m / SPEED_OF_LIGHT
+        self._direct = grid.direct
         times = samples.time_s[samples.starts[:-1]]
         self._t = _to_one(times)
         self._v = _to_one(samples.frequencies_hz)
-        steps = np.diff(samples.frequencies_hz)
-        self._even = bool(not len(steps) or np.ptp(steps) < 1e-6 * abs(steps[0]))
         weight = np.stack([grid.weights @ self._v**each for each in range(2 * _POWERS - 1)], axis=1)
         self._share = np.add.reduceat(weight, samples.starts[:-1])
         """(time, power): sums over weights of the powers of v."""
         few = len(times), len(samples.frequencies_hz)
         self._used = [at for at, term in enumerate(TERMS) if all(map(lambda power, most: power < most, term, few))]
         by_row = grid.weights @ samples.frequencies_hz**2
-        uv = 2 * np.pi * self._uvw_s[:, :2]
+        uv = 2 * np.pi * grid.direct.uvw_s[:, :2]
         curvature = np.stack([uv[:, 0] ** 2, uv[:, 0] * uv[:, 1], uv[:, 1] ** 2], axis=1) * by_row[:, None]
         self._curvature = np.add.reduceat(curvature, samples.starts[:-1])
         """(time, 3): sums over weights of (2 pi u)^2, (2 pi)^2 u v, (2 pi v)^2."""
@@ -146,18 +141,13 @@ class PointFit:
             for (y, x), each, mean in zip(places, terms, means, strict=True)
         ]
 
-    def subtract(self, points: Sequence[Point], values: Values) -> None:
-        """Take points out of visibilities (row, channel), in place."""
+    def subtract(self, points: Sequence[Point], values: Values, sign: float = 1.0) -> None:
+        """Take points out of visibilities (row, channel), in place; with -1 put them in again."""
         if not points:
             return
         places, terms = _arrays(points)
-        cosines, flux = self._directions(places), self._flux(terms)
-        frequencies = self._grid.samples.frequencies_hz
-
-        def take(number: int, rows: slice) -> None:
-            _subtract(values[rows], self._uvw_s[rows], frequencies, self._even, cosines, self._spectra(flux[number]))
-
-        self._by_time(take)
+        flux = self._flux(sign * terms)
+        self._direct.subtract(places, lambda time: self._spectra(flux[time]), values)
 
     def _chosen(self) -> list[tuple[int, int]]:
         return [TERMS[each] for each in self._used]
@@ -179,40 +169,27 @@ class PointFit:
 
         r is what points leave of the visibilities, e = exp(2 pi i (u x + v y + w' (n - 1))).
         """
-        cosines = self._directions(places)
-        frequencies, weights = self._grid.samples.frequencies_hz, self._grid.weights
+        direct, weights = self._direct, self._grid.weights
+        frequencies, cosines = direct.frequencies_hz, direct.cosines(places)
         sums = np.zeros((len(self._t), _POWERS + 2, len(places)))
 
         def add(number: int, rows: slice) -> None:
-            here = np.zeros((3, len(places), len(frequencies)), np.float32)
-            _project(
-                values[rows], weights[rows], self._uvw_s[rows], frequencies, self._even, cosines,
-                self._spectra(flux[number]), here,
+            spectra = padded_flux(self._spectra(flux[number]))
+            along, turned = np.zeros_like(spectra), np.zeros((2, spectra.shape[1]))
+            project(
+                values[rows], weights[rows], direct.uvw_s[rows], frequencies, direct.even, cosines, spectra, along,
+                turned,
             )  # fmt: skip
-            sums[number, :_POWERS] = self._v ** np.arange(_POWERS)[:, None] @ here[0].T
-            sums[number, _POWERS:] = here[1:] @ (2 * np.pi * frequencies)
+            sums[number, :_POWERS] = self._v ** np.arange(_POWERS)[:, None] @ along[:, : len(places)]
+            sums[number, _POWERS:] = 2 * np.pi * turned[:, : len(places)]
 
-        self._by_time(add)
+        direct.by_time(add)
         return sums[:, :_POWERS], sums[:, _POWERS:]
 
-    def _spectra(self, flux: Floats) -> Singles:
-        """(point, channel) of (power of v, point)."""
-        return (flux.T @ self._v ** np.arange(_POWERS)[:, None]).astype(np.float32)
-
-    def _by_time(self, work: Callable[[int, slice], None]) -> None:
-        """Each time by itself, on all processors; what is added up is the same however many there are."""
-        starts = self._grid.samples.starts
-        parts: Iterator[tuple[int, slice]] = (
-            (number, slice(int(starts[number]), int(starts[number + 1]))) for number in range(len(starts) - 1)
-        )
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            list(pool.map(lambda part: work(*part), parts))
-
-    def _directions(self, places: Floats) -> Floats:
-        """(point, 3): x, y, n - 1."""
-        geometry = self._grid.geometry
-        x, y = geometry.plane(places[:, 0], places[:, 1])
-        return np.stack([x, y, np.nan_to_num(geometry.depth(x, y))], axis=1)
+    def _spectra(self, flux: Floats) -> Floats:
+        """(channel, point) of (power of v, point)."""
+        spectra: Floats = self._v[:, None] ** np.arange(_POWERS) @ flux
+        return spectra
 
     def _products(self, places: Floats) -> Floats:
         """(point, point): the point spread function from each to each, between pixels by its neighbours."""
@@ -239,90 +216,3 @@ def _to_one(values: Floats) -> Floats:
 def _arrays(points: Sequence[Point]) -> tuple[Floats, Floats]:
     """(point, 2) y and x; (point, term)."""
     return np.array([[each.y, each.x] for each in points]), np.array([each.terms_jy for each in points])
-
-
-@kernel
-def _phases(uvw_s: Floats, frequencies: Floats, even: bool, cosines: Floats, real: Singles, imag: Singles) -> None:
-    """exp(2 pi i (u x + v y + w' (n - 1))) of one row, (point, channel).
-
-    Where channels are even, the first 1, 2, 4, ... of them are turned into as many more: loops without carried values.
-    """
-    channels = len(frequencies)
-    for p in range(cosines.shape[0]):
-        delay = uvw_s[0] * cosines[p, 0] + uvw_s[1] * cosines[p, 1] + uvw_s[2] * cosines[p, 2]
-        for channel in range(1 if even else channels):
-            turn = delay * frequencies[channel]
-            angle = np.float32(2 * np.pi * (turn - np.floor(turn)))
-            real[p, channel], imag[p, channel] = np.cos(angle), np.sin(angle)
-        if even and channels > 1:
-            turn = delay * (frequencies[1] - frequencies[0])
-            turn = 2 * np.pi * (turn - np.floor(turn))
-            step_real, step_imag = np.cos(turn), np.sin(turn)
-            known = 1
-            while known < channels:
-                many = min(known, channels - known)
-                a, b = np.float32(step_real), np.float32(step_imag)
-                old_real, old_imag = real[p, :many], imag[p, :many]
-                new_real, new_imag = real[p, known : known + many], imag[p, known : known + many]
-                for each in range(many):
-                    new_real[each] = a * old_real[each] - b * old_imag[each]
-                    new_imag[each] = a * old_imag[each] + b * old_real[each]
-                known *= 2
-                step_real, step_imag = step_real * step_real - step_imag * step_imag, 2 * step_real * step_imag
-
-
-@kernel
-def _leave(values: Values, flux: Singles, real: Singles, imag: Singles, left_real: Singles, left_imag: Singles) -> None:
-    """What points leave of the visibilities of one row, (channel,)."""
-    for channel in range(len(values)):
-        left_real[channel], left_imag[channel] = values[channel].real, values[channel].imag
-    for p in range(flux.shape[0]):
-        of_real, of_imag, strength = real[p], imag[p], flux[p]
-        for channel in range(len(values)):
-            left_real[channel] -= strength[channel] * of_real[channel]
-        for channel in range(len(values)):
-            left_imag[channel] -= strength[channel] * of_imag[channel]
-
-
-@kernel
-def _subtract(
-    values: Values, uvw_s: Floats, frequencies: Floats, even: bool, cosines: Floats, flux: Singles
-) -> None:  # fmt: skip
-    real, imag = np.empty(flux.shape, np.float32), np.empty(flux.shape, np.float32)
-    left_real, left_imag = np.empty(len(frequencies), np.float32), np.empty(len(frequencies), np.float32)
-    for row in range(values.shape[0]):
-        _phases(uvw_s[row], frequencies, even, cosines, real, imag)
-        _leave(values[row], flux, real, imag, left_real, left_imag)
-        for channel in range(len(frequencies)):
-            values[row, channel] = complex(left_real[channel], left_imag[channel])
-
-
-@kernel
-def _project(
-    values: Values, weights: Singles, uvw_s: Floats, frequencies: Floats, even: bool, cosines: Floats, flux: Singles,
-    sums: Singles,
-) -> None:  # fmt: skip
-    """Add to `sums` (3, point, channel) w Re(r conj(e)), and u and v times w Im(r conj(e)).
-
-    Each loop is of few arrays, so that it is compiled to the processor's vectors.
-    """
-    across = np.empty(len(frequencies), np.float32)
-    real, imag = np.empty(flux.shape, np.float32), np.empty(flux.shape, np.float32)
-    left_real, left_imag = np.empty(len(frequencies), np.float32), np.empty(len(frequencies), np.float32)
-    for row in range(values.shape[0]):
-        _phases(uvw_s[row], frequencies, even, cosines, real, imag)
-        _leave(values[row], flux, real, imag, left_real, left_imag)
-        for channel in range(len(frequencies)):
-            left_real[channel] *= weights[row, channel]
-            left_imag[channel] *= weights[row, channel]
-        u, v = np.float32(uvw_s[row, 0]), np.float32(uvw_s[row, 1])
-        for p in range(flux.shape[0]):
-            of_real, of_imag, along, east, north = real[p], imag[p], sums[0, p], sums[1, p], sums[2, p]
-            for channel in range(len(frequencies)):
-                along[channel] += left_real[channel] * of_real[channel] + left_imag[channel] * of_imag[channel]
-            for channel in range(len(frequencies)):
-                across[channel] = left_imag[channel] * of_real[channel] - left_real[channel] * of_imag[channel]
-            for channel in range(len(frequencies)):
-                east[channel] += u * across[channel]
-            for channel in range(len(frequencies)):
-                north[channel] += v * across[channel]

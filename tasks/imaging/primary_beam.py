@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.imaging.grid import Geometry
+from absurd.tasks.imaging.geometry import Geometry
 from absurd.tasks.imaging.samples import Samples
 from absurd.tasks.radio.beam import Beam
 

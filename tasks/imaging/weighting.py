@@ -43,10 +43,17 @@ def imaging_weights(samples: Samples, parameters: ImagingParameters) -> NDArray[
 
 def thermal_noise_jy(weights: NDArray[np.float32], samples: Samples) -> float:
     """Deviation of the image, of a beam, as the weights of the visibilities have it; `weights` have the sum 1."""
-    variance = np.divide(
-        weights.astype(np.float64) ** 2, samples.weights, out=np.zeros(weights.shape), where=samples.weights > 0
-    )
-    return float(np.sqrt(variance.sum()))
+    return float(np.sqrt(_variance(weights, samples.weights)))
+
+
+@kernel
+def _variance(weights: NDArray[np.float32], natural: NDArray[np.float32]) -> float:
+    total = 0.0
+    for row in range(weights.shape[0]):
+        for channel in range(weights.shape[1]):
+            if natural[row, channel] > 0:
+                total += np.float64(weights[row, channel]) ** 2 / natural[row, channel]
+    return total
 
 
 @kernel

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from absurd.tasks.imaging.beam_fit import fit_beam
 from absurd.tasks.imaging.deconvolve import Stop, noise
-from absurd.tasks.imaging.grid import Geometry
+from absurd.tasks.imaging.geometry import Geometry
 from absurd.tasks.imaging.imager import ImagingResult, dish_beam
 from absurd.tasks.imaging.masks import read_mask
 from absurd.tasks.imaging.parameters import ImagingParameters

@@ -14,7 +14,7 @@ from pathlib import Path
 from absurd.tasks.imaging.deconvolve import Stop, Tell
 from absurd.tasks.imaging.engines.engine import Recording
 from absurd.tasks.imaging.engines.outside import prepare, result_of, run_program, write_mask
-from absurd.tasks.imaging.grid import Geometry
+from absurd.tasks.imaging.geometry import Geometry
 from absurd.tasks.imaging.image_set import parts_of
 from absurd.tasks.imaging.imager import ImagingResult
 from absurd.tasks.imaging.parameters import ImagingParameters

@@ -14,7 +14,7 @@ from imaged import drift, middle_of, pixel_of, source
 from absurd.tasks.imaging.engines import Recording, engine_named
 from absurd.tasks.imaging.engines.tclean import job_of
 from absurd.tasks.imaging.engines.wsclean import arguments_of
-from absurd.tasks.imaging.grid import Geometry
+from absurd.tasks.imaging.geometry import Geometry
 from absurd.tasks.imaging.masks import read_mask
 from absurd.tasks.imaging.parameters import ImagingParameters
 from absurd.tasks.radio.errors import DataError, ValidationError
