@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.photometry.forced import measure
-from absurd.tasks.photometry.forced_kernel import cell_statistics
+from absurd.tasks.photometry.local_noise import cell_statistics
 from absurd.tasks.photometry.shapes import areas, width_pixels
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from absurd.tasks.photometry.forced_kernel import OUTSIDE, fit_groups, surroundings
+from absurd.tasks.photometry.forced_kernel import OUTSIDE, fit_groups
+from absurd.tasks.photometry.local_noise import surroundings
 from absurd.tasks.photometry.shapes import width_pixels
 from absurd.tasks.radio.robust import robust_rms
 
@@ -77,16 +78,16 @@ def measure(
     x, y = (np.ascontiguousarray(each, dtype=np.float64) for each in (x, y))
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
     forms = np.ascontiguousarray(np.broadcast_to(beam, (len(x), 3)) if shapes is None else shapes, dtype=np.float64)
-    scatter = filter_scatter(pixels, beam, ring)
+    workers = threads or min(4, len(os.sched_getaffinity(0)))
+    scatter = filter_scatter(pixels, beam, ring, workers)
     groups = grouped(x, y, forms)
     maps = background, noise
-    workers = threads or min(4, len(os.sched_getaffinity(0)))
     made = _measured(pixels, x, y, forms, groups, beam, maps, ring, workers)
     flux, spread, rms, level, chi_squared, flags = made
     return Forced(flux, rms * scatter * spread, rms, level, chi_squared, groups, flags, scatter)
 
 
-def filter_scatter(pixels: Pixels, beam: Floats, ring: tuple[float, float] | None = None) -> float:
+def filter_scatter(pixels: Pixels, beam: Floats, ring: tuple[float, float] | None = None, threads: int = 1) -> float:
     """Scatter of the beam's fit at 2,000 random positions, over the local rms; 1 where fewer than 100 have a value.
 
     Sources under some of them do not matter: it is a median deviation.
@@ -96,7 +97,7 @@ def filter_scatter(pixels: Pixels, beam: Floats, ring: tuple[float, float] | Non
     x, y = rng.uniform(0, width - 1, _BLANKS), rng.uniform(0, height - 1, _BLANKS)
     forms = np.ascontiguousarray(np.broadcast_to(beam, (_BLANKS, 3)), dtype=np.float64)
     alone = np.arange(_BLANKS)
-    flux, _, rms, _, _, flags = _measured(pixels, x, y, forms, alone, beam, (None, None), ring, 1)
+    flux, _, rms, _, _, flags = _measured(pixels, x, y, forms, alone, beam, (None, None), ring, threads)
     good = (flags == 0) & (rms > 0)
     return robust_rms(flux[good] / rms[good]) if good.sum() >= _FEWEST_BLANKS else 1.0
 

@@ -18,6 +18,7 @@ from single_run import fail, run
 
 from absurd.tasks.photometry.flags import Flag
 from absurd.tasks.photometry.forced import measure
+from absurd.tasks.photometry.local_noise import _median
 from absurd.tasks.photometry.rows import COLUMNS
 from absurd.tasks.photometry.shapes import beam_shape, source_shapes, width_pixels
 from absurd.tasks.radio.sky_image import open_sky_image
@@ -53,6 +54,63 @@ def test_unbiased_with_true_errors(rng: np.random.Generator) -> None:
     assert 0.85 < np.std(off) < 1.15
     assert 1.3 < found.scatter < 1.6  # sqrt(2) for noise that the beam has smoothed, and the background's
     assert np.median(found.rms) == pytest.approx(FIELD.noise, rel=0.05)
+
+
+def test_formulas_one_by_one(rng: np.random.Generator) -> None:
+    """Noise, background, flux density and misfit are what the formulas give, worked out again without any loop of
+    ours: of points and long sources, in the middle, at an edge and beside blanks.
+    """
+    pixels = draw(FIELD, [], rng)
+    pixels[200:230, 300:330] = np.nan
+    x, y = rng.uniform(-2, FIELD.side + 1, (2, 60))
+    x[:6], y[:6] = rng.uniform(290, 340, 6), rng.uniform(190, 240, 6)
+    turn, ratio = rng.uniform(0, np.pi, 60), rng.uniform(0.1, 1, 60)
+    xx, yy = (np.cos(turn) ** 2 + (np.sin(turn) * ratio) ** 2, np.sin(turn) ** 2 + (np.cos(turn) * ratio) ** 2)
+    forms = ROUND[0] * np.stack([xx, np.sin(turn) * np.cos(turn) * (1 - ratio**2), yy], axis=1)
+    row, column = np.mgrid[-100 : FIELD.side + 100, -100 : FIELD.side + 100]
+    wide = np.pad(pixels, 100, constant_values=np.nan)
+
+    for n in range(60):
+        found = measure(pixels, x[n : n + 1], y[n : n + 1], ROUND, shapes=forms[n : n + 1], ring=(10.0, 25.0))
+        near, up = np.rint(x[n]), np.rint(y[n])
+        far = np.hypot(column - near, row - up)
+        ring = (far >= 10) & (far <= 25) & ((column - near) % 3 == 0) & ((row - up) % 3 == 0) & np.isfinite(wide)
+        values = wide[ring]
+        for _ in range(3):
+            level = float(np.median(values))
+            off = np.abs(values - np.float32(level))
+            rms = 1.4826 * float(np.median(off))
+            if (off <= np.float32(3 * rms)).all():
+                break
+            values = values[off <= np.float32(3 * rms)]
+        dx, dy = column - x[n], row - y[n]
+        form = forms[n, 0] * dx**2 + 2 * forms[n, 1] * dx * dy + forms[n, 2] * dy**2
+        height = np.where(form <= 12.5, np.exp(-form / 2), 0)
+        there = np.isfinite(wide) & (height > 0)
+        if (height[there] ** 2).sum() < 0.5 * (height**2).sum():
+            assert Flag.OUTSIDE in Flag(int(found.flags[0]))
+            continue
+        flux = (height[there] * (wide[there] - level)).sum() / (height[there] ** 2).sum()
+        inner = there & (form <= 12.5 / 4)
+        misfit = ((wide[inner] - level - flux * height[inner]) ** 2).mean() / rms**2
+        told = (found.background[0], found.rms[0], found.flux[0], found.chi_squared[0])
+        assert told == pytest.approx((level, rms, flux, misfit), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [16, 17, 200, 201])
+def test_medians_are_exact(rng: np.random.Generator, count: int) -> None:
+    """Whatever the numbers are, of which many may be the same, and wherever the search begins."""
+    for values in (
+        rng.standard_normal(count),
+        rng.integers(0, 3, count),
+        np.full(count, 7.25),
+        np.repeat([0.0, 1.0], [count // 2, count - count // 2]),
+        10.0 ** rng.uniform(-38, 38, count) * rng.choice([-1, 1], count),
+        np.append(rng.standard_normal(count - 1), -3.4e38),
+    ):
+        numbers = values.astype(np.float32)
+        for guess, between in ((0.0, 1e-2), (1e30, 1e-9), (-5.0, 1e20)):
+            assert _median(numbers, count, guess, between) == float(np.median(numbers.astype(float)))
 
 
 def test_blends_are_taken_apart(rng: np.random.Generator) -> None:
