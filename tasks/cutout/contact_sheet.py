@@ -22,6 +22,7 @@ SIDE = 128
 MOST_SHOWN = 1_000
 """Cut-outs on a page: one of a million would open in no browser."""
 COLOURS = 3
+_KEY = "Right ascension and declination are ICRS.  Rows of pixels run upwards; where it is blue there is no image."
 
 _STYLE = """
 :root { color-scheme: dark; --ground: #0d1420; --panel: #151f30; --ink: #dfe7f3; --faint: #8fa1bb; --line: #24334b;
@@ -30,7 +31,7 @@ _STYLE = """
 body { margin: 0; padding: 2rem clamp(1rem, 4vw, 4rem); background: var(--ground); color: var(--ink);
        font: 15px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2.5rem 0 .75rem }
-p { color: var(--faint); margin: 0 } b { color: var(--ink) }
+p { color: var(--faint); margin: 0 } .key { font-size: .85rem; margin-bottom: .75rem } b { color: var(--ink) }
 .bar { display: flex; height: .5rem; margin: 1rem 0 .5rem; border-radius: 1rem; overflow: hidden;
        background: var(--line) }
 .bar i { display: block } .accepted { background: var(--accepted) } .rejected { background: var(--rejected) }
@@ -107,7 +108,11 @@ def _page(title: str, counts: Mapping[State, int], shown: Sequence[str], failed:
     told = ", ".join(f"<b>{counts[each]:,}</b> {each}" for each in counts)
     bar = "".join(f'<i class="{each}" style="flex:{counts[each]}"></i>' for each in counts if counts[each])
     good = counts.get("accepted", 0) + counts.get("rejected", 0)
-    pictures = f"<h2>Cut-outs{_of(len(shown), good)}</h2><div class=grid>{''.join(shown)}</div>" if shown else ""
+    pictures = (
+        f"<h2>Cut-outs{_of(len(shown), good)}</h2><p class=key>{_KEY}</p><div class=grid>{''.join(shown)}</div>"
+        if shown
+        else ""
+    )
     table = (
         f"<h2>Failed{_of(len(failed), counts.get('failed', 0))}</h2><table><tr><th>Row<th>Position<th>Reason</tr>"
         f"{''.join(failed)}</table>"
@@ -129,7 +134,8 @@ def _figure(row: Mapping[str, Any], picture: bytes) -> str:
     name = row["id"] if row["id"] is not None else f"row {row['row']}"
     bands = escape(" ".join(filter(None, row["bands"])))
     reason = f"<span class=why>{escape(row['reason'])}</span>" if row["reason"] else ""
-    told = "<br>".join(filter(None, (_position(row), bands, reason)))
+    size = f"{row['nx']} × {row['ny']} pixels" if row.get("nx") else ""
+    told = "<br>".join(filter(None, (_position(row), size, bands, reason)))
     source = base64.b64encode(picture).decode()
     return (
         f'<figure class="is-{row["state"]}"><img alt="{escape(name, quote=True)}" src="data:image/png;base64,{source}">'
@@ -145,4 +151,4 @@ def _failed(row: Mapping[str, Any]) -> str:
 
 def _position(row: Mapping[str, Any]) -> str:
     ra, dec = row["ra"], row["dec"]
-    return f"{'–' if ra is None else f'{ra:.5f}'} {'–' if dec is None else f'{dec:+.5f}'}"
+    return f"{'–' if ra is None else f'{ra:.5f}°'} {'–' if dec is None else f'{dec:+.5f}°'}"

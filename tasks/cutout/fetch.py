@@ -192,7 +192,7 @@ def _shape_in_arcsec(request: CutoutRequest, images: Sequence[ImageRef], scales:
         if not shapes and isinstance(scale, RippleError):
             raise scale
     if len(set(shapes.values())) > 1:
-        sizes = ", ".join(f"{ny} x {nx} in {band}" for band, (ny, nx) in shapes.items())
+        sizes = ", ".join(f"{ny} x {nx} in {band or 'a band that nothing tells'}" for band, (ny, nx) in shapes.items())
         raise InvalidSizeError(
             f"the pixels of the bands differ: a size in arcseconds is {sizes} pixels, and all bands are one array",
             advice="ask for one band at a time, or for a size in pixels",

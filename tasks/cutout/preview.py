@@ -89,7 +89,7 @@ def combine(
 
 def render(image: Image, *, label: str = "") -> Picture:
     """One image as a picture: north as the pixels have it, y up, with scale bar, compass and label."""
-    return _picture(np.repeat(stretch(image.pixels)[..., None], 3, axis=-1), image, label)
+    return _picture(stretch(image.pixels)[..., None], image, label)
 
 
 def render_colour(images: Sequence[Image], *, label: str = "") -> Picture:
@@ -148,7 +148,10 @@ def _without_sky(band: NDArray[Any]) -> tuple[NDArray[np.float64], float | None]
 
 
 def _picture(colours: NDArray[np.float64], image: Image, label: str) -> Picture:
-    """Colours from 0 to 1, shape (ny, nx, 3), enlarged and annotated; FITS counts rows upwards, PNG downwards."""
+    """Colours from 0 to 1, shape (ny, nx, 3), or greys, (ny, nx, 1), enlarged and annotated.
+
+    FITS counts rows upwards, PNG downwards.
+    """
     from PIL import Image as Pictures
 
     nan = np.asarray(np.isnan(colours).any(axis=-1))
@@ -157,8 +160,8 @@ def _picture(colours: NDArray[np.float64], image: Image, label: str) -> Picture:
     factor = max(1, math.ceil(SMALLEST / max(ny, nx)))
     shades = shades[::-1].repeat(factor, axis=0).repeat(factor, axis=1)
     nan = nan[::-1].repeat(factor, axis=0).repeat(factor, axis=1)
-    rows, columns = np.indices(nan.shape)
-    stripes = np.array(NO_DATA, dtype=np.uint8)[(rows + columns) // STRIPE % 2]
+    rows, columns = (np.arange(side, dtype=np.int32) for side in nan.shape)
+    stripes = np.array(NO_DATA, dtype=np.uint8)[np.add.outer(rows, columns) // STRIPE % 2]
     picture = Pictures.fromarray(np.where(nan[..., None], stripes, shades))
     if max(picture.size) > LARGEST:
         picture.thumbnail((LARGEST, LARGEST), Pictures.Resampling.BOX)

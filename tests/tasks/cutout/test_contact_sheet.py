@@ -47,7 +47,7 @@ def test_a_contact_sheet_shows_each_and_says_why(tmp_path: Path) -> None:
     """Pictures with names, reasons escaped, counts, and no more than a browser can take."""
     field = np.random.default_rng(2).normal(size=(3, 32, 32)).astype(np.float32)
     field[:, :4] = np.nan
-    rows = [row(0, id="M <31>", reason=None), row(1, id=None, state="rejected", reason="dark & cold")]
+    rows = [row(0, id="M <31>", reason=None, ny=32, nx=64), row(1, id=None, state="rejected", reason="dark & cold")]
     rows = [{"code": None, **each} for each in rows]
     rows += [row(2, id="x", state="failed", reason="<gone>", ra=None)]
     pictures = {0: thumbnail(field, GRI, [None] * 3), 1: thumbnail(field[:1], ["g"], [None])}
@@ -58,6 +58,7 @@ def test_a_contact_sheet_shows_each_and_says_why(tmp_path: Path) -> None:
     assert page.count("<img ") == 2
     assert all(each in page for each in ("M &lt;31&gt;", "row 1", "dark &amp; cold", "&lt;gone&gt;", "3 requests"))
     assert pictures[0].startswith(b"\x89PNG")
+    assert page.count("1.00000° +2.00000°") == 2 and "64 × 32 pixels" in page
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
