@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from absurd.tasks.calibration.gains import Gains, Kind
 from absurd.tasks.folder import fill_aside
-from absurd.tasks.radio.errors import CalibrationError, DependencyError
+from absurd.tasks.radio.errors import CalibrationError
+from absurd.tasks.radio.storage import zarr_package
 
 FORMAT = 1
 PRODUCT = "gain set"
@@ -94,7 +95,7 @@ def write_gains(path: str | os.PathLike[str], gains: GainSet, *, replace: bool =
             raise CalibrationError(
                 f"{final} holds something else than these gains", advice="write them under another name, or replace it"
             )
-    zarr = _zarr()
+    zarr = zarr_package()
     with fill_aside(final, check_older=_check_older) as folder:
         names = table_names(gains.tables)
         root = zarr.open_group(folder, mode="w", zarr_format=3)
@@ -125,7 +126,7 @@ def read_gains(path: str | os.PathLike[str], *, checksum: str | None = None) -> 
     Raises CalibrationError where there is none, where it is not what was written (its checksum tells), or is not the
     one that has this `checksum`; DependencyError without zarr.
     """
-    zarr = _zarr()
+    zarr = zarr_package()
     try:
         root = zarr.open_group(Path(path), mode="r")
         told: dict[str, Any] = dict(root.attrs)
@@ -259,13 +260,3 @@ def _number(value: float | None) -> float:
 
 def _size(folder: Path) -> int:
     return sum(os.lstat(os.path.join(place, name)).st_size for place, _, names in os.walk(folder) for name in names)
-
-
-def _zarr() -> Any:
-    try:
-        import zarr
-    except ModuleNotFoundError as error:
-        if error.name != "zarr":
-            raise
-        raise DependencyError("zarr is not installed", advice="pip install 'absurd[radio]'") from None
-    return zarr

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from absurd.tasks.folder import fill_aside
-from absurd.tasks.radio.errors import DataError, DependencyError, StateManagementError
+from absurd.tasks.radio.errors import DataError, StateManagementError
+from absurd.tasks.radio.storage import zarr_package
 from absurd.tasks.visibility.flags import Reasons
 
 FOLDER = "FLAG_RECORD"
@@ -102,7 +103,7 @@ class FlagRecord:
         if not self._place(window, number).is_dir():
             known = ", ".join(str(each.number) for each in self.versions(window)) or "none"
             raise DataError(f"{self.measurement_set} has no version {number} of its flags", advice=f"it has {known}")
-        return _zarr().open_group(self._place(window, number), mode="r")
+        return zarr_package().open_group(self._place(window, number), mode="r")
 
     def _version(self, window: int, number: int) -> Version:
         told = self._read(f"window-{window}/{number:05d}/version.json")
@@ -128,7 +129,7 @@ class NewVersion:
     ) -> None:
         self.number = number
         self.told: Version | None = None
-        group = _zarr().open_group(folder, mode="w", zarr_format=3)
+        group = zarr_package().open_group(folder, mode="w", zarr_format=3)
         group.attrs.update({"axes": ["row", "channel", "correlation"], "form": FORM})
         several = max(1, min(chunk_rows, len(rows)))
         made = group.create_array(
@@ -156,13 +157,3 @@ class NewVersion:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         self.told = Version(self.number, at, step, settings, report, key)
         return self.told
-
-
-def _zarr() -> Any:
-    try:
-        import zarr
-    except ModuleNotFoundError as error:
-        if error.name != "zarr":
-            raise
-        raise DependencyError("zarr is not installed", advice="pip install 'absurd[radio]'") from None
-    return zarr
