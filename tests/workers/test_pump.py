@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from live import soon, working
 from memory_port import claim_of
+from sql_queue import Queue
 from structlog.testing import capture_logs
 
 from absurd import AbsurdClient, TaskFailed, TaskSpec, TaskState, executor
@@ -20,6 +22,7 @@ from absurd.errors import AbsurdError, SchemaMissingError
 from absurd.outcome import Completed, Failed
 from absurd.workers import AbsurdWorker
 from absurd.workers.link import Link, is_refused
+from absurd.workers.pump.calls import Reports, record, step
 from absurd.workers.pump.pump import Pump
 from absurd.workers.pump.reports import Report, calls_for, completions
 
@@ -201,6 +204,34 @@ def test_a_run_of_a_month_can_be_reported() -> None:
     assert 0 < completions([report], month).ages_ms[0] < 2**31
     ((call, _),) = calls_for([report._replace(outcome=Failed({}))], month, dead_letters=True)
     assert 0 < call.args[2][0] < 2**31
+
+
+async def test_reports_of_one_lease_and_of_several_are_recorded_alike(
+    settings: Settings, connection: psycopg.Connection[Any]
+) -> None:
+    """Each outcome ends its own run and no other, whether lease and missing results are told once or for each run."""
+    link = Link(AsyncDatabase(settings.database_url or ""), lambda: True)
+    queue = Queue(connection)
+    tasks = [queue.spawn() for _ in range(9)]
+    first, second, third = (queue.claim(2)[0] for _ in range(3))
+    made: list[tuple[list[int], list[UUID], list[str | None], bool]] = [
+        ([first, first], tasks[:2], [None, None], True),
+        ([second, second], tasks[2:4], ["2", None], False),
+        ([third, second, third], [tasks[4], tasks[0], tasks[5]], [None, None, "5"], True),
+    ]
+    told = []
+    try:
+        for number, (leases, ids, results, stepping) in enumerate(made):
+            reports = Reports(leases, ids, [0] * len(ids), results)
+            lease = (queue.worker << 32) + 10 + number
+            told.append(await link.run(step(reports, lease, 1, 1, 1, [], []) if stepping else record(reports)))
+    finally:
+        await link.close()
+
+    assert [[], [], [tasks[0]]] == [list(answer.stale) for answer in told]
+    assert [[tasks[6]], [], [tasks[7]]] == [list(answer.task_ids) for answer in told]
+    ended = connection.execute("select result from run where state = 'completed' order by task_id").fetchall()
+    assert [None, None, 2, None, None, 5] == [result for (result,) in ended]
 
 
 async def test_a_value_that_cannot_be_sent_is_the_callers_fault(settings: Settings) -> None:
