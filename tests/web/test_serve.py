@@ -22,6 +22,7 @@ from absurd.cli import absurd
 from absurd.cli.run import call
 from absurd.product_file import write_product_file
 from absurd.tokens import new_token, token_hash
+from absurd.web.server import listening
 
 PROGRAM = Path(sys.executable).with_name("absurd")
 
@@ -100,6 +101,14 @@ def test_a_port_that_is_taken_is_a_conflict(run: Callable[..., int], capsys: pyt
         assert 5 == run("--port", str(taken.getsockname()[1]), "--json")
 
     assert "port_in_use" == json.loads(capsys.readouterr().out)["error"]["code"]
+
+
+def test_an_answer_is_not_held_back(unused_tcp_port: int) -> None:
+    """Connections send at once what is written: its body would else wait for the acknowledgement of its headers."""
+    with listening("127.0.0.1", unused_tcp_port) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 @pytest.mark.parametrize("words", [["--host", "no.such.host.invalid"], ["--port", "70000"]])
