@@ -48,7 +48,8 @@ LOSS_AT_MOST = 1.025
 """How much larger a sample of floats, split by byte, may become where zstd does without its entropy coder.
 
 That coder takes half of the time which zstd takes, and finds next to nothing in digits that are noise: of 120 million
-doubles a fifth of the time to write them for a file one in a hundred larger.  Rounded numbers need it.
+doubles a fifth of the time to write them for a file one in a hundred larger.  Rounded numbers need it.  Whole pages,
+which are longer than the sample, may become up to a twentieth larger.
 """
 
 

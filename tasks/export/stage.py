@@ -15,8 +15,8 @@ from absurd.tasks.export.errors import ExportConfigError, ManifestError
 from absurd.tasks.export.manifest import IN_FOLDER, SUFFIX, names_in, read_manifest
 from absurd.tasks.folder import fill_aside, folder_at
 
-_BUFFER = 1 << 20
-_SMALL_BUFFER = 1 << 16
+_BUFFER = 1 << 16
+"""Bytes of a file's buffer: for the headers of pages; pages themselves are longer, and go past it uncopied."""
 _EARLY_BYTES = 16 << 20
 """After so many bytes the system is told to begin writing them to disk."""
 
@@ -154,7 +154,7 @@ class _FolderStage:
     def create(self, name: str) -> Any:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        return io.BufferedWriter(EarlyFile(path, "x"), _SMALL_BUFFER)
+        return io.BufferedWriter(EarlyFile(path, "x"), _BUFFER)
 
     def conclude(self, manifest: bytes) -> None:
         (self._folder / IN_FOLDER).write_bytes(manifest)

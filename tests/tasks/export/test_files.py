@@ -25,7 +25,7 @@ from absurd.tasks.export import (
     read_manifest,
     verify_manifest,
 )
-from absurd.tasks.export.encodings import LOSS_AT_MOST
+from absurd.tasks.export.row_group import LARGE_PAGES
 from absurd.tasks.export.source import DecoderName
 from absurd.tasks.export.stage import EarlyFile
 
@@ -257,12 +257,12 @@ def test_only_noise_goes_without_the_entropy_coder(database_url: str, tmp_path: 
     columns = ["noise", "rounded", "often_nan", "half_noise.list.element"]
     pq.write_table(
         pq.read_table(tmp_path / "x.parquet"), tmp_path / "y.parquet", compression="zstd", compression_level=1,
-        use_dictionary=False, use_byte_stream_split=columns,
+        use_dictionary=False, use_byte_stream_split=columns, **LARGE_PAGES,
     )  # fmt: skip
     sizes = [_sizes(tmp_path / name) for name in ("x.parquet", "y.parquet")]
 
     ratios = {name: sizes[0][name] / sizes[1][name] for name in columns}
-    assert 1 < ratios.pop("noise") < LOSS_AT_MOST, sizes
+    assert 1 < ratios.pop("noise") < 1.05, sizes  # the bound itself is that of a sample, which is shorter than a page
     assert ratios == pytest.approx(dict.fromkeys(columns[1:], 1), abs=0.001), sizes
 
 
