@@ -16,6 +16,8 @@ F = TypeVar("F", bound=Callable[..., object])
 _held: set[str] = set()
 """Files that this process keeps others from; guarded by numba's own lock."""
 
+_CONFIG: Any = numba.config  # it fills itself from a table, which tells a type checker nothing
+
 
 def kernel(function: F) -> F:
     """Compile a loop over arrays; it runs without the GIL, and may call other kernels.
@@ -47,11 +49,11 @@ def _compiled(function: F, vectors: int, **options: Any) -> F:
         # numba's own lock first, as where one kernel calls another: two threads would wait for each other.
         with global_compiler_lock, _alone(function.__code__.co_filename):
             # numba has this for all functions of a process or for none, and by default for none.
-            before, numba.config.SLP_VECTORIZE = numba.config.SLP_VECTORIZE, vectors or numba.config.SLP_VECTORIZE
+            before, _CONFIG.SLP_VECTORIZE = _CONFIG.SLP_VECTORIZE, vectors or _CONFIG.SLP_VECTORIZE
             try:
                 return load_or_compile(signature)
             finally:
-                numba.config.SLP_VECTORIZE = before
+                _CONFIG.SLP_VECTORIZE = before
 
     compiled.compile = load_or_compile_alone
     kept: F = compiled

@@ -208,8 +208,8 @@ def test_a_heart_that_dies_at_once_is_not_started_without_end(
     for count in (1, 2):
         until(lambda count=count: len(attempts(started)) == count)  # type: ignore[misc]
         process = heart._process
-        assert process is not None
-        process.wait()
+        if process is not None:  # else the signs of life before were given after its end
+            process.wait()
         for _ in range(20):
             heart.tell(0.0)
     heart.stop()

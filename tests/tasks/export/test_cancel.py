@@ -59,7 +59,9 @@ def sessions(url: str) -> Iterator[Sessions]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_each_signal(url: str, sessions: Sessions, tmp_path: Path, until: Until, number: signal.Signals) -> None:
     """Ctrl-C, an order to end, and a terminal that goes: the exit code is 128 and the signal's number."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, as it should be
     process = fast_export(url, tmp_path, "first-row")
+    signal.signal(signal.SIGHUP, before)
     until(lambda: sessions.at("first-row"))
     process.send_signal(number)
 
