@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,25 @@ def test_threads_go_to_the_disk_together(path: Path, monkeypatch: pytest.MonkeyP
     assert [each.number for each in found] == list(range(1, 402))
     assert [each.elapsed_ns for each in found] == sorted(each.elapsed_ns for each in found)
     assert len(synced) < 400
+
+
+def test_threads_do_not_stand_in_line(path: Path) -> None:
+    """Ten threads that are acknowledged at once seldom wait for each other: not with each entry."""
+    writer = JournalWriter.create(path, "second")
+
+    def tell() -> None:
+        for _ in range(5000):
+            writer.append(LOG, b"{}").result()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    with ThreadPoolExecutor(10) as threads:
+        for each in [threads.submit(tell) for _ in range(10)]:
+            each.result()
+    waits = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
+    writer.finish(END, b"{}")
+
+    assert [each.number for each in journal.read(path)] == [*range(1, 50_002)]
+    assert waits < 10_000, f"{waits} waits in 50,000 records"
 
 
 def test_a_second_is_gathered(path: Path) -> None:
